@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""How long the caller will wait, carried down to everything that waits on its behalf."""
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the monotonic clock after which nobody reads the reply any more."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """Return the deadline that lies so many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    def left(self, at_most: float = float("inf")) -> float:
+        """Return the seconds that are left, never negative and never more than ``at_most``."""
+        return max(0.0, min(self.at - time.monotonic(), at_most))

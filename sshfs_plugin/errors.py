@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""What can go wrong, as the sentences that a user reads.
+
+Every error is one sentence that says what failed and on what, followed by a hint that says what to do about it. The
+text travels unchanged from where it is raised to the terminal of whoever typed ``docker``, so it never holds a
+password, the content of a private key or a traceback. This module imports nothing of the project.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PluginError(Exception):
+    """The base of everything that this plugin reports on purpose.
+
+    Attributes:
+        sentence: What failed, and on what.
+        hint: What to do about it; may be empty where the sentence says it all.
+    """
+
+    def __init__(self, sentence: str, hint: str = "") -> None:
+        super().__init__(sentence, hint)
+        self.sentence = sentence
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.hint}" if self.hint else self.sentence
+
+
+class RequestError(PluginError):
+    """The request itself is wrong; nothing was tried."""
+
+
+class InvalidRequest(RequestError):
+    """The body of the request is not what the volume plugin protocol asks for."""
+
+
+class InvalidVolumeName(RequestError):
+    """A volume name that could not be used as a file and unit name."""
+
+
+class InvalidOption(RequestError):
+    """A known option with a value that it can't have, or options that contradict each other."""
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(f"option '{option}' {reason}")
+        self.option = option
+
+
+class UnknownOption(RequestError):
+    """An option that the table does not know."""
+
+    def __init__(self, option: str, known: Iterable[str]) -> None:
+        spelling = {name.casefold(): name for name in known}
+        nearest = difflib.get_close_matches(option.casefold(), spelling, n=1)
+        hint = (
+            f"did you mean '{spelling[nearest[0]]}'?"
+            if nearest
+            else "the README lists the options that a volume can have"
+        )
+        super().__init__(f"unknown option {option!r}", hint)
+        self.option = option
+
+
+class RefusedOption(RequestError):
+    """An option that sshfs or ssh has, but that a volume must not use."""
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(f"option '{option}' is refused", reason)
+        self.option = option
+
+
+class VolumeError(PluginError):
+    """The request is fine, but the volume is not in a state for it."""
+
+
+class VolumeNotFound(VolumeError):
+    """No volume has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"volume {name!r} not found")
+
+
+class VolumeExists(VolumeError):
+    """A volume of that name exists with other options."""
+
+    def __init__(self, name: str, differing: Iterable[str]) -> None:
+        options = ", ".join(f"'{option}'" for option in differing)
+        super().__init__(
+            f"volume '{name}' exists already and differs in {options}",
+            f"to change it, docker volume rm {name} first: files on the server stay as they are",
+        )
+
+
+class VolumeInUse(VolumeError):
+    """A container or a process still uses the mounted volume."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"volume '{name}' is still in use by a running container or a process on this host",
+            "stop it and try again",
+        )
+
+
+class VolumeBusy(VolumeError):
+    """Another call on the same volume did not finish in time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"volume '{name}' is busy with another call that has not finished", "try again in a moment")
+
+
+class ServerBusy(VolumeError):
+    """Too many volumes are connecting to the same server at once."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"too many volumes are connecting to {host} at once", "try again in a moment")
+
+
+class PluginBusy(VolumeError):
+    """Every thread that may do slow work is doing it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the sshfs plugin is busy with too many slow calls",
+            "try again in a moment; journalctl -u docker-volume-sshfs tells which servers are slow",
+        )
+
+
+class CredentialsError(PluginError):
+    """What is to log in can't be used; no server was asked."""
+
+
+class PasswordFileUnusable(CredentialsError):
+    """The password file is missing, unreadable, empty or open to everyone."""
+
+
+class IdentityFileUnusable(CredentialsError):
+    """The identity file is missing, unreadable, not a private key, or one that ssh would not take."""
+
+
+class PreflightError(PluginError):
+    """A rung of the ladder broke: the server can't serve the volume as asked."""
+
+
+class HostUnresolved(PreflightError):
+    """The name of the server does not resolve to an address."""
+
+
+class HostUnreachable(PreflightError):
+    """No TCP connection: refused, timed out or no route."""
+
+
+class NotAnSSHServer(PreflightError):
+    """Something answered, but it does not speak SSH."""
+
+
+class NegotiationFailed(PreflightError):
+    """An SSH server that shares no algorithm with the check, or that broke off."""
+
+
+class HostKeyError(PreflightError):
+    """The server is not known to be the one that it claims to be."""
+
+
+class HostKeyUnknown(HostKeyError):
+    """``host_key_check=yes`` and nobody has verified this server's key."""
+
+
+class HostKeyChanged(HostKeyError):
+    """The server's key differs from the one that is known, or was revoked."""
+
+
+class HostKeyNotPinned(HostKeyError):
+    """The server's key is not the one that ``host_key`` demands."""
+
+
+class LoginRefused(PreflightError):
+    """The server refused every key and password that it was offered."""
+
+
+class SFTPUnavailable(PreflightError):
+    """The login works, but the server has no SFTP for it."""
+
+
+class DirectoryUnusable(PreflightError):
+    """The remote directory is missing, is no directory or can't be read."""
+
+
+class MountError(PluginError):
+    """sshfs or systemd did not do as asked."""
+
+
+class MountFailed(MountError):
+    """sshfs ended; the sentence carries ssh's own last words."""
+
+
+class MountTimedOut(MountError):
+    """sshfs was started but its mount did not answer in time."""
+
+
+class UnmountFailed(MountError):
+    """The volume's unit could not be stopped."""
+
+
+class StateError(PluginError):
+    """The plugin's own files can't be read or written."""

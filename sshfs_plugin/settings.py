@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""Where things are and how many there may be: the environment, read once.
+
+``/etc/default/docker-volume-sshfs`` sets what an administrator may want to change; the tests set the rest to run a
+whole plugin in a directory of their own. The launcher in a volume's unit reads the same settings.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PREFIX = "SSHFS_PLUGIN_"
+FEWEST_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the parts are told about this host.
+
+    Attributes:
+        state: What must outlive a reboot: volume records, known hosts, mountpoints.
+        runtime: What must not: holders, the ssh_config of each mount.
+        configuration: Where the default key is looked for.
+        libexec: The programs that systemd and ssh run.
+        home: What ``~`` stands for in the options.
+        supervisor: ``systemd``, ``process``, or ``auto`` to look whether systemd is PID 1.
+        threads: How many calls can be under way at once.
+    """
+
+    state: Path = Path("/var/lib/docker-volume-sshfs")
+    runtime: Path = Path("/run/docker-volume-sshfs")
+    configuration: Path = Path("/etc/docker-volume-sshfs")
+    libexec: Path = Path("/usr/libexec/docker-volume-sshfs")
+    home: Path = Path("/root")
+    supervisor: str = "auto"
+    threads: int = 160
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings from variables such as ``SSHFS_PLUGIN_SUPERVISOR``.
+
+        Raises:
+            ValueError: A value makes no sense; the message names the variable.
+        """
+        given = {
+            field.name: text for field in dataclasses.fields(cls) if (text := environ.get(PREFIX + field.name.upper()))
+        }
+        values: dict[str, Any] = {name: Path(text) for name, text in given.items()}
+        if (supervisor := given.get("supervisor", "auto")) not in ("auto", "systemd", "process"):
+            raise ValueError(f"{PREFIX}SUPERVISOR must be auto, systemd or process, not {supervisor!r}")
+        if not (threads := given.get("threads", "160")).isdecimal() or int(threads) < FEWEST_THREADS:
+            raise ValueError(f"{PREFIX}THREADS must be a number of at least {FEWEST_THREADS}, not {threads!r}")
+        values |= {"supervisor": supervisor, "threads": int(threads)}
+        return cls(**values)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables from which another process reads the same settings."""
+        return {PREFIX + field.name.upper(): str(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @property
+    def volumes(self) -> Path:
+        """The volume records."""
+        return self.state / "volumes"
+
+    @property
+    def mounts(self) -> Path:
+        """The mountpoints, one a volume."""
+        return self.state / "mounts"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host keys that this plugin has accepted."""
+        return self.state / "known_hosts"
+
+    @property
+    def pinned(self) -> Path:
+        """The host keys of volumes with ``host_key``, a file for each."""
+        return self.state / "pinned"
+
+    @property
+    def holders(self) -> Path:
+        """Who holds which volume."""
+        return self.runtime / "holders"
+
+    @property
+    def ssh_configs(self) -> Path:
+        """The ssh_config of each mounted volume."""
+        return self.runtime / "ssh"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files of volumes whose process systemd does not keep."""
+        return self.runtime / "locks"
+
+    @property
+    def logs(self) -> Path:
+        """What sshfs and ssh say where there is no journal for it."""
+        return self.runtime / "logs"
+
+    @property
+    def default_key(self) -> Path:
+        """The key for volumes that name neither key nor password."""
+        return self.configuration / "id_ed25519"

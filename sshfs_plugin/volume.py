@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""The values that everything else speaks of: a volume, where it is, how to log in, what to trust.
+
+All of them are frozen and know nothing of HTTP, files or processes.
+"""
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+
+from sshfs_plugin import errors
+
+VolumeName = NewType("VolumeName", str)
+"""A name that was checked: safe as a file name and as the instance of a systemd unit."""
+
+MountID = NewType("MountID", str)
+"""The ID under which a client holds a mounted volume: 64 hex digits from Docker, one constant from Podman."""
+
+LONGEST_NAME = 200
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+def volume_name(text: str) -> VolumeName:
+    """Check a volume name, which Docker passes on unchecked for plugin drivers (``../../etc``, newlines and all).
+
+    Raises:
+        InvalidVolumeName: It could not be used as a file name or unit name, or the docker command could not name it.
+    """
+    if not _NAME.fullmatch(text):
+        raise errors.InvalidVolumeName(
+            f"{text[:LONGEST_NAME]!r} can't be the name of a volume",
+            "use letters, digits, '_', '.' and '-', and begin with a letter or digit",
+        )
+    if len(text) > LONGEST_NAME:
+        raise errors.InvalidVolumeName(
+            f"a volume name of {len(text)} characters is too long", f"use at most {LONGEST_NAME}"
+        )
+    return VolumeName(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A directory on an SSH server.
+
+    Attributes:
+        user: The login name there.
+        host: A name or address, an IPv6 address without its brackets.
+        port: The TCP port.
+        directory: As the server sees it; relative ones start at the login directory, and empty means just that.
+    """
+
+    user: str
+    host: str
+    port: int
+    directory: str
+
+    @property
+    def source(self) -> str:
+        """The remote as sshfs takes it and as ``findmnt`` shows it: ``user@host:/dir``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{host}:{self.directory}"
+
+    @property
+    def account(self) -> str:
+        """Who logs in where, for messages: ``user@host port 22``."""
+        return f"{self.user}@{self.host} port {self.port}"
+
+    @property
+    def server(self) -> str:
+        """The server alone, for messages: ``host port 22``."""
+        return f"{self.host} port {self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What the user said about logging in; all empty means the default key.
+
+    Attributes:
+        password: Typed as an option, and so kept in the volume's record.
+        password_file: A file whose first line is the password.
+        identity_file: A private key.
+    """
+
+    password: str = field(default="", repr=False)
+    password_file: str = ""
+    identity_file: str = ""
+
+
+class HostKeyCheck(enum.Enum):
+    """What to do about a server's host key, in OpenSSH's words."""
+
+    ACCEPT_NEW = "accept-new"
+    YES = "yes"
+    NO = "no"
+
+
+class Check(enum.Enum):
+    """When the ladder is climbed."""
+
+    CREATE = "create"
+    MOUNT = "mount"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who on this host may use the mounted volume.
+
+    Attributes:
+        allow_other: Others than root reach it at all.
+        default_permissions: The kernel holds them to owner, group and mode.
+    """
+
+    allow_other: bool
+    default_permissions: bool
+
+    @property
+    def everyone(self) -> bool:
+        """Whether nothing is checked: sshfs then lets anybody read even root's 0600 files."""
+        return self.allow_other and not self.default_permissions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A directory on an SSH server under the name that Docker knows.
+
+    Attributes:
+        name: Its name.
+        options: The options as typed, canonical and without defaults: what is recorded and compared.
+        remote: Where it is.
+        credentials: How to log in.
+        host_key_check: What to do about the server's host key.
+        pinned_host_key: The fingerprint (``SHA256:...``) that the host key must have; empty if any will do.
+        check: When the ladder is climbed.
+        access: Who on this host may use it.
+        sshfs_options: Further options for sshfs, each with its value or None.
+        ssh_options: Further keywords for ssh_config.
+        created_at: When it was created, with a time zone.
+    """
+
+    name: VolumeName
+    options: Mapping[str, str] = field(repr=False)
+    remote: Remote
+    credentials: Credentials
+    host_key_check: HostKeyCheck
+    pinned_host_key: str
+    check: Check
+    access: Access
+    sshfs_options: tuple[tuple[str, str | None], ...]
+    ssh_options: tuple[tuple[str, str], ...]
+    created_at: datetime
