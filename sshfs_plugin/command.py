@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""The one place that runs the programs of the distribution: bounded, without a shell, in a small environment."""
+
+import logging
+import os
+import shlex
+import subprocess  # noqa: TID251 (this is the place)
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_ENVIRONMENT = {
+    "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    "LC_ALL": "C.UTF-8",
+    "HOME": os.environ.get("HOME", "/root"),
+}
+
+
+def run(
+    argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return its exit status and what it printed.
+
+    Args:
+        argv: The program and its arguments.
+        seconds: How long it may take.
+        environment: Variables beyond the few that every program gets.
+
+    Raises:
+        subprocess.TimeoutExpired: It did not end in time and was killed.
+        OSError: It could not be started.
+    """
+    words = [os.fspath(word) for word in argv]
+    log.debug("running %s", shlex.join(words))
+    return subprocess.run(  # noqa: S603 (never a shell; each caller gives a list of its own words)
+        words,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**_ENVIRONMENT, **(environment or {})},
+        timeout=seconds,
+        check=False,
+    )
+
+
+def succeeds_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
+    """Run a program that may hang beyond the reach of SIGKILL, and return what it printed, or None.
+
+    A process whose request sshfs has read can't be killed until the request is answered (sshfs facts, section 4), so
+    it is left behind after the limit instead of being waited for; a later call of any kind reaps it.
+    """
+    process = subprocess.Popen(  # noqa: S603 (as above)
+        [os.fspath(word) for word in argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=_ENVIRONMENT,
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        if process.stdout:
+            process.stdout.close()
+        return None
+    return output if process.returncode == 0 else None

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""What a volume logs in with: the files behind its options, read when they are needed and judged as ssh judges them."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sshfs_plugin import command, errors
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import Credentials
+
+_ROOT_KEYS = ("id_rsa", "id_ecdsa", "id_ed25519")
+_PUBLIC_KEY = re.compile(rb"\s*(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What to log in with, ready for use.
+
+    Attributes:
+        password: Empty if there is none.
+        identity_files: Private keys that ssh can use, in the order in which to try them.
+    """
+
+    password: str = field(default="", repr=False)
+    identity_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyring:
+    """Where this host keeps what volumes log in with.
+
+    Attributes:
+        default_key: Used when a volume names neither key nor password, if it exists.
+        home: What ``~`` stands for, and whose ``.ssh`` comes after the default key.
+    """
+
+    default_key: Path
+    home: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Keyring":
+        """Return the keyring of a host with these settings."""
+        return cls(default_key=settings.default_key, home=settings.home)
+
+    def login(self, credentials: Credentials) -> Login:
+        """Find what the options speak of.
+
+        Raises:
+            PasswordFileUnusable, IdentityFileUnusable: A file that was named is not usable, and why.
+        """
+        if credentials.identity_file:
+            identity_file = self._expand(credentials.identity_file)
+            require_usable(identity_file)
+            identity_files: tuple[Path, ...] = (identity_file,)
+        elif credentials.password or credentials.password_file:
+            identity_files = ()
+        else:
+            identity_files = self._default_keys()
+        return Login(password=self.password(credentials), identity_files=identity_files)
+
+    def password(self, credentials: Credentials) -> str:
+        """Return the password, if there is one.
+
+        Raises:
+            PasswordFileUnusable: The password file is not usable, and why.
+        """
+        if not credentials.password_file:
+            return credentials.password
+        return _read_password(self._expand(credentials.password_file))
+
+    def _default_keys(self) -> tuple[Path, ...]:
+        if self.default_key.exists():
+            require_usable(self.default_key)
+            return (self.default_key,)
+        candidates = (self.home / ".ssh" / name for name in _ROOT_KEYS)
+        return tuple(path for path in candidates if path.exists() and _verdict(path) is None)
+
+    def _expand(self, path: str) -> Path:
+        return self.home / path[2:] if path.startswith("~/") else Path(path)
+
+
+def _read_password(path: Path) -> str:
+    subject = f"cannot use the password file {path}"
+    try:
+        mode, text = path.stat().st_mode, path.read_text("utf-8")
+    except FileNotFoundError:
+        raise errors.PasswordFileUnusable(
+            f"{subject}, it does not exist", "is 'password_file' a path on this host?"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise errors.PasswordFileUnusable(f"{subject}, {reason}", "it must be a text file that root can read") from None
+    if mode & 0o007:
+        raise errors.PasswordFileUnusable(f"{subject}, every user can read it", f"chmod 600 {path}")
+    password = text.partition("\n")[0].rstrip("\r")
+    if not password:
+        raise errors.PasswordFileUnusable(f"{subject}, its first line is empty", "write the password there")
+    return password
+
+
+def require_usable(identity_file: Path) -> None:
+    """Let pass only what ssh would use as a private key.
+
+    Raises:
+        IdentityFileUnusable: Why it would not, and what to do.
+    """
+    if problem := _verdict(identity_file):
+        what, hint = problem
+        raise errors.IdentityFileUnusable(f"cannot use the identity file {identity_file}, {what}", hint)
+
+
+def _verdict(path: Path) -> tuple[str, str] | None:
+    """Ask ssh-keygen whether ssh could use a private key; if not, return what is wrong and what to do."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return "it does not exist", "is 'IdentityFile' a path on this host? (~ is root's home)"
+    except OSError as error:
+        return f"{error.strerror}", "it must be a private key file that root can read"
+    if _PUBLIC_KEY.match(content):
+        private = path.with_suffix("") if path.suffix == ".pub" else "the file without .pub"
+        return "it is a public key", f"name the private key, {private}"
+    if content.startswith(b"PuTTY-User-Key-File"):
+        return "it is a PuTTY key", "convert it with puttygen KEY -O private-openssh -o NEW"
+    judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=10)
+    if judged.returncode == 0:
+        return None
+    if "UNPROTECTED" in judged.stderr or "bad permissions" in judged.stderr:
+        return "ssh refuses it because other users can read it", f"chmod 600 {path}"
+    if "passphrase" in judged.stderr:
+        return (
+            "it needs a passphrase, which nobody could type when the volume is mounted",
+            "use a key without one, for this purpose alone (ssh-keygen -N '')",
+        )
+    return (
+        "it is not a private key that ssh can read",
+        "it must be complete, with its BEGIN and END lines, unix line ends and a final newline",
+    )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""The host keys that this host knows, looked up by OpenSSH's own rules.
+
+``ssh-keygen -F`` does the matching: hashed names, wildcards, ports and markers are then exactly what ssh makes of
+them. Only the service writes, and only to the plugin's own file.
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sshfs_plugin import command
+from sshfs_plugin.settings import Settings
+
+SSH_PORT = 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostKey:
+    """A server's public key.
+
+    Attributes:
+        kind: As in known_hosts, ``ssh-ed25519`` for example.
+        blob: The key in SSH's wire format.
+        revoked: Whether known_hosts marks it ``@revoked``.
+        file: Where it was found, None for one that a server has shown.
+    """
+
+    kind: str
+    blob: bytes
+    revoked: bool = False
+    file: Path | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint as ``ssh-keygen -l`` prints it."""
+        digest = hashlib.sha256(self.blob).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def pattern(host: str, port: int) -> str:
+    """Return how known_hosts names a server."""
+    return host.lower() if port == SSH_PORT else f"[{host.lower()}]:{port}"
+
+
+def line(host: str, port: int, key: HostKey) -> str:
+    """Return the line of known_hosts that says that a server has a key."""
+    return f"{pattern(host, port)} {key.kind} {base64.b64encode(key.blob).decode()}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHosts:
+    """The files in which host keys are looked up.
+
+    Attributes:
+        own: The plugin's, to which accepted keys are added.
+        others: Those of the administrator, which are only read.
+        pinned: A directory with a file for each volume that pins its host key.
+    """
+
+    own: Path
+    others: tuple[Path, ...]
+    pinned: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "KnownHosts":
+        """Return the known hosts of a host with these settings."""
+        return cls(
+            own=settings.known_hosts,
+            others=(settings.home / ".ssh/known_hosts", Path("/etc/ssh/ssh_known_hosts")),
+            pinned=settings.pinned,
+        )
+
+    def lookup(self, host: str, port: int) -> tuple[HostKey, ...]:
+        """Return the keys that are known of a server, revoked ones included."""
+        return tuple(
+            key for file in (self.own, *self.others) if file.exists() for key in _find(file, pattern(host, port))
+        )
+
+    def add(self, host: str, port: int, key: HostKey) -> None:
+        """Remember a server's key, unless it is known already, before anything is built on it."""
+        with self.own.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if any(known.blob == key.blob for known in self.lookup(host, port)):
+                return
+            file.write(line(host, port, key))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def pin(self, volume: str, host: str, port: int, key: HostKey) -> None:
+        """Let ssh take this key alone for one volume."""
+        self.pinned.mkdir(mode=0o700, exist_ok=True)
+        new = self.pinned / f".{volume}.new"
+        new.write_text(line(host, port, key))
+        new.replace(self.pinned / volume)
+
+    def unpin(self, volume: str) -> None:
+        """Forget a volume's pinned key."""
+        (self.pinned / volume).unlink(missing_ok=True)
+
+
+def _find(file: Path, name: str) -> list[HostKey]:
+    keys = []
+    for entry in command.run(["ssh-keygen", "-F", name, "-f", file], seconds=10).stdout.splitlines():
+        if entry.startswith("#"):
+            continue
+        fields = entry.split()
+        marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
+        if marker == "@cert-authority":
+            continue
+        try:
+            _, kind, key, *_ = fields
+            blob = base64.b64decode(key)
+        except ValueError:
+            continue
+        keys.append(HostKey(kind=kind, blob=blob, revoked=marker == "@revoked", file=file))
+    return keys
