@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""What both ways of keeping a volume's process share: where volumes are mounted and what the kernel says of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sshfs_plugin import errors, kernel
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import VolumeName
+
+_CHATTER = ("read: Connection reset by peer", "Warning: Permanently added")
+"""Lines that say less than the others: sshfs's own after any failure of ssh, and a note that is none."""
+
+USABLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mountpoints:
+    """The mountpoints below one directory.
+
+    Attributes:
+        settings: Where that directory and the launcher are.
+    """
+
+    settings: Settings
+
+    def mountpoint(self, name: VolumeName) -> Path:
+        """Return where a volume is mounted when it is."""
+        return self.settings.mounts / name
+
+    def mounted(self) -> frozenset[str]:
+        """Return the names of the volumes that the kernel shows as mounted."""
+        return kernel.sshfs_below(self.settings.mounts)
+
+    def answers(self, name: VolumeName, seconds: float) -> bool:
+        """Tell whether a live mount answers."""
+        return kernel.answers(self.mountpoint(name), seconds)
+
+    def require_answer(self, name: VolumeName, deadline: Deadline) -> None:
+        """Let a Mount be answered only by a mount that answers itself.
+
+        Raises:
+            MountTimedOut: It does not; the mount is left as it is, since containers may be using it.
+        """
+        if not self.answers(name, deadline.left(USABLE_SECONDS)):
+            raise errors.MountTimedOut(
+                f"volume '{name}' is mounted but its server does not answer",
+                "sshfs goes on trying to reconnect; try again when the server is back",
+            )
+
+
+def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
+    """Make an error of what sshfs and ssh said before they ended."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_CHATTER)] or lines
+    words = "; ".join(dict.fromkeys(telling)) or "without a word"
+    return errors.MountFailed(f"sshfs could not mount volume '{name}', its last words: {words}")
+
+
+def mount_timed_out(name: VolumeName, seconds: float) -> errors.MountTimedOut:
+    """Make an error of a mount that did not come up in time."""
+    return errors.MountTimedOut(
+        f"volume '{name}' was not usable after {seconds:.0f} seconds and was given up",
+        "is the server slow or overloaded? try again",
+    )

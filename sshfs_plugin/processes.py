@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Mounted volumes as detached processes, for a host or container whose PID 1 is not systemd.
+
+The launcher's ``keep`` does for each volume what its unit would do. It is a session of its own, so it outlives this
+process; it reports over the same socket protocol as to systemd, and its lock file tells when it is over.
+"""
+
+import fcntl
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sshfs_plugin import command, errors, kernel, mountpoints
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.volume import VolumeName
+
+log = logging.getLogger(__name__)
+
+CLEAN_UP_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+
+
+class Processes(mountpoints.Mountpoints):
+    """Keeps volumes' processes without systemd."""
+
+    def start(self, name: VolumeName, deadline: Deadline) -> None:
+        """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
+
+        Raises:
+            MountFailed: With ssh's last words; nothing is left behind.
+            MountTimedOut: It did not answer in time.
+        """
+        if not self._is_over(name):
+            self.require_answer(name, deadline)
+            return
+        self.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        said, limit = self.settings.logs / name, deadline.left()
+        # named for the thread: with a volume's name it could be longer than an address may be
+        with _notify_socket(self.settings.runtime / f"notify-{threading.get_native_id()}") as (reports, address):
+            keeper = self._start_keeper(name, said, address)
+            while not select.select([reports], [], [], _POLL_SECONDS)[0]:
+                if keeper.poll() is not None:
+                    raise mountpoints.mount_failed(name, said.read_text(errors="replace"))
+                if not deadline.left():
+                    self._give_up(name, keeper)
+                    raise mountpoints.mount_timed_out(name, limit)
+        self.require_answer(name, deadline)
+
+    def release(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Unmount a volume unless it is used; tell whether it is gone and its keeper has cleaned up.
+
+        Raises:
+            UnmountFailed: The release or the keeper did not come to an end.
+        """
+        try:
+            job = self._launch("release", name, deadline.left())
+        except subprocess.TimeoutExpired:
+            raise _stuck(name, "it took too long") from None
+        if job.returncode:
+            raise _stuck(name, job.stderr.strip())
+        if name in self.mounted():
+            return False
+        while not self._is_over(name):
+            if not deadline.left():
+                raise _stuck(name, "sshfs does not end")
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _start_keeper(self, name: VolumeName, said: Path, address: Path) -> subprocess.Popen[bytes]:
+        with said.open("wb") as output:
+            return subprocess.Popen(  # noqa: S603 (our own program)
+                [self.settings.libexec / "launcher", "keep", name],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.settings.environment(), "NOTIFY_SOCKET": str(address)},
+                start_new_session=True,
+            )
+
+    def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
+        """Leave nothing of a start that took too long; sshfs and ssh are in the keeper's process group."""
+        os.killpg(keeper.pid, signal.SIGKILL)
+        keeper.wait(CLEAN_UP_SECONDS)
+        kernel.detach_all(self.mountpoint(name))
+        self._launch("clean", name, CLEAN_UP_SECONDS)
+
+    def _launch(self, verb: str, name: VolumeName, seconds: float) -> subprocess.CompletedProcess[str]:
+        launcher, environment = self.settings.libexec / "launcher", self.settings.environment()
+        return command.run([launcher, verb, name], seconds=seconds, environment=environment)
+
+    def _is_over(self, name: VolumeName) -> bool:
+        """Tell whether no keeper holds the volume's lock file."""
+        try:
+            with (self.settings.locks / name).open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def _notify_socket(address: Path) -> Iterator[tuple[socket.socket, Path]]:
+    """Listen where the launcher reports that the mount is usable; closing is what it waits for after its report."""
+    address.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reports:
+        reports.bind(str(address))
+        try:
+            yield reports, address
+        finally:
+            address.unlink(missing_ok=True)
+
+
+def _stuck(name: VolumeName, why: str) -> errors.UnmountFailed:
+    return errors.UnmountFailed(
+        f"volume '{name}' could not be unmounted ({why})", "findmnt -t fuse.sshfs shows whether it still is"
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""A volume in the words of sshfs and ssh: pure functions from values to an argv, an environment and an ssh_config.
+
+Everything about the connection goes into the ssh_config that sshfs hands on with ``-F``: root's own configuration
+stays out, commas do no harm, and an ssh that a reconnect starts an hour later reads the same file.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sshfs_plugin.credentials import Login
+from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.volume import Check, HostKeyCheck, Volume
+
+PASSWORD_VOLUME = "SSHFS_PLUGIN_PASSWORD_OF"  # noqa: S105 (the name of a variable that holds a volume's name)
+NOWHERE = Path("/dev/null")
+
+
+def argv(volume: Volume, mountpoint: Path, ssh_config: Path) -> tuple[str, ...]:
+    """Return the command line that mounts a volume and stays in the foreground, with nothing secret in it."""
+    return (
+        "sshfs",
+        "-f",
+        volume.remote.source,
+        str(mountpoint),
+        "-F",
+        str(ssh_config),
+        *(word for option in _options(volume) for word in ("-o", option)),
+    )
+
+
+def _options(volume: Volume) -> Iterator[str]:
+    if volume.access.allow_other:
+        yield "allow_other"
+    if volume.access.default_permissions:
+        yield "default_permissions"
+    for name, value in volume.sshfs_options:
+        yield name if value is None else f"{name}={value}"
+
+
+def environment(volume: Volume, login: Login, askpass: Path) -> dict[str, str]:
+    """Return the variables that let ssh ask our helper for the password; the password itself is not among them."""
+    if not login.password:
+        return {}
+    return {
+        "SSH_ASKPASS": str(askpass),
+        "SSH_ASKPASS_REQUIRE": "force",
+        PASSWORD_VOLUME: volume.name,
+    }
+
+
+def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:
+    """Return the text of the ssh_config under which a volume's connections are made."""
+    lines = "\n".join(f"    {keyword} {value}" for keyword, value in _keywords(volume, login, known_hosts))
+    return f"# Made for the volume {volume.name} at each mount.\nHost *\n{lines}\n"
+
+
+def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
+    yield "Port", str(volume.remote.port)
+    yield "IdentitiesOnly", "yes"
+    yield "IdentityAgent", "none"
+    for identity_file in login.identity_files or ("none",):
+        yield "IdentityFile", _quoted(identity_file)
+    if login.password:
+        yield "NumberOfPasswordPrompts", "1"
+    else:
+        yield "BatchMode", "yes"
+    yield from _host_key_keywords(volume, known_hosts)
+    yield "UpdateHostKeys", "no"
+    yield "ConnectionAttempts", "1"
+    yield from volume.ssh_options
+
+
+def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
+    """Say which host keys ssh takes: after the ladder only those that it has seen or that were known before."""
+    files: tuple[Path, ...]
+    if volume.pinned_host_key:
+        strict, files = "yes", (known_hosts.pinned / volume.name,)
+    elif volume.host_key_check is HostKeyCheck.NO:
+        strict, files = "no", (NOWHERE,)
+    else:
+        climbed = volume.check is not Check.NEVER or volume.host_key_check is HostKeyCheck.YES
+        strict = "yes" if climbed else "accept-new"
+        files = (known_hosts.own, *known_hosts.others)
+    yield "StrictHostKeyChecking", strict
+    yield "UserKnownHostsFile", " ".join(_quoted(file) for file in files)
+    yield "GlobalKnownHostsFile", str(NOWHERE)
+
+
+def _quoted(path: Path | str) -> str:
+    """Write a path so that ssh reads it as it is: ``%`` starts a token, and quotes hold what has blanks."""
+    text = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

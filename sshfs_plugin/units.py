@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Mounted volumes as units of systemd: ``docker-volume-sshfs@NAME.service`` for each, started and stopped by PID 1.
+
+They are out of reach of the service's end, upgrade and sandbox. Jobs are made with ``--job-mode=ignore-dependencies``:
+the units are ordered before docker.service, and a plain stop would wait for Docker's own stop job, which waits for us.
+"""
+
+import logging
+import subprocess  # noqa: TID251 (for its types alone)
+import time
+
+from sshfs_plugin import command, errors, mountpoints
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.volume import VolumeName
+
+log = logging.getLogger(__name__)
+
+CLEAN_UP_SECONDS = 20.0
+LAST_WORDS_SECONDS = 1.0
+
+
+class Units(mountpoints.Mountpoints):
+    """Keeps volumes' processes through systemd."""
+
+    def start(self, name: VolumeName, deadline: Deadline) -> None:
+        """Start a volume's unit, which is ready when its mount answers; a running one is left as it is.
+
+        Raises:
+            MountFailed: With ssh's last words; the unit is stopped and its failure forgotten.
+            MountTimedOut: It did not answer in time.
+        """
+        unit, started, limit = _unit(name), time.time(), deadline.left()
+        try:
+            job = _systemctl("start", unit, seconds=limit)
+        except subprocess.TimeoutExpired:
+            self._give_up(unit)
+            raise mountpoints.mount_timed_out(name, limit) from None
+        if job.returncode:
+            said = _last_words(unit, started) or job.stderr
+            self._give_up(unit)
+            raise mountpoints.mount_failed(name, said)
+        self.require_answer(name, deadline)
+
+    def release(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Let the privileged release unit unmount a volume unless it is used; tell whether it is gone.
+
+        Raises:
+            UnmountFailed: The release did not come to an end, or the volume's unit did not.
+        """
+        self._complete("start", f"docker-volume-sshfs-release@{name}.service", name, deadline)
+        if name in self.mounted():
+            return False
+        self._complete("stop", _unit(name), name, deadline)
+        return True
+
+    def _complete(self, verb: str, unit: str, name: VolumeName, deadline: Deadline) -> None:
+        try:
+            job = _systemctl(verb, unit, seconds=deadline.left())
+        except subprocess.TimeoutExpired:
+            job = None
+        if job is None or job.returncode:
+            raise errors.UnmountFailed(
+                f"volume '{name}' could not be unmounted ({job.stderr.strip() if job else 'it took too long'})",
+                f"journalctl -u {unit} tells more",
+            )
+
+    def _give_up(self, unit: str) -> None:
+        """Leave nothing of a failed start: no process, no mount, and no failure that a later start would inherit."""
+        try:
+            _systemctl("stop", unit, seconds=CLEAN_UP_SECONDS)
+            command.run(["systemctl", "reset-failed", unit], seconds=CLEAN_UP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error("%s does not stop", unit)
+
+
+def _unit(name: VolumeName) -> str:
+    return f"docker-volume-sshfs@{name}.service"
+
+
+def _systemctl(verb: str, unit: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
+    return command.run(["systemctl", verb, "--job-mode=ignore-dependencies", unit], seconds=seconds)
+
+
+def _last_words(unit: str, since: float) -> str:
+    """Return what the unit's processes have written to the journal, which may take a moment to get there.
+
+    Matched by the unit's name: one line of forty carries no invocation ID.
+    """
+    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{since:.6f}", f"_SYSTEMD_UNIT={unit}"]
+    limit = Deadline.after(LAST_WORDS_SECONDS)
+    said = ""
+    while not said and limit.left():
+        command.run(["journalctl", "--sync"], seconds=LAST_WORDS_SECONDS + 5)
+        said = command.run(read, seconds=LAST_WORDS_SECONDS + 5).stdout
+    return said
