@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MIT
+"""The volume plugin protocol over HTTP: decode, call the driver, encode.
+
+The only module that knows status codes, content types and ``{"Err": ...}``. Every error leaves as status 500 with a
+JSON body, the one form that both clients obey: Podman ignores an ``Err`` in a 200, and Docker shows whatever else it
+gets as it is (protocol notes, sections 4 and 12).
+"""
+
+import json
+import logging
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import flask  # noqa: TID251 (this is the place)
+from werkzeug.exceptions import HTTPException
+
+from sshfs_plugin import context, errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.driver import Caller, Driver, State
+from sshfs_plugin.holders import Client
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+PODMAN_SECONDS = 4.5
+"""Podman gives every call five seconds."""
+DOCKER_LONG_SECONDS, DOCKER_SECONDS = 100.0, 50.0
+"""Docker gives Create and Mount 120 seconds and everything else 60; nobody unmounts what comes late."""
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, decoded.
+
+    Attributes:
+        body: The JSON object, empty if none was sent.
+        caller: Who sent it.
+        deadline: When its sender stops waiting.
+        connection: The client's socket, None outside of gunicorn.
+    """
+
+    body: Mapping[str, Any]
+    caller: Caller
+    deadline: Deadline
+    connection: socket.socket | None
+
+    @property
+    def name(self) -> str:
+        """The volume's name, which may be empty: Docker sends that in Get by a fault of its own."""
+        return self._text("Name")
+
+    @property
+    def mount_id(self) -> str:
+        """The mount ID."""
+        return self._text("ID")
+
+    @property
+    def opts(self) -> dict[str, str]:
+        """The options; absent, null and ``{}`` are the same."""
+        opts = self.body.get("Opts") or {}
+        if not isinstance(opts, dict) or not all(isinstance(value, str) for value in opts.values()):
+            raise errors.InvalidRequest("'Opts' is not an object of strings", "quote all values of options")
+        return opts
+
+    def _text(self, key: str) -> str:
+        text = self.body.get(key, "")
+        if not isinstance(text, str):
+            raise errors.InvalidRequest(f"'{key}' is not a string", "send it as one")
+        return text
+
+    def require_body(self) -> None:
+        """Change nothing for Docker's broken retry, which repeats a request without its body (moby#39331)."""
+        if not self.body:
+            raise errors.InvalidRequest(
+                "the request came without its body, as Docker's retries do", "run the command again"
+            )
+
+    def hang_up(self) -> None:
+        """Close the connection without a reply, which makes Docker try again where an error would make it forget."""
+        if self.connection is not None:
+            with suppress(OSError):  # the client may have been faster
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+
+Verb = Callable[[Driver, Call], Answer]
+
+
+def _activate(driver: Driver, call: Call) -> Answer:
+    driver.activate(call.caller)
+    return {"Implements": ["VolumeDriver"]}
+
+
+def _capabilities(_driver: Driver, _call: Call) -> Answer:
+    return {"Capabilities": {"Scope": "local"}}
+
+
+def _create(driver: Driver, call: Call) -> Answer:
+    call.require_body()
+    driver.create(call.name, call.opts, call.deadline)
+    return {}
+
+
+def _mount(driver: Driver, call: Call) -> Answer:
+    call.require_body()
+    mountpoint = driver.mount(call.name, call.mount_id, call.caller, call.deadline)
+    _after_reply(lambda: driver.confirm(call.name, call.mount_id))
+    return {"Mountpoint": str(mountpoint)}
+
+
+def _unmount(driver: Driver, call: Call) -> Answer:
+    call.require_body()
+    driver.unmount(call.name, call.mount_id, call.deadline)
+    return {}
+
+
+def _remove(driver: Driver, call: Call) -> Answer:
+    call.require_body()
+    driver.remove(call.name, call.deadline)
+    return {}
+
+
+def _get(driver: Driver, call: Call) -> Answer:
+    if "Name" not in call.body:
+        call.hang_up()
+        return {}
+    state = driver.get(call.name)
+    return {
+        "Volume": {
+            **_listed(state),
+            "CreatedAt": state.volume.created_at.isoformat(timespec="seconds"),
+            "Status": _status(state),
+        }
+    }
+
+
+def _list(driver: Driver, _call: Call) -> Answer:
+    return {"Volumes": [_listed(state) for state in driver.list_volumes()]}
+
+
+def _path(driver: Driver, call: Call) -> Answer:
+    return {"Mountpoint": _listed(driver.get(call.name))["Mountpoint"]}
+
+
+def _listed(state: State) -> Answer:
+    return {"Name": state.volume.name, "Mountpoint": str(state.mountpoint or "")}
+
+
+def _status(state: State) -> Answer:
+    """Say in ``docker volume inspect`` what a person wants to know; nothing of it is secret."""
+    volume = state.volume
+    states = {None: "mounted", True: "mounted", False: "mounted, but the server does not answer"}
+    access = (
+        "everyone on this host and in its containers, unchecked (allow_other)"
+        if volume.access.everyone
+        else "as owner, group and mode allow"
+        if volume.access.allow_other
+        else "root only"
+    )
+    status = {
+        "remote": f"{volume.remote.source} port {volume.remote.port}",
+        "state": states[state.answering] if state.mountpoint else "not mounted",
+        "holders": state.holders,
+        "access": access,
+        "hostKey": volume.pinned_host_key or volume.host_key_check.value,
+        "unit": f"docker-volume-sshfs@{volume.name}.service",
+    }
+    return status | ({"lastError": state.last_error} if state.last_error else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Route:
+    """How a verb is served.
+
+    Attributes:
+        verb: What does it.
+        seconds: How long Docker waits for it, less a margin.
+        slow: Whether it may wait for servers, and so must leave threads to the others.
+    """
+
+    verb: Verb
+    seconds: float = DOCKER_SECONDS
+    slow: bool = False
+
+
+ROUTES: Mapping[str, _Route] = {
+    "Plugin.Activate": _Route(verb=_activate),
+    "VolumeDriver.Capabilities": _Route(verb=_capabilities),
+    "VolumeDriver.Create": _Route(verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True),
+    "VolumeDriver.Mount": _Route(verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True),
+    "VolumeDriver.Unmount": _Route(verb=_unmount, slow=True),
+    "VolumeDriver.Remove": _Route(verb=_remove, slow=True),
+    "VolumeDriver.Get": _Route(verb=_get),
+    "VolumeDriver.List": _Route(verb=_list),
+    "VolumeDriver.Path": _Route(verb=_path),
+}
+
+
+def create_app(driver: Driver, *, slow_calls: int, tell: Callable[[str], None]) -> flask.Flask:
+    """Make the Flask application.
+
+    Args:
+        driver: What does the work.
+        slow_calls: How many calls that may wait for servers are let in at once; the server must have more threads.
+        tell: Gets a line about the volumes after each call that may have changed them.
+    """
+    app = flask.Flask(__name__, static_folder=None)
+    slow_lane = threading.BoundedSemaphore(slow_calls)
+
+    def serve(path: str) -> flask.Response:
+        route = ROUTES[path]
+        call = _decode(route)
+        with (
+            context.about(VERB=path.rpartition(".")[2], VOLUME=call.name, MOUNT_ID=call.mount_id),
+            _lane(slow_lane if route.slow else None, call.deadline),
+        ):
+            try:
+                answer = route.verb(driver, call)
+            except errors.PluginError as error:
+                log.log(_severity(error), "%s", error)
+                raise
+            finally:
+                if route.slow:
+                    tell(_summary(driver))
+        return _encode({**answer, "Err": ""}, 200)
+
+    for path in ROUTES:
+        app.add_url_rule(f"/{path}", path, serve, methods=["POST"], defaults={"path": path})
+    app.register_error_handler(errors.PluginError, lambda error: _encode({"Err": str(error)}, 500))
+    app.register_error_handler(HTTPException, _encode_http_error)
+    app.register_error_handler(Exception, _encode_surprise)
+    return app
+
+
+def _decode(route: _Route) -> Call:
+    """Read the request in the ways of both clients: no content type, no Host and no body are all fine."""
+    headers, environ = flask.request.headers, flask.request.environ
+    body = flask.request.get_data()
+    try:
+        decoded = json.loads(body or b"{}")
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise errors.InvalidRequest("the request is not a JSON object", "see the volume plugin protocol")
+    client = Client.DOCKER if "Accept" in headers else Client.PODMAN
+    connection = environ.get("gunicorn.socket")
+    return Call(
+        body=decoded,
+        caller=Caller(client=client, process=_process_of(connection), has_gone=lambda: _has_been_closed(connection)),
+        deadline=Deadline.after(route.seconds if client is Client.DOCKER else PODMAN_SECONDS),
+        connection=connection,
+    )
+
+
+def _process_of(connection: socket.socket | None) -> int:
+    """Return the process at the other end of a unix socket."""
+    if connection is None or connection.family != socket.AF_UNIX:
+        return 0
+    process: int
+    process, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return process
+
+
+def _has_been_closed(connection: socket.socket | None) -> bool:
+    """Tell whether the other end was closed, without taking anything that it may have sent."""
+    if connection is None:
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@contextmanager
+def _lane(slow_lane: threading.BoundedSemaphore | None, deadline: Deadline) -> Iterator[None]:
+    if slow_lane is None:
+        yield
+        return
+    if not slow_lane.acquire(timeout=deadline.left()):
+        raise errors.PluginBusy
+    try:
+        yield
+    finally:
+        slow_lane.release()
+
+
+def _after_reply(act: Callable[[], None]) -> None:
+    flask.after_this_request(lambda response: _when_closed(response, act))
+
+
+def _when_closed(response: flask.Response, act: Callable[[], None]) -> flask.Response:
+    response.call_on_close(act)
+    return response
+
+
+def _severity(error: errors.PluginError) -> int:
+    """Docker asks for volumes that do not exist all day long."""
+    return logging.DEBUG if isinstance(error, errors.VolumeNotFound) else logging.ERROR
+
+
+def _summary(driver: Driver) -> str:
+    states = driver.list_volumes()
+    return f"{len(states)} volumes, {sum(state.mountpoint is not None for state in states)} mounted"
+
+
+def _encode(answer: Answer, status: int) -> flask.Response:
+    return flask.Response(json.dumps(answer) + "\n", status=status, content_type=CONTENT_TYPE)
+
+
+def _encode_http_error(error: HTTPException) -> flask.Response:
+    return _encode({"Err": f"{flask.request.method} {flask.request.path} is no call of this plugin"}, 404)
+
+
+def _encode_surprise(error: Exception) -> flask.Response:
+    log.exception("internal error", exc_info=error)
+    return _encode({"Err": "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"}, 500)

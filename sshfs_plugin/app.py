@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The composition root: settings to parts to the application that gunicorn serves."""
+
+import logging
+import threading
+from pathlib import Path
+
+import flask  # noqa: TID251 (for its type alone)
+
+from sshfs_plugin import api, journal
+from sshfs_plugin.credentials import Keyring
+from sshfs_plugin.driver import Driver, Supervisor
+from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.preflight import Ladder
+from sshfs_plugin.processes import Processes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.units import Units
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 15.0
+ANSWER_SECONDS = 5.0
+QUICK_THREADS = 32
+"""Threads that slow calls leave to Get and List."""
+
+
+def create_app() -> flask.Flask:
+    """Make the application for this host and start looking after its volumes.
+
+    Raises:
+        StateError: The records can't be read.
+        ValueError: A setting makes no sense.
+    """
+    settings = Settings.from_environment()
+    driver = Driver(
+        volumes=VolumeStore(settings.volumes),
+        holder_records=HolderStore(settings.holders),
+        preflight=Ladder(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings)),
+        supervisor=supervisor(settings),
+    )
+    driver.load()
+    threading.Thread(target=_look_after, args=(driver,), name="look-after", daemon=True).start()
+    slow_calls = max(settings.threads - QUICK_THREADS, settings.threads // 2)
+    return api.create_app(driver, slow_calls=slow_calls, tell=journal.status)
+
+
+def supervisor(settings: Settings) -> Supervisor:
+    """Choose how volumes' processes are kept: by systemd where it is PID 1, unless the settings say otherwise."""
+    booted_by_systemd = Path("/run/systemd/system").is_dir()  # as sd_booted(3) finds out
+    if settings.supervisor == "systemd" or (settings.supervisor == "auto" and booted_by_systemd):
+        return Units(settings)
+    return Processes(settings)
+
+
+def _look_after(driver: Driver) -> None:
+    pause = threading.Event()
+    while not pause.wait(LOOK_EVERY_SECONDS):
+        try:
+            driver.look_after(ANSWER_SECONDS)
+        except Exception:  # a thread that ends would end unseen
+            log.exception("looking after the volumes failed")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""How gunicorn serves the plugin: ``gunicorn -c python:sshfs_plugin.gunicorn_conf``.
+
+The socket comes from systemd (or systemd-socket-activate), which gunicorn takes by itself.
+"""
+
+import logging
+import os
+
+from sshfs_plugin import journal
+from sshfs_plugin.settings import Settings
+
+wsgi_app = "sshfs_plugin.app:create_app()"
+
+workers = 1
+"""The locks of volumes live in one process."""
+worker_class = "gthread"
+threads = Settings.from_environment().threads
+worker_connections = 2 * threads
+
+keepalive = 0
+"""No kept connection, no race at its end, no retry without a body (protocol notes, section 4)."""
+timeout = 150
+graceful_timeout = 40
+
+umask = 0o077
+proc_name = "docker-volume-sshfs"
+loglevel = "warning"
+
+_notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
+"""Taken from gunicorn, which would report READY=1 before the application is even imported."""
+
+journal.set_up()
+
+
+def on_starting(_server: object) -> None:
+    """Let gunicorn's own messages go where ours go."""
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers.clear()
+    gunicorn.propagate = True
+
+
+def post_worker_init(_worker: object) -> None:
+    """Report ready once the application is loaded and about to answer."""
+    if _notify_socket:
+        os.environ["NOTIFY_SOCKET"] = _notify_socket
+        journal.ready()

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""What this service tells systemd: log lines with fields to filter by, the STATUS= line, and that it is ready.
+
+``journalctl -u docker-volume-sshfs VOLUME=photos`` finds all that was done to one volume; VERB and MOUNT_ID likewise.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+
+from sshfs_plugin import context
+from systemd import daemon  # noqa: TID251 (this is the place)
+from systemd.journal import JournalHandler  # noqa: TID251 (this is the place)
+
+IDENTIFIER = "docker-volume-sshfs"
+
+
+class _Subject(logging.Filter):
+    """Gives every record the fields of the work at hand, and the text a reader's idea of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fields = context.subject()
+        for name, text in fields.items():
+            setattr(record, name, text)
+        words = " ".join(fields[name] for name in ("VERB", "VOLUME") if name in fields)
+        record.subject = f"{words}: " if words else ""
+        return True
+
+
+def set_up() -> None:
+    """Log to the journal where there is one, else to stderr."""
+    handler: logging.Handler
+    if os.path.exists("/run/systemd/journal/socket"):  # noqa: PTH110 (as sd_journal_print(3) would find it)
+        handler = JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Subject())
+    handler.setFormatter(logging.Formatter("%(subject)s%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if os.environ.get("SSHFS_PLUGIN_DEBUG") else logging.INFO)
+
+
+def status(text: str) -> None:
+    """Show a line in ``systemctl status``, if anybody listens."""
+    with contextlib.suppress(OSError):
+        daemon.notify(f"STATUS={text}")
+
+
+def ready() -> None:
+    """Tell systemd that requests are answered from now on."""
+    daemon.notify("READY=1")
