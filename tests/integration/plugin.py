@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""The plugin as a running program, called as Docker calls it."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess  # noqa: TID251 (tests run what users run)
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sshfs_plugin import kernel
+from sshfs_plugin.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
+PODMAN = {"Host": "plugin", "Content-Type": "application/vnd.docker.plugins.v1.1+json"}
+
+
+class Refused(Exception):  # noqa: N818 (it reads as what happened)
+    """The plugin answered with an error; the text is what a user reads."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("plugin", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Plugin:
+    """gunicorn under systemd-socket-activate, with all state below one directory and no systemd to keep mounts."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.directory = directory
+        self.settings = Settings(
+            state=directory / "state",
+            runtime=directory / "run",
+            configuration=directory / "etc",
+            libexec=directory / "libexec",
+            home=directory / "home",
+            supervisor="process",
+        )
+        self.log = directory / "log"
+        self._socket = directory / "sshfs.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Plugin":
+        for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
+            path.mkdir()
+        for program in ("launcher", "askpass"):
+            wrapper = self.settings.libexec / program
+            wrapper.write_text(
+                f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/{program} "$@"\n'
+            )
+            wrapper.chmod(0o755)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        left = kernel.sshfs_below(self.settings.mounts)
+        for name in left:
+            with contextlib.suppress(OSError):
+                kernel.detach_all(self.settings.mounts / name)
+            await_that(lambda name=name: not (self.settings.mounts / name).exists(), f"{name} is cleaned up")
+
+    def start(self) -> None:
+        """Start it; it answers when this returns."""
+        environment = {**self.settings.environment(), "PYTHONPATH": str(ROOT)}
+        settings = [f"--setenv={name}={value}" for name, value in environment.items()]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                [
+                    "systemd-socket-activate",
+                    f"--listen={self._socket}",
+                    *settings,
+                    "/usr/bin/gunicorn",
+                    "-c",
+                    "python:sshfs_plugin.gunicorn_conf",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        await_that(self._socket.exists, "the socket is open")
+        self.call("Plugin.Activate")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, the hard way if so asked, and every process of it but those of the volumes."""
+        assert self._process
+        if how is signal.SIGKILL:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.terminate()
+        self._process.wait(60)
+        self._socket.unlink(missing_ok=True)
+
+    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop and start."""
+        self.stop(how)
+        self.start()
+
+    def call(
+        self, verb: str, seconds: float = 120, headers: Mapping[str, str] = DOCKER, **body: Any
+    ) -> dict[str, Any]:
+        """Call a verb and return its answer.
+
+        Raises:
+            Refused: With the text that a user reads.
+        """
+        connection = _Connection(self._socket, seconds)
+        path = verb if "." in verb else f"VolumeDriver.{verb}"
+        with contextlib.closing(connection):
+            connection.request("POST", f"/{path}", json.dumps(body) + "\n" if body else None, dict(headers))
+            reply = connection.getresponse()
+            answer: dict[str, Any] = json.loads(reply.read())
+        assert (reply.status == 200) == (not answer["Err"]), "the status and Err must agree"  # noqa: PLR2004
+        if answer["Err"]:
+            raise Refused(answer["Err"])
+        return answer
+
+    def create(self, name: str, options: Mapping[str, str]) -> None:
+        """Create a volume."""
+        self.call("Create", Name=name, Opts=dict(options))
+
+    def mount(self, name: str, mount_id: str = "one") -> Path:
+        """Mount a volume and return where."""
+        return Path(self.call("Mount", Name=name, ID=mount_id)["Mountpoint"])
+
+    def unmount(self, name: str, mount_id: str = "one") -> None:
+        """Give a mount back."""
+        self.call("Unmount", Name=name, ID=mount_id)
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return what docker volume inspect shows as Status."""
+        status: dict[str, Any] = self.call("Get", Name=name)["Volume"]["Status"]
+        return status
+
+    def sshfs_process(self, name: str) -> int:
+        """Return the process that serves a mounted volume."""
+        mountpoint = str(self.settings.mounts / name)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_text().split("\0")
+                if words[0] == "sshfs" and mountpoint in words:
+                    return int(process.name)
+        raise AssertionError(f"no sshfs serves {mountpoint}")
+
+
+def await_that(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Wait until a condition holds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"not within {seconds} s: {what}"
+        time.sleep(0.02)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""The throwaway SSH server of ``scripts/throwaway-sshd``, for tests."""
+
+import os
+import shutil
+import signal
+import subprocess  # noqa: TID251 (tests run what users run)
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running sshd.
+
+    Attributes:
+        directory: Its files.
+        user: The only login.
+        port: On 127.0.0.1.
+    """
+
+    directory: Path
+    user: str
+    port: int
+
+    @property
+    def data(self) -> Path:
+        """The directory that the login may write."""
+        return self.directory / "data"
+
+    @property
+    def key(self) -> Path:
+        """A private key that may log in."""
+        return self.directory / "id_ed25519"
+
+    def make(self, name: str) -> Path:
+        """Make a directory that the login may write, below the data."""
+        path = self.data / name
+        path.mkdir()
+        shutil.chown(path, self.user)
+        return path
+
+    def options(self, directory: Path, **more: str) -> dict[str, str]:
+        """Return the options of a volume that is a directory on this server."""
+        return {
+            "sshcmd": f"{self.user}@127.0.0.1:{directory}",
+            "port": str(self.port),
+            "IdentityFile": str(self.key),
+            **more,
+        }
+
+    def allow(self, public_key: Path) -> None:
+        """Let another key log in."""
+        with (self.directory / "authorized_keys").open("a") as file:
+            file.write(public_key.read_text())
+
+    def connections(self) -> list[int]:
+        """Return the processes that serve a connection of this server."""
+        listener = int((self.directory / "pid").read_text())
+        children = Path(f"/proc/{listener}/task/{listener}/children").read_text().split()
+        return [int(child) for child in children]
+
+    def cut_connections(self) -> None:
+        """End all connections, as a broken network would in the end."""
+        for process in self.connections():
+            os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def start_server() -> Iterator[Server]:
+    """Start a server, in a directory that its login may enter, as it may not enter pytest's."""
+    directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))  # noqa: S108 (made by mkdtemp)
+    script = ROOT / "scripts/throwaway-sshd"
+    subprocess.run([script, "start", directory], check=True, timeout=120)  # noqa: S603
+    try:
+        yield Server(
+            directory=directory,
+            user=(directory / "user").read_text().strip(),
+            port=int((directory / "port").read_text()),
+        )
+    finally:
+        subprocess.run([script, "stop", directory], check=True, timeout=20)  # noqa: S603
+        shutil.rmtree(directory)
