@@ -126,9 +126,10 @@ def _verdict(path: Path) -> tuple[str, str] | None:
     judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=10)
     if judged.returncode == 0:
         return None
-    if "UNPROTECTED" in judged.stderr or "bad permissions" in judged.stderr:
+    complaint = judged.stderr.replace(str(path), "")
+    if "UNPROTECTED" in complaint or "bad permissions" in complaint:
         return "ssh refuses it because other users can read it", f"chmod 600 {path}"
-    if "passphrase" in judged.stderr:
+    if "passphrase" in complaint:
         return (
             "it needs a passphrase, which nobody could type when the volume is mounted",
             "use a key without one, for this purpose alone (ssh-keygen -N '')",

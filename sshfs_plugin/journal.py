@@ -8,12 +8,14 @@ import contextlib
 import logging
 import os
 import sys
+from pathlib import Path
 
 from sshfs_plugin import context
 from systemd import daemon  # noqa: TID251 (this is the place)
 from systemd.journal import JournalHandler  # noqa: TID251 (this is the place)
 
 IDENTIFIER = "docker-volume-sshfs"
+JOURNAL = Path("/run/systemd/journal/socket")
 
 
 class _Subject(logging.Filter):
@@ -31,7 +33,7 @@ class _Subject(logging.Filter):
 def set_up() -> None:
     """Log to the journal where there is one, else to stderr."""
     handler: logging.Handler
-    if os.path.exists("/run/systemd/journal/socket"):  # noqa: PTH110 (as sd_journal_print(3) would find it)
+    if JOURNAL.exists():
         handler = JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)
     else:
         handler = logging.StreamHandler(sys.stderr)

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ READ_AHEAD_KIB = 1024
 """Six times the throughput of the kernel's 128 at 20 ms of round-trip time, and twice on loopback (sshfs facts, 9)."""
 
 _PROC = Path("/proc")
+_BDI = Path("/sys/class/bdi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +38,19 @@ class Mount:
         mountpoint: Where it is.
         device: ``major:minor``.
         kind: The type of file system.
-        follows: Whether it receives what is mounted and unmounted elsewhere (a ``master:`` field).
+        number: The kernel's ID of this mount.
+        parent: The ID of the mount that it is mounted on.
+        root: Which directory of the file system is seen there.
+        peers: The peer groups whose mounts and unmounts reach it, as ``shared:N`` and ``master:N`` name them.
     """
 
     mountpoint: Path
     device: str
     kind: str
-    follows: bool
+    number: str
+    parent: str
+    root: Path
+    peers: frozenset[str]
 
 
 def _unescape(text: str) -> str:
@@ -67,7 +74,12 @@ def _parse(mountinfo: str) -> Iterator[Mount]:
             mountpoint=Path(_unescape(fields[4])),
             device=fields[2],
             kind=after.split(" ")[0],
-            follows=any(field.startswith("master:") for field in fields[6:]),
+            number=fields[0],
+            parent=fields[1],
+            root=Path(_unescape(fields[3])),
+            peers=frozenset(
+                field.partition(":")[2] for field in fields[6:] if field.startswith(("shared:", "master:"))
+            ),
         )
 
 
@@ -96,23 +108,43 @@ def answers(mountpoint: Path, seconds: float) -> bool:
     return command.succeeds_within(["stat", "-f", "-c", "%t", mountpoint], seconds=seconds) == (FUSE_SUPER_MAGIC + "\n")
 
 
-def used_elsewhere(device: str) -> bool:
-    """Tell whether a mount namespace other than ours would keep this device if ours let it go.
+def used_elsewhere(mount: Mount) -> bool:
+    """Tell whether a mount namespace other than ours would keep a mount of ours if we unmounted it.
 
-    A line that follows another mount (``master:``) goes when ours goes; sandboxed services have such lines. A
-    container's does not, since Docker binds privately. Reading other processes' mountinfo takes CAP_SYS_PTRACE.
+    A copy of our tree, such as a sandboxed service has, lets go when we do: our unmount reaches it through the mount
+    that it is mounted on. A container does not: Docker binds the volume into a tree of its own. (That the bind itself
+    has a ``master:`` says nothing, it is about mounts *below* it.) Reading other processes' mountinfo takes
+    CAP_SYS_PTRACE.
     """
+    ours = {one.number: one for one in mounts()}
+    place = _place(mount, ours)
     seen = {None, _namespace("self")}
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal() or (namespace := _namespace(entry.name)) in seen:
             continue
         try:
-            if any(mount.device == device and not mount.follows for mount in mounts(entry.name)):
-                return True
+            theirs = {one.number: one for one in mounts(entry.name)}
         except OSError:
             continue  # it has ended; others may be in the same namespace
         seen.add(namespace)
+        if any(one.device == mount.device and not _follows(_place(one, theirs), place) for one in theirs.values()):
+            return True
     return False
+
+
+def _place(mount: Mount, table: Mapping[str, Mount]) -> tuple[frozenset[str], str, Path]:
+    """Return where a mount is mounted in terms that mean the same in every namespace.
+
+    That is the peer groups of the mount below it, that one's file system, and the directory of that file system.
+    """
+    below = table.get(mount.parent)
+    if below is None:
+        return frozenset(), "", mount.mountpoint
+    return below.peers, below.device, below.root / mount.mountpoint.relative_to(below.mountpoint)
+
+
+def _follows(place: tuple[frozenset[str], str, Path], ours: tuple[frozenset[str], str, Path]) -> bool:
+    return bool(place[0] & ours[0]) and place[1:] == ours[1:]
 
 
 def _namespace(process: str) -> str | None:
@@ -160,7 +192,7 @@ def detach_all(mountpoint: Path) -> None:
 def set_read_ahead(device: str) -> None:
     """Let the kernel read ahead enough for a server that is some milliseconds away; where /sys is read-only, don't."""
     with contextlib.suppress(OSError):
-        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
+        (_BDI / device / "read_ahead_kb").write_text(str(READ_AHEAD_KIB))
 
 
 def set_immutable(directory: Path, *, immutable: bool) -> None:

@@ -82,11 +82,14 @@ class KnownHosts:
 
     def add(self, host: str, port: int, key: HostKey) -> None:
         """Remember a server's key, unless it is known already, before anything is built on it."""
-        with self.own.open("a") as file:
+        with self.own.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if any(known.blob == key.blob for known in self.lookup(host, port)):
                 return
-            file.write(line(host, port, key))
+            file.seek(0)
+            before = file.read()
+            unfinished = before and not before.endswith(b"\n")  # by an editor: ours would run into that line
+            file.write((b"\n" if unfinished else b"") + line(host, port, key).encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -113,7 +116,7 @@ def _find(file: Path, name: str) -> list[HostKey]:
             continue
         try:
             _, kind, key, *_ = fields
-            blob = base64.b64decode(key)
+            blob = base64.b64decode(key, validate=True)
         except ValueError:
             continue
         keys.append(HostKey(kind=kind, blob=blob, revoked=marker == "@revoked", file=file))

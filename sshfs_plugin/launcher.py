@@ -118,7 +118,7 @@ def release(settings: Settings, name: VolumeName) -> None:
     mount = kernel.mounted_at(mountpoint)
     if mount is None:
         return
-    if kernel.used_elsewhere(mount.device):
+    if kernel.used_elsewhere(mount):
         log.info("%s is in use by a container: it stays", mountpoint)
     elif not kernel.unmount(mountpoint):
         log.info("%s is in use by a process on this host: it stays", mountpoint)

@@ -7,11 +7,11 @@ knows never reaches a command line or a configuration file.
 """
 
 import base64
-import binascii
 import enum
 import hashlib
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,9 @@ from sshfs_plugin.volume import (
 YES, NO = "yes", "no"
 _TRUE = {"", "yes", "true", "on", "1"}
 _FALSE = {"no", "false", "off", "0"}
+
+_FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's control characters, surrogates and line ends; unusual blanks and joiners do occur in names of files."""
 
 RUNS_A_COMMAND = "it would run a command of the volume's creator as root on this host"
 
@@ -118,7 +121,7 @@ def _one_of(*choices: str, **spellings: str) -> Callable[[str], str]:
 
 
 def _text(text: str) -> str:
-    if not text.isprintable():
+    if any(unicodedata.category(character) in _FORBIDDEN for character in text):
         raise ValueError("must not hold line breaks or control characters")
     return text
 
@@ -142,7 +145,7 @@ def _fingerprint(text: str) -> str:
     digest = text.removeprefix("SHA256:").rstrip("=")
     try:
         decoded = base64.b64decode(digest + "=", validate=True)
-    except binascii.Error:
+    except ValueError:
         decoded = b""
     if not text.startswith("SHA256:") or len(decoded) != hashlib.sha256().digest_size:
         raise ValueError(f"must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not {text!r}")
@@ -182,7 +185,7 @@ def _parse_sshcmd(text: str) -> tuple[str, str, str]:
     if address is not None:
         if not _is_ipv6(address):
             raise ValueError(f"may have an IPv6 address in brackets, but {address!r} is none")
-        host = address
+        host = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up
     elif _is_ipv6(bare := text.rpartition("@")[2].rpartition(":")[0]):
         raise ValueError(f"{form}; an IPv6 address goes in brackets, [{bare}]:/dir")
     elif not _HOST.fullmatch(host):
@@ -371,21 +374,23 @@ def _split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     uid=1000,gid=1000`` as the key ``uid`` with the value ``1000,gid=1000``.
     """
     for key, value in opts.items():
-        *flags, name = key.split(",")
-        yield from ((flag, "") for flag in flags)
-        rest = value
-        while "," in rest and not _lookup(name).free_text:
+        names, rest = key, value
+        while True:
+            *flags, name = (part.strip() for part in names.split(","))
+            yield from ((flag, "") for flag in flags)
+            if "," not in rest or _lookup(name).free_text:
+                yield name, rest
+                break
             first, _, others = rest.partition(",")
             yield name, first
-            name, _, rest = others.partition("=")
-        yield name, rest
+            names, _, rest = others.partition("=")
 
 
 def _canonical(opts: Mapping[str, str]) -> dict[str, str]:
     """Map each option's name to its canonical value, leaving out what is the default anyway."""
     canonical: dict[str, str] = {}
     for name, value in _split(opts):
-        option = _lookup(name.strip())
+        option = _lookup(name)
         try:
             text = option.canonical(value)
         except ValueError as reason:
@@ -417,10 +422,8 @@ def _credentials(values: Mapping[str, str]) -> Credentials:
 def _sshfs_options(values: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     for option in TABLE:
         if option.destination is Destination.SSHFS and option.name in values:
-            if option.canonical is not _flag:
-                yield option.name, values[option.name]
-            elif values[option.name] == YES:
-                yield option.name, None
+            # a switch that is here is on: off is its default, which no volume records
+            yield option.name, None if option.canonical is _flag else values[option.name]
 
 
 def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Volume:

@@ -7,24 +7,27 @@ facts, section 6). It writes nothing on the server. Only algorithms that Debian'
 so that what passes here passes there.
 """
 
+import contextlib
+import functools
 import io
 import logging
 import socket
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sshfs_plugin import errors
 from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.known_hosts import HostKey, KnownHosts, pattern
+from sshfs_plugin.known_hosts import SSH_PORT, HostKey, KnownHosts, pattern
 from sshfs_plugin.volume import HostKeyCheck, Remote, Volume, VolumeName
 
 with warnings.catch_warnings():
@@ -55,6 +58,10 @@ _NOT_IN_SSH = {
 }
 
 _ANSWER_SECONDS = 20.0
+
+_SFTP_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
+
+_BY_KEY, _BY_PASSWORD = {"publickey"}, {"password", "keyboard-interactive"}
 
 _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactive": "a typed password"}
 
@@ -88,7 +95,7 @@ class Ladder:
         """Drop what is remembered for a volume alone: its pinned host key."""
         self.known_hosts.unpin(name)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _verified(self, volume: Volume, deadline: Deadline) -> Iterator[tuple[paramiko.Transport, HostKey]]:
         """Connect, and go on only if the server is the one that it claims to be.
 
@@ -97,25 +104,25 @@ class Ladder:
         """
         known = self.known_hosts.lookup(volume.remote.host, volume.remote.port)
         families = sorted(HOST_KEY_KINDS, key=lambda kinds: not _any_known(known, kinds))
-        problem: errors.PreflightError | None = None
+        problems: list[errors.PreflightError] = []
         for kinds in families if volume.pinned_host_key else (tuple(sum(families, ())),):
             try:
                 transport = _exchange_keys(volume, deadline, kinds)
             except errors.NegotiationFailed as error:
-                problem = problem or error
+                problems.append(error)
                 continue
             try:
                 shown = transport.get_remote_server_key()
                 host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
                 if refusal := _refusal(volume, host_key, known):
-                    problem = refusal
+                    problems.append(refusal)
                     continue
                 yield transport, host_key
                 return
             finally:
                 transport.close()
-        assert problem is not None  # noqa: S101 (every way out of the loop has set it)
-        raise problem
+        # a key that was shown and refused says more than a kind of key that the server lacks
+        raise next((problem for problem in problems if isinstance(problem, errors.HostKeyError)), problems[0])
 
     def _remember(self, volume: Volume, host_key: HostKey) -> None:
         host, port = volume.remote.host, volume.remote.port
@@ -130,7 +137,10 @@ def _any_known(known: tuple[HostKey, ...], kinds: tuple[str, ...]) -> bool:
 
 
 def _refusal(volume: Volume, shown: HostKey, known: tuple[HostKey, ...]) -> errors.HostKeyError | None:
-    """Judge a host key as ssh would."""
+    """Judge a host key as ssh would, but take none of another kind than those that are known.
+
+    To ssh such a key is new, so with accept-new a stranger need only show a kind that was never seen before.
+    """
     remote = volume.remote
     if volume.pinned_host_key:
         if shown.fingerprint == volume.pinned_host_key:
@@ -149,7 +159,8 @@ def _refusal(volume: Volume, shown: HostKey, known: tuple[HostKey, ...]) -> erro
         )
     if same:
         return None
-    if other := next((key for key in known if key.kind == shown.kind and not key.revoked), None):
+    valid = [key for key in known if not key.revoked]
+    if other := min(valid, key=lambda key: key.kind != shown.kind, default=None):
         return errors.HostKeyChanged(
             f"the host key of {remote.server} has changed from {other.fingerprint} to {shown.fingerprint}",
             f"somebody may be in between; if the server was set up anew, remove its old key: {_forget(remote, other)}",
@@ -178,7 +189,11 @@ def _connect(remote: Remote, seconds: float) -> socket.socket:
         ) from None
     refused: OSError | None = None
     for family, kind, protocol, _, address in addresses:
-        connection = socket.socket(family, kind, protocol)
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:  # a name may have IPv6 addresses where the kernel has no IPv6
+            refused = refused or error
+            continue
         connection.settimeout(max(0.1, seconds / len(addresses)))
         try:
             connection.connect(address)
@@ -207,25 +222,19 @@ def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachabl
 def _exchange_keys(volume: Volume, deadline: Deadline, kinds: tuple[str, ...]) -> paramiko.Transport:
     """Make an encrypted connection to whoever answers; nothing secret is sent yet."""
     remote = volume.remote
-    seconds = deadline.left(_connect_timeout(volume))
-    connection = _connect(remote, seconds)
-    try:
-        transport = paramiko.Transport(connection, disabled_algorithms=_NOT_IN_SSH)
-    except paramiko.SSHException as error:
-        connection.close()
-        raise _negotiation_failed(remote, error) from error
-    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = max(
-        0.1, deadline.left(_connect_timeout(volume))
-    )
+    connection = _connect(remote, deadline.left(_connect_timeout(volume)))
+    transport = paramiko.Transport(connection, disabled_algorithms=_NOT_IN_SSH)
+    seconds = max(0.1, deadline.left(_connect_timeout(volume)))
+    transport.banner_timeout = transport.handshake_timeout = seconds + 1  # start_client's limit is to come first
     transport.get_security_options().key_types = [kind for kind in kinds if kind in transport.preferred_keys]
     try:
-        transport.start_client(timeout=max(0.1, deadline.left(_connect_timeout(volume))))
+        transport.start_client(timeout=seconds)
     except (paramiko.SSHException, OSError, EOFError) as error:
         transport.close()
         raise _negotiation_failed(remote, error) from error
     if not transport.initial_kex_done:  # paramiko goes on without a word when the time is up
         transport.close()
-        raise _no_ssh(remote) if not transport.remote_version else _unreachable(remote, TimeoutError())
+        raise _fell_silent(remote) if transport.remote_version else _no_ssh(remote)
     return transport
 
 
@@ -239,78 +248,104 @@ def _negotiation_failed(remote: Remote, error: Exception) -> errors.PreflightErr
             f"the SSH server at {remote.server} shares no algorithm with the check ({error})",
             "if ssh itself can log in there, say -o check=never",
         )
-    if "banner" in str(error):
+    if "banner" in str(error) or "protocol version" in str(error):
         return _no_ssh(remote)
     return errors.NegotiationFailed(
-        f"the SSH server at {remote.server} broke the connection off ({error or type(error).__name__})",
+        f"the SSH server at {remote.server} broke the connection off ({_reason(error)})",
         "its log tells why; it may be overloaded or have banned this host",
     )
 
 
 def _no_ssh(remote: Remote) -> errors.NotAnSSHServer:
-    return errors.NotAnSSHServer(f"what answers at {remote.server} is not an SSH server", "is 'port' right?")
+    return errors.NotAnSSHServer(
+        f"what answers at {remote.server} is not an SSH server",
+        "is 'port' right? (an SSH server that is overloaded or has banned this host may hang up like this, too)",
+    )
+
+
+def _fell_silent(remote: Remote) -> errors.HostUnreachable:
+    return errors.HostUnreachable(
+        f"the SSH server at {remote.server} stopped answering",
+        "it may be overloaded, or large packets get lost on the way (MTU)",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or ("connection closed" if isinstance(error, EOFError) else type(error).__name__)
 
 
 def _log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline) -> None:
-    """Try keys, then the password, as ssh would; a server may ask for both.
+    """Try keys, then the password, as ssh would, each when the server asks for it; it may ask for both in turn.
 
     Raises:
         LoginRefused: With the methods that the server offers and those that were tried.
     """
-    offered = _offered(transport, remote)
+    proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
+        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, path))
+        for path in login.identity_files
+    ]
+    if login.password:
+        give_password = functools.partial(_try_password, transport, remote, login.password)
+        proofs.append(("the password", _BY_PASSWORD, give_password))
     tried: list[str] = []
-    for path in login.identity_files:
-        if "publickey" in offered:
-            tried.append(f"the key {path}")
-            offered = _try_key(transport, remote, path, offered)
-    if login.password and {"password", "keyboard-interactive"} & set(offered):
-        tried.append("the password")
-        offered = _try_password(transport, remote, login.password, offered)
+    transport.auth_timeout = max(0.1, deadline.left(_ANSWER_SECONDS))
+    offered = _attempt(transport, remote, [], lambda: transport.auth_none(remote.user))
+    while wanted := [proof for proof in proofs if proof[1] & set(offered)]:
+        name, _, give = wanted[0]
+        proofs.remove(wanted[0])
+        tried.append(name)
+        transport.auth_timeout = max(0.1, deadline.left(_ANSWER_SECONDS))
+        offered = give(offered)
     if transport.is_authenticated():
         return
     ways = ", ".join(_WAYS_IN.get(method, method) for method in sorted(offered))
+    given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(
-        f"{remote.host} refused to let {remote.user} in with {' and '.join(tried) or 'neither key nor password'} "
-        f"(it takes {ways or 'nothing more'})",
+        f"{remote.host} refused to let {remote.user} in{given} (it takes {ways or 'nothing more'})",
         _login_hint(login, offered, remote),
     )
 
 
 def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
+    """Say what to do about the methods that a server still offers after all that there is was tried."""
     if not login.identity_files and not login.password:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
-    if login.identity_files and "publickey" in offered:
+    if _BY_KEY & set(offered) and login.identity_files:
+        port = "" if remote.port == SSH_PORT else f"-p {remote.port} "
         return (
             f"is the public key in the authorized_keys of {remote.user} there "
-            f"(ssh-copy-id -i {login.identity_files[0]} {remote.user}@{remote.host}), and is that the right user?"
+            f"(ssh-copy-id -i {login.identity_files[0]} {port}{remote.user}@{remote.host}), and is that the right user?"
         )
-    if login.password and not {"password", "keyboard-interactive"} & set(offered):
-        return "the server takes no passwords, use a key"
-    return f"are the password and the login name {remote.user} right?"
-
-
-def _offered(transport: paramiko.Transport, remote: Remote) -> list[str]:
-    """Return the methods that the server offers to this user; empty if it lets anybody in."""
-    try:
-        transport.auth_none(remote.user)
-    except paramiko.BadAuthenticationType as refusal:
-        return list(refusal.allowed_types)
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        raise _broke_off(remote, error) from error
-    return []
+    if _BY_PASSWORD & set(offered):
+        if login.password:
+            return f"are the password and the login name {remote.user} right?"
+        return "give a password with password_file"
+    if _BY_KEY & set(offered):
+        return "give a key with IdentityFile"
+    return "a volume can log in with keys and passwords only, let the server take one of them"
 
 
 def _broke_off(remote: Remote, error: Exception) -> errors.LoginRefused:
+    if "timeout" in str(error):
+        return errors.LoginRefused(
+            f"{remote.host} did not answer the login of {remote.user} in time",
+            "its log tells why; it may be busy, or wait for a name service or directory that does not answer",
+        )
     return errors.LoginRefused(
-        f"{remote.host} broke the login of {remote.user} off ({error or type(error).__name__})",
+        f"{remote.host} broke the login of {remote.user} off ({_reason(error)})",
         "its log tells why; it may allow too few attempts or have banned this host",
     )
 
 
 def _try_key(transport: paramiko.Transport, remote: Remote, path: Path, offered: list[str]) -> list[str]:
-    """Offer a key and return the methods that are left to try."""
-    key = _private_key(path)
-    return _attempt(transport, remote, offered, lambda: transport.auth_publickey(remote.user, key))
+    """Offer a key, under its certificate first, and return the methods that are left to try."""
+    for key in _private_keys(path):
+        left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
+        if left != offered:
+            return left
+    return offered
 
 
 def _try_password(transport: paramiko.Transport, remote: Remote, password: str, offered: list[str]) -> list[str]:
@@ -336,11 +371,25 @@ def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], 
     except paramiko.BadAuthenticationType as refusal:
         return list(refusal.allowed_types)
     except paramiko.AuthenticationException as error:
-        if not transport.is_active():
+        if not transport.is_active() or "timeout" in str(error):
             raise _broke_off(remote, error) from error
         return offered
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise _broke_off(remote, error) from error
+
+
+def _private_keys(path: Path) -> Iterator[paramiko.PKey]:
+    """Yield what ssh makes of an identity file: the key with the certificate beside it, if there is one, and alone."""
+    certificate = path.with_name(path.name + "-cert.pub")
+    if certificate.exists():
+        certified = _private_key(path)
+        try:
+            certified.load_certificate(str(certificate))
+        except (ValueError, paramiko.SSHException) as error:
+            log.warning("cannot use the certificate %s (%s)", certificate, _reason(error))
+        else:
+            yield certified
+    yield _private_key(path)
 
 
 def _private_key(path: Path) -> paramiko.PKey:
@@ -352,16 +401,12 @@ def _private_key(path: Path) -> paramiko.PKey:
         else serialization.load_pem_private_key
     )
     try:
-        loaded = _as_paramiko_key(load(content, None))
-    except (ValueError, TypeError, paramiko.SSHException) as error:
+        return _as_paramiko_key(load(content, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm, paramiko.SSHException) as error:
         raise errors.IdentityFileUnusable(
             f"cannot check the identity file {path}, the check does not know this kind of key",
             "use ed25519, ecdsa or rsa, or say -o check=never",
         ) from error
-    certificate = path.with_name(path.name + "-cert.pub")
-    if certificate.exists():
-        loaded.load_certificate(str(certificate))
-    return loaded
 
 
 def _as_paramiko_key(key: Any) -> paramiko.PKey:
@@ -389,16 +434,26 @@ def _look_at_directory(transport: paramiko.Transport, remote: Remote, deadline: 
     try:
         channel = transport.open_session(timeout=seconds)
         channel.settimeout(seconds)
-        channel.invoke_subsystem("sftp")
+        _invoke_sftp(transport, channel, seconds)
         sftp = paramiko.SFTPClient(channel)
-    except (paramiko.SSHException, OSError, EOFError) as error:
+    except _SFTP_FAILURES as error:
         raise errors.SFTPUnavailable(
-            f"{remote.account} lets the login in but has no SFTP for it ({error or type(error).__name__})",
+            f"{remote.account} lets the login in but has no SFTP for it ({_reason(error)})",
             "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the "
             "login's start-up files may print",
         ) from error
     with sftp:
         _require_readable_directory(sftp, remote)
+
+
+def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, seconds: float) -> None:
+    """Ask for SFTP; paramiko would wait without limit for the answer, unless the connection ends."""
+    limit = threading.Timer(seconds, transport.close)
+    limit.start()
+    try:
+        channel.invoke_subsystem("sftp")
+    finally:
+        limit.cancel()
 
 
 def _require_readable_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
@@ -410,7 +465,8 @@ def _require_readable_directory(sftp: paramiko.SFTPClient, remote: Remote) -> No
             raise errors.DirectoryUnusable(
                 f"{remote.directory} {where} is not a directory", "a volume is a whole directory"
             )
-        next(sftp.listdir_iter(path), None)
+        with contextlib.suppress(UnicodeDecodeError):  # at names that are not UTF-8, which have been listed then
+            next(sftp.listdir_iter(path), None)
     except FileNotFoundError:
         raise errors.DirectoryUnusable(
             f"{subject} does not exist {where} for {remote.user}", _missing_hint(sftp, remote)
@@ -420,9 +476,9 @@ def _require_readable_directory(sftp: paramiko.SFTPClient, remote: Remote) -> No
             f"{subject} {where} is not readable for {remote.user}",
             "give it the right to read and enter the directory and those above it, or log in as its owner",
         ) from None
-    except (paramiko.SSHException, OSError, EOFError) as error:
+    except _SFTP_FAILURES as error:
         raise errors.DirectoryUnusable(
-            f"{subject} {where} can't be listed ({error or type(error).__name__})",
+            f"{subject} {where} can't be listed ({_reason(error)})",
             "try sftp to that server by hand",
         ) from error
 
@@ -434,19 +490,19 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
         for start in range(2, len(parts)):
             shorter = "/" + "/".join(parts[start:])
             if _is_directory(sftp, shorter):
-                return f"this login is locked into a directory of the server, where {shorter} exists: use that"
+                return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
     return f"make it first (it is not made for you), starting from {_login_directory(sftp)} for relative paths"
 
 
 def _is_directory(sftp: paramiko.SFTPClient, path: str) -> bool:
     try:
         return stat.S_ISDIR(sftp.stat(path).st_mode or 0)
-    except (OSError, paramiko.SSHException):
+    except _SFTP_FAILURES:
         return False
 
 
 def _login_directory(sftp: paramiko.SFTPClient) -> str:
     try:
         return str(sftp.normalize("."))
-    except (OSError, paramiko.SSHException):
+    except _SFTP_FAILURES:
         return "the login directory"

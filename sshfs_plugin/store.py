@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 _SUFFIX = ".json"
 _Record = TypeVar("_Record")
+_NOT_UNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError, errors.PluginError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class VolumeStore:
             VolumeNotFound: There is no such record, or none that can be understood.
         """
         try:
-            return _volume_from(name, json.loads(_path(self.directory, name).read_text()))
-        except (OSError, ValueError, KeyError, TypeError, errors.PluginError):
+            return _volume_from(name, _read(_path(self.directory, name)))
+        except _NOT_UNDERSTOOD:
             raise errors.VolumeNotFound(name) from None
 
     def save(self, volume: Volume) -> None:
@@ -131,6 +132,13 @@ def _path(directory: Path, name: VolumeName) -> Path:
     return directory / (name + _SUFFIX)
 
 
+def _read(path: Path) -> Any:
+    record = json.loads(path.read_text("utf-8"))
+    if record["version"] != VERSION:
+        raise ValueError(f"version {record['version']} is not known")
+    return record
+
+
 def _load_all(
     directory: Path, understand: Callable[[VolumeName, Any], _Record]
 ) -> Iterator[tuple[VolumeName, _Record]]:
@@ -144,16 +152,13 @@ def _load_all(
     for path in paths:
         try:
             name = volume_name(path.stem)
-            record = json.loads(path.read_text("utf-8"))
-            if record["version"] != VERSION:
-                raise ValueError(f"version {record['version']} is not known")
-            yield name, understand(name, record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, errors.PluginError) as error:
+            yield name, understand(name, _read(path))
+        except _NOT_UNDERSTOOD as error:
             _set_aside(path, error)
 
 
 def _set_aside(path: Path, error: Exception) -> None:
-    aside = path.with_name(f"{path.name}.broken-{path.stat().st_mtime_ns}")
+    aside = path.with_name(f"{path.name}.broken-{path.lstat().st_mtime_ns}")
     path.rename(aside)
     log.error(
         "%s can't be understood (%s): it is kept as %s; mend it, move it back and restart the service",
