@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +85,7 @@ class Call:
     def hang_up(self) -> None:
         """Close the connection without a reply, which makes Docker try again where an error would make it forget."""
         if self.connection is not None:
-            with suppress(OSError):  # the client may have been faster
-                self.connection.shutdown(socket.SHUT_RDWR)
+            self.connection.shutdown(socket.SHUT_RDWR)
 
 
 Verb = Callable[[Driver, Call], Answer]

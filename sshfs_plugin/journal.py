@@ -32,11 +32,9 @@ class _Subject(logging.Filter):
 
 def set_up() -> None:
     """Log to the journal where there is one, else to stderr."""
-    handler: logging.Handler
-    if JOURNAL.exists():
-        handler = JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)
-    else:
-        handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = (
+        JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER) if JOURNAL.exists() else logging.StreamHandler(sys.stderr)
+    )
     handler.addFilter(_Subject())
     handler.setFormatter(logging.Formatter("%(subject)s%(message)s"))
     root = logging.getLogger()

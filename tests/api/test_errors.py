@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""What a user reads when something is wrong, and what nobody gets to read."""
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from support import fakes
+from support.fakes import ID, OTHER_ID
+
+from sshfs_plugin import api, errors
+from sshfs_plugin.driver import Driver
+
+OPTS = {"sshcmd": fakes.SSHCMD}
+
+
+def post(client: FlaskClient, verb: str, body: Any = None, **environ: object) -> tuple[int, dict[str, Any]]:
+    """Make a call as Docker does."""
+    reply = client.post(
+        f"/VolumeDriver.{verb}",
+        data=b"" if body is None else json.dumps(body).encode(),
+        headers={"Accept": api.CONTENT_TYPE},
+        environ_overrides=environ,
+        buffered=True,
+    )
+    answer = json.loads(reply.data)
+    assert isinstance(answer, dict)
+    return reply.status_code, answer
+
+
+def error(client: FlaskClient, verb: str, body: Any = None) -> str:
+    """Return what the user reads about a call that must fail."""
+    status, answer = post(client, verb, body)
+    assert status == 500
+    assert list(answer) == ["Err"]
+    return str(answer["Err"])
+
+
+@pytest.mark.parametrize(
+    ("opts", "sentence"),
+    [
+        (None, "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir"),
+        ({**OPTS, "pasword": "x"}, "unknown option 'pasword': did you mean 'password'?"),
+        (
+            {**OPTS, "ssh_command": "nc"},
+            "option 'ssh_command' is refused: it would run a command of the volume's creator as root on this host",
+        ),
+        ({**OPTS, "port": "ssh"}, "option 'port' must be a number from 1 to 65535, not 'ssh'"),
+        ({"sshcmd": "nas"}, "option 'sshcmd' must look like user@host:/dir, with a colon between host and directory"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_cure(client: FlaskClient, opts: dict[str, str], sentence: str) -> None:
+    assert error(client, "Create", {"Name": "photos", "Opts": opts}).startswith(sentence)
+
+
+@pytest.mark.parametrize("verb", ["Mount", "Unmount", "Remove", "Get", "Path"])
+def test_an_unknown_volume_is_not_found_by_any_call(client: FlaskClient, verb: str) -> None:
+    assert error(client, verb, {"Name": "photos", "ID": ID}) == "volume 'photos' not found"
+
+
+@pytest.mark.parametrize("verb", ["Mount", "Unmount"])
+def test_a_missing_mount_id_is_named(client: FlaskClient, verb: str) -> None:
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    assert error(client, verb, {"Name": "photos"}) == (
+        "the request has no mount ID: it needs one to be given back later"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"Name": 7}, "'Name' is not a string: send it as one"),
+        ({"Name": "photos", "ID": ["x"]}, "'ID' is not a string: send it as one"),
+        ([], "the request is not a JSON object: see the volume plugin protocol"),
+    ],
+)
+def test_a_request_of_the_wrong_form_is_told_so(client: FlaskClient, body: object, sentence: str) -> None:
+    assert error(client, "Mount", body) == sentence
+
+
+def test_text_that_is_no_json_is_told_so(client: FlaskClient) -> None:
+    reply = client.post("/VolumeDriver.Create", data=b"Name=photos")
+    assert (reply.status_code, json.loads(reply.data)["Err"]) == (
+        500,
+        "the request is not a JSON object: see the volume plugin protocol",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/VolumeDriver.Nonsense"), ("GET", "/VolumeDriver.Get"), ("POST", "/")]
+)
+def test_a_call_that_does_not_exist_is_json_as_well(client: FlaskClient, method: str, path: str) -> None:
+    reply = client.open(path, method=method)
+    assert reply.status_code == 404
+    assert json.loads(reply.data) == {"Err": f"{method} {path} is no call of this plugin"}
+
+
+def test_the_last_failure_is_shown_by_inspect_until_a_success(client: FlaskClient, host: fakes.Host) -> None:
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'", "try again")
+    said = error(client, "Mount", {"Name": "photos", "ID": ID})
+    assert said == "sshfs could not mount volume 'photos': try again"
+    assert inspect(client)["lastError"] == said
+    host.supervisor.start_problems.clear()
+    post(client, "Mount", {"Name": "photos", "ID": ID})
+    assert "lastError" not in inspect(client)
+
+
+def inspect(client: FlaskClient) -> dict[str, Any]:
+    status, answer = post(client, "Get", {"Name": "photos"})
+    assert status == 200
+    shown = answer["Volume"]["Status"]
+    assert isinstance(shown, dict)
+    return shown
+
+
+def test_inspect_tells_a_mount_that_does_not_answer(client: FlaskClient, host: fakes.Host, driver: Driver) -> None:
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    post(client, "Mount", {"Name": "photos", "ID": ID})
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert inspect(client)["state"] == "mounted, but the server does not answer"
+
+
+@pytest.mark.parametrize(
+    ("opts", "access"),
+    [
+        ({}, "as owner, group and mode allow"),
+        ({"allow_other": ""}, "everyone on this host and in its containers, unchecked (allow_other)"),
+        ({"allow_other": "", "default_permissions": ""}, "as owner, group and mode allow"),
+        ({"allow_other": "no"}, "root only"),
+    ],
+)
+def test_inspect_tells_who_has_access(client: FlaskClient, opts: dict[str, str], access: str) -> None:
+    post(client, "Create", {"Name": "photos", "Opts": OPTS | opts})
+    assert inspect(client)["access"] == access
+
+
+def test_inspect_tells_the_host_key_that_is_demanded(client: FlaskClient) -> None:
+    fingerprint = "SHA256:" + "A" * 43
+    post(client, "Create", {"Name": "photos", "Opts": {**OPTS, "host_key": fingerprint}})
+    assert inspect(client)["hostKey"] == fingerprint
+
+
+def test_path_is_empty_until_the_volume_is_mounted(client: FlaskClient, host: fakes.Host) -> None:
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    assert post(client, "Path", {"Name": "photos"}) == (200, {"Mountpoint": "", "Err": ""})
+    post(client, "Mount", {"Name": "photos", "ID": ID})
+    assert post(client, "Path", {"Name": "photos"})[1]["Mountpoint"] == str(host.supervisor.root / "photos")
+
+
+def test_no_password_leaves_the_plugin(client: FlaskClient, host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
+    secret = {**OPTS, "password": "hunter2"}
+    host.preflight.problems["films"] = errors.LoginRefused("nas refused to let me in with the password")
+    with caplog.at_level(logging.DEBUG):
+        answers = [
+            post(client, "Create", {"Name": "photos", "Opts": secret}),
+            post(client, "Create", {"Name": "photos", "Opts": OPTS}),
+            post(client, "Create", {"Name": "photos", "Opts": {**secret, "password": "hunter2\n"}}),
+            post(client, "Create", {"Name": "films", "Opts": secret}),
+            post(client, "Mount", {"Name": "photos", "ID": ID}),
+            post(client, "Get", {"Name": "photos"}),
+            post(client, "List", {}),
+        ]
+    assert "hunter2" not in str(answers)
+    assert "hunter2" not in caplog.text
+    assert "hunter2" not in str([record.__dict__ for record in caplog.records])
+    assert "hunter2" not in repr(host.volumes.records)
+
+
+def test_a_surprise_is_a_sentence_for_the_user_and_a_traceback_for_the_journal(
+    client: FlaskClient, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.supervisor.start_problems["photos"] = ZeroDivisionError("a detail")
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    assert error(client, "Mount", {"Name": "photos", "ID": ID}) == (
+        "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"
+    )
+    assert "ZeroDivisionError: a detail" in caplog.text
+
+
+def test_errors_are_logged_but_not_that_a_volume_is_unknown(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        error(client, "Get", {"Name": "photos"})
+        assert caplog.messages == []
+        error(client, "Create", {"Name": "..", "Opts": OPTS})
+    ((level, message),) = ((record.levelname, record.message) for record in caplog.records)
+    assert level == "ERROR"
+    assert message.startswith("'..' can't be the name of a volume: use letters, digits")
+
+
+def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
+    client = api.create_app(driver, slow_calls=1, tell=lambda _: None).test_client()
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(post, client, "Mount", {"Name": "photos", "ID": ID})
+    gate.await_arrival()
+    hasty = client.post("/VolumeDriver.Remove", json={"Name": "photos"})
+    assert json.loads(hasty.data)["Err"] == (
+        "the sshfs plugin is busy with too many slow calls: "
+        "try again in a moment; journalctl -u docker-volume-sshfs tells which servers are slow"
+    )
+    assert post(client, "Get", {"Name": "photos"})[0] == 200
+    gate.open()
+    assert mounting.result()[0] == 200
+
+
+# The client's socket in odd states
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give a connection, our end first."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_a_get_without_a_body_on_no_socket_names_no_volume(client: FlaskClient) -> None:
+    assert "Volume" not in post(client, "Get")[1]
+
+
+def test_a_client_that_was_cut_off_holds_nothing(
+    client: FlaskClient, host: fakes.Host, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    ours.send(b"what it never read")
+    theirs.close()
+    post(client, "Mount", {"Name": "photos", "ID": ID}, **{"gunicorn.socket": ours})
+    assert host.supervisor.released == ["photos"]
+
+
+def test_a_client_that_has_sent_more_than_it_should_is_still_there(
+    client: FlaskClient, host: fakes.Host, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    theirs.send(b"more")
+    post(client, "Mount", {"Name": "photos", "ID": ID}, **{"gunicorn.socket": ours})
+    assert host.holder_records.counts("photos") == {ID: 1}
+    assert ours.recv(10) == b"more"
+
+
+def test_a_client_over_tcp_is_no_known_process_and_so_no_new_dockerd(client: FlaskClient, host: fakes.Host) -> None:
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    for mount_id in (ID, ID, OTHER_ID):
+        post(client, "Mount", {"Name": "photos", "ID": mount_id})
+    with socket.socket() as over_tcp:
+        environ = {"gunicorn.socket": over_tcp}
+        client.post("/Plugin.Activate", headers={"Accept": "*/*"}, environ_overrides=environ)
+    assert host.holder_records.counts("photos") == {ID: 2, OTHER_ID: 1}

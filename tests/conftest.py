@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""What tests of all tiers share: a host of fakes, a driver on it, and the ways to call it."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from support import fakes
+
+from sshfs_plugin import api, command, kernel
+from sshfs_plugin.driver import Driver
+from sshfs_plugin.settings import Settings
+
+
+@pytest.fixture
+def host() -> fakes.Host:
+    """Give a host on which nothing is mounted and no volume is known."""
+    return fakes.Host(supervisor=fakes.FakeSupervisor(root=Path("/var/lib/docker-volume-sshfs/mounts")))
+
+
+@pytest.fixture
+def driver(host: fakes.Host) -> Driver:
+    """Give a driver that has just started."""
+    return host.start_driver()
+
+
+@pytest.fixture
+def client(driver: Driver) -> FlaskClient:
+    """Give Flask's own client, for what needs no socket."""
+    return api.create_app(driver, slow_calls=4, tell=lambda _: None).test_client()
+
+
+@pytest.fixture
+def address(driver: Driver, tmp_path: Path) -> Iterator[Path]:
+    """Give the socket on which the driver is served."""
+    address = tmp_path / "sshfs.sock"
+    with fakes.serving(api.create_app(driver, slow_calls=4, tell=lambda _: None), address):
+        yield address
+
+
+@pytest.fixture
+def docker(address: Path) -> fakes.DockerClient:
+    """Give Docker's end of the socket."""
+    return fakes.DockerClient(address)
+
+
+@pytest.fixture
+def podman(address: Path) -> fakes.PodmanClient:
+    """Give Podman's end of the socket."""
+    return fakes.PodmanClient(address)
+
+
+@pytest.fixture
+def in_background() -> Iterator[fakes.Background]:
+    """Give a way to run calls at the same time; all must have ended at the end of the test."""
+    with ThreadPoolExecutor(max_workers=24) as threads:
+        yield fakes.Background(threads)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give the settings of a plugin that lives in a directory of its own."""
+    return Settings(
+        state=tmp_path / "state",
+        runtime=tmp_path / "run",
+        configuration=tmp_path / "etc",
+        libexec=tmp_path / "libexec",
+        home=tmp_path / "root",
+        supervisor="process",
+        threads=8,
+    )
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.Programs:
+    """Give a directory for executables that is first in PATH, for us and for what we run."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    path = f"{directory}:{command._ENVIRONMENT['PATH']}"
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setitem(command._ENVIRONMENT, "PATH", path)
+    return fakes.Programs(directory)
+
+
+@pytest.fixture
+def fake_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeKernel:
+    """Give a kernel that lists and unmounts what the test says."""
+    fake = fakes.FakeKernel(tmp_path / "proc")
+    monkeypatch.setattr(kernel, "_PROC", fake.proc)
+    monkeypatch.setattr(kernel, "_libc", fake)
+    return fake
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Let a test set up logging as the service does, and put back what was there."""
+    root, gunicorn = logging.getLogger(), logging.getLogger("gunicorn.error")
+    before = (root.handlers[:], root.level, gunicorn.handlers[:], gunicorn.propagate)
+    yield
+    root.handlers[:], gunicorn.handlers[:], gunicorn.propagate = before[0], before[2], before[3]
+    root.setLevel(before[1])

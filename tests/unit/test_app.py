@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The composition root: parts that fit together, on a host that is a directory."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support import fakes
+
+from sshfs_plugin import app, errors, options
+from sshfs_plugin.driver import Driver
+from sshfs_plugin.processes import Processes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.units import Units
+from sshfs_plugin.volume import VolumeName
+
+
+@pytest.fixture(autouse=True)
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the settings be those of the test."""
+    for name, text in settings.environment().items():
+        monkeypatch.setenv(name, text)
+
+
+def test_application_serves_the_volumes_on_record(settings: Settings) -> None:
+    settings.volumes.mkdir(parents=True)
+    volume = options.parse(VolumeName("photos"), {"sshcmd": fakes.SSHCMD}, datetime.now(UTC))
+    VolumeStore(settings.volumes).save(volume)
+    application = app.create_app()
+    reply = application.test_client().post("/VolumeDriver.List")
+    assert reply.json == {"Volumes": [{"Name": "photos", "Mountpoint": ""}], "Err": ""}
+
+
+def test_application_checks_servers_for_real_and_records_nothing_that_fails(settings: Settings) -> None:
+    body = {"Name": "photos", "Opts": {"sshcmd": "me@localhost:/photos", "port": "1", "password": "x"}}
+    application = app.create_app()
+    reply = application.test_client().post("/VolumeDriver.Create", json=body)
+    assert reply.status_code == 500
+    assert reply.json == {
+        "Err": "cannot connect to localhost port 1, connection refused: "
+        "is an SSH server running there, and is 'port' right?"
+    }
+    assert list(settings.volumes.iterdir()) == []
+
+
+def test_application_does_not_start_without_its_records(settings: Settings) -> None:
+    settings.state.write_text("a file where a directory should be")
+    with pytest.raises(errors.StateError, match="cannot read .*volumes, Not a directory"):
+        app.create_app()
+
+
+def test_application_does_not_start_with_a_setting_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "many")
+    with pytest.raises(ValueError, match="SSHFS_PLUGIN_THREADS must be a number of at least 8, not 'many'"):
+        app.create_app()
+
+
+@pytest.mark.parametrize(("choice", "kind"), [("systemd", Units), ("process", Processes)])
+def test_supervisor_is_the_one_that_the_settings_name(choice: str, kind: type) -> None:
+    assert isinstance(app.supervisor(Settings(supervisor=choice)), kind)
+
+
+def test_supervisor_is_systemd_exactly_where_it_has_booted_the_host() -> None:
+    booted = Path("/run/systemd/system").is_dir()
+    assert isinstance(app.supervisor(Settings(supervisor="auto")), Units if booted else Processes)
+
+
+class _Enough(BaseException):
+    """Ends what otherwise goes on for ever."""
+
+
+class _Watched(Driver):
+    """A driver that tells when its volumes are looked after."""
+
+    def __init__(self, host: fakes.Host, looks: Callable[[], None]) -> None:
+        super().__init__(
+            volumes=host.volumes,
+            holder_records=host.holder_records,
+            preflight=host.preflight,
+            supervisor=host.supervisor,
+        )
+        self._looks = looks
+
+    def look_after(self, seconds: float) -> None:
+        """Look once."""
+        self._looks()
+        super().look_after(seconds)
+
+
+def test_volumes_are_looked_after_again_when_that_has_failed_once(
+    host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
+    outcomes = iter([OSError("no more processes"), None, _Enough()])
+
+    def look() -> None:
+        if outcome := next(outcomes):
+            raise outcome
+
+    with pytest.raises(_Enough):
+        app._look_after(_Watched(host, look))
+    assert caplog.messages == ["looking after the volumes failed"]
+    assert "no more processes" in caplog.text
+
+
+def test_application_looks_after_its_volumes_in_a_thread_that_ends_with_it() -> None:
+    before = set(threading.enumerate())
+    app.create_app()
+    (looking,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "look-after")
+    assert looking.daemon

@@ -1,0 +1,806 @@
+# SPDX-License-Identifier: MIT
+"""The rules of the verbs, one at a time and at the same time."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from support import fakes
+from support.fakes import ID, OTHER_ID, PODMAN_ID, caller, now, soon
+
+from sshfs_plugin import context, errors
+from sshfs_plugin import driver as rules
+from sshfs_plugin.driver import Driver
+from sshfs_plugin.holders import Client
+from sshfs_plugin.volume import VolumeName
+
+
+def create(driver: Driver, name: str = "photos", **opts: str) -> None:
+    driver.create(name, {"sshcmd": fakes.SSHCMD, **opts}, soon())
+
+
+def mount(driver: Driver, name: str = "photos", mount_id: str = ID, client: Client = Client.DOCKER) -> Path:
+    """Mount as a client does whose reply arrives."""
+    mountpoint = driver.mount(name, mount_id, caller(client), soon())
+    driver.confirm(name, mount_id)
+    return mountpoint
+
+
+def status_of(driver: Driver, name: str = "photos") -> tuple[bool, int]:
+    state = driver.get(name)
+    return state.mountpoint is not None, state.holders
+
+
+# Create
+
+
+def test_create_records_the_volume_once_its_server_was_checked(driver: Driver, host: fakes.Host) -> None:
+    create(driver, port="2222")
+    assert host.preflight.climbed == ["photos"]
+    assert host.volumes.records[VolumeName("photos")].remote.port == 2222
+
+
+def test_create_leaves_nothing_when_the_server_is_not_able_to_serve_it(driver: Driver, host: fakes.Host) -> None:
+    host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
+    with pytest.raises(errors.HostUnreachable, match="cannot connect to nas port 22"):
+        create(driver)
+    assert not host.volumes.records
+    with pytest.raises(errors.VolumeNotFound):
+        driver.get("photos")
+
+
+def test_create_leaves_nothing_when_it_cannot_be_recorded(driver: Driver, host: fakes.Host) -> None:
+    host.volumes.problem = errors.StateError("cannot write photos.json, No space left on device")
+    with pytest.raises(errors.StateError, match="No space left"):
+        create(driver)
+    assert driver.list_volumes() == []
+
+
+@pytest.mark.parametrize("check", ["mount", "never"])
+def test_create_asks_no_server_when_told_so(driver: Driver, host: fakes.Host, check: str) -> None:
+    create(driver, check=check)
+    assert host.preflight.climbed == []
+
+
+def test_create_again_with_the_same_options_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    before = dict(host.volumes.records)
+    create(driver, port="22")
+    assert host.volumes.records == before
+    assert host.preflight.climbed == ["photos"]
+
+
+def test_create_again_with_other_options_names_them_and_the_cure(driver: Driver) -> None:
+    create(driver)
+    with pytest.raises(errors.VolumeExists) as refusal:
+        create(driver, port="2222", password="secret")
+    assert str(refusal.value) == (
+        "volume 'photos' exists already and differs in 'port', 'password': "
+        "to change it, docker volume rm photos first: files on the server stay as they are"
+    )
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc/x", "a/b", "-dash", "a b", "a\nb", "ümlaut", "x" * 201])
+def test_create_refuses_names_that_could_be_no_file_or_unit(driver: Driver, host: fakes.Host, name: str) -> None:
+    with pytest.raises(errors.InvalidVolumeName):
+        create(driver, name)
+    assert not host.volumes.records
+
+
+def test_create_refuses_a_wrong_option_before_it_asks_any_server(driver: Driver, host: fakes.Host) -> None:
+    with pytest.raises(errors.UnknownOption, match="did you mean 'password'"):
+        create(driver, pasword="x")
+    assert host.preflight.climbed == []
+
+
+def test_create_unmounts_what_is_left_of_a_volume_whose_record_is_lost(driver: Driver, host: fakes.Host) -> None:
+    host.supervisor.live.add("photos")
+    create(driver)
+    assert host.supervisor.released == ["photos"]
+    assert status_of(driver) == (False, 0)
+
+
+def test_create_does_not_take_over_the_mount_of_a_lost_volume_that_is_used(driver: Driver, host: fakes.Host) -> None:
+    host.supervisor.live.add("photos")
+    host.supervisor.used.add("photos")
+    with pytest.raises(errors.VolumeInUse):
+        create(driver)
+    assert not host.volumes.records
+
+
+# Mount
+
+
+def test_mount_gives_the_mountpoint_at_which_it_has_mounted(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    assert mount(driver) == host.supervisor.root / "photos"
+    assert host.supervisor.started == ["photos"]
+    assert status_of(driver) == (True, 1)
+
+
+def test_mount_of_an_unknown_volume_says_so(driver: Driver) -> None:
+    with pytest.raises(errors.VolumeNotFound, match="volume 'photos' not found"):
+        mount(driver)
+
+
+def test_mount_without_an_id_is_refused_since_nobody_could_give_it_back(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    with pytest.raises(errors.InvalidRequest, match="the request has no mount ID"):
+        driver.mount("photos", "", caller(), soon())
+    assert host.supervisor.started == []
+
+
+def test_mount_of_a_mounted_volume_only_adds_a_holder(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    mount(driver, mount_id=OTHER_ID)
+    assert host.supervisor.started == ["photos"]
+    assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}
+
+
+def test_mount_does_not_climb_again_right_after_create(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    assert host.preflight.climbed == ["photos"]
+
+
+def test_mount_climbs_again_when_the_last_check_is_old(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
+    create(driver)
+    host.preflight.problems["photos"] = errors.LoginRefused("nas refused to let me in")
+    with pytest.raises(errors.LoginRefused):
+        mount(driver)
+    assert host.supervisor.started == []
+    assert status_of(driver) == (False, 0)
+
+
+def test_mount_climbs_first_for_a_volume_that_create_did_not_check(driver: Driver, host: fakes.Host) -> None:
+    create(driver, check="mount")
+    mount(driver)
+    assert host.preflight.climbed == ["photos"]
+
+
+def test_mount_never_climbs_for_a_volume_that_wants_no_check(driver: Driver, host: fakes.Host) -> None:
+    create(driver, check="never")
+    mount(driver)
+    assert host.preflight.climbed == []
+    assert host.supervisor.started == ["photos"]
+
+
+def test_mount_starts_again_when_the_mount_does_not_answer(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    mount(driver, mount_id=OTHER_ID)
+    assert host.supervisor.started == ["photos", "photos"]
+
+
+def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'")
+    with pytest.raises(errors.MountFailed):
+        mount(driver)
+    assert driver.get("photos").last_error == "sshfs could not mount volume 'photos'"
+    assert status_of(driver) == (False, 0)
+    host.supervisor.start_problems.clear()
+    mount(driver)
+    assert driver.get("photos").last_error == ""
+
+
+def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(gone=True), soon())
+    assert host.supervisor.released == ["photos"]
+    assert status_of(driver) == (False, 0)
+
+
+def test_mount_for_a_client_that_has_gone_takes_nothing_from_those_who_hold(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver, mount_id=PODMAN_ID, client=Client.PODMAN)
+    driver.mount("photos", PODMAN_ID, caller(Client.PODMAN, gone=True), soon())
+    assert host.supervisor.asked == []
+    assert host.holder_records.counts("photos") == {PODMAN_ID: 1}
+
+
+def test_mount_that_waited_for_one_whose_client_has_gone_mounts_anew(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    first = in_background(driver.mount, "photos", PODMAN_ID, caller(Client.PODMAN, gone=True), soon())
+    gate.await_arrival()
+    second = in_background(driver.mount, "photos", PODMAN_ID, caller(Client.PODMAN), soon())
+    gate.open()
+    first.result()
+    second.result()
+    assert status_of(driver) == (True, 1)
+
+
+# Confirm
+
+
+def test_holder_is_recorded_only_when_the_reply_was_sent(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(), soon())
+    assert host.holder_records.counts("photos") == {}
+    driver.confirm("photos", ID)
+    assert host.holder_records.counts("photos") == {ID: 1}
+
+
+def test_crash_between_mount_and_reply_invents_no_holder(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(), soon())
+    assert status_of(host.start_driver()) == (True, 0)
+
+
+def test_confirm_after_the_unmount_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(), soon())
+    driver.unmount("photos", ID, soon())
+    driver.confirm("photos", ID)
+    assert host.holder_records.counts("photos") == {}
+    assert status_of(driver) == (False, 0)
+
+
+def test_confirm_after_the_removal_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(), soon())
+    driver.remove("photos", soon())
+    driver.confirm("photos", ID)
+    create(driver)
+    driver.confirm("photos", ID)
+    assert host.holder_records.records == {}
+    assert status_of(driver) == (False, 0)
+
+
+def test_unmount_before_the_confirmation_of_a_second_mount_keeps_the_first_on_record(
+    driver: Driver, host: fakes.Host
+) -> None:
+    create(driver)
+    mount(driver)
+    driver.mount("photos", ID, caller(), soon())
+    driver.unmount("photos", ID, soon())
+    assert host.holder_records.counts("photos") == {ID: 1}
+
+
+# Unmount
+
+
+def test_unmount_of_the_last_holder_unmounts(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    mount(driver, mount_id=OTHER_ID)
+    driver.unmount("photos", ID, soon())
+    assert host.supervisor.asked == []
+    driver.unmount("photos", OTHER_ID, soon())
+    assert host.supervisor.released == ["photos"]
+    assert host.holder_records.records == {}
+
+
+def test_unmount_of_an_unknown_id_is_a_success_that_takes_nothing_from_others(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.unmount("photos", OTHER_ID, soon())
+    assert status_of(driver) == (True, 1)
+
+
+def test_unmount_of_an_unknown_volume_says_so(driver: Driver) -> None:
+    with pytest.raises(errors.VolumeNotFound, match="volume 'photos' not found"):
+        driver.unmount("photos", ID, soon())
+
+
+def test_unmount_without_an_id_is_refused(driver: Driver) -> None:
+    create(driver)
+    with pytest.raises(errors.InvalidRequest, match="no mount ID"):
+        driver.unmount("photos", "", soon())
+
+
+def test_docker_cp_does_not_take_the_volume_from_its_container(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    mount(driver)
+    driver.unmount("photos", ID, soon())
+    assert status_of(driver) == (True, 1)
+    driver.unmount("photos", ID, soon())
+    assert status_of(driver) == (False, 0)
+
+
+def test_podman_mounts_as_often_as_it_likes_and_gives_back_once(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    for _ in range(3):
+        mount(driver, mount_id=PODMAN_ID, client=Client.PODMAN)
+    driver.unmount("photos", PODMAN_ID, soon())
+    assert host.supervisor.released == ["photos"]
+
+
+def test_unmount_of_a_volume_that_a_container_uses_leaves_it_mounted(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    driver.unmount("photos", ID, soon())
+    assert status_of(driver) == (True, 0)
+    assert "left mounted: a container or a process on this host still uses it" in caplog.text
+
+
+def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
+    driver.unmount("photos", ID, soon())
+    assert host.holder_records.counts("photos") == {}
+    assert "left mounted: volume 'photos' could not be unmounted" in caplog.text
+
+
+def test_unmount_gives_up_its_hold_on_record_before_it_waits_for_the_release(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    mount(driver)
+    gate = host.supervisor.release_gates["photos"] = fakes.Gate()
+    unmounting = in_background(driver.unmount, "photos", ID, soon())
+    gate.await_arrival()
+    assert host.holder_records.counts("photos") == {}
+    gate.open()
+    unmounting.result()
+
+
+def test_unmount_counts_even_while_another_call_keeps_the_volume_busy(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
+    gate.await_arrival()
+    driver.unmount("photos", ID, now())
+    assert host.holder_records.counts("photos") == {}
+    assert "left mounted for now: volume 'photos' is busy" in caplog.text
+    gate.open()
+    mounting.result()
+    assert status_of(driver) == (True, 1)
+
+
+def test_unmount_that_waited_for_a_mount_leaves_it_to_its_new_holder(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
+    gate.await_arrival()
+    unmounting = in_background(driver.unmount, "photos", ID, soon())
+    gate.open()
+    mounting.result()
+    unmounting.result()
+    assert host.supervisor.asked == []
+    assert status_of(driver) == (True, 1)
+
+
+def test_holders_that_cannot_be_recorded_fail_no_verb_and_are_recorded_later(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    host.holder_records.problem = errors.StateError("cannot write photos.json, No space left on device")
+    mount(driver)
+    driver.activate(caller(process=200))
+    assert "the holders are not on record: cannot write photos.json, No space left on device" in caplog.text
+    host.holder_records.problem = None
+    mount(driver)
+    assert host.holder_records.counts("photos") == {ID: 1}
+
+
+# Activate
+
+
+def test_new_dockerd_makes_every_count_one_and_its_next_mount_the_same_reference(
+    driver: Driver, host: fakes.Host
+) -> None:
+    driver.activate(caller(process=100))
+    create(driver)
+    mount(driver)
+    mount(driver)
+    driver.activate(caller(process=200))
+    assert host.holder_records.counts("photos") == {ID: 1}
+    mount(driver)
+    assert host.holder_records.counts("photos") == {ID: 1}
+    driver.unmount("photos", ID, soon())
+    assert host.supervisor.released == ["photos"]
+
+
+def test_reference_that_was_taken_up_again_is_on_record_as_such(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.activate(caller(process=200))
+    assert host.holder_records.inherited("photos") == {ID}
+    mount(driver)
+    assert host.holder_records.inherited("photos") == set()
+
+
+def test_crash_before_the_reply_leaves_an_inherited_reference_inherited(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.activate(caller(process=200))
+    driver.mount("photos", ID, caller(process=200), soon())
+    assert host.holder_records.inherited("photos") == {ID}
+
+
+def test_activation_by_the_same_dockerd_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+    driver.activate(caller(process=100))
+    create(driver)
+    mount(driver)
+    mount(driver)
+    driver.activate(caller(process=100))
+    assert host.holder_records.counts("photos") == {ID: 2}
+
+
+def test_activation_by_podman_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    mount(driver)
+    driver.activate(caller(Client.PODMAN, process=300))
+    assert host.holder_records.counts("photos") == {ID: 2}
+
+
+def test_new_dockerd_takes_nothing_from_podman(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver, mount_id=PODMAN_ID, client=Client.PODMAN)
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    assert host.supervisor.asked == []
+    assert status_of(driver) == (True, 1)
+
+
+def test_activation_is_answered_while_a_mount_hangs(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
+    gate.await_arrival()
+    driver.activate(caller(process=200))
+    assert host.holder_records.inherited("photos") == {ID}
+    gate.open()
+    mounting.result()
+
+
+# Remove
+
+
+def test_remove_unmounts_and_forgets_everything(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.remove("photos", soon())
+    assert host.supervisor.released == ["photos"]
+    assert not host.volumes.records
+    assert not host.holder_records.records
+    assert host.preflight.forgotten == ["photos"]
+    assert driver.list_volumes() == []
+
+
+def test_remove_of_an_unknown_volume_says_so(driver: Driver) -> None:
+    with pytest.raises(errors.VolumeNotFound, match="volume 'photos' not found"):
+        driver.remove("photos", soon())
+
+
+def test_remove_refuses_when_a_container_really_uses_the_volume(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    with pytest.raises(errors.VolumeInUse) as refusal:
+        driver.remove("photos", soon())
+    assert str(refusal.value) == (
+        "volume 'photos' is still in use by a running container or a process on this host: stop it and try again"
+    )
+    assert status_of(driver) == (True, 1)
+
+
+def test_remove_keeps_the_volume_when_its_record_cannot_be_removed(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    host.volumes.problem = errors.StateError("cannot remove photos.json, Read-only file system")
+    with pytest.raises(errors.StateError):
+        driver.remove("photos", soon())
+    assert driver.get("photos").last_error == "cannot remove photos.json, Read-only file system"
+
+
+# Get and List
+
+
+def test_list_is_in_order_of_names(driver: Driver) -> None:
+    for name in ("photos", "films", "music"):
+        create(driver, name)
+    assert [state.volume.name for state in driver.list_volumes()] == ["films", "music", "photos"]
+
+
+def test_get_shows_no_mountpoint_before_the_mount(driver: Driver) -> None:
+    create(driver)
+    state = driver.get("photos")
+    assert (state.mountpoint, state.answering, state.last_error) == (None, None, "")
+
+
+@pytest.mark.parametrize("name", ["", "nope", "../etc"])
+def test_get_of_an_unknown_name_says_not_found(driver: Driver, name: str) -> None:
+    with pytest.raises(errors.VolumeNotFound, match=f"volume '{name}' not found"):
+        driver.get(name)
+
+
+def test_get_and_list_and_other_volumes_do_not_wait_for_a_slow_mount(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    create(driver, "films")
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    assert status_of(driver) == (False, 0)
+    assert len(driver.list_volumes()) == 2
+    assert mount(driver, "films") == host.supervisor.root / "films"
+    create(driver, "music")
+    assert not mounting.done()
+    gate.open()
+    mounting.result()
+
+
+def test_get_and_list_do_not_wait_for_a_slow_create_of_another_volume(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    gate = host.preflight.gates["films"] = fakes.Gate()
+    creating = in_background(create, driver, "films")
+    gate.await_arrival()
+    assert [state.volume.name for state in driver.list_volumes()] == ["photos"]
+    with pytest.raises(errors.VolumeNotFound):
+        driver.get("films")
+    gate.open()
+    creating.result()
+
+
+# Waiting
+
+
+def test_second_call_on_a_busy_volume_gives_up_at_its_deadline_with_a_sentence(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    with pytest.raises(errors.VolumeBusy) as refusal:
+        driver.mount("photos", OTHER_ID, caller(), now())
+    assert str(refusal.value) == (
+        "volume 'photos' is busy with another call that has not finished: try again in a moment"
+    )
+    with pytest.raises(errors.VolumeBusy):
+        driver.remove("photos", now())
+    with pytest.raises(errors.VolumeBusy):
+        driver.create("photos", {"sshcmd": fakes.SSHCMD}, now())
+    assert driver.get("photos").last_error == ""
+    gate.open()
+    mounting.result()
+
+
+def test_two_mounts_of_one_volume_at_once_start_it_once(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = [in_background(driver.mount, "photos", mount_id, caller(), soon()) for mount_id in (ID, OTHER_ID)]
+    gate.await_arrival()
+    gate.open()
+    assert len({mounted.result() for mounted in mounting}) == 1
+    assert host.supervisor.started == ["photos"]
+    assert status_of(driver) == (True, 2)
+
+
+def test_two_creates_of_one_name_at_once_climb_once(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    gate = host.preflight.gates["photos"] = fakes.Gate()
+    creating = [in_background(create, driver) for _ in range(2)]
+    gate.await_arrival()
+    gate.open()
+    for created in creating:
+        created.result()
+    assert host.preflight.climbed == ["photos"]
+
+
+def test_mount_that_waited_for_a_remove_finds_no_volume(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    mount(driver)
+    gate = host.supervisor.release_gates["photos"] = fakes.Gate()
+    removing = in_background(driver.remove, "photos", soon())
+    gate.await_arrival()
+    mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
+    gate.open()
+    removing.result()
+    with pytest.raises(errors.VolumeNotFound):
+        mounting.result()
+    assert host.supervisor.live == set()
+
+
+def test_only_eight_volumes_connect_to_one_server_at_once(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    names = [f"photos{number}" for number in range(9)]
+    gate = fakes.Gate()
+    for name in names:
+        create(driver, name)
+        host.supervisor.start_gates[name] = gate
+    mounting = [in_background(driver.mount, name, ID, caller(), soon()) for name in names[:8]]
+    for _ in mounting:
+        gate.await_arrival()
+    with pytest.raises(errors.ServerBusy) as refusal:
+        driver.mount(names[8], ID, caller(), now())
+    assert str(refusal.value) == "too many volumes are connecting to nas at once: try again in a moment"
+    driver.create("elsewhere", {"sshcmd": "me@other:/dir"}, now())
+    driver.mount("elsewhere", ID, caller(), now())
+    gate.open()
+    for mounted in mounting:
+        mounted.result()
+    driver.mount(names[8], ID, caller(), now())
+
+
+# Start
+
+
+def test_restart_takes_up_volumes_mounts_and_holders(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    restarted = host.start_driver()
+    assert status_of(restarted) == (True, 1)
+    restarted.unmount("photos", ID, soon())
+    assert host.supervisor.released == ["photos"]
+
+
+def test_start_leaves_a_mount_without_a_record_alone(host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.supervisor.live.add("orphan")
+    driver = host.start_driver()
+    driver.look_after(1)
+    assert "orphan is mounted but there is no record of such a volume: it is left alone" in caplog.text
+    assert host.supervisor.asked == []
+
+
+# Looking after
+
+
+def test_look_after_lets_go_of_a_mount_that_nobody_holds(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(), soon())
+    host.start_driver().look_after(1)
+    assert host.supervisor.released == ["photos"]
+
+
+def test_look_after_leaves_held_volumes_mounted(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.look_after(1)
+    assert host.supervisor.asked == []
+
+
+def test_look_after_drops_what_an_old_dockerd_left_once_nobody_uses_it(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    assert status_of(driver) == (False, 0)
+    assert host.holder_records.records == {}
+
+
+@pytest.mark.parametrize("trouble", ["used", "stuck"])
+def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    create(driver)
+    mount(driver)
+    if trouble == "used":
+        host.supervisor.used.add("photos")
+    else:
+        host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    driver.look_after(1)
+    assert host.supervisor.asked == ["photos"]
+    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    restarted.look_after(1)
+    assert host.supervisor.asked == ["photos"] * 3
+    assert status_of(restarted) == (True, 1)
+
+
+def test_look_after_notes_which_mounts_do_not_answer(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert driver.get("photos").answering is False
+    assert "the mount does not answer" in caplog.text
+    host.supervisor.silent.clear()
+    driver.look_after(1)
+    assert driver.get("photos").answering is True
+    assert "the mount answers again" in caplog.text
+    host.supervisor.live.clear()
+    driver.look_after(1)
+    assert driver.get("photos").answering is None
+
+
+def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    subjects: list[dict[str, str]] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            subjects.append(dict(context.subject()))
+
+    rules.log.addHandler(listener := Listener())
+    try:
+        host.supervisor.silent.add("photos")
+        driver.look_after(1)
+    finally:
+        rules.log.removeHandler(listener)
+    assert subjects == [{"VOLUME": "photos"}]
+
+
+def test_look_after_passes_a_volume_over_on_which_somebody_works(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    host.supervisor.live.add("photos")
+    host.supervisor.silent.add("photos")
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    driver.look_after(1)
+    assert host.supervisor.asked == []
+    gate.open()
+    mounting.result()
+    assert status_of(driver) == (True, 1)
+
+
+def test_look_after_does_not_let_go_of_the_new_volume_that_has_an_old_ones_name(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    host.supervisor.live.add("photos")
+    gate = host.supervisor.answer_gates["photos"] = fakes.Gate()
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    del host.supervisor.answer_gates["photos"]
+    driver.remove("photos", soon())
+    create(driver, sshcmd="me@nas:/elsewhere")
+    mount(driver)
+    host.supervisor.asked.clear()
+    gate.open()
+    looking.result()
+    assert host.supervisor.asked == []
+    assert status_of(driver) == (True, 1)
+
+
+def test_look_after_does_not_let_go_when_somebody_has_mounted_meanwhile(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    host.supervisor.live.add("photos")
+    gate = host.supervisor.answer_gates["photos"] = fakes.Gate()
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    del host.supervisor.answer_gates["photos"]
+    mount(driver)
+    gate.open()
+    looking.result()
+    assert host.supervisor.asked == []
+    assert status_of(driver) == (True, 1)

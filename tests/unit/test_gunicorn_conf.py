@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""How gunicorn is told to serve, read as gunicorn reads it."""
+
+import importlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("own_logging")
+
+Load = Callable[[], ModuleType]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Give a way to read the configuration anew; what it does to the environment ends with the test."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "")
+
+    def load() -> ModuleType:
+        monkeypatch.delitem(sys.modules, "sshfs_plugin.gunicorn_conf", raising=False)
+        return importlib.import_module("sshfs_plugin.gunicorn_conf")
+
+    return load
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> Iterator[socket.socket]:
+    """Give the socket at which systemd listens."""
+    del load
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        listening.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        yield listening
+
+
+def test_gunicorn_itself_accepts_the_settings_and_finds_the_application(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", "python:sshfs_plugin.gunicorn_conf"])
+    config = pytest.importorskip("gunicorn.app.wsgiapp").WSGIApplication("%(prog)s [OPTIONS]").cfg
+    assert config.worker_class_str == "gthread"
+    assert config.wsgi_app == "sshfs_plugin.app:create_app()"
+    assert config.umask == 0o077
+
+
+def test_number_of_threads_is_a_setting_and_workers_are_not(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "7")
+    monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "24")
+    settings = load()
+    assert (settings.workers, settings.threads) == (1, 24)
+    assert settings.worker_connections > settings.threads
+
+
+def test_ready_is_reported_by_the_worker_and_not_before(load: Load, manager: socket.socket) -> None:
+    settings = load()
+    assert "NOTIFY_SOCKET" not in os.environ, "gunicorn would report ready too early"
+    with pytest.raises(BlockingIOError):
+        manager.recv(100)
+    settings.post_worker_init(object())
+    assert manager.recv(100) == b"READY=1"
+    assert os.environ["NOTIFY_SOCKET"], "the status is reported later"
+
+
+def test_without_systemd_nobody_is_told(load: Load) -> None:
+    settings = load()
+    settings.post_worker_init(object())
+    assert "NOTIFY_SOCKET" not in os.environ
+
+
+def test_gunicorns_own_messages_go_where_ours_go(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    settings = load()
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.addHandler(logging.StreamHandler())
+    gunicorn.propagate = False
+    settings.on_starting(object())
+    logging.getLogger().addHandler(caplog.handler)
+    gunicorn.error("worker failed to boot")
+    assert caplog.messages == ["worker failed to boot"]
+    assert gunicorn.handlers == []

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""What systemd gets to see: log lines with fields, status and readiness."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sshfs_plugin import context, journal
+
+log = logging.getLogger("sshfs_plugin.anything")
+
+pytestmark = pytest.mark.usefixtures("own_logging")
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Give the socket at which systemd would listen."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        listening.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        yield listening
+
+
+def test_where_there_is_no_journal_lines_go_to_stderr_with_verb_and_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / "nowhere")
+    journal.set_up()
+    log.info("ready")
+    with context.about(VERB="Mount", VOLUME="photos", MOUNT_ID="4f61"):
+        log.warning("slow: %s", "nas")
+    with context.about(VERB="List"):
+        log.error("oops")
+    assert capsys.readouterr().err == "ready\nMount photos: slow: nas\nList: oops\n"
+
+
+def test_where_there_is_a_journal_lines_carry_fields_to_filter_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path)
+    journal.set_up()
+    (handler,) = logging.getLogger().handlers
+    sent: list[dict[str, object]] = []
+    monkeypatch.setattr(handler, "send", lambda text, /, **fields: sent.append({"MESSAGE": text, **fields}))
+    with context.about(VERB="Mount", VOLUME="photos", MOUNT_ID="4f61"):
+        log.error("slow")
+    wanted = {
+        "MESSAGE": "Mount photos: slow",
+        "SYSLOG_IDENTIFIER": "docker-volume-sshfs",
+        "PRIORITY": "3",
+        "VERB": "Mount",
+        "VOLUME": "photos",
+        "MOUNT_ID": "4f61",
+    }
+    assert wanted.items() <= sent[0].items()
+
+
+@pytest.mark.parametrize(("debug", "level"), [("", logging.INFO), ("1", logging.DEBUG)])
+def test_details_are_logged_only_when_asked_for(monkeypatch: pytest.MonkeyPatch, debug: str, level: int) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_DEBUG", debug)
+    journal.set_up()
+    assert logging.getLogger().level == level
+
+
+def test_set_up_again_does_not_log_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / "nowhere")
+    journal.set_up()
+    journal.set_up()
+    log.info("once")
+    assert capsys.readouterr().err == "once\n"
+
+
+def test_status_and_readiness_reach_systemd(manager: socket.socket) -> None:
+    journal.status("3 volumes, 1 mounted")
+    journal.ready()
+    assert [manager.recv(100), manager.recv(100)] == [b"STATUS=3 volumes, 1 mounted", b"READY=1"]
+
+
+def test_status_that_nobody_takes_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    journal.status("3 volumes, 1 mounted")

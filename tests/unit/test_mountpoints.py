@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Where volumes are mounted, and what a user reads when one could not be."""
+
+import pytest
+from support import fakes
+
+from sshfs_plugin import errors, mountpoints
+from sshfs_plugin.mountpoints import Mountpoints
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import VolumeName
+
+PHOTOS = VolumeName("photos")
+
+
+@pytest.fixture
+def below(settings: Settings) -> Mountpoints:
+    return Mountpoints(settings)
+
+
+def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(
+    below: Mountpoints, settings: Settings, fake_kernel: fakes.FakeKernel
+) -> None:
+    assert below.mounted() == frozenset()
+    fake_kernel.mount(below.mountpoint(PHOTOS))
+    fake_kernel.mount(settings.home / "films")
+    assert below.mounted() == {"photos"}
+
+
+def test_a_mount_that_answers_passes(below: Mountpoints, programs: fakes.Programs) -> None:
+    programs.add("stat", "echo 65735546")
+    assert below.answers(PHOTOS, fakes.PATIENCE)
+    below.require_answer(PHOTOS, fakes.soon())
+    assert programs.calls("stat") == [f"-f -c %t {below.mountpoint(PHOTOS)}"] * 2
+
+
+def test_a_mount_that_does_not_answer_is_no_success(below: Mountpoints, programs: fakes.Programs) -> None:
+    programs.add("stat", "exit 1")
+    with pytest.raises(errors.MountTimedOut) as refusal:
+        below.require_answer(PHOTOS, fakes.soon())
+    assert str(refusal.value) == (
+        "volume 'photos' is mounted but its server does not answer: "
+        "sshfs goes on trying to reconnect; try again when the server is back"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Permission denied (publickey).\nread: Connection reset by peer\n", "Permission denied (publickey)."),
+        (
+            "Warning: Permanently added 'nas' (ED25519) to the list of known hosts.\n  me@nas: no such user  \n",
+            "me@nas: no such user",
+        ),
+        ("one\ntwo\none\n", "one; two"),
+        ("read: Connection reset by peer\n", "read: Connection reset by peer"),
+        ("\n \n", "without a word"),
+        ("", "without a word"),
+    ],
+)
+def test_a_failed_mount_speaks_in_the_last_words_of_ssh(said: str, words: str) -> None:
+    assert str(mountpoints.mount_failed(PHOTOS, said)) == (
+        f"sshfs could not mount volume 'photos', its last words: {words}"
+    )
+
+
+def test_a_mount_that_took_too_long_says_how_long(settings: Settings) -> None:
+    assert str(mountpoints.mount_timed_out(PHOTOS, 4.5)) == (
+        "volume 'photos' was not usable after 4 seconds and was given up: "
+        "is the server slow or overloaded? try again"
+    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""Volumes as detached processes, with a stand-in for the launcher that does what the test says."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import fakes
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.processes import Processes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import VolumeName
+
+PHOTOS = VolumeName("photos")
+
+# the keeper is left behind on purpose: it outlives the service
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
+LAUNCHER = """#!{python} -IS
+import fcntl, os, pathlib, signal, socket, sys
+
+verb, name = sys.argv[1:]
+here = pathlib.Path(__file__).parent
+with (here / "calls").open("a") as calls:
+    print(verb, name, file=calls)
+plan = here / verb
+words = plan.read_text().split() if plan.exists() else []
+if verb == "keep":
+    with (here / "keepers").open("a") as keepers:
+        print(os.getpid(), file=keepers)
+    locks = pathlib.Path(os.environ["SSHFS_PLUGIN_RUNTIME"], "locks")
+    locks.mkdir(exist_ok=True)
+    lock = (locks / name).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+if "fail" in words:
+    sys.exit("read: Connection reset by peer\\nPermission denied (publickey).")
+if "report" in words:
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+if "stay" in words:
+    signal.pause()
+if "unmount" in words:
+    (here / "mountinfo").resolve().write_text("")
+if "end" in words:
+    os.kill(int((here / "keepers").read_text()), signal.SIGKILL)
+"""
+
+
+class Launcher:
+    """The stand-in in its place, and the plans for what its verbs do."""
+
+    def __init__(self, settings: Settings, mountinfo: Path) -> None:
+        self.directory = settings.libexec
+        self.directory.mkdir()
+        program = self.directory / "launcher"
+        program.write_text(LAUNCHER.format(python=sys.executable))
+        program.chmod(0o755)
+        (self.directory / "mountinfo").symlink_to(mountinfo)
+
+    def plan(self, verb: str, words: str) -> None:
+        """Say what a verb does."""
+        (self.directory / verb).write_text(words)
+
+    @property
+    def calls(self) -> list[str]:
+        """What it was called with, in order."""
+        return (self.directory / "calls").read_text().splitlines()
+
+    @property
+    def keepers(self) -> list[int]:
+        """The processes that keep volumes, or did."""
+        noted = self.directory / "keepers"
+        return [int(line) for line in noted.read_text().split()] if noted.exists() else []
+
+    @property
+    def keeper(self) -> int:
+        """The only one of them."""
+        (keeper,) = self.keepers
+        return keeper
+
+    def end_keepers(self) -> None:
+        """Leave none behind, nor touch a process that has got the number of one that has ended."""
+        for keeper in self.keepers:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if str(self.directory).encode() in Path(f"/proc/{keeper}/cmdline").read_bytes():
+                    os.kill(keeper, signal.SIGKILL)
+
+
+@pytest.fixture
+def launcher(settings: Settings, fake_kernel: fakes.FakeKernel, programs: fakes.Programs) -> Iterator[Launcher]:
+    """Give a host on which mounts come up and answer."""
+    programs.add("stat", "echo 65735546")
+    settings.runtime.mkdir()
+    launcher = Launcher(settings, fake_kernel.mountinfo)
+    launcher.plan("keep", "report stay")
+    yield launcher
+    launcher.end_keepers()
+
+
+@pytest.fixture
+def keeping(settings: Settings, launcher: Launcher) -> Processes:
+    del launcher
+    return Processes(settings)
+
+
+def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: Processes, launcher: Launcher) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    assert launcher.calls == ["keep photos"]
+    assert os.getsid(launcher.keeper) == launcher.keeper != os.getsid(0)
+
+
+def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processes, launcher: Launcher) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    keeping.start(PHOTOS, fakes.soon())
+    assert launcher.calls == ["keep photos"]
+
+
+def test_start_is_no_success_while_the_mount_does_not_answer(keeping: Processes, programs: fakes.Programs) -> None:
+    programs.add("stat", "exit 1")
+    with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
+        keeping.start(PHOTOS, fakes.soon())
+
+
+def test_volumes_with_the_longest_of_names_can_be_started(keeping: Processes, launcher: Launcher) -> None:
+    name = VolumeName("x" * 200)
+    keeping.start(name, fakes.soon())
+    assert launcher.calls == [f"keep {name}"]
+
+
+def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, launcher: Launcher) -> None:
+    launcher.plan("keep", "fail")
+    with pytest.raises(errors.MountFailed) as refusal:
+        keeping.start(PHOTOS, fakes.soon())
+    assert str(refusal.value) == (
+        "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
+    )
+    launcher.plan("keep", "report stay")
+    keeping.start(PHOTOS, fakes.soon())
+
+
+def test_start_that_takes_too_long_is_ended_and_cleaned_up(
+    keeping: Processes, launcher: Launcher, fake_kernel: fakes.FakeKernel
+) -> None:
+    launcher.plan("keep", "stay")
+    keeping.mountpoint(PHOTOS).mkdir(parents=True)
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
+        keeping.start(PHOTOS, Deadline.after(0.4))
+    assert launcher.calls == ["keep photos", "clean photos"]
+    assert keeping.mounted() == frozenset()
+    with pytest.raises(ProcessLookupError):
+        os.kill(launcher.keeper, 0)
+
+
+def test_no_socket_is_left_behind(keeping: Processes, settings: Settings, launcher: Launcher) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    launcher.plan("keep", "fail")
+    with pytest.raises(errors.MountFailed):
+        keeping.start(VolumeName("films"), fakes.soon())
+    assert [path for path in settings.runtime.rglob("*") if path.is_socket()] == []
+
+
+def test_release_waits_until_the_keeper_has_cleaned_up(keeping: Processes, launcher: Launcher) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    launcher.plan("release", "unmount end")
+    assert keeping.release(PHOTOS, fakes.soon())
+    assert launcher.calls == ["keep photos", "release photos"]
+
+
+def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: Processes, launcher: Launcher) -> None:
+    assert keeping.release(PHOTOS, fakes.soon())
+    assert launcher.calls == ["release photos"]
+
+
+def test_release_of_a_used_volume_leaves_its_keeper_alone(
+    keeping: Processes, launcher: Launcher, fake_kernel: fakes.FakeKernel
+) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    assert not keeping.release(PHOTOS, fakes.soon())
+    os.kill(launcher.keeper, 0)
+
+
+def test_failed_release_says_why(keeping: Processes, launcher: Launcher) -> None:
+    launcher.plan("release", "fail")
+    with pytest.raises(errors.UnmountFailed) as refusal:
+        keeping.release(PHOTOS, fakes.soon())
+    assert "Permission denied" in str(refusal.value)
+    assert str(refusal.value).endswith(": findmnt -t fuse.sshfs shows whether it still is")
+
+
+@pytest.mark.parametrize(("plan", "why"), [("stay", "it took too long"), ("unmount", "sshfs does not end")])
+def test_release_that_comes_to_no_end_says_so(keeping: Processes, launcher: Launcher, plan: str, why: str) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    launcher.plan("release", plan)
+    with pytest.raises(errors.UnmountFailed, match=f"volume 'photos' could not be unmounted \\({why}\\)"):
+        keeping.release(PHOTOS, Deadline.after(0.4))
+
+
+def test_keeper_runs_with_the_settings_of_the_service(
+    keeping: Processes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", "/elsewhere")
+    keeping.start(PHOTOS, fakes.soon())
+    assert (settings.locks / PHOTOS).exists()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
+
+import pytest
+from support import fakes
+
+from sshfs_plugin import errors, units
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.units import Units
+from sshfs_plugin.volume import VolumeName
+
+PHOTOS = VolumeName("photos")
+UNIT = "docker-volume-sshfs@photos.service"
+RELEASE = "docker-volume-sshfs-release@photos.service"
+IGNORING = "--job-mode=ignore-dependencies"
+
+
+@pytest.fixture
+def keeping(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> Units:
+    """Give units on a host on which everything works and nothing is mounted."""
+    del fake_kernel
+    programs.add("systemctl")
+    programs.add("journalctl")
+    programs.add("stat", "echo 65735546")
+    return Units(settings)
+
+
+def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(keeping: Units, programs: fakes.Programs) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+    assert programs.calls("stat") == [f"-f -c %t {keeping.mountpoint(PHOTOS)}"]
+
+
+def test_start_is_no_success_while_the_mount_does_not_answer(keeping: Units, programs: fakes.Programs) -> None:
+    programs.add("stat", "exit 1")
+    with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
+        keeping.start(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+
+
+def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
+    keeping: Units, programs: fakes.Programs
+) -> None:
+    programs.add("systemctl", '[ "$1" != start ] || { echo "Job for x failed." >&2; exit 1; }')
+    programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
+    with pytest.raises(errors.MountFailed) as refusal:
+        keeping.start(PHOTOS, fakes.soon())
+    assert str(refusal.value) == (
+        "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
+    )
+    assert programs.calls("systemctl") == [
+        f"start {IGNORING} {UNIT}",
+        f"stop {IGNORING} {UNIT}",
+        f"reset-failed {UNIT}",
+    ]
+    sync, read = programs.calls("journalctl")
+    assert sync == "--sync"
+    assert f"_SYSTEMD_UNIT={UNIT}" in read
+    assert "--since=@" in read
+
+
+def test_words_that_reach_the_journal_late_are_waited_for(keeping: Units, programs: fakes.Programs) -> None:
+    programs.add("systemctl", '[ "$1" != start ]')
+    programs.add("journalctl", '[ $(wc -l <"$HERE/journalctl.calls") -lt 6 ] || echo "Connection refused"')
+    with pytest.raises(errors.MountFailed, match="Connection refused"):
+        keeping.start(PHOTOS, fakes.soon())
+
+
+def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
+    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "LAST_WORDS_SECONDS", 0.0)
+    programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
+    with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
+        keeping.start(PHOTOS, fakes.soon())
+
+
+def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.Programs) -> None:
+    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
+        keeping.start(PHOTOS, Deadline.after(0.3))
+    assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "stop", "reset-failed"]
+
+
+def test_unit_that_does_not_even_stop_is_logged(
+    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(units, "CLEAN_UP_SECONDS", 0.05)
+    programs.add("systemctl", "exec sleep 60")
+    with pytest.raises(errors.MountTimedOut):
+        keeping.start(PHOTOS, Deadline.after(0.3))
+    assert f"{UNIT} does not stop" in caplog.text
+
+
+def test_release_asks_the_privileged_unit_and_then_waits_for_the_volumes_own_to_end(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    programs.add("systemctl", f'case "$3" in *-release@*) : >{fake_kernel.mountinfo};; esac')
+    assert keeping.release(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}", f"stop {IGNORING} {UNIT}"]
+
+
+def test_release_of_a_used_volume_touches_its_unit_not(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    assert not keeping.release(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
+
+
+def test_failed_release_says_why_and_where_to_look(keeping: Units, programs: fakes.Programs) -> None:
+    programs.add("systemctl", "echo 'Job for release failed.' >&2; exit 1")
+    with pytest.raises(errors.UnmountFailed) as refusal:
+        keeping.release(PHOTOS, fakes.soon())
+    assert str(refusal.value) == (
+        f"volume 'photos' could not be unmounted (Job for release failed.): journalctl -u {RELEASE} tells more"
+    )
+
+
+def test_release_whose_unit_does_not_end_says_so(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    del fake_kernel
+    programs.add("systemctl", '[ "$1" != stop ] || exec sleep 60')
+    with pytest.raises(errors.UnmountFailed) as refusal:
+        keeping.release(PHOTOS, Deadline.after(0.5))
+    assert str(refusal.value) == (
+        f"volume 'photos' could not be unmounted (it took too long): journalctl -u {UNIT} tells more"
+    )
