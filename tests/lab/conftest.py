@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures of the tests that need a whole Debian host; see ``machine.py``.
+
+One machine serves the whole session. ``SSHFS_LAB_RELEASE`` chooses its release (default bookworm).
+"""
+
+import os
+import shutil
+import subprocess  # noqa: TID251 (it builds the package as a person would)
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import machine as lab
+from .host import Host
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker, so that strict markers hold wherever the tests are started from."""
+    config.addinivalue_line("markers", "lab: boots a whole Debian host; needs root")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of this directory."""
+    for item in items:
+        if _HERE not in item.path.parents:
+            continue
+        item.add_marker("lab")
+        if config.pluginmanager.hasplugin("timeout") and not item.get_closest_marker("timeout"):
+            # the first one waits for a root to be made, by commands that have limits of their own
+            item.add_marker(pytest.mark.timeout(300, func_only=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _available() -> None:
+    """Skip where no machine can be booted, but fail in CI, where nobody would notice."""
+    reason = lab.unavailable()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def release() -> str:
+    """Return the Debian release under test."""
+    return os.environ.get("SSHFS_LAB_RELEASE", "bookworm")
+
+
+@pytest.fixture(scope="session")
+def machine(release: str, _available: None) -> Iterator[lab.Machine]:
+    """Give the session's machine, booted and with the images; a test must leave it on."""
+    with lab.Machine(release) as booted:
+        booted.boot()
+        booted.import_busybox_image()
+        yield booted
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the package under test: ``$SSHFS_PACKAGE``, or one that is built now."""
+    if given := os.environ.get("SSHFS_PACKAGE"):
+        return Path(given)
+    source = tmp_path_factory.mktemp("build") / "source"
+    shutil.copytree(
+        _ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__")
+    )
+    subprocess.run(
+        ["dpkg-buildpackage", "-us", "-uc", "-b"],  # noqa: S607
+        cwd=source,
+        env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return next(source.parent.glob("docker-volume-sshfs_*.deb"))
+
+
+@pytest.fixture
+def host(machine: lab.Machine, package: Path) -> Iterator[Host]:
+    """Give the machine with the package installed and no volume on it."""
+    if not machine.is_on:
+        machine.boot()
+    host = Host(machine, package)
+    if not host.is_installed():
+        host.install()
+        host.clear()
+    yield host
+    if machine.is_on and host.is_installed():
+        host.clear()
+
+
+def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: object) -> None:
+    """Add the end of the machine's journal to the report of a failed test."""
+    booted = getattr(node, "funcargs", {}).get("machine")
+    if isinstance(report, pytest.TestReport) and isinstance(booted, lab.Machine) and booted.is_on:
+        report.sections.append(("journal of the machine", booted.journal(lines=40)))

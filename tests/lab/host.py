@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""A machine with the package on it, in the words of somebody who administers it.
+
+Its SSH server is its own, under the names ``nas`` and ``localhost``.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .machine import IMAGE, Machine, Result
+
+PACKAGE = "docker-volume-sshfs"
+KEY = "/root/keys/id_ed25519"
+MOUNTS = "/var/lib/docker-volume-sshfs/mounts"
+
+NUMBERS = (
+    "i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep 0.01; done"
+)
+"""What a container runs that must not miss a beat."""
+
+
+class Host:
+    """The administrator's hands on a machine."""
+
+    def __init__(self, machine: Machine, package: Path) -> None:
+        self.machine = machine
+        self._package = package
+
+    def install(self) -> str:
+        """Install the package, or the same one over itself, and return what apt printed."""
+        self.machine.push(self._package, f"/root/{self._package.name}")
+        apt = "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall"
+        return self.machine.sh(f"{apt} /root/{self._package.name} 2>&1", timeout=120).stdout
+
+    def is_installed(self) -> bool:
+        """Tell whether the package is installed and configured."""
+        status = self.machine.run(
+            "dpkg-query", "-W", "-f", "${db:Status-Abbrev}", PACKAGE, check=False
+        )
+        return status.stdout.startswith("ii")
+
+    def directory(self, name: str) -> str:
+        """Make an empty directory of alice on the server and return its path."""
+        path = f"/srv/alice/{name}"
+        self.machine.sh(f"mkdir -p {path} && chown -R alice: /srv/alice")
+        return path
+
+    def create(self, name: str, directory: str, check: bool = True, **options: str) -> Result:
+        """Create a volume as alice, with the key unless the options say otherwise."""
+        given = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": KEY, **options}
+        words = [
+            word
+            for option, value in given.items()
+            if value is not None
+            for word in ("-o", f"{option}={value}")
+        ]
+        return self.machine.run(
+            "docker", "volume", "create", "-d", "sshfs", *words, name, check=check
+        )
+
+    def run(
+        self, volume: str, script: str, *options: str, check: bool = True, at: str = "/data"
+    ) -> Result:
+        """Run a script in a new container that has the volume."""
+        mount = ("-v", f"{volume}:{at}")
+        return self.machine.run(
+            "docker", "run", "--rm", *mount, *options, IMAGE, "sh", "-c", script, check=check
+        )
+
+    def start(self, container: str, volume: str, script: str, *options: str) -> None:
+        """Start a container that has the volume at /data."""
+        mount = ("-v", f"{volume}:/data", "--name", container)
+        self.machine.run("docker", "run", "-d", *mount, *options, IMAGE, "sh", "-c", script)
+
+    @contextmanager
+    def writing(self, volume: str, directory: str, *options: str) -> Iterator[str]:
+        """Let a container write a numbered log meanwhile, and check at the end that it has no gap."""
+        container = f"writer-{volume}"
+        self.start(container, volume, NUMBERS, *options)
+        self.await_progress(directory)
+        try:
+            yield container
+            self.await_progress(directory)
+            failed = self.machine.run(
+                "docker", "exec", container, "sh", "-c", "test ! -e /failed || cat /failed"
+            )
+            assert failed.stdout == "", "the container could not write these numbers"
+        finally:
+            self.machine.run("docker", "rm", "-f", container)
+        numbers = [int(number) for number in self.machine.read(f"{directory}/log").split()]
+        assert numbers == list(range(1, len(numbers) + 1)), "the log has a gap"
+
+    def await_progress(self, directory: str) -> None:
+        """Wait until the numbered log has grown."""
+
+        def length() -> int:
+            return int(self.machine.sh(f"cat {directory}/log 2>/dev/null | wc -l").stdout)
+
+        before = length()
+        self.machine.until(lambda: length() > before + 5)
+
+    def inspect(self, volume: str) -> dict[str, Any]:
+        """Return what docker volume inspect says."""
+        inspected: list[dict[str, Any]] = json.loads(
+            self.machine.run("docker", "volume", "inspect", volume).stdout
+        )
+        return inspected[0]
+
+    def status(self, volume: str) -> Mapping[str, Any]:
+        """Return the Status of a volume."""
+        status: dict[str, Any] = self.inspect(volume)["Status"]
+        return status
+
+    def property(self, unit: str, name: str) -> str:
+        """Return a property of a unit."""
+        return self.machine.run("systemctl", "show", "-P", name, unit).stdout.strip()
+
+    def is_mounted(self, volume: str) -> bool:
+        """Tell whether a volume is mounted on the host."""
+        return bool(self.machine.run("findmnt", "--mountpoint", f"{MOUNTS}/{volume}", check=False))
+
+    def log(self, volume: str, lines: int = 30) -> str:
+        """Return what the service has logged of a volume, for messages."""
+        words = ("journalctl", "-u", PACKAGE, f"VOLUME={volume}", "-n", str(lines), "-o", "cat")
+        return self.machine.run(*words).stdout
+
+    def clear(self) -> None:
+        """Remove all containers and volumes, and let failures of units be forgotten."""
+        self.machine.sh(
+            "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm; "
+            f"systemctl reset-failed; rm -f {shlex.quote('/var/lib/docker-volume-sshfs/known_hosts')}",
+            timeout=120,
+        )

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""The package on a booted host: what installing it does, and what its units are."""
+
+import time
+
+from .host import MOUNTS, PACKAGE, Host
+
+SOCKET = "docker-volume-sshfs.socket"
+SERVICE = "docker-volume-sshfs.service"
+SPEC = "/etc/docker/plugins/sshfs.spec"
+
+
+def test_install_opens_the_socket_and_docker_finds_the_plugin(host: Host) -> None:
+    machine = host.machine
+    assert host.property(SOCKET, "ActiveState") == "active"
+    assert machine.run("systemctl", "is-enabled", SOCKET).stdout.strip() == "enabled"
+    assert machine.read(SPEC) == "unix:///run/docker-volume-sshfs/sshfs.sock\n"
+    started = time.monotonic()
+    machine.run("docker", "volume", "ls")
+    assert time.monotonic() - started < 10, "a spec that leads nowhere would cost 15 seconds"  # noqa: PLR2004
+    assert "sshfs" in machine.run("docker", "info", "-f", "{{.Plugins.Volume}}").stdout
+    assert host.property(SERVICE, "ActiveState") == "active"
+    assert host.property(SERVICE, "StatusText") in ("", "0 volumes, 0 mounted")
+
+
+def test_enable_disable_and_status_behave(host: Host) -> None:
+    machine = host.machine
+    machine.run("systemctl", "disable", "--now", SOCKET)
+    assert machine.run("systemctl", "is-enabled", SOCKET, check=False).stdout.strip() == "disabled"
+    assert not machine.run("test", "-e", SPEC, check=False), "no spec without a socket"
+    assert not machine.run("test", "-e", "/run/docker-volume-sshfs/sshfs.sock", check=False)
+    machine.run("systemctl", "enable", "--now", SOCKET)
+    assert machine.run("systemctl", "status", SOCKET)
+    machine.run("docker", "volume", "ls")
+    assert machine.run("systemctl", "status", SERVICE)
+
+
+def test_the_service_is_sandboxed_well(host: Host) -> None:
+    judged = host.machine.run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
+    exposure = float(judged.splitlines()[-1].split(":")[1].split()[0])
+    assert exposure <= 2.0, judged  # noqa: PLR2004 (what the project promises)
+
+
+def test_the_units_are_sound(host: Host) -> None:
+    units = (
+        SOCKET,
+        SERVICE,
+        "docker-volume-sshfs@x.service",
+        "docker-volume-sshfs-release@x.service",
+    )
+    verified = host.machine.run("systemd-analyze", "verify", "--man=no", *units, check=False)
+    complaints = [line for line in verified.stderr.splitlines() if "docker-volume-sshfs" in line]
+    assert complaints == []
+
+
+def test_the_drop_in_orders_every_mount_before_docker(host: Host) -> None:
+    directory = host.directory("ordered")
+    host.create("my-ordered", directory)
+    with host.writing("my-ordered", directory):
+        unit = host.machine.run(
+            "systemd-escape", "--path", "--suffix=mount", f"{MOUNTS}/my-ordered"
+        ).stdout.strip()
+        assert "docker.service" in host.property(unit, "Before")
+        assert "network-online.target" in host.property(unit, "After")
+
+
+def test_reinstalling_leaves_containers_and_their_files_alone(host: Host) -> None:
+    directory = host.directory("upgrade")
+    host.create("upgrade", directory)
+    with host.writing("upgrade", directory):
+        process = host.property("docker-volume-sshfs@upgrade", "MainPID")
+        service = host.property(SERVICE, "MainPID")
+        host.install()
+        assert host.property("docker-volume-sshfs@upgrade", "MainPID") == process
+        host.machine.run("docker", "volume", "ls")
+        assert host.property(SERVICE, "MainPID") != service, "the new code must be running"
+        assert host.status("upgrade")["state"] == "mounted"
+    host.machine.until(lambda: not host.is_mounted("upgrade"))
+
+
+def test_needrestart_is_told_to_leave_volumes_alone(host: Host) -> None:
+    script = 'our %nrconf; do "/etc/needrestart/conf.d/docker-volume-sshfs.conf" ; die $@ if $@; my ($re) = keys '
+    script += (
+        '%{$nrconf{override_rc}}; exit("docker-volume-sshfs\\@photos.service" =~ /$re/ ? 0 : 1)'
+    )
+    assert host.machine.run("perl", "-e", script)
+
+
+def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
+    machine = host.machine
+    drop_in = "/run/systemd/system/docker-volume-sshfs.service.d/broken.conf"
+    machine.sh(f"systemctl stop {SERVICE} && mkdir -p $(dirname {drop_in})")
+    machine.write(drop_in, "[Service]\nExecStart=\nExecStart=/bin/sh -c 'sleep 2.5; exit 1'\n")
+    try:
+        machine.run("systemctl", "daemon-reload")
+        started = time.monotonic()
+        machine.run("docker", "volume", "create", "-d", "sshfs", "broken", check=False, timeout=100)
+        assert time.monotonic() - started < 90  # noqa: PLR2004 (Docker itself gives up after a retry)
+        assert host.property(SOCKET, "ActiveState") == "failed"
+        assert not machine.run("test", "-e", SPEC, check=False)
+    finally:
+        machine.sh(
+            f"rm {drop_in} && systemctl daemon-reload && systemctl reset-failed '{PACKAGE}*'"
+        )
+        machine.run("systemctl", "start", SOCKET)
+    machine.run("docker", "volume", "ls")
+    assert host.property(SERVICE, "ActiveState") == "active"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""The README's commands, word for word, in the order in which a newcomer types them."""
+
+import re
+from pathlib import Path
+
+from .host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+ANSWERS = """#!/bin/sh
+case $1 in *yes/no*) echo yes ;; *) echo 'correct horse battery' ;; esac
+"""
+"""What a person answers to ssh-copy-id's questions."""
+
+
+def test_the_commands_of_the_readme_work_as_written(host: Host) -> None:
+    machine = host.machine
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    assert len(blocks) >= 5  # noqa: PLR2004 (install, key, first volume, user, changed option)
+    machine.sh("grep -q nas /etc/hosts || echo '127.0.0.1 nas' >>/etc/hosts")
+    machine.sh("mkdir -p /srv/photos && chown alice: /srv/photos && rm -rf /root/.ssh")
+    machine.run("docker", "tag", "busybox:lab", "busybox")
+    machine.write("/root/answers", ANSWERS, mode=0o700)
+    script = "set -eux\n" + "\n".join(blocks)
+    machine.write("/etc/sudoers.d/answers", 'Defaults env_keep += "SSH_ASKPASS SSH_ASKPASS_REQUIRE"\n', mode=0o440)
+    environment = "SSH_ASKPASS=/root/answers SSH_ASKPASS_REQUIRE=force SYSTEMD_PAGER=cat"
+    said = machine.sh(f"{environment} sh -c \"$1\" 2>&1", script, timeout=120).stdout
+    assert "hello\n" in said
+    assert '"state": "not mounted"' in said
+    assert machine.read("/srv/photos/hello.txt") == "hello\n"
+    assert machine.run("stat", "-c", "%U", "/srv/photos/by-1000").stdout == "alice\n"
+    assert host.inspect("app-photos")["Options"]["uid"] == "33"
+
+
+def test_the_compose_example_is_what_docker_takes(host: Host) -> None:
+    """Debian's docker-compose is not part of the machine; its volume is made through the same API call."""
+    example = (ROOT / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    driver = re.search(r"driver: (\S+)", example)
+    sshcmd = re.search(r"sshcmd: (\S+)", example)
+    assert driver
+    assert sshcmd
+    refused = host.machine.run(
+        *("docker", "volume", "create", "-d", driver[1], "-o", f"sshcmd={sshcmd[1].replace('nas', 'nowhere.invalid')}"),
+        "composed",
+        check=False,
+    )
+    assert "nowhere.invalid does not resolve" in refused.stderr

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: MIT
+"""Volumes in containers, with a real Docker, a real systemd and a real SSH server."""
+
+import json
+
+import pytest
+
+from .host import KEY, MOUNTS, PACKAGE, Host
+from .machine import CONTENT_IMAGE, IMAGE
+
+PASSWORD = "correct horse battery"  # noqa: S105 (the lab's own)
+
+
+def test_one_container_writes_what_another_reads(host: Host) -> None:
+    directory = host.directory("photos")
+    assert host.create("photos", directory).stdout == "photos\n"
+    host.run("photos", "echo hello >/data/hello")
+    assert host.run("photos", "cat /data/hello").stdout == "hello\n"
+    assert host.machine.read(f"{directory}/hello") == "hello\n"
+    assert host.machine.run("stat", "-c", "%U", f"{directory}/hello").stdout == "alice\n"
+    host.machine.run("docker", "volume", "rm", "photos")
+    assert host.machine.read(f"{directory}/hello") == "hello\n"
+    assert host.machine.run("ls", MOUNTS).stdout == ""
+
+
+def test_inspect_tells_what_one_wants_to_know(host: Host) -> None:
+    directory = host.directory("told")
+    host.create("told", directory)
+    inspected = host.inspect("told")
+    assert inspected["Driver"] == "sshfs"
+    assert inspected["Scope"] == "local"
+    assert inspected["CreatedAt"]
+    with host.writing("told", directory):
+        assert host.status("told") == {
+            "remote": f"alice@localhost:{directory} port 22",
+            "state": "mounted",
+            "holders": 1,
+            "access": "as owner, group and mode allow",
+            "hostKey": "accept-new",
+            "unit": "docker-volume-sshfs@told.service",
+        }
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"sshcmd": "alice@localhost:/srv/nothing"},
+            "the directory /srv/nothing does not exist on localhost for alice",
+        ),
+        (
+            {"sshcmd": "alice@localhost:/etc/hostname"},
+            "/etc/hostname on localhost is not a directory",
+        ),
+        (
+            {"sshcmd": "alice@localhost:/root"},
+            "the directory /root on localhost is not readable for alice",
+        ),
+        ({"sshcmd": "mallory@localhost:/srv"}, "localhost refused to let mallory in with the key"),
+        (
+            {"sshcmd": "alice@nowhere.invalid:/srv"},
+            "the host name nowhere.invalid does not resolve to an address",
+        ),
+        ({"port": "9"}, "cannot connect to localhost port 9, connection refused"),
+        ({"pasword": "x"}, "unknown option 'pasword': did you mean 'password'?"),
+        ({"ProxyCommand": "touch /tmp/owned"}, "option 'ProxyCommand' is refused"),
+        ({"IdentityFile": f"{KEY}.pub"}, f"cannot use the identity file {KEY}.pub, it is a public key: name the private key"),
+        ({"IdentityFile": "/none"}, "cannot use the identity file /none, it does not exist"),
+    ],
+)
+def test_a_mistake_is_named_with_its_cure(
+    host: Host, options: dict[str, str], sentence: str
+) -> None:
+    refused = host.create("wrong", host.directory("wrong"), check=False, **options)
+    assert refused.returncode != 0
+    assert f"VolumeDriver.Create: {sentence}" in refused.stderr
+    assert "wrong" not in host.machine.run("docker", "volume", "ls", "-q").stdout
+
+
+def test_a_login_that_is_locked_into_a_directory_gets_a_hint(host: Host) -> None:
+    machine = host.machine
+    machine.sh("mkdir -p /volume1/photo && chown root:root /volume1 && chown alice /volume1/photo")
+    config = "/etc/ssh/sshd_config.d/locked.conf"
+    machine.write(
+        config, "Match User alice\n ChrootDirectory /volume1\n ForceCommand internal-sftp\n"
+    )
+    machine.run("systemctl", "reload", "ssh")
+    try:
+        refused = host.create("locked", "/volume1/photo", check=False)
+        assert "locked into a directory of the server, where /photo exists" in refused.stderr
+        host.create("locked", "/photo")
+        host.run("locked", "echo hi >/data/file")
+        assert machine.read("/volume1/photo/file") == "hi\n"
+    finally:
+        machine.sh(f"rm {config}; systemctl reload ssh")
+
+
+@pytest.mark.parametrize("way", ["password", "password_file", "keyboard-interactive"])
+def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) -> None:
+    machine, directory = host.machine, host.directory(way)
+    options = {"sshcmd": f"alice@localhost:{directory}", "password": PASSWORD}
+    machine.write("/root/nas.password", f"{PASSWORD}\n", mode=0o600)
+    if way == "password_file":
+        options = {"sshcmd": f"alice@localhost:{directory}", "password_file": "/root/nas.password"}
+    if way == "keyboard-interactive":
+        machine.write(
+            "/etc/ssh/sshd_config.d/00-pam.conf",
+            "PasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM yes\n",
+        )
+        machine.run("systemctl", "reload", "ssh")
+    words = [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
+    try:
+        machine.run("docker", "volume", "create", "-d", "sshfs", *words, "secret")
+        with host.writing("secret", directory):
+            assert (
+                PASSWORD
+                not in machine.sh(
+                    "cat /proc/*/cmdline /proc/*/environ 2>/dev/null", check=False
+                ).stdout
+            )
+            assert PASSWORD not in machine.run("journalctl", "-o", "export", "-n", "300").stdout
+            assert PASSWORD not in json.dumps(host.status("secret"))
+        readable = machine.sh(
+            "find /run/docker-volume-sshfs /var/lib/docker-volume-sshfs -type f -perm /077"
+        )
+        assert "known_hosts" not in readable.stdout
+        assert "volumes" not in readable.stdout
+        # the connection is made again with the same password
+        host.start("again", "secret", "sleep 1000")
+        machine.sh("pkill -KILL -f '^sshd: alice@notty'")
+        machine.until(lambda: machine.run("docker", "exec", "again", "touch", "/data/again"))
+    finally:
+        machine.sh("rm -f /etc/ssh/sshd_config.d/00-pam.conf; systemctl reload ssh")
+
+
+def test_a_container_that_is_not_root_writes_with_uid_and_gid(host: Host) -> None:
+    directory = host.directory("unprivileged")
+    host.machine.run("chmod", "0700", directory)
+    host.create("strict", directory)
+    host.create("mapped", directory, uid="33", gid="33")
+    refused = host.run("strict", "touch /data/file", "--user", "33:33", check=False)
+    assert "Permission denied" in refused.stderr
+    host.run("mapped", "touch /data/file", "--user", "33:33")
+    assert host.machine.run("stat", "-c", "%U", f"{directory}/file").stdout == "alice\n"
+
+
+def test_restart_and_kill_of_the_service_leave_containers_alone(host: Host) -> None:
+    directory = host.directory("restart")
+    host.create("restart", directory)
+    with host.writing("restart", directory):
+        for act in (("restart",), ("kill", "-s", "KILL")):
+            host.machine.run("systemctl", *act, PACKAGE)
+            host.await_progress(directory)
+            assert host.status("restart")["holders"] == 1
+    host.machine.until(lambda: not host.is_mounted("restart"))
+
+
+def test_docker_cp_and_a_second_container_do_not_take_the_volume_away(host: Host) -> None:
+    """Docker mounts a live ID a second time for docker cp, and gives it back while the container runs on."""
+    directory = host.directory("copied")
+    host.create("copied", directory)
+    with host.writing("copied", directory) as container:
+        host.machine.run("docker", "cp", f"{container}:/data/log", "/root/copied")
+        assert host.machine.read("/root/copied").startswith("1\n2\n")
+        # into the volume it can't: Docker gives the copy to root, and alice may not give files away
+        host.machine.run("docker", "cp", "/root/copied", f"{container}:/data/copied", check=False)
+        assert host.run("copied", "ls /data/log").stdout == "/data/log\n"
+        assert host.status("copied")["holders"] == 1
+    assert not host.is_mounted("copied")
+
+
+def test_an_image_with_content_at_the_path_needs_nocopy_where_chown_is_refused(host: Host) -> None:
+    host.create("filled", host.directory("filled"))
+    words = ("docker", "run", "--rm", "-v")
+    refused = host.machine.run(*words, "filled:/data", CONTENT_IMAGE, "ls", "/data", check=False)
+    assert "chown" in refused.stderr
+    host.machine.run(*words, "filled:/data:nocopy", CONTENT_IMAGE, "ls", "/data")
+
+
+def test_a_killed_sshfs_comes_back_and_the_container_after_a_restart(host: Host) -> None:
+    directory = host.directory("killed")
+    host.create("killed", directory)
+    host.start("user", "killed", "sleep 1000")
+    before = host.property("docker-volume-sshfs@killed", "MainPID")
+    host.machine.run("systemctl", "kill", "-s", "KILL", "docker-volume-sshfs@killed")
+    host.machine.until(
+        lambda: host.property("docker-volume-sshfs@killed", "MainPID") not in ("0", before)
+    )
+    host.machine.until(lambda: host.run("killed", "touch /data/new"))
+    host.machine.run("docker", "restart", "-t", "0", "user")
+    assert host.machine.run("docker", "exec", "user", "ls", "/data").stdout == "new\n"
+
+
+def test_a_mount_that_is_gone_cannot_be_mistaken_for_a_local_directory(host: Host) -> None:
+    directory = host.directory("gone")
+    host.create("gone", directory)
+    with host.writing("gone", directory):
+        host.machine.run("umount", "--lazy", f"{MOUNTS}/gone")
+        refused = host.machine.run("touch", f"{MOUNTS}/gone/local", check=False)
+        assert refused.returncode != 0, "even root must not be able to write below a lost mount"
+
+
+def test_a_lost_count_takes_no_volume_away_from_a_running_container(host: Host) -> None:
+    machine, directory = host.machine, host.directory("miscounted")
+    host.create("miscounted", directory)
+    with host.writing("miscounted", directory):
+        machine.sh(f"systemctl stop {PACKAGE}; rm /run/docker-volume-sshfs/holders/*")
+        assert host.run("miscounted", "ls /data/log").stdout == "/data/log\n"
+        assert host.is_mounted("miscounted")
+        assert "left mounted: a container or a process on this host still uses it" in host.log("miscounted")
+    host.machine.until(lambda: not host.is_mounted("miscounted"))
+
+
+def test_a_killed_docker_leaves_no_mount_behind(host: Host) -> None:
+    """It sends no Unmount, and its restart=always container comes back with the ID of before."""
+    machine, directory = host.machine, host.directory("crash")
+    host.create("crash", directory)
+    host.start("always", "crash", "sleep 1000", "--restart=always")
+    host.start("never", "crash", "sleep 1000")
+    machine.run("systemctl", "kill", "-s", "KILL", "docker")
+    machine.until(
+        lambda: machine.run("docker", "exec", "always", "touch", "/data/back"), timeout=60
+    )
+    machine.run("docker", "rm", "-f", "never")
+    assert host.is_mounted("crash")
+    machine.run("docker", "rm", "-f", "always")
+    machine.until(lambda: not host.is_mounted("crash"))
+
+
+def test_stopping_docker_with_volumes_in_use_does_not_deadlock(host: Host) -> None:
+    machine, directory = host.machine, host.directory("stopped")
+    host.create("stopped", directory)
+    host.start("quick", "stopped", "trap 'exit 0' TERM; while true; do sleep 0.1; done")
+    machine.run("systemctl", "stop", "docker.socket", "docker.service", timeout=30)
+    machine.until(lambda: not host.is_mounted("stopped"))
+    machine.run("systemctl", "start", "docker.service")
+
+
+def test_the_journal_can_be_filtered_by_volume_and_verb(host: Host) -> None:
+    host.create("filtered", host.directory("filtered"))
+    host.run("filtered", "true")
+    words = ("journalctl", "-u", PACKAGE, "-o", "cat", "-n", "1")
+    assert host.machine.run(*words, "VOLUME=filtered", "VERB=Mount").stdout == "Mount filtered: mounted\n"
+    mount_id = host.machine.run(*words, "VOLUME=filtered", "VERB=Unmount", "--output-fields=MOUNT_ID").stdout.strip()
+    assert host.machine.run(*words, f"MOUNT_ID={mount_id}", "VERB=Mount").stdout == "Mount filtered: mounted\n"
+
+
+def test_nothing_is_left_of_many_containers(host: Host) -> None:
+    host.create("many", host.directory("many"))
+    for _ in range(3):
+        host.run("many", "true")
+    script = "ps -eo stat,comm | grep -E '^Z|sshfs' || true"
+    assert host.machine.sh(script).stdout == ""
+
+
+def test_podman_uses_the_same_plugin(host: Host) -> None:
+    machine, directory = host.machine, host.directory("podman")
+    machine.write(
+        "/etc/containers/containers.conf",
+        '[engine.volume_plugins]\nsshfs = "/run/docker-volume-sshfs/sshfs.sock"\n',
+    )
+    refused = machine.run(
+        *("podman", "volume", "create", "--driver", "sshfs", "-o", "sshcmd=alice@localhost:/none"),
+        *("-o", f"IdentityFile={KEY}", "pod"),
+        check=False,
+    )
+    assert "the directory /none does not exist on localhost for alice" in refused.stderr
+    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", f"IdentityFile={KEY}")
+    machine.run("podman", "volume", "create", "--driver", "sshfs", *options, "pod")
+    run = ("podman", "run", "--rm", "--network=none", "-v", "pod:/data", IMAGE)
+    machine.run(*run, "sh", "-c", "echo hello >/data/file")
+    assert machine.run(*run, "cat", "/data/file").stdout == "hello\n"
+    machine.run("podman", "volume", "rm", "pod")
+    assert machine.read(f"{directory}/file") == "hello\n"
+    assert not host.is_mounted("pod")
