@@ -21,8 +21,9 @@ from werkzeug.exceptions import HTTPException
 
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import Caller, Driver, State
+from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
+from sshfs_plugin.parts import Caller, State
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ import flask  # noqa: TID251 (for its type alone)
 
 from sshfs_plugin import api, journal
 from sshfs_plugin.credentials import Keyring
-from sshfs_plugin.driver import Driver, Supervisor
+from sshfs_plugin.driver import Driver
 from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.parts import Supervisor
 from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.processes import Processes
 from sshfs_plugin.settings import Settings

@@ -10,134 +10,30 @@ State changes after the act that it records, except giving up a holder, which co
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.volume import Check, MountID, Volume, VolumeName, volume_name
+from sshfs_plugin.parts import Caller, HolderRecords, Preflight, State, Supervisor, Volumes
+from sshfs_plugin.registry import Entry, Registry
+from sshfs_plugin.turns import Turns
+from sshfs_plugin.volume import Check, MountID, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
-
-CONNECTS_PER_HOST = 8
-"""sshd starts to drop connections at ten that have not logged in; eight at once never failed (sshfs facts, 7)."""
 
 CHECK_HOLDS_SECONDS = 30.0
 """For how long a climbed ladder need not be climbed again for the same volume."""
 
-
 UNMOUNT_SECONDS = 30.0
 """How long an unmount may take that no caller waits for."""
 
-
 LEAVE_SECONDS = 300.0
 """How long to leave a mount alone that nobody holds but somebody uses, before asking again."""
-
-
-class Volumes(Protocol):
-    """Where volumes are recorded."""
-
-    def load_all(self) -> dict[VolumeName, Volume]:
-        """Return every volume on record."""
-
-    def save(self, volume: Volume) -> None:
-        """Have the volume on disk when this returns."""
-
-    def remove(self, name: VolumeName) -> None:
-        """Forget a volume."""
-
-
-class HolderRecords(Protocol):
-    """Where holders are recorded."""
-
-    def load_all(self) -> dict[VolumeName, Holders]:
-        """Return the holders of every volume that has any."""
-
-    def save(self, name: VolumeName, holders: Holders) -> None:
-        """Record a volume's confirmed holders."""
-
-
-class Preflight(Protocol):
-    """What asks a server whether it can serve a volume."""
-
-    def climb(self, volume: Volume, deadline: Deadline) -> None:
-        """Pass if it can; raise a PreflightError or CredentialsError if not."""
-
-    def forget(self, name: VolumeName) -> None:
-        """Drop what is remembered for a volume alone."""
-
-
-class Supervisor(Protocol):
-    """What keeps the process of each mounted volume, out of reach of this one's end."""
-
-    def mountpoint(self, name: VolumeName) -> Path:
-        """Return where a volume is mounted when it is."""
-
-    def mounted(self) -> frozenset[str]:
-        """Return the names of the volumes that the kernel shows as mounted; never waits."""
-
-    def answers(self, name: VolumeName, seconds: float) -> bool:
-        """Tell whether a live mount answers."""
-
-    def start(self, name: VolumeName, deadline: Deadline) -> None:
-        """Mount a volume; on return it answers. Raises MountError and then leaves nothing behind."""
-
-    def release(self, name: VolumeName, deadline: Deadline) -> bool:
-        """Unmount a volume unless a container or process uses it; tell whether it is gone now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who sent a request.
-
-    Attributes:
-        client: Docker or Podman.
-        process: The process at the other end of the socket; 0 if unknown.
-        has_gone: Tells whether nobody is there any more to read the reply.
-    """
-
-    client: Client
-    process: int
-    has_gone: Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What can be said about a volume at once.
-
-    Attributes:
-        volume: The volume.
-        mountpoint: Where it is mounted, None while it is not.
-        holders: How many mount IDs hold it.
-        answering: Whether the mount answered when last asked; None while it is not mounted or was not asked.
-        last_error: The last failure of a verb on it, empty after a success.
-    """
-
-    volume: Volume
-    mountpoint: Path | None
-    holders: int
-    answering: bool | None
-    last_error: str
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What is remembered of one volume; mounts change under its lock, holders only go up under it."""
-
-    volume: Volume
-    holders: Holders = field(default_factory=Holders)
-    recorded: Holders = field(default_factory=Holders)
-    passed_until: float = 0.0
-    left_until: float = 0.0
-    answering: bool | None = None
-    last_error: str = ""
 
 
 class Driver:
@@ -151,16 +47,11 @@ class Driver:
         preflight: Preflight,
         supervisor: Supervisor,
     ) -> None:
-        self._volumes = volumes
-        self._holder_records = holder_records
+        self._registry = Registry(volumes, holder_records)
         self._preflight = preflight
         self._supervisor = supervisor
-        self._entries: dict[VolumeName, _Entry] = {}
+        self._turns = Turns()
         self._docker_process = 0
-        self._registry = threading.Lock()
-        self._counting = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
-        self._turns: dict[str, threading.BoundedSemaphore] = {}
 
     def load(self) -> None:
         """Take up where the last process stopped: records are read, live mounts are found by asking the kernel.
@@ -168,11 +59,8 @@ class Driver:
         Raises:
             StateError: The records can't be read.
         """
-        records = self._holder_records.load_all()
-        for name, volume in self._volumes.load_all().items():
-            holders = records.get(name, Holders())
-            self._entries[name] = _Entry(volume=volume, holders=holders, recorded=holders)
-        for stray in self._supervisor.mounted() - set(self._entries):
+        self._registry.load()
+        for stray in self._supervisor.mounted() - {entry.volume.name for entry in self._registry.all()}:
             log.warning("%s is mounted but there is no record of such a volume: it is left alone", stray)
 
     def activate(self, caller: Caller) -> None:
@@ -180,8 +68,8 @@ class Driver:
         if caller.client is not Client.DOCKER or caller.process == self._docker_process:
             return
         self._docker_process = caller.process
-        for _, entry in self._snapshot():
-            self._count(entry, Holders.inherited_from_docker)
+        for entry in self._registry.all():
+            self._registry.count(entry, Holders.inherited_from_docker)
 
     def create(self, name: str, opts: Mapping[str, str], deadline: Deadline) -> None:
         """Make a volume, once its server was found able to serve it.
@@ -194,19 +82,17 @@ class Driver:
             StateError: It could not be recorded.
         """
         volume = options.parse(volume_name(name), opts, datetime.now(UTC))
-        with self._locked(volume.name, deadline):
-            if existing := self._entries.get(volume.name):
+        with self._turns.on_volume(volume.name, deadline):
+            if existing := self._registry.find(volume.name):
                 if differing := options.differences(existing.volume, volume):
                     raise errors.VolumeExists(volume.name, differing)
                 return
             self._unmount_unused(volume.name, deadline)
-            entry = _Entry(volume=volume)
+            entry = Entry(volume=volume)
             if volume.check is Check.CREATE:
-                with self._turn_at(volume.remote.host, deadline):
+                with self._turns.at_host(volume.remote.host, deadline):
                     self._climb(entry, deadline)
-            self._volumes.save(volume)
-            with self._registry:
-                self._entries[volume.name] = entry
+            self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
 
     def mount(self, name: str, mount_id: str, caller: Caller, deadline: Deadline) -> Path:
@@ -227,7 +113,7 @@ class Driver:
         with self._working_on(name, deadline) as entry:
             self._ensure_mounted(entry, deadline)
             if not caller.has_gone():
-                self._count(entry, lambda holders: holders.mounted(holder, caller.client), record=False)
+                self._registry.count(entry, lambda holders: holders.mounted(holder, caller.client), record=False)
                 log.info("mounted")
             else:
                 log.warning("the client has gone and holds nothing")
@@ -237,8 +123,8 @@ class Driver:
 
     def confirm(self, name: str, mount_id: str) -> None:
         """Record a holder, now that the client has its reply."""
-        if entry := self._entries.get(VolumeName(name)):
-            self._count(entry, lambda holders: holders.confirmed(MountID(mount_id)))
+        if entry := self._registry.find(name):
+            self._registry.count(entry, lambda holders: holders.confirmed(MountID(mount_id)))
 
     def unmount(self, name: str, mount_id: str, deadline: Deadline) -> None:
         """Give up an ID's hold, and unmount when nobody holds the volume any more.
@@ -252,8 +138,7 @@ class Driver:
             InvalidRequest: The ID is empty.
         """
         holder = _mount_id(mount_id)
-        if known := self._entries.get(VolumeName(name)):
-            self._count(known, lambda holders: holders.unmounted(holder))
+        self._registry.count(self._registry.get(name), lambda holders: holders.unmounted(holder))
         try:
             with self._working_on(name, deadline) as entry:
                 if not entry.holders.live:
@@ -272,13 +157,9 @@ class Driver:
             UnmountFailed, StateError: It could not be unmounted or forgotten.
         """
         with self._working_on(name, deadline) as entry:
-            volume = entry.volume.name
-            self._unmount_unused(volume, deadline)
-            self._count(entry, lambda _: Holders())
-            self._preflight.forget(volume)
-            self._volumes.remove(volume)
-            with self._registry:
-                del self._entries[volume]
+            self._unmount_unused(entry.volume.name, deadline)
+            self._registry.remove(entry)
+            self._preflight.forget(entry.volume.name)
         log.info("removed; the files on the server stay as they are")
 
     def get(self, name: str) -> State:
@@ -287,15 +168,12 @@ class Driver:
         Raises:
             VolumeNotFound: There is none of that name.
         """
-        entry = self._entries.get(VolumeName(name))
-        if entry is None:
-            raise errors.VolumeNotFound(name)
-        return self._state(entry, self._supervisor.mounted())
+        return self._state(self._registry.get(name), self._supervisor.mounted())
 
     def list_volumes(self) -> list[State]:
         """Return what is known of all volumes, by name, at once."""
         mounted = self._supervisor.mounted()
-        return [self._state(entry, mounted) for _, entry in sorted(self._snapshot())]
+        return [self._state(entry, mounted) for entry in self._registry.all()]
 
     def look_after(self, seconds: float) -> None:
         """Ask every mount whether it answers, and let go of those that nobody uses; for a thread of its own.
@@ -304,40 +182,40 @@ class Driver:
             seconds: How long one mount may take to answer.
         """
         mounted = self._supervisor.mounted()
-        for name, entry in self._snapshot():
-            with context.about(VOLUME=name):
-                if name in mounted:
+        for entry in self._registry.all():
+            with context.about(VOLUME=entry.volume.name):
+                if entry.volume.name in mounted:
                     self._look_at(entry, seconds)
                 else:
                     entry.answering = None
 
-    def _look_at(self, entry: _Entry, seconds: float) -> None:
+    def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.volume.name, seconds)
         if entry.answering not in (None, answering):
             log.warning("the mount %s", "answers again" if answering else "does not answer")
         entry.answering = answering
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
-        lock = self._lock(entry.volume.name)
-        if lock.acquire(blocking=False):
-            try:
-                # by now the name may belong to a new volume, whose mount this entry knows nothing of
-                if self._entries.get(entry.volume.name) is entry and not entry.holders.live:
-                    self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
-            finally:
-                lock.release()
+        with suppress(errors.VolumeBusy), self._turns.on_volume(entry.volume.name, Deadline.after(0)):
+            # by now the name may belong to a new volume, whose mount this entry knows nothing of
+            if self._registry.find(entry.volume.name) is entry and not entry.holders.live:
+                self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
 
-    def _ensure_mounted(self, entry: _Entry, deadline: Deadline) -> None:
+    def _ensure_mounted(self, entry: Entry, deadline: Deadline) -> None:
         name = entry.volume.name
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
-        with self._turn_at(entry.volume.remote.host, deadline):
+        with self._turns.at_host(entry.volume.remote.host, deadline):
             if entry.volume.check is not Check.NEVER and time.monotonic() > entry.passed_until:
                 self._climb(entry, deadline)
-            self._supervisor.start(name, deadline)
+            try:
+                self._supervisor.start(name, deadline)
+            except errors.MountError:
+                entry.passed_until = 0.0  # the next try shall say which rung is broken by then
+                raise
         entry.answering = True
 
-    def _climb(self, entry: _Entry, deadline: Deadline) -> None:
+    def _climb(self, entry: Entry, deadline: Deadline) -> None:
         self._preflight.climb(entry.volume, deadline)
         entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
 
@@ -345,13 +223,13 @@ class Driver:
         if name in self._supervisor.mounted() and not self._supervisor.release(name, deadline):
             raise errors.VolumeInUse(name)
 
-    def _let_go(self, entry: _Entry, deadline: Deadline) -> None:
+    def _let_go(self, entry: Entry, deadline: Deadline) -> None:
         """Unmount a volume that has no live holder, and drop the inherited ones, if it is true that nobody uses it."""
         name = entry.volume.name
         if name in self._supervisor.mounted() and not self._released(name, deadline):
             entry.left_until = time.monotonic() + LEAVE_SECONDS
             return
-        self._count(entry, lambda _: Holders())
+        self._registry.count(entry, lambda _: Holders())
 
     def _released(self, name: VolumeName, deadline: Deadline) -> bool:
         try:
@@ -365,24 +243,7 @@ class Driver:
             log.warning("left mounted: a container or a process on this host still uses it")
         return released
 
-    def _count(self, entry: _Entry, rule: Callable[[Holders], Holders], *, record: bool = True) -> None:
-        """Apply a counting rule, under a lock that no slow work holds: Activate must be answered at once.
-
-        A count that can't be recorded fails no verb: the release check protects whoever is forgotten by a crash.
-        """
-        with self._counting:
-            entry.holders = rule(entry.holders)
-            recorded = entry.holders.recorded()
-            if not record or recorded == entry.recorded:
-                return
-            try:
-                self._holder_records.save(entry.volume.name, recorded)
-            except errors.StateError as error:
-                log.error("the holders are not on record: %s", error)
-            else:
-                entry.recorded = recorded
-
-    def _state(self, entry: _Entry, mounted: frozenset[str]) -> State:
+    def _state(self, entry: Entry, mounted: frozenset[str]) -> State:
         name = entry.volume.name
         return State(
             volume=entry.volume,
@@ -392,19 +253,11 @@ class Driver:
             last_error=entry.last_error,
         )
 
-    def _snapshot(self) -> list[tuple[VolumeName, _Entry]]:
-        with self._registry:
-            return list(self._entries.items())
-
     @contextmanager
-    def _working_on(self, name: str, deadline: Deadline) -> Iterator[_Entry]:
+    def _working_on(self, name: str, deadline: Deadline) -> Iterator[Entry]:
         """Hold an existing volume's lock, and remember how the work on it ended."""
-        if VolumeName(name) not in self._entries:
-            raise errors.VolumeNotFound(name)
-        with self._locked(name, deadline):
-            entry = self._entries.get(VolumeName(name))
-            if entry is None:
-                raise errors.VolumeNotFound(name)
+        with self._turns.on_volume(self._registry.get(name).volume.name, deadline):
+            entry = self._registry.get(name)
             try:
                 yield entry
             except errors.PluginError as error:
@@ -412,38 +265,8 @@ class Driver:
                 raise
             entry.last_error = ""
 
-    def _lock(self, name: str) -> threading.Lock:
-        with self._registry:
-            return self._locks.setdefault(name, threading.Lock())
-
-    @contextmanager
-    def _locked(self, name: str, deadline: Deadline) -> Iterator[None]:
-        lock = self._lock(name)
-        with _acquired(lock.acquire, lock.release, deadline, errors.VolumeBusy(name)):
-            yield
-
-    @contextmanager
-    def _turn_at(self, host: str, deadline: Deadline) -> Iterator[None]:
-        """Wait until few enough volumes are connecting to a server."""
-        with self._registry:
-            turns = self._turns.setdefault(host, threading.BoundedSemaphore(CONNECTS_PER_HOST))
-        with _acquired(turns.acquire, turns.release, deadline, errors.ServerBusy(host)):
-            yield
-
 
 def _mount_id(text: str) -> MountID:
     if not text:
         raise errors.InvalidRequest("the request has no mount ID", "it needs one to be given back later")
     return MountID(text)
-
-
-@contextmanager
-def _acquired(
-    acquire: Callable[..., bool], release: Callable[[], None], deadline: Deadline, busy: errors.VolumeError
-) -> Iterator[None]:
-    if not acquire(timeout=deadline.left()):
-        raise busy
-    try:
-        yield
-    finally:
-        release()

@@ -112,7 +112,10 @@ class HolderStore:
 
 
 def _volume_from(name: VolumeName, record: Any) -> Volume:
-    return options.parse(name, record["options"], datetime.fromisoformat(record["created_at"]))
+    created_at = datetime.fromisoformat(record["created_at"])
+    if created_at.tzinfo is None:
+        raise ValueError("created_at has no time zone, and Docker would forget the volume")
+    return options.parse(name, record["options"], created_at)
 
 
 def _holders_from(_name: VolumeName, record: Any) -> Holders:

@@ -23,7 +23,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sshfs_plugin import kernel
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import Caller, Driver
+from sshfs_plugin.driver import Driver
+from sshfs_plugin.parts import Caller
 from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.volume import Volume, VolumeName

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""What the driver is handed and what it tells: the shapes of its parts, so that it knows none of the outside worlds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.volume import Volume, VolumeName
+
+
+class Volumes(Protocol):
+    """Where volumes are recorded."""
+
+    def load_all(self) -> dict[VolumeName, Volume]:
+        """Return every volume on record."""
+
+    def save(self, volume: Volume) -> None:
+        """Have the volume on disk when this returns."""
+
+    def remove(self, name: VolumeName) -> None:
+        """Forget a volume."""
+
+
+class HolderRecords(Protocol):
+    """Where holders are recorded."""
+
+    def load_all(self) -> dict[VolumeName, Holders]:
+        """Return the holders of every volume that has any."""
+
+    def save(self, name: VolumeName, holders: Holders) -> None:
+        """Record a volume's confirmed holders."""
+
+
+class Preflight(Protocol):
+    """What asks a server whether it can serve a volume."""
+
+    def climb(self, volume: Volume, deadline: Deadline) -> None:
+        """Pass if it can; raise a PreflightError or CredentialsError if not."""
+
+    def forget(self, name: VolumeName) -> None:
+        """Drop what is remembered for a volume alone."""
+
+
+class Supervisor(Protocol):
+    """What keeps the process of each mounted volume, out of reach of this one's end."""
+
+    def mountpoint(self, name: VolumeName) -> Path:
+        """Return where a volume is mounted when it is."""
+
+    def mounted(self) -> frozenset[str]:
+        """Return the names of the volumes that the kernel shows as mounted; never waits."""
+
+    def answers(self, name: VolumeName, seconds: float) -> bool:
+        """Tell whether a live mount answers."""
+
+    def start(self, name: VolumeName, deadline: Deadline) -> None:
+        """Mount a volume; on return it answers. Raises MountError and then leaves nothing behind."""
+
+    def release(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Unmount a volume unless a container or process uses it; tell whether it is gone now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        client: Docker or Podman.
+        process: The process at the other end of the socket; 0 if unknown.
+        has_gone: Tells whether nobody is there any more to read the reply.
+    """
+
+    client: Client
+    process: int
+    has_gone: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What can be said about a volume at once.
+
+    Attributes:
+        volume: The volume.
+        mountpoint: Where it is mounted, None while it is not.
+        holders: How many mount IDs hold it.
+        answering: Whether the mount answered when last asked; None while it is not mounted or was not asked.
+        last_error: The last failure of a verb on it, empty after a success.
+    """
+
+    volume: Volume
+    mountpoint: Path | None
+    holders: int
+    answering: bool | None
+    last_error: str

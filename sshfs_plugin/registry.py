@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""What this process knows of each volume, kept in step with the records on disk.
+
+Reading it never waits for slow work: the two locks here are held for moments only, which is what lets Get, List and
+Activate answer at once.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sshfs_plugin import errors
+from sshfs_plugin.holders import Holders
+from sshfs_plugin.parts import HolderRecords, Volumes
+from sshfs_plugin.volume import Volume, VolumeName
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is remembered of one volume.
+
+    Attributes:
+        volume: The volume.
+        holders: Who holds it.
+        recorded: Which of them are on disk.
+        passed_until: Until when, on the monotonic clock, the ladder need not be climbed again.
+        left_until: Until when a mount is left alone that nobody holds but somebody uses.
+        answering: Whether its mount answered when last asked.
+        last_error: The last failure of a verb on it, empty after a success.
+    """
+
+    volume: Volume
+    holders: Holders = field(default_factory=Holders)
+    recorded: Holders = field(default_factory=Holders)
+    passed_until: float = 0.0
+    left_until: float = 0.0
+    answering: bool | None = None
+    last_error: str = ""
+
+
+class Registry:
+    """The volumes of this host by name."""
+
+    def __init__(self, volumes: Volumes, holder_records: HolderRecords) -> None:
+        self._volumes = volumes
+        self._holder_records = holder_records
+        self._entries: dict[VolumeName, Entry] = {}
+        self._changing = threading.Lock()
+        self._counting = threading.Lock()
+
+    def load(self) -> None:
+        """Read the records.
+
+        Raises:
+            StateError: They can't be read.
+        """
+        records = self._holder_records.load_all()
+        for name, volume in self._volumes.load_all().items():
+            holders = records.get(name, Holders())
+            self._entries[name] = Entry(volume=volume, holders=holders, recorded=holders)
+
+    def find(self, name: str) -> Entry | None:
+        """Return the entry of a volume, or None."""
+        return self._entries.get(VolumeName(name))
+
+    def get(self, name: str) -> Entry:
+        """Return the entry of a volume.
+
+        Raises:
+            VolumeNotFound: There is none of that name.
+        """
+        if entry := self.find(name):
+            return entry
+        raise errors.VolumeNotFound(name)
+
+    def all(self) -> list[Entry]:
+        """Return all entries, by name."""
+        with self._changing:
+            return [entry for _, entry in sorted(self._entries.items())]
+
+    def add(self, entry: Entry) -> None:
+        """Add a volume, on disk first.
+
+        Raises:
+            StateError: It could not be recorded, and is not added.
+        """
+        self._volumes.save(entry.volume)
+        with self._changing:
+            self._entries[entry.volume.name] = entry
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a volume and its holders, on disk first.
+
+        Raises:
+            StateError: Its record could not be removed, and it stays.
+        """
+        self.count(entry, lambda _: Holders())
+        self._volumes.remove(entry.volume.name)
+        with self._changing:
+            del self._entries[entry.volume.name]
+
+    def count(self, entry: Entry, rule: Callable[[Holders], Holders], *, record: bool = True) -> None:
+        """Apply a counting rule to a volume's holders, and have it on disk unless that is to wait.
+
+        A count that can't be recorded fails no verb: the release check protects whoever is forgotten by a crash.
+        """
+        with self._counting:
+            entry.holders = rule(entry.holders)
+            recorded = entry.holders.recorded()
+            if not record or recorded == entry.recorded:
+                return
+            try:
+                self._holder_records.save(entry.volume.name, recorded)
+            except errors.StateError as error:
+                log.error("the holders are not on record: %s", error)
+            else:
+                entry.recorded = recorded
