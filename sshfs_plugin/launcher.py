@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sshfs_plugin import errors, kernel, readiness, sshfs
+from sshfs_plugin import errors, kernel, mountinfo, readiness, sshfs
 from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.settings import Settings
@@ -73,8 +73,8 @@ def _leave_watcher(mountpoint: Path, *, sshfs_process: int) -> None:
 def _report_when_usable(mountpoint: Path, sshfs_process: int) -> None:
     """Wait until a FUSE mount answers at the mountpoint; its line in mountinfo comes long before that."""
     while kernel.is_alive(sshfs_process):
-        mount = kernel.mounted_at(mountpoint)
-        if mount and mount.kind == kernel.SSHFS and kernel.answers(mountpoint, ANSWER_SECONDS):
+        mount = mountinfo.mounted_at(mountpoint)
+        if mount and mount.kind == mountinfo.SSHFS and kernel.answers(mountpoint, ANSWER_SECONDS):
             kernel.set_read_ahead(mount.device)
             readiness.announce()
             return
@@ -115,10 +115,10 @@ def release(settings: Settings, name: VolumeName) -> None:
     its mount is gone, and whoever keeps it cleans up, which is waited for.
     """
     mountpoint = settings.mounts / name
-    mount = kernel.mounted_at(mountpoint)
+    mount = mountinfo.mounted_at(mountpoint)
     if mount is None:
         return
-    if kernel.used_elsewhere(mount):
+    if mountinfo.used_elsewhere(mount):
         log.info("%s is in use by a container: it stays", mountpoint)
     elif not kernel.unmount(mountpoint):
         log.info("%s is in use by a process on this host: it stays", mountpoint)

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshfs_plugin import errors, kernel
+from sshfs_plugin import errors, kernel, mountinfo
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
@@ -31,7 +31,7 @@ class Mountpoints:
 
     def mounted(self) -> frozenset[str]:
         """Return the names of the volumes that the kernel shows as mounted."""
-        return kernel.sshfs_below(self.settings.mounts)
+        return mountinfo.sshfs_below(self.settings.mounts)
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a live mount answers."""

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from support import fakes
 
-from sshfs_plugin import api, command, kernel
+from sshfs_plugin import api, command, kernel, mountinfo
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.settings import Settings
 
@@ -90,6 +90,7 @@ def fake_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeKe
     """Give a kernel that lists and unmounts what the test says."""
     fake = fakes.FakeKernel(tmp_path / "proc")
     monkeypatch.setattr(kernel, "_PROC", fake.proc)
+    monkeypatch.setattr(mountinfo, "_PROC", fake.proc)
     monkeypatch.setattr(kernel, "_libc", fake)
     return fake
 

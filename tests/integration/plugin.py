@@ -7,14 +7,14 @@ import json
 import os
 import signal
 import socket
-import subprocess  # noqa: TID251 (tests run what users run)
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sshfs_plugin import kernel
+from sshfs_plugin import kernel, mountinfo
 from sshfs_plugin.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
 PODMAN = {"Host": "plugin", "Content-Type": "application/vnd.docker.plugins.v1.1+json"}
 
 
-class Refused(Exception):  # noqa: N818 (it reads as what happened)
+class Refused(Exception):
     """The plugin answered with an error; the text is what a user reads."""
 
 
@@ -71,7 +71,7 @@ class Plugin:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        left = kernel.sshfs_below(self.settings.mounts)
+        left = mountinfo.sshfs_below(self.settings.mounts)
         for name in left:
             with contextlib.suppress(OSError):
                 kernel.detach_all(self.settings.mounts / name)
@@ -82,7 +82,7 @@ class Plugin:
         environment = {**self.settings.environment(), "PYTHONPATH": str(ROOT)}
         settings = [f"--setenv={name}={value}" for name, value in environment.items()]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 [
                     "systemd-socket-activate",
                     f"--listen={self._socket}",
@@ -128,7 +128,7 @@ class Plugin:
             connection.request("POST", f"/{path}", json.dumps(body) + "\n" if body else None, dict(headers))
             reply = connection.getresponse()
             answer: dict[str, Any] = json.loads(reply.read())
-        assert (reply.status == 200) == (not answer["Err"]), "the status and Err must agree"  # noqa: PLR2004
+        assert (reply.status == 200) == (not answer["Err"]), "the status and Err must agree"
         if answer["Err"]:
             raise Refused(answer["Err"])
         return answer

@@ -4,7 +4,7 @@
 import os
 import shutil
 import signal
-import subprocess  # noqa: TID251 (tests run what users run)
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,9 +74,9 @@ class Server:
 @contextmanager
 def start_server() -> Iterator[Server]:
     """Start a server, in a directory that its login may enter, as it may not enter pytest's."""
-    directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))  # noqa: S108 (made by mkdtemp)
+    directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))
     script = ROOT / "scripts/throwaway-sshd"
-    subprocess.run([script, "start", directory], check=True, timeout=120)  # noqa: S603
+    subprocess.run([script, "start", directory], check=True, timeout=120)
     try:
         yield Server(
             directory=directory,
@@ -84,5 +84,5 @@ def start_server() -> Iterator[Server]:
             port=int((directory / "port").read_text()),
         )
     finally:
-        subprocess.run([script, "stop", directory], check=True, timeout=20)  # noqa: S603
+        subprocess.run([script, "stop", directory], check=True, timeout=20)
         shutil.rmtree(directory)

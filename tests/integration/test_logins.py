@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Keys, passwords and host keys: what the ladder lets pass sshfs takes as well, and no secret gets out."""
 
-import subprocess  # noqa: TID251 (tests run what users run)
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ KEYS = {
 
 def make_key(path: Path, *form: str, passphrase: str = "") -> Path:
     """Make a private key."""
-    subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-f", path, *form], check=True)  # noqa: S603, S607
+    subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-f", path, *form], check=True)
     return path
 
 
@@ -88,7 +88,7 @@ def test_a_host_key_is_remembered_and_a_changed_one_is_refused(plugin: Plugin, s
 
 def test_a_pinned_host_key_is_all_that_ssh_takes(plugin: Plugin, server: Server) -> None:
     printed = subprocess.run(
-        ["ssh-keygen", "-lf", server.directory / "host_key.pub"],  # noqa: S603, S607
+        ["ssh-keygen", "-lf", server.directory / "host_key.pub"],
         check=True,
         capture_output=True,
         text=True,

@@ -4,7 +4,7 @@
 import os
 import shutil
 import signal
-import subprocess  # noqa: TID251 (tests run what users run)
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ import pytest
 
 from integration.plugin import PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
-from sshfs_plugin import kernel
+from sshfs_plugin import mountinfo
 
 
 def as_user(user: int, *argv: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command as somebody who is not root."""
     words = ["timeout", "-s", "KILL", "20", "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *argv]
-    return subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 def test_a_volume_shows_the_servers_directory_and_rm_leaves_it_alone(plugin: Plugin, server: Server) -> None:
@@ -127,7 +127,7 @@ def test_what_another_mount_namespace_uses_is_not_taken_away(plugin: Plugin, ser
     mountpoint = plugin.mount("container")
     script = f"mount --bind {mountpoint} {mountpoint} && echo ready && read line && cat {mountpoint}/file"
     with subprocess.Popen(
-        ["unshare", "--mount", "--propagation=private", "sh", "-c", script],  # noqa: S607
+        ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -191,17 +191,17 @@ def test_without_a_word_other_users_are_held_to_owner_and_mode(plugin: Plugin, s
 @contextmanager
 def _reachable_by_others(mountpoints: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     """Bind mounts to where every user can go, as a container's are."""
-    top = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))  # noqa: S108 (made by mkdtemp)
+    top = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))
     top.chmod(0o755)
     inside = {name: top / name for name in mountpoints}
     for name, path in inside.items():
         path.mkdir()
-        subprocess.run(["mount", "--bind", mountpoints[name], path], check=True)  # noqa: S603, S607
+        subprocess.run(["mount", "--bind", mountpoints[name], path], check=True)
     try:
         yield inside
     finally:
         for path in inside.values():
-            subprocess.run(["umount", path], check=True)  # noqa: S603, S607
+            subprocess.run(["umount", path], check=True)
             path.rmdir()
         top.rmdir()
 
@@ -248,7 +248,7 @@ def test_twenty_volumes_mount_at_once_while_get_answers(plugin: Plugin, server: 
         plugin.call("Get", seconds=5, Name=names[0])
         assert len(plugin.call("List", seconds=5)["Volumes"]) == len(names)
     assert not failures
-    assert kernel.sshfs_below(plugin.settings.mounts) == set(names)
+    assert mountinfo.sshfs_below(plugin.settings.mounts) == set(names)
     for name in names:
         plugin.unmount(name)
 
@@ -261,7 +261,7 @@ def test_podman_is_told_before_it_gives_up(plugin: Plugin) -> None:
             plugin.call("Mount", seconds=5, headers=PODMAN, Name="silent", ID="2f73")
 
 
-class _silent_server:  # noqa: N801 (used as a function)
+class _silent_server:
     def __enter__(self) -> int:
         import socket
 

@@ -19,7 +19,7 @@ import secrets
 import shlex
 import shutil
 import signal
-import subprocess  # noqa: TID251 (the fence is around the package)
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -122,7 +122,7 @@ def _bounded(
     ours = {**os.environ, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.monotonic()
-        process = subprocess.Popen(  # noqa: S603 (the tests' own words)
+        process = subprocess.Popen(
             argv,
             stdin=stdin or subprocess.DEVNULL,
             stdout=out,
@@ -633,7 +633,7 @@ class Machine:
         assert not self.is_on, "the machine is on already"
         started = time.monotonic()
         with self.disk.with_name("console").open("wb") as console:
-            self._nspawn = subprocess.Popen(  # noqa: S603
+            self._nspawn = subprocess.Popen(
                 [*self._placed(), "systemd-nspawn", *self._nspawn_options()],
                 stdin=subprocess.DEVNULL,
                 stdout=console,

@@ -17,7 +17,7 @@ def test_install_opens_the_socket_and_docker_finds_the_plugin(host: Host) -> Non
     assert machine.read(SPEC) == "unix:///run/docker-volume-sshfs/sshfs.sock\n"
     started = time.monotonic()
     machine.run("docker", "volume", "ls")
-    assert time.monotonic() - started < 10, "a spec that leads nowhere would cost 15 seconds"  # noqa: PLR2004
+    assert time.monotonic() - started < 10, "a spec that leads nowhere would cost 15 seconds"
     assert "sshfs" in machine.run("docker", "info", "-f", "{{.Plugins.Volume}}").stdout
     assert host.property(SERVICE, "ActiveState") == "active"
     assert host.property(SERVICE, "StatusText") in ("", "0 volumes, 0 mounted")
@@ -38,7 +38,7 @@ def test_enable_disable_and_status_behave(host: Host) -> None:
 def test_the_service_is_sandboxed_well(host: Host) -> None:
     judged = host.machine.run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
     exposure = float(judged.splitlines()[-1].split(":")[1].split()[0])
-    assert exposure <= 2.0, judged  # noqa: PLR2004 (what the project promises)
+    assert exposure <= 2.0, judged
 
 
 def test_the_units_are_sound(host: Host) -> None:
@@ -95,7 +95,7 @@ def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
         machine.run("systemctl", "daemon-reload")
         started = time.monotonic()
         machine.run("docker", "volume", "create", "-d", "sshfs", "broken", check=False, timeout=100)
-        assert time.monotonic() - started < 90  # noqa: PLR2004 (Docker itself gives up after a retry)
+        assert time.monotonic() - started < 90
         assert host.property(SOCKET, "ActiveState") == "failed"
         assert not machine.run("test", "-e", SPEC, check=False)
     finally:

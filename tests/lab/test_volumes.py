@@ -8,7 +8,7 @@ import pytest
 from .host import KEY, MOUNTS, PACKAGE, Host
 from .machine import CONTENT_IMAGE, IMAGE
 
-PASSWORD = "correct horse battery"  # noqa: S105 (the lab's own)
+PASSWORD = "correct horse battery"
 
 
 def test_one_container_writes_what_another_reads(host: Host) -> None:

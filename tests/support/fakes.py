@@ -24,9 +24,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from sshfs_plugin import kernel
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
-from sshfs_plugin.parts import Caller
 from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.mountinfo import SSHFS
+from sshfs_plugin.parts import Caller
 from sshfs_plugin.volume import Volume, VolumeName
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ class FakeKernel:
         """The table of our own mounts."""
         return self.proc / "self/mountinfo"
 
-    def mount(self, mountpoint: Path, *, device: str = "0:99", kind: str = kernel.SSHFS) -> None:
+    def mount(self, mountpoint: Path, *, device: str = "0:99", kind: str = SSHFS) -> None:
         """Mount something, on top of what is there."""
         line = f"36 35 {device} / {mountpoint} rw,nosuid shared:7 - {kind} me@nas:/photos rw\n"
         self.mountinfo.write_text(self.mountinfo.read_text() + line)

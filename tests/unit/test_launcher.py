@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, kernel, launcher, options, readiness
+from sshfs_plugin import errors, kernel, launcher, mountinfo, options, readiness
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
@@ -62,7 +62,7 @@ def test_prepare_takes_away_what_is_left_of_an_earlier_mount(
     fake_kernel.mount(mountpoint)
     fake_kernel.busy.add(mountpoint)
     launcher.prepare(settings, PHOTOS)
-    assert kernel.mounted_at(mountpoint) is None
+    assert mountinfo.mounted_at(mountpoint) is None
 
 
 def test_clean_removes_mount_configuration_and_mountpoint(
@@ -115,7 +115,7 @@ def test_stop_takes_a_busy_mount_from_this_host(
     fake_kernel.mount(mountpoint)
     fake_kernel.busy.add(mountpoint)
     launcher.stop(settings, PHOTOS)
-    assert kernel.mounted_at(mountpoint) is None
+    assert mountinfo.mounted_at(mountpoint) is None
     assert f"{mountpoint} is busy: it is detached from this host" in caplog.text
 
 
@@ -126,7 +126,7 @@ def test_release_unmounts_what_nobody_uses_and_waits_for_the_clean_up(
     mountpoint.mkdir(parents=True)
     fake_kernel.mount(mountpoint)
     launcher.release(settings, PHOTOS)
-    assert kernel.mounted_at(mountpoint) is None
+    assert mountinfo.mounted_at(mountpoint) is None
 
 
 def test_release_leaves_a_mount_that_a_container_uses(
@@ -150,7 +150,7 @@ def test_release_leaves_a_mount_that_a_process_of_the_host_uses(
     fake_kernel.busy.add(mountpoint)
     with caplog.at_level(logging.INFO):
         launcher.release(settings, PHOTOS)
-    assert kernel.mounted_at(mountpoint)
+    assert mountinfo.mounted_at(mountpoint)
     assert f"{mountpoint} is in use by a process on this host: it stays" in caplog.text
 
 
