@@ -61,7 +61,7 @@ class Processes(mountpoints.Mountpoints):
             UnmountFailed: The release or the keeper did not come to an end.
         """
         try:
-            job = self._launch("release", name, deadline.left())
+            job = self._at_mountpoint("release", name, deadline.left())
         except subprocess.TimeoutExpired:
             raise _stuck(name, "it took too long") from None
         if job.returncode:
@@ -90,11 +90,11 @@ class Processes(mountpoints.Mountpoints):
         os.killpg(keeper.pid, signal.SIGKILL)
         keeper.wait(CLEAN_UP_SECONDS)
         kernel.detach_all(self.mountpoint(name))
-        self._launch("clean", name, CLEAN_UP_SECONDS)
+        self._at_mountpoint("clean", name, CLEAN_UP_SECONDS)
 
-    def _launch(self, verb: str, name: VolumeName, seconds: float) -> subprocess.CompletedProcess[str]:
-        launcher, environment = self.settings.libexec / "launcher", self.settings.environment()
-        return command.run([launcher, verb, name], seconds=seconds, environment=environment)
+    def _at_mountpoint(self, step: str, name: VolumeName, seconds: float) -> subprocess.CompletedProcess[str]:
+        program, environment = self.settings.libexec / "mountpoint", self.settings.environment()
+        return command.run([program, step, name], seconds=seconds, environment=environment)
 
     def _is_over(self, name: VolumeName) -> bool:
         """Tell whether no keeper holds the volume's lock file."""

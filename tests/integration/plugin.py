@@ -60,11 +60,9 @@ class Plugin:
     def __enter__(self) -> "Plugin":
         for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
             path.mkdir()
-        for program in ("launcher", "askpass"):
+        for program in ("launcher", "mountpoint", "askpass"):
             wrapper = self.settings.libexec / program
-            wrapper.write_text(
-                f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/{program} "$@"\n'
-            )
+            wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/{program} "$@"\n')
             wrapper.chmod(0o755)
         self.start()
         return self
@@ -114,9 +112,7 @@ class Plugin:
         self.stop(how)
         self.start()
 
-    def call(
-        self, verb: str, seconds: float = 120, headers: Mapping[str, str] = DOCKER, **body: Any
-    ) -> dict[str, Any]:
+    def call(self, verb: str, seconds: float = 120, headers: Mapping[str, str] = DOCKER, **body: Any) -> dict[str, Any]:
         """Call a verb and return its answer.
 
         Raises:

@@ -17,9 +17,7 @@ PACKAGE = "docker-volume-sshfs"
 KEY = "/root/keys/id_ed25519"
 MOUNTS = "/var/lib/docker-volume-sshfs/mounts"
 
-NUMBERS = (
-    "i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep 0.01; done"
-)
+NUMBERS = "i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep 0.01; done"
 """What a container runs that must not miss a beat."""
 
 
@@ -38,9 +36,7 @@ class Host:
 
     def is_installed(self) -> bool:
         """Tell whether the package is installed and configured."""
-        status = self.machine.run(
-            "dpkg-query", "-W", "-f", "${db:Status-Abbrev}", PACKAGE, check=False
-        )
+        status = self.machine.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", PACKAGE, check=False)
         return status.stdout.startswith("ii")
 
     def directory(self, name: str) -> str:
@@ -52,24 +48,13 @@ class Host:
     def create(self, name: str, directory: str, check: bool = True, **options: str) -> Result:
         """Create a volume as alice, with the key unless the options say otherwise."""
         given = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": KEY, **options}
-        words = [
-            word
-            for option, value in given.items()
-            if value is not None
-            for word in ("-o", f"{option}={value}")
-        ]
-        return self.machine.run(
-            "docker", "volume", "create", "-d", "sshfs", *words, name, check=check
-        )
+        words = [word for option, value in given.items() if value is not None for word in ("-o", f"{option}={value}")]
+        return self.machine.run("docker", "volume", "create", "-d", "sshfs", *words, name, check=check)
 
-    def run(
-        self, volume: str, script: str, *options: str, check: bool = True, at: str = "/data"
-    ) -> Result:
+    def run(self, volume: str, script: str, *options: str, check: bool = True, at: str = "/data") -> Result:
         """Run a script in a new container that has the volume."""
         mount = ("-v", f"{volume}:{at}")
-        return self.machine.run(
-            "docker", "run", "--rm", *mount, *options, IMAGE, "sh", "-c", script, check=check
-        )
+        return self.machine.run("docker", "run", "--rm", *mount, *options, IMAGE, "sh", "-c", script, check=check)
 
     def start(self, container: str, volume: str, script: str, *options: str) -> None:
         """Start a container that has the volume at /data."""
@@ -85,9 +70,7 @@ class Host:
         try:
             yield container
             self.await_progress(directory)
-            failed = self.machine.run(
-                "docker", "exec", container, "sh", "-c", "test ! -e /failed || cat /failed"
-            )
+            failed = self.machine.run("docker", "exec", container, "sh", "-c", "test ! -e /failed || cat /failed")
             assert failed.stdout == "", "the container could not write these numbers"
         finally:
             self.machine.run("docker", "rm", "-f", container)
@@ -105,9 +88,7 @@ class Host:
 
     def inspect(self, volume: str) -> dict[str, Any]:
         """Return what docker volume inspect says."""
-        inspected: list[dict[str, Any]] = json.loads(
-            self.machine.run("docker", "volume", "inspect", volume).stdout
-        )
+        inspected: list[dict[str, Any]] = json.loads(self.machine.run("docker", "volume", "inspect", volume).stdout)
         return inspected[0]
 
     def status(self, volume: str) -> Mapping[str, Any]:

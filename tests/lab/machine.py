@@ -162,9 +162,7 @@ def _host(*argv: str | Path, timeout: float = 60, check: bool = True) -> Result:
     return result
 
 
-def _await(
-    condition: Callable[[], T], *, timeout: float, failure: Callable[[], str], pause: float = 0.05
-) -> T:
+def _await(condition: Callable[[], T], *, timeout: float, failure: Callable[[], str], pause: float = 0.05) -> T:
     deadline = time.monotonic() + timeout
     while not (outcome := condition()):
         if time.monotonic() > deadline:
@@ -340,9 +338,7 @@ def _apt_settings() -> str:
     bring along empties its caches.
     """
     dump = _host("apt-config", "dump", "--no-empty", "--format", '%F "%v";%n', "Acquire").stdout
-    leave = tuple(
-        f"Acquire::{tree}::" for tree in ("IndexTargets", "Changelogs", "CompressionTypes", "cdrom")
-    )
+    leave = tuple(f"Acquire::{tree}::" for tree in ("IndexTargets", "Changelogs", "CompressionTypes", "cdrom"))
     return "".join(f"{line}\n" for line in dump.splitlines() if not line.startswith(leave))
 
 
@@ -733,21 +729,15 @@ class Machine:
         input: str | bytes | None = None,
     ) -> Result:
         """Run a script with ``sh -e``; args are its $1, $2, ..."""
-        return self.run(
-            "sh", "-e", "-c", script, "sh", *args, check=check, timeout=timeout, input=input
-        )
+        return self.run("sh", "-e", "-c", script, "sh", *args, check=check, timeout=timeout, input=input)
 
     @overload
     def until(self, condition: str, *, timeout: float = ..., pause: float = ...) -> Result: ...
 
     @overload
-    def until(
-        self, condition: Callable[[], T], *, timeout: float = ..., pause: float = ...
-    ) -> T: ...
+    def until(self, condition: Callable[[], T], *, timeout: float = ..., pause: float = ...) -> T: ...
 
-    def until(
-        self, condition: str | Callable[[], object], *, timeout: float = 30, pause: float = 0.05
-    ) -> object:
+    def until(self, condition: str | Callable[[], object], *, timeout: float = 30, pause: float = 0.05) -> object:
         """Wait until a script succeeds or a callable returns something true; return the outcome.
 
         A callable may also fail as a test does: an AssertionError means "not yet".
@@ -803,9 +793,7 @@ class Machine:
         """
         self.sh(_IMPORT, tag, CONTENT_IMAGE, APPLETS, timeout=120)
 
-    def _enter(
-        self, words: Sequence[str], *, check: bool, timeout: float, stdin: IO[bytes] | None
-    ) -> Result:
+    def _enter(self, words: Sequence[str], *, check: bool, timeout: float, stdin: IO[bytes] | None) -> Result:
         assert self.is_on, f"the machine is off: {shlex.join(words)}"
         namespaces = ("nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-C", "--")
         join = 'for file in $1; do echo $$ > "$file"; done; shift; exec "$@"'

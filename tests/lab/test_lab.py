@@ -32,9 +32,7 @@ def test_engine_runs_a_container(machine: Machine, engine: str) -> None:
 def test_content_of_an_image_is_copied_into_an_empty_volume(machine: Machine, engine: str) -> None:
     volume = f"{engine} run --rm --network=none -v lab-copy:/data {CONTENT_IMAGE}"
     machine.sh(f"{volume} sh -c 'echo changed > /data/file'")
-    assert (
-        machine.sh(f"{volume} cat /data/file /data/sub/file").stdout == "changed\ncontent below\n"
-    )
+    assert machine.sh(f"{volume} cat /data/file /data/sub/file").stdout == "changed\ncontent below\n"
     machine.run(engine, "volume", "rm", "lab-copy")
 
 

@@ -57,9 +57,7 @@ def test_the_drop_in_orders_every_mount_before_docker(host: Host) -> None:
     directory = host.directory("ordered")
     host.create("my-ordered", directory)
     with host.writing("my-ordered", directory):
-        unit = host.machine.run(
-            "systemd-escape", "--path", "--suffix=mount", f"{MOUNTS}/my-ordered"
-        ).stdout.strip()
+        unit = host.machine.run("systemd-escape", "--path", "--suffix=mount", f"{MOUNTS}/my-ordered").stdout.strip()
         assert "docker.service" in host.property(unit, "Before")
         assert "network-online.target" in host.property(unit, "After")
 
@@ -80,9 +78,7 @@ def test_reinstalling_leaves_containers_and_their_files_alone(host: Host) -> Non
 
 def test_needrestart_is_told_to_leave_volumes_alone(host: Host) -> None:
     script = 'our %nrconf; do "/etc/needrestart/conf.d/docker-volume-sshfs.conf" ; die $@ if $@; my ($re) = keys '
-    script += (
-        '%{$nrconf{override_rc}}; exit("docker-volume-sshfs\\@photos.service" =~ /$re/ ? 0 : 1)'
-    )
+    script += '%{$nrconf{override_rc}}; exit("docker-volume-sshfs\\@photos.service" =~ /$re/ ? 0 : 1)'
     assert host.machine.run("perl", "-e", script)
 
 
@@ -99,9 +95,7 @@ def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
         assert host.property(SOCKET, "ActiveState") == "failed"
         assert not machine.run("test", "-e", SPEC, check=False)
     finally:
-        machine.sh(
-            f"rm {drop_in} && systemctl daemon-reload && systemctl reset-failed '{PACKAGE}*'"
-        )
+        machine.sh(f"rm {drop_in} && systemctl daemon-reload && systemctl reset-failed '{PACKAGE}*'")
         machine.run("systemctl", "start", SOCKET)
     machine.run("docker", "volume", "ls")
     assert host.property(SERVICE, "ActiveState") == "active"

@@ -26,7 +26,7 @@ def test_the_commands_of_the_readme_work_as_written(host: Host) -> None:
     script = "set -eux\n" + "\n".join(blocks)
     machine.write("/etc/sudoers.d/answers", 'Defaults env_keep += "SSH_ASKPASS SSH_ASKPASS_REQUIRE"\n', mode=0o440)
     environment = "SSH_ASKPASS=/root/answers SSH_ASKPASS_REQUIRE=force SYSTEMD_PAGER=cat"
-    said = machine.sh(f"{environment} sh -c \"$1\" 2>&1", script, timeout=120).stdout
+    said = machine.sh(f'{environment} sh -c "$1" 2>&1', script, timeout=120).stdout
     assert "hello\n" in said
     assert '"state": "not mounted"' in said
     assert machine.read("/srv/photos/hello.txt") == "hello\n"

@@ -64,13 +64,11 @@ def test_inspect_tells_what_one_wants_to_know(host: Host) -> None:
         ({"port": "9"}, "cannot connect to localhost port 9, connection refused"),
         ({"pasword": "x"}, "unknown option 'pasword': did you mean 'password'?"),
         ({"ProxyCommand": "touch /tmp/owned"}, "option 'ProxyCommand' is refused"),
-        ({"IdentityFile": f"{KEY}.pub"}, f"cannot use the identity file {KEY}.pub, it is a public key: name the private key"),
+        ({"IdentityFile": f"{KEY}.pub"}, f"cannot use the identity file {KEY}.pub, it is a public key: name"),
         ({"IdentityFile": "/none"}, "cannot use the identity file /none, it does not exist"),
     ],
 )
-def test_a_mistake_is_named_with_its_cure(
-    host: Host, options: dict[str, str], sentence: str
-) -> None:
+def test_a_mistake_is_named_with_its_cure(host: Host, options: dict[str, str], sentence: str) -> None:
     refused = host.create("wrong", host.directory("wrong"), check=False, **options)
     assert refused.returncode != 0
     assert f"VolumeDriver.Create: {sentence}" in refused.stderr
@@ -81,9 +79,7 @@ def test_a_login_that_is_locked_into_a_directory_gets_a_hint(host: Host) -> None
     machine = host.machine
     machine.sh("mkdir -p /volume1/photo && chown root:root /volume1 && chown alice /volume1/photo")
     config = "/etc/ssh/sshd_config.d/locked.conf"
-    machine.write(
-        config, "Match User alice\n ChrootDirectory /volume1\n ForceCommand internal-sftp\n"
-    )
+    machine.write(config, "Match User alice\n ChrootDirectory /volume1\n ForceCommand internal-sftp\n")
     machine.run("systemctl", "reload", "ssh")
     try:
         refused = host.create("locked", "/volume1/photo", check=False)
@@ -112,17 +108,10 @@ def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) 
     try:
         machine.run("docker", "volume", "create", "-d", "sshfs", *words, "secret")
         with host.writing("secret", directory):
-            assert (
-                PASSWORD
-                not in machine.sh(
-                    "cat /proc/*/cmdline /proc/*/environ 2>/dev/null", check=False
-                ).stdout
-            )
+            assert PASSWORD not in machine.sh("cat /proc/*/cmdline /proc/*/environ 2>/dev/null", check=False).stdout
             assert PASSWORD not in machine.run("journalctl", "-o", "export", "-n", "300").stdout
             assert PASSWORD not in json.dumps(host.status("secret"))
-        readable = machine.sh(
-            "find /run/docker-volume-sshfs /var/lib/docker-volume-sshfs -type f -perm /077"
-        )
+        readable = machine.sh("find /run/docker-volume-sshfs /var/lib/docker-volume-sshfs -type f -perm /077")
         assert "known_hosts" not in readable.stdout
         assert "volumes" not in readable.stdout
         # the connection is made again with the same password
@@ -183,9 +172,7 @@ def test_a_killed_sshfs_comes_back_and_the_container_after_a_restart(host: Host)
     host.start("user", "killed", "sleep 1000")
     before = host.property("docker-volume-sshfs@killed", "MainPID")
     host.machine.run("systemctl", "kill", "-s", "KILL", "docker-volume-sshfs@killed")
-    host.machine.until(
-        lambda: host.property("docker-volume-sshfs@killed", "MainPID") not in ("0", before)
-    )
+    host.machine.until(lambda: host.property("docker-volume-sshfs@killed", "MainPID") not in ("0", before))
     host.machine.until(lambda: host.run("killed", "touch /data/new"))
     host.machine.run("docker", "restart", "-t", "0", "user")
     assert host.machine.run("docker", "exec", "user", "ls", "/data").stdout == "new\n"
@@ -218,9 +205,7 @@ def test_a_killed_docker_leaves_no_mount_behind(host: Host) -> None:
     host.start("always", "crash", "sleep 1000", "--restart=always")
     host.start("never", "crash", "sleep 1000")
     machine.run("systemctl", "kill", "-s", "KILL", "docker")
-    machine.until(
-        lambda: machine.run("docker", "exec", "always", "touch", "/data/back"), timeout=60
-    )
+    machine.until(lambda: machine.run("docker", "exec", "always", "touch", "/data/back"), timeout=60)
     machine.run("docker", "rm", "-f", "never")
     assert host.is_mounted("crash")
     machine.run("docker", "rm", "-f", "always")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The steps of a volume's unit, against a fake kernel and fake programs; what becomes sshfs runs as a real process."""
+"""What becomes sshfs, as a real process with a fake sshfs, and what keeps it where there is no systemd."""
 
-import logging
 import os
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, kernel, launcher, mountinfo, options, readiness
+from sshfs_plugin import errors, launcher, options, readiness
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
@@ -39,124 +38,6 @@ def record(settings: Settings, **opts: str) -> None:
     settings.volumes.mkdir(parents=True)
     volume = options.parse(PHOTOS, {"sshcmd": fakes.SSHCMD, **opts}, datetime.now(UTC))
     VolumeStore(settings.volumes).save(volume)
-
-
-# prepare and clean
-
-
-def test_prepare_makes_an_immutable_mountpoint_for_root_alone(
-    settings: Settings, mountpoint: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
-) -> None:
-    del fake_kernel
-    launcher.prepare(settings, PHOTOS)
-    launcher.prepare(settings, PHOTOS)
-    assert mountpoint.is_dir()
-    assert settings.mounts.stat().st_mode & 0o777 == 0o700
-    assert programs.calls("chattr") == [f"+i {mountpoint}"] * 2
-
-
-def test_prepare_takes_away_what_is_left_of_an_earlier_mount(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel
-) -> None:
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    fake_kernel.busy.add(mountpoint)
-    launcher.prepare(settings, PHOTOS)
-    assert mountinfo.mounted_at(mountpoint) is None
-
-
-def test_clean_removes_mount_configuration_and_mountpoint(
-    settings: Settings, mountpoint: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
-) -> None:
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    settings.ssh_configs.mkdir(parents=True)
-    (settings.ssh_configs / PHOTOS).write_text("Host *")
-    launcher.clean(settings, PHOTOS)
-    launcher.clean(settings, PHOTOS)
-    assert not mountpoint.exists()
-    assert not (settings.ssh_configs / PHOTOS).exists()
-    assert programs.calls("chattr") == [f"-i {mountpoint}"]
-
-
-def test_clean_never_removes_what_is_in_a_mountpoint(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
-) -> None:
-    del fake_kernel
-    mountpoint.mkdir(parents=True)
-    (mountpoint / "holiday.jpg").write_text("")
-    launcher.clean(settings, PHOTOS)
-    assert (mountpoint / "holiday.jpg").exists()
-    assert f"{mountpoint} stays, Directory not empty: look what is in it" in caplog.text
-
-
-# stop and release
-
-
-def test_stop_unmounts_and_waits_for_sshfs_to_end(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    monkeypatch.setenv("MAINPID", "4711")
-    launcher.stop(settings, PHOTOS)
-    assert fake_kernel.unmounted == [(mountpoint, kernel.UMOUNT_NOFOLLOW)]
-
-
-def test_stop_takes_a_busy_mount_from_this_host(
-    settings: Settings,
-    mountpoint: Path,
-    fake_kernel: fakes.FakeKernel,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.delenv("MAINPID", raising=False)
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    fake_kernel.busy.add(mountpoint)
-    launcher.stop(settings, PHOTOS)
-    assert mountinfo.mounted_at(mountpoint) is None
-    assert f"{mountpoint} is busy: it is detached from this host" in caplog.text
-
-
-def test_release_unmounts_what_nobody_uses_and_waits_for_the_clean_up(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "END_SECONDS", 0.0)  # nobody is here who would remove the mountpoint
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    launcher.release(settings, PHOTOS)
-    assert mountinfo.mounted_at(mountpoint) is None
-
-
-def test_release_leaves_a_mount_that_a_container_uses(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
-) -> None:
-    fake_kernel.mount(mountpoint, device="0:52")
-    fake_kernel.process(
-        612, namespace=2, mountinfo="633 612 0:52 / /data rw - fuse.sshfs me@nas:/photos rw,user_id=0\n"
-    )
-    with caplog.at_level(logging.INFO):
-        launcher.release(settings, PHOTOS)
-    assert fake_kernel.unmounted == []
-    assert f"{mountpoint} is in use by a container: it stays" in caplog.text
-
-
-def test_release_leaves_a_mount_that_a_process_of_the_host_uses(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
-) -> None:
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    fake_kernel.busy.add(mountpoint)
-    with caplog.at_level(logging.INFO):
-        launcher.release(settings, PHOTOS)
-    assert mountinfo.mounted_at(mountpoint)
-    assert f"{mountpoint} is in use by a process on this host: it stays" in caplog.text
-
-
-def test_release_of_what_is_not_mounted_does_nothing(settings: Settings, fake_kernel: fakes.FakeKernel) -> None:
-    launcher.release(settings, PHOTOS)
-    assert fake_kernel.unmounted == []
 
 
 # mount
@@ -332,27 +213,3 @@ def test_keep_cleans_up_even_if_nothing_can_be_started(
 
 
 # The command line
-
-
-@pytest.fixture
-def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in settings.environment().items():
-        monkeypatch.setenv(name, text)
-
-
-@pytest.mark.usefixtures("own_logging", "environment")
-def test_verbs_are_called_with_the_name_of_a_volume(
-    mountpoint: Path, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del fake_kernel
-    monkeypatch.setattr(sys, "argv", ["launcher", "prepare", PHOTOS])
-    launcher.main()
-    assert mountpoint.is_dir()
-
-
-@pytest.mark.usefixtures("own_logging", "environment")
-@pytest.mark.parametrize("name", ["../photos", "a/b", ""])
-def test_names_that_are_none_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["launcher", "clean", name])
-    with pytest.raises(SystemExit, match="can't be the name of a volume"):
-        launcher.main()

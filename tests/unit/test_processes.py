@@ -57,9 +57,10 @@ class Launcher:
     def __init__(self, settings: Settings, mountinfo: Path) -> None:
         self.directory = settings.libexec
         self.directory.mkdir()
-        program = self.directory / "launcher"
-        program.write_text(LAUNCHER.format(python=sys.executable))
-        program.chmod(0o755)
+        for name in ("launcher", "mountpoint"):
+            program = self.directory / name
+            program.write_text(LAUNCHER.format(python=sys.executable))
+            program.chmod(0o755)
         (self.directory / "mountinfo").symlink_to(mountinfo)
 
     def plan(self, verb: str, words: str) -> None:
