@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""The first rungs: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
+
+import socket
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.preflight.ssh import fell_silent, paramiko, reason
+from sshfs_plugin.volume import Remote, Volume
+
+_NOT_IN_SSH = {
+    "keys": ["ssh-rsa", "ssh-dss"],
+    "pubkeys": ["ssh-rsa", "ssh-dss"],
+    "kex": [
+        "diffie-hellman-group-exchange-sha1",
+        "diffie-hellman-group14-sha1",
+        "diffie-hellman-group1-sha1",
+    ],
+    "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
+    "macs": ["hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
+}
+
+
+def _connect(remote: Remote, seconds: float) -> socket.socket:
+    try:
+        addresses = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        raise errors.HostUnresolved(
+            f"the host name {remote.host} does not resolve to an address",
+            "is it spelled right, and does this host's DNS or /etc/hosts know it? "
+            "(container names are not known here)",
+        ) from None
+    refused: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:  # a name may have IPv6 addresses where the kernel has no IPv6
+            refused = refused or error
+            continue
+        connection.settimeout(max(0.1, seconds / len(addresses)))
+        try:
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            refused = refused or error
+        else:
+            # as ssh does; else each small packet waits for the one before to be acknowledged, up to 40 ms
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+    raise _unreachable(remote, refused) from None
+
+
+def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachable:
+    subject = f"cannot connect to {remote.server}"
+    if isinstance(error, ConnectionRefusedError):
+        return errors.HostUnreachable(
+            f"{subject}, connection refused", "is an SSH server running there, and is 'port' right?"
+        )
+    if isinstance(error, TimeoutError):
+        return errors.HostUnreachable(
+            f"{subject}, no answer in time", "is the server on, and does a firewall let this host in?"
+        )
+    reason = (error.strerror if error else None) or "no address"
+    return errors.HostUnreachable(f"{subject}, {reason[0].lower()}{reason[1:]}", "is there a route to it?")
+
+
+def exchange_keys(volume: Volume, deadline: Deadline, kinds: tuple[str, ...]) -> paramiko.Transport:
+    """Make an encrypted connection to whoever answers; nothing secret is sent yet."""
+    remote = volume.remote
+    connection = _connect(remote, deadline.left(_connect_timeout(volume)))
+    transport = paramiko.Transport(connection, disabled_algorithms=_NOT_IN_SSH)
+    seconds = max(0.1, deadline.left(_connect_timeout(volume)))
+    transport.banner_timeout = transport.handshake_timeout = seconds + 1  # start_client's limit is to come first
+    transport.get_security_options().key_types = [kind for kind in kinds if kind in transport.preferred_keys]
+    try:
+        transport.start_client(timeout=seconds)
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        transport.close()
+        raise _negotiation_failed(remote, error) from error
+    if not transport.initial_kex_done:  # paramiko goes on without a word when the time is up
+        transport.close()
+        raise fell_silent(remote) if transport.remote_version else _no_ssh(remote)
+    return transport
+
+
+def _connect_timeout(volume: Volume) -> float:
+    return float(dict(volume.ssh_options)["ConnectTimeout"])
+
+
+def _negotiation_failed(remote: Remote, error: Exception) -> errors.PreflightError:
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        return errors.NegotiationFailed(
+            f"the SSH server at {remote.server} shares no algorithm with the check ({error})",
+            "if ssh itself can log in there, say -o check=never",
+        )
+    if "banner" in str(error) or "protocol version" in str(error):
+        return _no_ssh(remote)
+    return errors.NegotiationFailed(
+        f"the SSH server at {remote.server} broke the connection off ({reason(error)})",
+        "its log tells why; it may be overloaded or have banned this host",
+    )
+
+
+def _no_ssh(remote: Remote) -> errors.NotAnSSHServer:
+    return errors.NotAnSSHServer(
+        f"what answers at {remote.server} is not an SSH server",
+        "is 'port' right? (an SSH server that is overloaded or has banned this host may hang up like this, too)",
+    )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""The last rungs: SFTP, and a directory that can be read. Nothing is written on the server."""
+
+import contextlib
+import stat
+import threading
+from pathlib import PurePosixPath
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, paramiko, reason
+from sshfs_plugin.volume import Remote
+
+_SFTP_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
+
+
+def look_at_directory(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> None:
+    """Open SFTP and find the directory there, readable.
+
+    Raises:
+        SFTPUnavailable: The server has no SFTP for this login.
+        DirectoryUnusable: The directory is missing, is none, or can't be read.
+    """
+    seconds = max(0.1, deadline.left(ANSWER_SECONDS))
+    try:
+        channel = transport.open_session(timeout=seconds)
+        channel.settimeout(seconds)
+        _invoke_sftp(transport, channel, seconds)
+        sftp = paramiko.SFTPClient(channel)
+    except _SFTP_FAILURES as error:
+        raise errors.SFTPUnavailable(
+            f"{remote.account} lets the login in but has no SFTP for it ({reason(error)})",
+            "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the "
+            "login's start-up files may print",
+        ) from error
+    with sftp:
+        _require_readable_directory(sftp, remote)
+
+
+def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, seconds: float) -> None:
+    """Ask for SFTP; paramiko would wait without limit for the answer, unless the connection ends."""
+    limit = threading.Timer(seconds, transport.close)
+    limit.start()
+    try:
+        channel.invoke_subsystem("sftp")
+    finally:
+        limit.cancel()
+
+
+def _require_readable_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
+    path, subject = remote.directory or ".", f"the directory {remote.directory or '(login directory)'}"
+    where = f"on {remote.host}"
+    try:
+        mode = sftp.stat(path).st_mode or 0
+        if not stat.S_ISDIR(mode):
+            raise errors.DirectoryUnusable(
+                f"{remote.directory} {where} is not a directory", "a volume is a whole directory"
+            )
+        with contextlib.suppress(UnicodeDecodeError):  # at names that are not UTF-8, which have been listed then
+            next(sftp.listdir_iter(path, read_aheads=1), None)
+    except FileNotFoundError:
+        raise errors.DirectoryUnusable(
+            f"{subject} does not exist {where} for {remote.user}", _missing_hint(sftp, remote)
+        ) from None
+    except PermissionError:
+        raise errors.DirectoryUnusable(
+            f"{subject} {where} is not readable for {remote.user}",
+            "give it the right to read and enter the directory and those above it, or log in as its owner",
+        ) from None
+    except _SFTP_FAILURES as error:
+        raise errors.DirectoryUnusable(
+            f"{subject} {where} can't be listed ({reason(error)})",
+            "try sftp to that server by hand",
+        ) from error
+
+
+def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
+    """Say where the directory may be: an account that is locked into a directory sees shorter paths than its owner."""
+    parts = PurePosixPath(remote.directory).parts
+    if remote.directory.startswith("/"):
+        for start in range(2, len(parts)):
+            shorter = "/" + "/".join(parts[start:])
+            if _is_directory(sftp, shorter):
+                return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
+    return f"make it first (it is not made for you), starting from {_login_directory(sftp)} for relative paths"
+
+
+def _is_directory(sftp: paramiko.SFTPClient, path: str) -> bool:
+    try:
+        return stat.S_ISDIR(sftp.stat(path).st_mode or 0)
+    except _SFTP_FAILURES:
+        return False
+
+
+def _login_directory(sftp: paramiko.SFTPClient) -> str:
+    try:
+        return str(sftp.normalize("."))
+    except _SFTP_FAILURES:
+        return "the login directory"

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""The rung that logs in: keys, then the password, in the forms and the order of ssh."""
+
+import functools
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from sshfs_plugin import errors
+from sshfs_plugin.credentials import Login
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.known_hosts import SSH_PORT
+from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, paramiko, reason
+from sshfs_plugin.volume import Remote
+
+log = logging.getLogger(__name__)
+
+_BY_KEY, _BY_PASSWORD = {"publickey"}, {"password", "keyboard-interactive"}
+
+_WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactive": "a typed password"}
+
+
+def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline) -> None:
+    """Try keys, then the password, as ssh would, each when the server asks for it; it may ask for both in turn.
+
+    Raises:
+        LoginRefused: With the methods that the server offers and those that were tried.
+    """
+    proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
+        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, path))
+        for path in login.identity_files
+    ]
+    if login.password:
+        give_password = functools.partial(_try_password, transport, remote, login.password)
+        proofs.append(("the password", _BY_PASSWORD, give_password))
+    tried: list[str] = []
+    transport.auth_timeout = max(0.1, deadline.left(ANSWER_SECONDS))
+    offered = _attempt(transport, remote, [], lambda: transport.auth_none(remote.user))
+    while wanted := [proof for proof in proofs if proof[1] & set(offered)]:
+        name, _, give = wanted[0]
+        proofs.remove(wanted[0])
+        tried.append(name)
+        transport.auth_timeout = max(0.1, deadline.left(ANSWER_SECONDS))
+        offered = give(offered)
+    if transport.is_authenticated():
+        return
+    ways = ", ".join(_WAYS_IN.get(method, method) for method in sorted(offered))
+    given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
+    raise errors.LoginRefused(
+        f"{remote.host} refused to let {remote.user} in{given} (it takes {ways or 'nothing more'})",
+        _login_hint(login, offered, remote),
+    )
+
+
+def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
+    """Say what to do about the methods that a server still offers after all that there is was tried."""
+    if not login.identity_files and not login.password:
+        return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
+    if _BY_KEY & set(offered) and login.identity_files:
+        port = "" if remote.port == SSH_PORT else f"-p {remote.port} "
+        return (
+            f"is the public key in the authorized_keys of {remote.user} there "
+            f"(ssh-copy-id -i {login.identity_files[0]} {port}{remote.user}@{remote.host}), and is that the right user?"
+        )
+    if _BY_PASSWORD & set(offered):
+        if login.password:
+            return f"are the password and the login name {remote.user} right?"
+        return "give a password with password_file"
+    if _BY_KEY & set(offered):
+        return "give a key with IdentityFile"
+    return "a volume can log in with keys and passwords only, let the server take one of them"
+
+
+def _broke_off(remote: Remote, error: Exception) -> errors.LoginRefused:
+    if "timeout" in str(error):
+        return errors.LoginRefused(
+            f"{remote.host} did not answer the login of {remote.user} in time",
+            "its log tells why; it may be busy, or wait for a name service or directory that does not answer",
+        )
+    return errors.LoginRefused(
+        f"{remote.host} broke the login of {remote.user} off ({reason(error)})",
+        "its log tells why; it may allow too few attempts or have banned this host",
+    )
+
+
+def _try_key(transport: paramiko.Transport, remote: Remote, path: Path, offered: list[str]) -> list[str]:
+    """Offer a key, under its certificate first, and return the methods that are left to try."""
+    for key in _private_keys(path):
+        left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
+        if left != offered:
+            return left
+    return offered
+
+
+def _try_password(transport: paramiko.Transport, remote: Remote, password: str, offered: list[str]) -> list[str]:
+    """Offer the password in the form that the server takes and return the methods that are left to try."""
+
+    def answer(_title: str, _instructions: str, prompts: Sequence[object]) -> list[str]:
+        return [password for _ in prompts]
+
+    if "password" in offered:
+        return _attempt(
+            transport,
+            remote,
+            offered,
+            lambda: transport.auth_password(remote.user, password, fallback=False),
+        )
+    return _attempt(transport, remote, offered, lambda: transport.auth_interactive(remote.user, answer))
+
+
+def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], log_in: Callable[[], Any]) -> list[str]:
+    """Try one method; what is left afterwards is the same as before, less after a partial success, or nothing."""
+    try:
+        return list(log_in())
+    except paramiko.BadAuthenticationType as refusal:
+        return list(refusal.allowed_types)
+    except paramiko.AuthenticationException as error:
+        if not transport.is_active() or "timeout" in str(error):
+            raise _broke_off(remote, error) from error
+        return offered
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise _broke_off(remote, error) from error
+
+
+def _private_keys(path: Path) -> Iterator[paramiko.PKey]:
+    """Yield what ssh makes of an identity file: the key with the certificate beside it, if there is one, and alone."""
+    certificate = path.with_name(path.name + "-cert.pub")
+    if certificate.exists():
+        certified = _private_key(path)
+        try:
+            certified.load_certificate(str(certificate))
+        except (ValueError, paramiko.SSHException) as error:
+            log.warning("cannot use the certificate %s (%s)", certificate, reason(error))
+        else:
+            yield certified
+    yield _private_key(path)
+
+
+def _private_key(path: Path) -> paramiko.PKey:
+    """Load a key that ssh-keygen has found good, in every form that ssh reads (paramiko 2.12 lacks PKCS #8)."""
+    content = path.read_bytes()
+    load = (
+        serialization.load_ssh_private_key
+        if b"BEGIN OPENSSH PRIVATE KEY" in content
+        else serialization.load_pem_private_key
+    )
+    try:
+        return _as_paramiko_key(load(content, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm, paramiko.SSHException) as error:
+        raise errors.IdentityFileUnusable(
+            f"cannot check the identity file {path}, the check does not know this kind of key",
+            "use ed25519, ecdsa or rsa, or say -o check=never",
+        ) from error
+
+
+def _as_paramiko_key(key: Any) -> paramiko.PKey:
+    match key:
+        case ed25519.Ed25519PrivateKey():
+            kind, form = paramiko.Ed25519Key, serialization.PrivateFormat.OpenSSH
+        case ec.EllipticCurvePrivateKey():
+            kind, form = paramiko.ECDSAKey, serialization.PrivateFormat.TraditionalOpenSSL
+        case rsa.RSAPrivateKey():
+            kind, form = paramiko.RSAKey, serialization.PrivateFormat.TraditionalOpenSSL
+        case _:
+            raise TypeError(type(key).__name__)
+    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    return kind.from_private_key(io.StringIO(text))
