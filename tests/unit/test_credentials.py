@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""What a volume logs in with: real keys from ssh-keygen, and everything that can be wrong with a file."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support.ssh_server import write_key
+
+from sshfs_plugin import command, errors
+from sshfs_plugin.credentials import Keyring, require_usable
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import Credentials
+
+FORMS = ["ed25519", "ecdsa", "rsa", "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8"]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    directory = tmp_path_factory.mktemp("keys")
+    return {form: write_key(directory / form, form) for form in FORMS}
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    keyring = Keyring(default_key=tmp_path / "etc/id_ed25519", home=tmp_path / "root")
+    (keyring.home / ".ssh").mkdir(parents=True)
+    keyring.default_key.parent.mkdir()
+    return keyring
+
+
+def refusal(identity_file: Path) -> str:
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        require_usable(identity_file)
+    return str(refused.value)
+
+
+def lock(key: Path) -> Path:
+    """Give a key a passphrase."""
+    header = key.read_text().splitlines()[0]
+    form = {"-----BEGIN OPENSSH PRIVATE KEY-----": "RFC4716", "-----BEGIN PRIVATE KEY-----": "PKCS8"}.get(header, "PEM")
+    options = ["-q", "-P", "", "-N", "correct horse", "-a", "1", "-m", form]
+    command.run(["ssh-keygen", "-p", *options, "-f", str(key)], seconds=10).check_returncode()
+    return key
+
+
+def copy(key: Path, to: Path) -> Path:
+    shutil.copyfile(key, to)
+    to.chmod(0o600)
+    return to
+
+
+NOT_A_KEY = (
+    "it is not a private key that ssh can read: "
+    "it must be complete, with its BEGIN and END lines, unix line ends and a final newline"
+)
+
+# Identity files
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_identity_file_when_ssh_can_read_it_is_usable(keys: dict[str, Path], keyring: Keyring, form: str) -> None:
+    login = keyring.login(Credentials(identity_file=str(keys[form])))
+    assert login.identity_files == (keys[form],)
+    assert login.password == ""
+
+
+def test_identity_file_when_it_begins_with_a_tilde_is_in_roots_home(keys: dict[str, Path], keyring: Keyring) -> None:
+    key = copy(keys["ed25519"], keyring.home / ".ssh/nas")
+    assert keyring.login(Credentials(identity_file="~/.ssh/nas")).identity_files == (key,)
+
+
+def test_identity_file_when_missing_says_which_and_where_it_is_looked_for(keyring: Keyring) -> None:
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        keyring.login(Credentials(identity_file="~/nas"))
+    assert str(refused.value) == (
+        f"cannot use the identity file {keyring.home}/nas, it does not exist: "
+        "is 'IdentityFile' a path on this host? (~ is root's home)"
+    )
+
+
+def test_identity_file_when_it_can_not_be_read_says_why(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == (
+        f"cannot use the identity file {tmp_path}, Is a directory: it must be a private key file that root can read"
+    )
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_identity_file_when_it_is_the_public_key_names_the_private_one(keys: dict[str, Path], kind: str) -> None:
+    public = Path(f"{keys[kind]}.pub")
+    assert refusal(public) == (
+        f"cannot use the identity file {public}, it is a public key: name the private key, {keys[kind]}"
+    )
+
+
+def test_identity_file_when_it_is_a_public_key_under_another_name_says_so(
+    keys: dict[str, Path], tmp_path: Path
+) -> None:
+    file = copy(Path(f"{keys['ed25519']}.pub"), tmp_path / "nas")
+    assert refusal(file).endswith("it is a public key: name the private key, the file without .pub")
+
+
+def test_identity_file_when_putty_made_it_says_how_to_convert_it(tmp_path: Path) -> None:
+    file = tmp_path / "nas.ppk"
+    file.write_text("PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n")
+    assert refusal(file).endswith("it is a PuTTY key: convert it with puttygen KEY -O private-openssh -o NEW")
+
+
+@pytest.mark.parametrize("form", ["ed25519", "rsa-PEM", "ecdsa-PKCS8"])
+def test_identity_file_when_it_has_a_passphrase_says_why_that_can_not_work(
+    keys: dict[str, Path], tmp_path: Path, form: str
+) -> None:
+    file = lock(copy(keys[form], tmp_path / "nas"))
+    assert refusal(file) == (
+        f"cannot use the identity file {file}, it needs a passphrase, which nobody could type when the volume is "
+        "mounted: use a key without one, for this purpose alone (ssh-keygen -N '')"
+    )
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_identity_file_when_others_can_read_it_is_refused_as_ssh_would(
+    keys: dict[str, Path], tmp_path: Path, mode: int
+) -> None:
+    file = copy(keys["ed25519"], tmp_path / "nas")
+    file.chmod(mode)
+    assert refusal(file) == (
+        f"cannot use the identity file {file}, ssh refuses it because other users can read it: chmod 600 {file}"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"hunter2\n", b"\x00\xff\xfe" * 100, b"-----BEGIN OPENSSH PRIVATE KEY-----\n"]
+)
+def test_identity_file_when_it_is_something_else_says_what_a_key_looks_like(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "nas"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    assert refusal(file) == f"cannot use the identity file {file}, {NOT_A_KEY}"
+
+
+def test_identity_file_when_it_is_garbage_under_a_misleading_name_is_still_garbage(tmp_path: Path) -> None:
+    file = tmp_path / "passphrase UNPROTECTED bad permissions"
+    file.write_text("garbage")
+    file.chmod(0o600)
+    assert refusal(file).endswith(NOT_A_KEY)
+
+
+def test_identity_file_when_saved_with_windows_line_ends_is_refused_as_ssh_would(
+    keys: dict[str, Path], tmp_path: Path
+) -> None:
+    file = copy(keys["ed25519"], tmp_path / "nas")
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert refusal(file).endswith(NOT_A_KEY)
+
+
+def test_identity_file_when_its_final_newline_is_lost_is_refused_as_ssh_would(
+    keys: dict[str, Path], tmp_path: Path
+) -> None:
+    file = copy(keys["ed25519"], tmp_path / "nas")
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    assert refusal(file).endswith(NOT_A_KEY)
+
+
+def test_identity_file_when_cut_off_is_refused(keys: dict[str, Path], tmp_path: Path) -> None:
+    file = copy(keys["rsa"], tmp_path / "nas")
+    file.write_bytes(file.read_bytes()[:600])
+    assert refusal(file).endswith(NOT_A_KEY)
+
+
+def test_refusal_never_shows_what_is_in_the_file(keys: dict[str, Path], tmp_path: Path) -> None:
+    file = copy(keys["rsa-PEM"], tmp_path / "nas")
+    content = file.read_text().splitlines()
+    file.write_text("\n".join(content[:-2]))
+    assert content[3] not in refusal(file)
+
+
+# Without a word from the user
+
+
+def test_login_when_nothing_is_named_uses_the_default_key_alone(keys: dict[str, Path], keyring: Keyring) -> None:
+    copy(keys["ed25519"], keyring.default_key)
+    copy(keys["rsa"], keyring.home / ".ssh/id_rsa")
+    assert keyring.login(Credentials()).identity_files == (keyring.default_key,)
+
+
+def test_login_when_the_default_key_can_not_be_used_says_so(keys: dict[str, Path], keyring: Keyring) -> None:
+    copy(keys["ed25519"], keyring.default_key).chmod(0o644)
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        keyring.login(Credentials())
+    assert f"cannot use the identity file {keyring.default_key}, ssh refuses it" in str(refused.value)
+
+
+def test_login_when_there_is_no_default_key_tries_those_of_roots_that_work(
+    keys: dict[str, Path], keyring: Keyring
+) -> None:
+    directory = keyring.home / ".ssh"
+    lock(copy(keys["ecdsa-PEM"], directory / "id_rsa"))
+    ecdsa = copy(keys["ecdsa"], directory / "id_ecdsa")
+    ed25519 = copy(keys["ed25519"], directory / "id_ed25519")
+    copy(keys["rsa"], directory / "nas")
+    assert keyring.login(Credentials()).identity_files == (ecdsa, ed25519)
+
+
+def test_login_when_root_has_several_keys_tries_them_in_the_order_of_ssh(
+    keys: dict[str, Path], keyring: Keyring
+) -> None:
+    files = tuple(copy(keys[kind], keyring.home / f".ssh/id_{kind}") for kind in ("rsa", "ecdsa", "ed25519"))
+    assert keyring.login(Credentials()).identity_files == files
+
+
+def test_login_when_there_is_nothing_at_all_has_nothing(keyring: Keyring) -> None:
+    login = keyring.login(Credentials())
+    assert (login.password, login.identity_files) == ("", ())
+
+
+def test_login_when_a_password_is_given_uses_no_key_that_was_not_named(keys: dict[str, Path], keyring: Keyring) -> None:
+    copy(keys["ed25519"], keyring.default_key)
+    login = keyring.login(Credentials(password="hunter2"))
+    assert (login.password, login.identity_files) == ("hunter2", ())
+
+
+def test_login_when_key_and_password_are_given_has_both(keys: dict[str, Path], keyring: Keyring) -> None:
+    login = keyring.login(Credentials(password="hunter2", identity_file=str(keys["ed25519"])))
+    assert (login.password, login.identity_files) == ("hunter2", (keys["ed25519"],))
+
+
+def test_login_when_shown_hides_the_password(keyring: Keyring) -> None:
+    assert "hunter2" not in repr(keyring.login(Credentials(password="hunter2")))
+
+
+def test_keyring_of_a_host_follows_its_settings() -> None:
+    keyring = Keyring.of(Settings(configuration=Path("/srv/etc"), home=Path("/home/admin")))
+    assert keyring == Keyring(default_key=Path("/srv/etc/id_ed25519"), home=Path("/home/admin"))
+
+
+# Password files
+
+
+def password_file(directory: Path, content: bytes, mode: int = 0o600) -> Path:
+    file = directory / "password"
+    file.write_bytes(content)
+    file.chmod(mode)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [
+        (b"hunter2", "hunter2"),
+        (b"hunter2\n", "hunter2"),
+        (b"hunter2\r\n", "hunter2"),
+        (b" two words \nand a note\n", " two words "),
+        ("hünter\n".encode(), "hünter"),
+    ],
+)
+def test_password_file_holds_the_password_in_its_first_line(
+    keyring: Keyring, tmp_path: Path, content: bytes, password: str
+) -> None:
+    file = password_file(tmp_path, content)
+    login = keyring.login(Credentials(password_file=str(file)))
+    assert (login.password, login.identity_files) == (password, ())
+
+
+def test_password_file_when_its_group_may_read_it_is_the_administrators_choice(
+    keyring: Keyring, tmp_path: Path
+) -> None:
+    file = password_file(tmp_path, b"hunter2", 0o640)
+    assert keyring.password(Credentials(password_file=str(file))) == "hunter2"
+
+
+def test_password_file_when_it_begins_with_a_tilde_is_in_roots_home(keyring: Keyring) -> None:
+    password_file(keyring.home, b"hunter2")
+    assert keyring.password(Credentials(password_file="~/password")) == "hunter2"
+
+
+def test_password_when_there_is_none_is_empty(keyring: Keyring) -> None:
+    assert keyring.password(Credentials()) == ""
+
+
+def password_refusal(keyring: Keyring, file: Path) -> str:
+    with pytest.raises(errors.PasswordFileUnusable) as refused:
+        keyring.login(Credentials(password_file=str(file)))
+    return str(refused.value)
+
+
+def test_password_file_when_missing_says_which(keyring: Keyring, tmp_path: Path) -> None:
+    assert password_refusal(keyring, tmp_path / "gone") == (
+        f"cannot use the password file {tmp_path}/gone, it does not exist: is 'password_file' a path on this host?"
+    )
+
+
+def test_password_file_when_it_can_not_be_read_says_why(keyring: Keyring, tmp_path: Path) -> None:
+    assert password_refusal(keyring, tmp_path) == (
+        f"cannot use the password file {tmp_path}, Is a directory: it must be a text file that root can read"
+    )
+
+
+def test_password_file_when_it_is_no_text_says_so(keyring: Keyring, tmp_path: Path) -> None:
+    file = password_file(tmp_path, b"h\xfcnter\n")
+    assert password_refusal(keyring, file) == (
+        f"cannot use the password file {file}, it is not UTF-8 text: it must be a text file that root can read"
+    )
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o606, 0o601])
+def test_password_file_when_everybody_can_read_it_says_how_to_mend_that(
+    keyring: Keyring, tmp_path: Path, mode: int
+) -> None:
+    file = password_file(tmp_path, b"hunter2", mode)
+    assert password_refusal(keyring, file) == (
+        f"cannot use the password file {file}, every user can read it: chmod 600 {file}"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n", b"\nhunter2\n"])
+def test_password_file_when_its_first_line_is_empty_says_so(keyring: Keyring, tmp_path: Path, content: bytes) -> None:
+    file = password_file(tmp_path, content)
+    assert password_refusal(keyring, file) == (
+        f"cannot use the password file {file}, its first line is empty: write the password there"
+    )

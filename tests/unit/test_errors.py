@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""The sentences that users read."""
+
+import inspect
+
+import pytest
+
+from sshfs_plugin import errors
+
+KNOWN = ("sshcmd", "password", "password_file", "IdentityFile", "port")
+
+
+def test_error_reads_as_sentence_and_cure() -> None:
+    error = errors.HostUnreachable("cannot connect to nas port 22", "is it on?")
+    assert str(error) == "cannot connect to nas port 22: is it on?"
+    assert (error.sentence, error.hint) == ("cannot connect to nas port 22", "is it on?")
+
+
+def test_error_when_it_has_no_cure_is_the_sentence_alone() -> None:
+    assert str(errors.MountError("sshfs is gone")) == "sshfs is gone"
+
+
+def test_every_error_is_one_that_the_api_reports_as_a_sentence() -> None:
+    own = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
+    assert own
+    assert [kind for kind in own if not issubclass(kind, errors.PluginError)] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("pasword", "password"),
+        ("PASSWRD", "password"),
+        ("identityfile_", "IdentityFile"),
+        ("sshcmnd", "sshcmd"),
+        ("prot", "port"),
+    ],
+)
+def test_unknown_option_when_a_known_one_is_near_asks_whether_that_was_meant(typed: str, meant: str) -> None:
+    error = errors.UnknownOption(typed, KNOWN)
+    assert str(error) == f"unknown option '{typed}': did you mean '{meant}'?"
+    assert error.option == typed
+
+
+def test_unknown_option_when_none_is_near_points_to_the_list() -> None:
+    assert str(errors.UnknownOption("compression", KNOWN)) == (
+        "unknown option 'compression': the README lists the options that a volume can have"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.InvalidOption("port", "must be a number"), "option 'port' must be a number"),
+        (
+            errors.RefusedOption("ProxyCommand", "it would run a command"),
+            "option 'ProxyCommand' is refused: it would run a command",
+        ),
+        (errors.VolumeNotFound("photos"), "volume 'photos' not found"),
+        (errors.VolumeNotFound("a\nb"), "volume 'a\\nb' not found"),
+        (
+            errors.VolumeExists("photos", ["port", "uid"]),
+            "volume 'photos' exists already and differs in 'port', 'uid': "
+            "to change it, docker volume rm photos first: files on the server stay as they are",
+        ),
+        (
+            errors.VolumeInUse("photos"),
+            "volume 'photos' is still in use by a running container or a process on this host: stop it and try again",
+        ),
+        (
+            errors.VolumeBusy("photos"),
+            "volume 'photos' is busy with another call that has not finished: try again in a moment",
+        ),
+        (
+            errors.ServerBusy("nas"),
+            "too many volumes are connecting to nas at once: try again in a moment",
+        ),
+        (
+            errors.PluginBusy(),
+            "the sshfs plugin is busy with too many slow calls: try again in a moment; "
+            "journalctl -u docker-volume-sshfs tells which servers are slow",
+        ),
+    ],
+)
+def test_error_says_what_failed_on_what(error: errors.PluginError, text: str) -> None:
+    assert str(error) == text
+
+
+def test_option_errors_tell_which_option_it_is() -> None:
+    assert errors.InvalidOption("port", "is odd").option == "port"
+    assert errors.RefusedOption("Match", "no").option == "Match"

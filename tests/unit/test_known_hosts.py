@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""Which host keys are known, by OpenSSH's own rules, and how new ones are written down."""
+
+import base64
+import fcntl
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from support import ssh_server
+
+from sshfs_plugin import command
+from sshfs_plugin.known_hosts import HostKey, KnownHosts, line, pattern
+from sshfs_plugin.settings import Settings
+
+PORT = 2222
+
+
+def key(kind: str = "ed25519", number: int = 1) -> HostKey:
+    made = ssh_server.host_key(kind, number)
+    return HostKey(kind=made.get_name(), blob=made.asbytes())
+
+
+def public(of: HostKey) -> str:
+    return f"{of.kind} {base64.b64encode(of.blob).decode()}"
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> KnownHosts:
+    return KnownHosts(
+        own=tmp_path / "known_hosts",
+        others=(tmp_path / "root_known_hosts", tmp_path / "ssh_known_hosts"),
+        pinned=tmp_path / "pinned",
+    )
+
+
+def blobs(keys: tuple[HostKey, ...]) -> list[bytes]:
+    return [each.blob for each in keys]
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "key.pub"
+    file.write_text(public(key(kind)) + "\n")
+    printed = command.run(["ssh-keygen", "-lf", file], seconds=5).stdout
+    assert key(kind).fingerprint in printed.split()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "name"),
+    [
+        ("nas", 22, "nas"),
+        ("NAS.Example", 22, "nas.example"),
+        ("nas", 2222, "[nas]:2222"),
+        ("2001:db8::7", 22, "2001:db8::7"),
+        ("2001:db8::7", 2222, "[2001:db8::7]:2222"),
+    ],
+)
+def test_pattern_names_a_server_as_ssh_does(host: str, port: int, name: str) -> None:
+    assert pattern(host, port) == name
+    assert line(host, port, key()) == f"{name} {public(key())}\n"
+
+
+def test_lookup_when_there_are_no_files_knows_nobody(known: KnownHosts) -> None:
+    assert known.lookup("nas", 22) == ()
+
+
+def test_lookup_finds_keys_in_all_files_and_tells_which(known: KnownHosts) -> None:
+    known.own.write_text(f"nas {public(key())}\n")
+    known.others[0].write_text(f"other {public(key('rsa'))}\n")
+    known.others[1].write_text(f"# a comment\n\nnas {public(key('ecdsa'))} root@nas\n")
+    assert [(found.kind, found.blob, found.file) for found in known.lookup("nas", 22)] == [
+        ("ssh-ed25519", key().blob, known.own),
+        ("ecdsa-sha2-nistp256", key("ecdsa").blob, known.others[1]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [
+        ("nas", "NAS", 22),
+        ("NAS", "nas", 22),
+        ("nas,192.0.2.7", "192.0.2.7", 22),
+        ("*.example.org", "nas.example.org", 22),
+        ("na?", "nas", 22),
+        ("!old.example.org,*.example.org", "nas.example.org", 22),
+        ("[nas]:2222", "nas", PORT),
+        ("[*.example.org]:2222", "nas.example.org", PORT),
+        ("2001:db8::7", "2001:db8::7", 22),
+        ("[2001:db8::7]:2222", "2001:db8::7", PORT),
+    ],
+)
+def test_lookup_matches_names_as_ssh_does(known: KnownHosts, written: str, host: str, port: int) -> None:
+    known.others[0].write_text(f"{written} {public(key())}\n")
+    assert blobs(known.lookup(host, port)) == [key().blob]
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [
+        ("nas", "nas2", 22),
+        ("[nas]:2222", "nas", 22),
+        ("[nas]:2222", "nas", 2223),
+        ("!old.example.org,*.example.org", "old.example.org", 22),
+    ],
+)
+def test_lookup_does_not_match_others(known: KnownHosts, written: str, host: str, port: int) -> None:
+    known.others[0].write_text(f"{written} {public(key())}\n")
+    assert known.lookup(host, port) == ()
+
+
+@pytest.mark.parametrize(("host", "port"), [("nas", 22), ("nas", PORT)])
+def test_lookup_when_names_are_hashed_finds_them(known: KnownHosts, host: str, port: int) -> None:
+    known.own.write_text(line(host, port, key()) + line("other", port, key("rsa")))
+    command.run(["ssh-keygen", "-H", "-f", known.own], seconds=5)
+    assert known.own.read_text().startswith("|1|")
+    assert blobs(known.lookup(host, port)) == [key().blob]
+
+
+def test_lookup_when_a_key_is_revoked_says_so(known: KnownHosts) -> None:
+    known.own.write_text(f"nas {public(key('ecdsa'))}\n@revoked * {public(key())}\n")
+    assert [(found.blob, found.revoked) for found in known.lookup("nas", 22)] == [
+        (key("ecdsa").blob, False),
+        (key().blob, True),
+    ]
+
+
+def test_lookup_leaves_out_authorities_and_what_is_no_key(known: KnownHosts) -> None:
+    known.own.write_text(
+        f"@cert-authority nas {public(key())}\nnas ssh-ed25519 !!!\nnas\nnas ssh-ed25519\nnas {public(key('rsa'))}\n"
+    )
+    assert blobs(known.lookup("nas", 22)) == [key("rsa").blob]
+
+
+def test_add_when_a_server_is_new_writes_a_line_that_ssh_finds(known: KnownHosts) -> None:
+    known.add("NAS", PORT, key())
+    assert known.own.read_text() == f"[nas]:2222 {public(key())}\n"
+    assert blobs(known.lookup("nas", PORT)) == [key().blob]
+
+
+def test_add_when_the_key_is_known_anywhere_writes_nothing(known: KnownHosts) -> None:
+    known.others[1].write_text(f"*.example.org {public(key())}\n")
+    known.add("nas.example.org", 22, key())
+    assert known.own.read_text() == ""
+    known.add("nas", 22, key())
+    known.add("nas", 22, key())
+    assert known.own.read_text() == f"nas {public(key())}\n"
+
+
+def test_add_when_the_last_line_was_left_unfinished_by_an_editor_keeps_both(known: KnownHosts) -> None:
+    known.own.write_text(f"other {public(key('rsa'))}")
+    known.add("nas", 22, key())
+    assert known.own.read_text() == f"other {public(key('rsa'))}\nnas {public(key())}\n"
+
+
+def test_add_when_many_volumes_meet_the_same_new_servers_at_once_writes_each_once(known: KnownHosts) -> None:
+    hosts = [f"nas{number % 2}" for number in range(6)]
+    threads = [threading.Thread(target=known.add, args=(host, 22, key())) for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(known.own.read_text().splitlines()) == [f"nas{number} {public(key())}" for number in range(2)]
+
+
+def test_add_when_another_process_is_writing_waits_until_it_is_done(known: KnownHosts) -> None:
+    with known.own.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        adding = threading.Thread(target=known.add, args=("nas", 22, key()))
+        adding.start()
+        adding.join(0.1)
+        assert adding.is_alive()
+        file.write(line("nas", 22, key()))
+    adding.join()
+    assert known.own.read_text() == line("nas", 22, key())
+
+
+def test_pin_keeps_one_key_for_one_volume_and_the_latest(known: KnownHosts) -> None:
+    known.pin("photos", "nas", PORT, key("rsa"))
+    known.pin("photos", "nas", PORT, key())
+    known.pin("music", "nas", 22, key("ecdsa"))
+    assert (known.pinned / "photos").read_text() == f"[nas]:2222 {public(key())}\n"
+    assert (known.pinned / "music").read_text() == f"nas {public(key('ecdsa'))}\n"
+    assert sorted(path.name for path in known.pinned.iterdir()) == ["music", "photos"]
+    assert stat.S_IMODE(known.pinned.stat().st_mode) == 0o700
+    assert known.lookup("nas", PORT) == ()
+
+
+def test_unpin_forgets_one_volume_and_is_content_when_there_is_nothing(known: KnownHosts) -> None:
+    known.unpin("photos")
+    known.pin("photos", "nas", 22, key())
+    known.pin("music", "nas", 22, key())
+    known.unpin("photos")
+    assert [path.name for path in known.pinned.iterdir()] == ["music"]
+
+
+def test_known_hosts_of_a_host_are_the_plugins_own_and_then_those_of_the_administrator() -> None:
+    known = KnownHosts.of(Settings(state=Path("/srv/state"), home=Path("/home/admin")))
+    assert known.own == Path("/srv/state/known_hosts")
+    assert known.others == (Path("/home/admin/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
+    assert known.pinned == Path("/srv/state/pinned")

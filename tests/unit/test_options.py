@@ -1,0 +1,491 @@
+# SPDX-License-Identifier: MIT
+"""What users type after ``-o``: what it means, and what they are told when it means nothing."""
+
+import random
+import string
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.volume import Check, HostKeyCheck, Volume, VolumeName
+
+CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
+FINGERPRINT = "SHA256:" + "m" * 42 + "A"
+
+
+def parse(opts: Mapping[str, str]) -> Volume:
+    return options.parse(VolumeName("photos"), opts, CREATED_AT)
+
+
+def volume(**opts: str) -> Volume:
+    return parse({"sshcmd": "bob@nas:/photos", **opts})
+
+
+def refusal(opts: Mapping[str, str]) -> str:
+    with pytest.raises(errors.RequestError) as refused:
+        parse(opts)
+    return str(refused.value)
+
+
+# sshcmd
+
+
+@pytest.mark.parametrize(
+    ("sshcmd", "user", "host", "directory"),
+    [
+        ("bob@nas:/photos", "bob", "nas", "/photos"),
+        ("bob@nas:", "bob", "nas", ""),
+        ("nas:/photos", "root", "nas", "/photos"),
+        ("nas:", "root", "nas", ""),
+        ("bob@nas:photos/2024", "bob", "nas", "photos/2024"),
+        ("bob@nas:~", "bob", "nas", ""),
+        ("bob@nas:~/photos", "bob", "nas", "photos"),
+        ("bob@nas:~eve/photos", "bob", "nas", "~eve/photos"),
+        ("bob@nas:/photos/", "bob", "nas", "/photos"),
+        ("bob@nas:/", "bob", "nas", "/"),
+        ("bob@nas:/photos//", "bob", "nas", "/photos"),
+        ("bob@nas:/a:b@c", "bob", "nas", "/a:b@c"),
+        ("bob@nas:/a,b c'd\"e\\f%g", "bob", "nas", "/a,b c'd\"e\\f%g"),
+        ("bob@nas:/größe", "bob", "nas", "/größe"),
+        ("bob@example.org@nas:/photos", "bob@example.org", "nas", "/photos"),
+        ("DOMAIN\\bob@nas:/photos", "DOMAIN\\bob", "nas", "/photos"),
+        ("bob@192.0.2.7:/photos", "bob", "192.0.2.7", "/photos"),
+        ("bob@nas_1.example-lan.:/photos", "bob", "nas_1.example-lan.", "/photos"),
+        ("bob@[2001:db8::7]:/photos", "bob", "2001:db8::7", "/photos"),
+        ("[fe80::7%eth0]:photos", "root", "fe80::7%eth0", "photos"),
+    ],
+)
+def test_sshcmd_when_it_has_a_form_of_sshfs_names_the_remote(sshcmd: str, user: str, host: str, directory: str) -> None:
+    remote = parse({"sshcmd": sshcmd}).remote
+    assert (remote.user, remote.host, remote.directory) == (user, host, directory)
+
+
+@pytest.mark.parametrize("sshcmd", ["bob@[2001:DB8:0:0:0:0:0:7]:/photos", "bob@[2001:0db8::0007]:/photos"])
+def test_sshcmd_when_an_ipv6_address_is_not_in_its_short_form_uses_the_form_under_which_ssh_looks_up_keys(
+    sshcmd: str,
+) -> None:
+    assert parse({"sshcmd": sshcmd}).remote.host == "2001:db8::7"
+    assert parse({"sshcmd": "[fe80:0::7%eth0]:"}).remote.host == "fe80::7%eth0"
+
+
+@pytest.mark.parametrize("directory", ["/a\N{NO-BREAK SPACE}b", "/\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}"])
+def test_sshcmd_when_the_directory_has_unusual_characters_that_are_no_control_characters_takes_them(
+    directory: str,
+) -> None:
+    assert parse({"sshcmd": f"nas:{directory}"}).remote.directory == directory
+
+
+def test_sshcmd_when_missing_says_how_to_say_it() -> None:
+    assert refusal({"port": "22"}) == "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir"
+
+
+@pytest.mark.parametrize(
+    ("sshcmd", "reason"),
+    [
+        ("", "must look like user@host:/dir, with a colon between host and directory, not ''"),
+        ("nas", "must look like user@host:/dir, with a colon between host and directory, not 'nas'"),
+        ("bob@nas/photos", "with a colon between host and directory, not 'bob@nas/photos'"),
+        ("ssh://bob@nas/photos", "not like the URL 'ssh://bob@nas/photos'; a port goes into the option 'port'"),
+        ("sftp://bob@nas:22/photos", "a port goes into the option 'port'"),
+        ("@nas:/photos", "must look like user@host:/dir; '' can't be a login name"),
+        ("-oProxyCommand=id@nas:/photos", "'-oProxyCommand=id' can't be a login name"),
+        ("bob smith@nas:/photos", "'bob smith' can't be a login name"),
+        (":/photos", "must look like user@host:/dir; '' can't be the name of a host"),
+        ("bob@:/photos", "'' can't be the name of a host"),
+        ("bob@-oProxyCommand=id:/photos", "'-oProxyCommand=id' can't be the name of a host"),
+        ("bob@n a s:/photos", "'n a s' can't be the name of a host"),
+        ("bob@größe.example:/photos", "'größe.example' can't be the name of a host"),
+        ("bob@$(id):/photos", "'$(id)' can't be the name of a host"),
+        ("bob@2001:db8::7:/photos", "an IPv6 address goes in brackets, [2001:db8::7]:/dir"),
+        ("bob@::1:/photos", "an IPv6 address goes in brackets, [::1]:/dir"),
+        ("bob@[nas]:/photos", "may have an IPv6 address in brackets, but 'nas' is none"),
+        ("bob@[192.0.2.7]:/photos", "may have an IPv6 address in brackets, but '192.0.2.7' is none"),
+        ("[-oProxyCommand=id]:/photos", "but '-oProxyCommand=id' is none"),
+        ("bob@[]:/photos", "may have an IPv6 address in brackets, but '' is none"),
+        ("bob@nas:/a\nb", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\0b", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\x1bb", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\x85b", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\N{LINE SEPARATOR}b", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\ud800b", "must not hold line breaks or control characters"),
+    ],
+)
+def test_sshcmd_when_it_is_no_remote_directory_is_refused_with_the_reason(sshcmd: str, reason: str) -> None:
+    said = refusal({"sshcmd": sshcmd})
+    assert said.startswith("option 'sshcmd' ")
+    assert said.endswith(reason)
+
+
+# Values
+
+
+def test_volume_when_only_sshcmd_is_given_has_the_defaults() -> None:
+    plain = volume()
+    assert plain.name == "photos"
+    assert plain.created_at == CREATED_AT
+    assert plain.options == {"sshcmd": "bob@nas:/photos"}
+    assert plain.remote.port == 22
+    assert plain.host_key_check is HostKeyCheck.ACCEPT_NEW
+    assert plain.check is Check.CREATE
+    assert plain.pinned_host_key == ""
+    assert plain.credentials.password == plain.credentials.password_file == plain.credentials.identity_file == ""
+    assert plain.sshfs_options == (("reconnect", None),)
+    assert plain.ssh_options == (
+        ("ServerAliveInterval", "15"),
+        ("ServerAliveCountMax", "3"),
+        ("ConnectTimeout", "10"),
+    )
+
+
+def test_volume_when_everything_is_given_has_everything() -> None:
+    full = volume(
+        port="2222",
+        password="hunter2",
+        IdentityFile="~/.ssh/nas",
+        ro="",
+        uid="1000",
+        gid="1001",
+        umask="0022",
+        idmap="user",
+        reconnect="no",
+        ServerAliveInterval="5",
+        ServerAliveCountMax="2",
+        ConnectTimeout="3",
+        host_key_check="yes",
+        host_key=FINGERPRINT,
+        check="mount",
+    )
+    assert full.remote.port == 2222
+    assert full.credentials.password == "hunter2"
+    assert full.credentials.identity_file == "~/.ssh/nas"
+    assert full.sshfs_options == (
+        ("ro", None),
+        ("uid", "1000"),
+        ("gid", "1001"),
+        ("umask", "022"),
+        ("idmap", "user"),
+    )
+    assert full.ssh_options == (
+        ("ServerAliveInterval", "5"),
+        ("ServerAliveCountMax", "2"),
+        ("ConnectTimeout", "3"),
+    )
+    assert full.host_key_check is HostKeyCheck.YES
+    assert full.pinned_host_key == FINGERPRINT
+    assert full.check is Check.MOUNT
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "kept"),
+    [
+        ("port", "02222", "2222"),
+        ("umask", "0007", "007"),
+        ("umask", "77", "077"),
+        ("idmap", "USER", "user"),
+        ("ro", "", "yes"),
+        ("ro", "True", "yes"),
+        ("ro", "ON", "yes"),
+        ("ro", "1", "yes"),
+        ("reconnect", "false", "no"),
+        ("reconnect", "off", "no"),
+        ("reconnect", "0", "no"),
+        ("host_key_check", "ask", "yes"),
+        ("host_key_check", "off", "no"),
+        ("host_key", FINGERPRINT + "=", FINGERPRINT),
+        ("uid", "4294967294", "4294967294"),
+        ("uid", "0", "0"),
+        ("password", " spaces, commas=and 'quotes' ", " spaces, commas=and 'quotes' "),
+        ("password_file", "/etc/a, b", "/etc/a, b"),
+    ],
+)
+def test_value_when_it_has_several_spellings_is_recorded_in_one(option: str, typed: str, kept: str) -> None:
+    assert volume(**{option: typed}).options[option] == kept
+
+
+@pytest.mark.parametrize(
+    ("option", "typed"),
+    [
+        ("port", "22"),
+        ("ro", "no"),
+        ("idmap", "none"),
+        ("reconnect", "yes"),
+        ("ServerAliveInterval", "15"),
+        ("host_key_check", "accept-new"),
+        ("check", "create"),
+        ("password", ""),
+    ],
+)
+def test_value_when_it_is_the_default_is_the_same_as_none(option: str, typed: str) -> None:
+    assert volume(**{option: typed}).options == volume().options
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "reason"),
+    [
+        ("port", "0", "must be a number from 1 to 65535, not '0'"),
+        ("port", "65536", "must be a number from 1 to 65535, not '65536'"),
+        ("port", "ssh", "must be a number from 1 to 65535, not 'ssh'"),
+        ("port", "-1", "must be a number from 1 to 65535, not '-1'"),
+        ("port", "٢٢", "must be a number from 1 to 65535, not '٢٢'"),
+        ("port", "", "must be a number from 1 to 65535, not ''"),
+        ("uid", "4294967295", "must be a number from 0 to 4294967294, not '4294967295'"),
+        ("gid", "users", "must be a number from 0 to 4294967294, not 'users'"),
+        ("umask", "8", "must be an octal number such as 022, not '8'"),
+        ("umask", "00022", "must be an octal number such as 022, not '00022'"),
+        ("idmap", "file", "must be none or user, not 'file'"),
+        ("ro", "maybe", "is a switch: give it no value, or yes or no"),
+        ("ConnectTimeout", "61", "must be a number from 1 to 60, not '61'"),
+        ("host_key_check", "maybe", "must be accept-new, yes or no, not 'maybe'"),
+        ("check", "always", "must be create, mount or never, not 'always'"),
+        ("IdentityFile", "id_ed25519", "must be an absolute path or begin with ~/ (root's home), not 'id_ed25519'"),
+        ("IdentityFile", "~bob/.ssh/id_rsa", "must be an absolute path or begin with ~/ (root's home)"),
+        ("IdentityFile", "/keys/${USER}", "must not hold '${', which ssh would replace"),
+        ("IdentityFile", "/keys/a\nProxyCommand id", "must not hold line breaks or control characters"),
+        ("password_file", "secret", "must be an absolute path or begin with ~/ (root's home), not 'secret'"),
+        ("host_key", "MD5:aa:bb", "must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not 'MD5:aa:bb'"),
+        ("host_key", "SHA256:short", "must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not"),
+        ("host_key", FINGERPRINT.removeprefix("SHA256:"), "must be a fingerprint such as ssh-keygen -l prints"),
+        ("host_key", "SHA256:größe", "must be a fingerprint such as ssh-keygen -l prints"),
+        ("host_key", "", "must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not ''"),
+    ],
+)
+def test_value_when_it_makes_no_sense_is_refused_with_what_would(option: str, typed: str, reason: str) -> None:
+    assert refusal({"sshcmd": "nas:", option: typed}).startswith(f"option '{option}' {reason}")
+
+
+def test_password_when_refused_is_not_repeated() -> None:
+    said = refusal({"sshcmd": "nas:", "password": "hunter2\n"})
+    assert said == "option 'password' must not hold line breaks or control characters"
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["IdentityFile", "identityfile", "IDENTITYFILE", "identity_file", " IdentityFile "])
+def test_name_when_spelled_otherwise_is_the_same_option(name: str) -> None:
+    assert parse({"sshcmd": "nas:", name: "/keys/nas"}).options == {"sshcmd": "root@nas:", "IdentityFile": "/keys/nas"}
+
+
+def test_name_when_ssh_calls_it_otherwise_is_known() -> None:
+    assert volume(StrictHostKeyChecking="no").host_key_check is HostKeyCheck.NO
+
+
+def test_name_when_mistyped_asks_whether_the_nearest_was_meant() -> None:
+    assert refusal({"sshcmd": "nas:", "pasword": "hunter2"}) == "unknown option 'pasword': did you mean 'password'?"
+
+
+def test_name_when_mistyped_before_a_list_asks_the_same_and_does_not_repeat_the_value() -> None:
+    assert refusal({"sshcmd": "nas:", "pasword": "a,b"}) == "unknown option 'pasword': did you mean 'password'?"
+
+
+def test_name_when_empty_is_unknown() -> None:
+    assert refusal({"sshcmd": "nas:", "": ""}).startswith("unknown option ''")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ProxyCommand", "it would run a command of the volume's creator as root on this host"),
+        ("proxycommand", "it would run a command of the volume's creator as root on this host"),
+        ("ssh_command", "it would run a command of the volume's creator as root on this host"),
+        ("LocalCommand", "it would run a command of the volume's creator as root on this host"),
+        ("PKCS11Provider", "it would run a command of the volume's creator as root on this host"),
+        ("sftp_server", "it would run a command on the server"),
+        ("directport", "the connection would bypass ssh and its checks"),
+        ("slave", "the connection would bypass ssh and its checks"),
+        ("F", "it would bring in settings that this plugin has not checked"),
+        ("Include", "it would bring in settings that this plugin has not checked"),
+    ],
+)
+def test_name_when_it_would_be_dangerous_is_refused_with_the_reason(name: str, reason: str) -> None:
+    said = refusal({"sshcmd": "nas:", name: "x"})
+    assert said.casefold() == f"option '{name}' is refused: {reason}".casefold()
+
+
+def test_name_when_dangerous_and_hidden_in_a_list_is_refused() -> None:
+    assert "option 'ssh_command' is refused" in refusal({"sshcmd": "nas:", "ro,ssh_command": "id"})
+    assert "option 'ssh_command' is refused" in refusal({"sshcmd": "nas:", "uid": "1,ssh_command=id"})
+    assert "option 'ssh_command' is refused" in refusal({"sshcmd": "nas:", "uid": "1,ssh_command=id,gid=1"})
+
+
+def test_table_when_a_row_is_refused_elsewhere_contradicts_itself() -> None:
+    refused = {name.casefold() for name in options.REFUSED}
+    assert not refused & {name.casefold() for name in options.NAMES}
+    assert len({name.casefold() for name in options.NAMES}) == len(options.NAMES)
+
+
+def test_table_tells_enough_of_every_option_to_document_it() -> None:
+    for option in options.TABLE:
+        assert option.meaning.endswith(".")
+        assert option.default == "" or option.canonical(option.default) == option.default
+        assert option.secret == (option.name == "password")
+
+
+# Lists, as sshfs takes them
+
+
+def test_list_when_flags_come_before_a_value_is_taken_apart() -> None:
+    given = parse({"sshcmd": "nas:", "allow_other,ro,uid": "1000"}).options
+    assert given == {"sshcmd": "root@nas:", "allow_other": "yes", "ro": "yes", "uid": "1000"}
+
+
+def test_list_when_further_options_come_after_a_value_is_taken_apart() -> None:
+    given = parse({"sshcmd": "nas:", "uid": "1000,gid=1001,ro,reconnect=no"}).options
+    assert given == {"sshcmd": "root@nas:", "uid": "1000", "gid": "1001", "ro": "yes", "reconnect": "no"}
+
+
+def test_list_when_it_has_blanks_after_commas_is_taken_apart() -> None:
+    given = parse({"sshcmd": "nas:", "uid": "1000, gid=1001, ro, port=2222"}).options
+    assert given == {"sshcmd": "root@nas:", "uid": "1000", "gid": "1001", "ro": "yes", "port": "2222"}
+
+
+def test_list_when_a_value_may_hold_commas_ends_there() -> None:
+    given = parse({"uid": "1000,sshcmd=nas:/a,b", "ro,password": "x,ro=no,y"}).options
+    assert given == {"uid": "1000", "sshcmd": "root@nas:/a,b", "ro": "yes", "password": "x,ro=no,y"}
+
+
+def test_option_when_given_twice_alike_is_given_once() -> None:
+    assert volume(port="2222,port=02222").remote.port == 2222
+
+
+def test_option_when_given_twice_differently_is_refused() -> None:
+    said = refusal({"sshcmd": "nas:", "IdentityFile": "/a", "identity_file": "/b"})
+    assert said == "option 'IdentityFile' is given twice with different values"
+
+
+# Who may use it
+
+
+@pytest.mark.parametrize(
+    ("opts", "allow_other", "default_permissions"),
+    [
+        ({}, True, True),
+        ({"allow_other": ""}, True, False),
+        ({"allow_other": "", "default_permissions": ""}, True, True),
+        ({"allow_other": "no"}, False, True),
+        ({"default_permissions": ""}, True, True),
+        ({"default_permissions": "no"}, True, False),
+        ({"allow_other": "no", "default_permissions": "no"}, False, False),
+    ],
+)
+def test_access_when_allow_other_is_said_aloud_means_what_it_means_to_sshfs(
+    opts: dict[str, str], allow_other: bool, default_permissions: bool
+) -> None:
+    access = volume(**opts).access
+    assert (access.allow_other, access.default_permissions) == (allow_other, default_permissions)
+
+
+# Contradictions
+
+
+@pytest.mark.parametrize(
+    ("opts", "said"),
+    [
+        (
+            {"password": "hunter2", "password_file": "/etc/password"},
+            "option 'password_file' contradicts 'password': give one of them",
+        ),
+        (
+            {"host_key": FINGERPRINT, "check": "never"},
+            "option 'host_key' needs the check: leave check=never out",
+        ),
+        (
+            {"host_key": FINGERPRINT, "host_key_check": "no"},
+            "option 'host_key' contradicts host_key_check=no: leave one of them out",
+        ),
+    ],
+)
+def test_options_when_they_contradict_each_other_are_refused(opts: dict[str, str], said: str) -> None:
+    assert refusal({"sshcmd": "nas:", **opts}) == said
+
+
+def test_password_and_key_when_both_are_given_are_both_kept_for_servers_that_want_both() -> None:
+    credentials = volume(password="hunter2", IdentityFile="/keys/nas").credentials
+    assert (credentials.password, credentials.identity_file) == ("hunter2", "/keys/nas")
+
+
+# Comparing
+
+
+def test_differences_when_volumes_are_the_same_in_other_words_are_none() -> None:
+    one = parse({"sshcmd": "bob@nas:/photos/", "identity_file": "/keys/nas", "port": "22"})
+    other = parse({"sshcmd": "bob@nas:/photos,ro"[:-3], "IDENTITYFILE": "/keys/nas", "ro": "no"})
+    assert options.differences(one, other) == ()
+
+
+def test_differences_when_there_are_some_are_named_in_the_order_of_the_table() -> None:
+    assert options.differences(volume(uid="1", port="2222"), volume(ro="")) == ("port", "ro", "uid")
+
+
+# Whatever is typed
+
+
+def repeatable(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 (nothing here is secret)
+
+
+def some_text(rng: random.Random) -> str:
+    return "".join(rng.choices(string.ascii_letters + string.digits + " ,=:@/%\"'\\#~${äß€", k=rng.randint(1, 12)))
+
+
+def some_opts(rng: random.Random) -> dict[str, str]:
+    """Choose options with values that are all fine."""
+    flag = ("", "yes", "no", "on", "off", "TRUE", "0")
+    possible = {
+        "port": str(rng.randint(1, 65535)),
+        rng.choice(["password", "PASSWORD"]): some_text(rng),
+        rng.choice(["IdentityFile", "identity_file"]): "/" + some_text(rng).replace("${", "$"),
+        "ro": rng.choice(flag),
+        "uid": str(rng.randint(0, 2**32 - 2)),
+        "gid": f"0{rng.randint(0, 65535)}",
+        "umask": f"{rng.randint(0, 0o777):o}",
+        "idmap": rng.choice(["none", "user", "User"]),
+        "allow_other": rng.choice(flag),
+        "default_permissions": rng.choice(flag),
+        "reconnect": rng.choice(flag),
+        "ServerAliveInterval": str(rng.randint(1, 3600)),
+        "ServerAliveCountMax": str(rng.randint(1, 100)),
+        "ConnectTimeout": str(rng.randint(1, 60)),
+        "host_key_check": rng.choice(["accept-new", "yes", "ask"]),
+        rng.choice(["host_key", "HOST_KEY"]): FINGERPRINT,
+        "check": rng.choice(["create", "mount"]),
+    }
+    host = rng.choice(["nas", "192.0.2.7", "[2001:db8::7]", "bob@nas", "bob@[::1]"])
+    chosen = rng.sample(list(possible), rng.randint(0, len(possible)))
+    return {"sshcmd": f"{host}:{rng.choice(['', '/', some_text(rng)])}"} | {name: possible[name] for name in chosen}
+
+
+def test_options_when_recorded_and_read_again_make_the_same_volume() -> None:
+    rng = repeatable(20240517)
+    for _ in range(500):
+        opts = some_opts(rng)
+        if "://" in opts["sshcmd"]:
+            continue
+        once = parse(opts)
+        assert parse(once.options) == once, opts
+
+
+def test_options_when_typed_as_one_list_make_the_same_volume_as_one_by_one() -> None:
+    rng = repeatable(20240518)
+    for _ in range(500):
+        opts = some_opts(rng)
+        if "://" in opts["sshcmd"]:
+            continue
+        free = {name for name in opts if name.casefold() in ("sshcmd", "password", "identityfile", "identity_file")}
+        listed = {name: text for name, text in opts.items() if name not in free}
+        key, _, value = ",".join(f"{name}={text}" if text else name for name, text in listed.items()).partition("=")
+        joined = {name: opts[name] for name in free} | ({key: value} if listed else {})
+        assert parse(joined) == parse(opts), opts
+
+
+def test_options_when_anything_is_typed_make_a_volume_or_name_what_is_wrong() -> None:
+    rng = repeatable(20240519)
+    names = [*options.NAMES, *options.REFUSED, "nonsense"]
+    for _ in range(500):
+        opts = {rng.choice(names): some_text(rng) for _ in range(rng.randint(0, 3))} | {"sshcmd": some_text(rng)}
+        try:
+            parse(opts)
+        except errors.RequestError as error:
+            assert "option" in str(error), opts

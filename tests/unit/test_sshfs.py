@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""A volume in the words of sshfs and ssh, and what the true ssh makes of them."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support import ssh_server
+
+from sshfs_plugin import command, options, sshfs
+from sshfs_plugin.credentials import Login
+from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.volume import Volume, VolumeName
+
+MOUNTPOINT, CONFIG = Path("/mnt/photos"), Path("/run/ssh/photos")
+PINNED = "SHA256:" + "m" * 42 + "A"
+
+
+def volume(opts: Mapping[str, str]) -> Volume:
+    return options.parse(VolumeName("photos"), {"sshcmd": "bob@nas:/photos", **opts}, datetime.now(UTC))
+
+
+def argv(opts: Mapping[str, str]) -> str:
+    return shlex.join(sshfs.argv(volume(opts), MOUNTPOINT, CONFIG))
+
+
+def known_hosts(directory: Path) -> KnownHosts:
+    return KnownHosts(
+        own=directory / "known_hosts",
+        others=(directory / "root/.ssh/known_hosts", directory / "ssh_known_hosts"),
+        pinned=directory / "pinned",
+    )
+
+
+def understood(directory: Path, opts: Mapping[str, str], login: Login, host: str = "nas") -> dict[str, str]:
+    """Return what ssh itself reads in the generated ssh_config, each keyword's values in lines."""
+    config = directory / "ssh_config"
+    config.write_text(sshfs.ssh_config(volume(opts), login, known_hosts(directory)), "utf-8")
+    answer = command.run(["ssh", "-G", "-F", config, host], seconds=5)
+    assert answer.returncode == 0, answer.stderr
+    found: dict[str, str] = {}
+    for line in answer.stdout.splitlines():
+        keyword, _, value = line.partition(" ")
+        found[keyword] = f"{found[keyword]}\n{value}" if keyword in found else value
+    return found
+
+
+# The command line
+
+
+def test_argv_when_nothing_was_said_reconnects_and_lets_others_in_as_their_rights_allow() -> None:
+    assert argv({}) == (
+        "sshfs -f bob@nas:/photos /mnt/photos -F /run/ssh/photos " "-o allow_other -o default_permissions -o reconnect"
+    )
+
+
+def test_argv_when_everything_was_said_has_it() -> None:
+    opts = {"ro": "", "uid": "1000", "gid": "1001", "umask": "22", "idmap": "user", "reconnect": "no"}
+    assert argv({**opts, "allow_other": "no"}) == (
+        "sshfs -f bob@nas:/photos /mnt/photos -F /run/ssh/photos "
+        "-o default_permissions -o ro -o uid=1000 -o gid=1001 -o umask=022 -o idmap=user"
+    )
+
+
+def test_argv_when_allow_other_was_said_aloud_checks_nothing_as_with_sshfs() -> None:
+    assert argv({"allow_other": ""}).endswith("-F /run/ssh/photos -o allow_other -o reconnect")
+
+
+def test_argv_when_the_source_has_blanks_and_commas_is_still_one_word_each() -> None:
+    words = sshfs.argv(volume({"sshcmd": "bob@[2001:db8::7]:/a b,c -o x"}), MOUNTPOINT, CONFIG)
+    assert words[2] == "bob@[2001:db8::7]:/a b,c -o x"
+
+
+def test_password_stays_out_of_command_line_environment_and_configuration(tmp_path: Path) -> None:
+    secret, login = volume({"password": "hunter2"}), Login(password="hunter2")
+    environment = sshfs.environment(secret, login, Path("/usr/libexec/askpass"))
+    assert environment == {
+        "SSH_ASKPASS": "/usr/libexec/askpass",
+        "SSH_ASKPASS_REQUIRE": "force",
+        "SSHFS_PLUGIN_PASSWORD_OF": "photos",
+    }
+    assert "hunter2" not in argv({"password": "hunter2"})
+    assert "hunter2" not in sshfs.ssh_config(secret, login, known_hosts(tmp_path))
+
+
+def test_environment_when_there_is_no_password_lets_ssh_ask_nobody() -> None:
+    assert sshfs.environment(volume({}), Login(), Path("/usr/libexec/askpass")) == {}
+
+
+# The configuration, as ssh understands it
+
+
+def test_ssh_config_when_a_key_logs_in_asks_for_nothing_and_uses_no_other_key(tmp_path: Path) -> None:
+    key = tmp_path / "id_ed25519"
+    config = understood(tmp_path, {"port": "2222"}, Login(identity_files=(key,)))
+    assert config["port"] == "2222"
+    assert config["identityfile"] == str(key)
+    assert config["identitiesonly"] == "yes"
+    assert config["identityagent"] == "none"
+    assert config["batchmode"] == "yes"
+    assert config["connectionattempts"] == "1"
+    assert config["updatehostkeys"] == "false"
+    assert (config["serveraliveinterval"], config["serveralivecountmax"], config["connecttimeout"]) == ("15", "3", "10")
+
+
+def test_ssh_config_when_roots_keys_log_in_tries_them_in_their_order(tmp_path: Path) -> None:
+    keys = (tmp_path / "id_rsa", tmp_path / "id_ed25519")
+    assert understood(tmp_path, {}, Login(identity_files=keys))["identityfile"] == f"{keys[0]}\n{keys[1]}"
+
+
+def test_ssh_config_when_a_password_logs_in_asks_once_and_tries_no_key(tmp_path: Path) -> None:
+    config = understood(tmp_path, {"password": "hunter2"}, Login(password="hunter2"))
+    assert config["identityfile"] == "none"
+    assert config["batchmode"] == "no"
+    assert config["numberofpasswordprompts"] == "1"
+
+
+def test_ssh_config_when_limits_were_given_has_them(tmp_path: Path) -> None:
+    limits = {"ServerAliveInterval": "5", "ServerAliveCountMax": "2", "ConnectTimeout": "7"}
+    config = understood(tmp_path, limits, Login())
+    assert (config["serveraliveinterval"], config["serveralivecountmax"], config["connecttimeout"]) == ("5", "2", "7")
+
+
+@pytest.mark.parametrize(
+    ("opts", "strict"),
+    [
+        ({}, "true"),
+        ({"check": "mount"}, "true"),
+        ({"check": "never"}, "accept-new"),
+        ({"host_key_check": "yes"}, "true"),
+        ({"host_key_check": "yes", "check": "never"}, "true"),
+    ],
+)
+def test_ssh_config_takes_new_host_keys_only_if_no_check_has_come_before(
+    tmp_path: Path, opts: dict[str, str], strict: str
+) -> None:
+    config = understood(tmp_path, opts, Login())
+    assert config["stricthostkeychecking"] == strict
+    assert config["userknownhostsfile"] == (
+        f"{tmp_path}/known_hosts {tmp_path}/root/.ssh/known_hosts {tmp_path}/ssh_known_hosts"
+    )
+    assert config["globalknownhostsfile"] == "/dev/null"
+
+
+def test_ssh_config_when_the_host_key_is_pinned_knows_that_one_alone(tmp_path: Path) -> None:
+    config = understood(tmp_path, {"host_key": PINNED}, Login())
+    assert config["stricthostkeychecking"] == "true"
+    assert config["userknownhostsfile"] == f"{tmp_path}/pinned/photos"
+
+
+@pytest.mark.parametrize("check", ["create", "never"])
+def test_ssh_config_when_host_keys_are_not_checked_neither_reads_nor_writes_any(tmp_path: Path, check: str) -> None:
+    config = understood(tmp_path, {"host_key_check": "no", "check": check}, Login())
+    assert config["stricthostkeychecking"] == "false"
+    assert config["userknownhostsfile"] == config["globalknownhostsfile"] == "/dev/null"
+
+
+STRANGE_NAMES = [
+    "a b",
+    " blanks at both ends ",
+    "100%",
+    "%h%d%u%%",
+    'say "hello"',
+    "it's",
+    "back\\slash",
+    "\\",
+    'two\\\\ \\" ',
+    "#hash",
+    "a,b=c",
+    "~",
+    "größe €",
+    "-o",
+]
+
+
+@pytest.mark.parametrize("name", STRANGE_NAMES)
+def test_ssh_config_when_a_path_is_strange_has_that_very_file(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    config = understood(directory, {"host_key": PINNED}, Login())
+    assert config["userknownhostsfile"] == f"{directory}/pinned/photos"
+
+
+def test_ssh_when_every_path_is_strange_logs_in_with_that_key_to_that_known_host(tmp_path: Path) -> None:
+    directory = tmp_path / "".join(name.replace("/", "") for name in STRANGE_NAMES)
+    directory.mkdir()
+    key, known = directory / "my %h 'key'", known_hosts(directory)
+    ssh_server.write_key(key, "ed25519", 2)
+    public = ssh_server.public_key(key).read_text()
+    host_key = ssh_server.host_key("ed25519")
+    account = ssh_server.Account(directory=tmp_path, keys=[public], ways=[(ssh_server.KEY,)])
+    with ssh_server.serving(account) as server:
+        shown = HostKey(kind=host_key.get_name(), blob=host_key.asbytes())
+        known.add(ssh_server.LOOPBACK, server.port, shown)
+        config = directory / "ssh_config"
+        text = sshfs.ssh_config(volume({"port": str(server.port)}), Login(identity_files=(key,)), known)
+        config.write_text(text, "utf-8")
+        login = command.run(["ssh", "-F", config, "-s", f"bob@{ssh_server.LOOPBACK}", "sftp"], seconds=5)
+    assert (login.returncode, login.stderr) == (0, "")
