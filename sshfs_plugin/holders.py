@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Who holds a volume: the counting rules, as pure functions on a frozen value.
 
-Docker's Mounts and Unmounts do not balance (protocol notes, section 9): ``docker cp`` mounts a live ID a second time, a
+Docker's Mounts and Unmounts do not balance (docs/facts.md): ``docker cp`` mounts a live ID a second time, a
 Docker that was killed never unmounts, and one that comes back mounts a stored ID again. Podman counts for itself and
 uses one constant ID. So a holder is an ID with a count, and what is left over after a crash is marked as inherited.
 """

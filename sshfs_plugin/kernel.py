@@ -16,7 +16,7 @@ MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
 FUSE_SUPER_MAGIC = "65735546"
 
 READ_AHEAD_KIB = 1024
-"""Six times the throughput of the kernel's 128 at 20 ms of round-trip time, and twice on loopback (sshfs facts, 9)."""
+"""Six times the throughput of the kernel's 128 at 20 ms of round-trip time, and twice on loopback (docs/facts.md)."""
 
 _PROC = Path("/proc")
 _BDI = Path("/sys/class/bdi")
@@ -57,7 +57,7 @@ def detach_lazily(mountpoint: Path) -> None:
 
 
 def detach_all(mountpoint: Path) -> None:
-    """Detach whatever is stacked at a path; blocked callers get ECONNABORTED at once (sshfs facts, fact 9)."""
+    """Detach whatever is stacked at a path; blocked callers get ECONNABORTED at once (docs/facts.md)."""
     while mountinfo.mounted_at(mountpoint):
         _umount2(mountpoint, MNT_FORCE | MNT_DETACH)
 
@@ -71,7 +71,7 @@ def set_read_ahead(device: str) -> None:
 def set_immutable(directory: Path, *, immutable: bool) -> None:
     """Let nobody, not even root, put files into the directory under a mount, where the file system can do that.
 
-    A lost mount then gives an error instead of taking files for the local disk (sshfs facts, fact 1).
+    A lost mount then gives an error instead of taking files for the local disk (docs/facts.md).
     """
     command.run(["chattr", "+i" if immutable else "-i", directory], seconds=5)
 

@@ -2,8 +2,7 @@
 """The kernel's tables of mounts: what is mounted where, and who else sees it.
 
 Mounts are told apart by their device (``major:minor``), never by counting lines: a sandboxed service sees each of
-them twice. ``os.path.ismount`` and ``stat`` are not used, since both can succeed on a dead mount (sshfs facts,
-section 4).
+them twice. ``os.path.ismount`` and ``stat`` are not used, since both can succeed on a dead mount (docs/facts.md).
 """
 
 from collections.abc import Iterator, Mapping

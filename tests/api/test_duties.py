@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What Docker and Podman need of a volume plugin, duty by duty, in the bytes that they really send.
 
-The numbers are those of the protocol notes, section 1.
+The numbers are those of docs/facts.md.
 """
 
 import configparser

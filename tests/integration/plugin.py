@@ -69,11 +69,11 @@ class Plugin:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        left = mountinfo.sshfs_below(self.settings.mounts)
-        for name in left:
+        for name in mountinfo.sshfs_below(self.settings.mounts):
+            mountpoint = self.settings.mounts / name
             with contextlib.suppress(OSError):
-                kernel.detach_all(self.settings.mounts / name)
-            await_that(lambda name=name: not (self.settings.mounts / name).exists(), f"{name} is cleaned up")
+                kernel.detach_all(mountpoint)
+            assert kernel.await_absence(mountpoint, 20), f"{mountpoint} is not cleaned up"
 
     def start(self) -> None:
         """Start it; it answers when this returns."""

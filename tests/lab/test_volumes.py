@@ -83,7 +83,10 @@ def test_a_login_that_is_locked_into_a_directory_gets_a_hint(host: Host) -> None
     machine.run("systemctl", "reload", "ssh")
     try:
         refused = host.create("locked", "/volume1/photo", check=False)
-        assert "/photo exists, and if this login is locked into a directory of the server, that may be it" in refused.stderr
+        assert (
+            "/photo exists, and if this login is locked into a directory of the server, that may be it"
+            in refused.stderr
+        )
         host.create("locked", "/photo")
         host.run("locked", "echo hi >/data/file")
         assert machine.read("/volume1/photo/file") == "hi\n"
