@@ -3,7 +3,7 @@
 
 The only module that knows status codes, content types and ``{"Err": ...}``. Every error leaves as status 500 with a
 JSON body, the one form that both clients obey: Podman ignores an ``Err`` in a 200, and Docker shows whatever else it
-gets as it is (docs/facts.md, Duties).
+gets as it is (docs/facts.md).
 """
 
 import json

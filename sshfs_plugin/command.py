@@ -48,7 +48,7 @@ def run(
 def succeeds_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
     """Run a program that may hang beyond the reach of SIGKILL, and return what it printed, or None.
 
-    A process whose request sshfs has read can't be killed until the request is answered (docs/facts.md, Dead mounts), so
+    A process whose request sshfs has read can't be killed until the request is answered (docs/facts.md), so
     it is left behind after the limit instead of being waited for; a later call of any kind reaps it.
     """
     process = subprocess.Popen(  # noqa: S603 (as above)

@@ -3,7 +3,7 @@
 
 It does no I/O of its own but is handed a store, a ladder and a supervisor. Slow work on a volume happens under that
 volume's own lock, bounded by the caller's deadline. What Get and List say comes from memory and the kernel's table of
-mounts: Docker forgets a volume for ever when a Get fails (docs/facts.md, How Docker forgets), so neither waits for a lock that
+mounts: Docker forgets a volume for ever when a Get fails (docs/facts.md), so neither waits for a lock that
 a Mount can hold, for a server or for systemd.
 
 State changes after the act that it records, except giving up a holder, which comes before the unmount.
@@ -130,7 +130,7 @@ class Driver:
         """Give up an ID's hold, and unmount when nobody holds the volume any more.
 
         An ID that nobody knows is a success, and so is an unmount that could not be done: the count is down, and
-        Docker would only keep the ID for a later, second Mount (docs/facts.md, How Docker counts). So the hold is given up before
+        Docker would only keep the ID for a later, second Mount (docs/facts.md). So the hold is given up before
         anything is waited for.
 
         Raises:

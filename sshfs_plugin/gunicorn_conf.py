@@ -19,7 +19,7 @@ threads = Settings.from_environment().threads
 worker_connections = 2 * threads
 
 keepalive = 0
-"""No kept connection, no race at its end, no retry without a body (docs/facts.md, How Docker forgets)."""
+"""No kept connection, no race at its end, no retry without a body (docs/facts.md)."""
 timeout = 150
 graceful_timeout = 40
 

@@ -10,7 +10,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import VolumeName
 
 CONNECTS_PER_HOST = 8
-"""sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md, Connecting)."""
+"""sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
 
 
 class Turns:
