@@ -86,7 +86,7 @@ def _read_password(path: Path) -> str:
         mode, text = path.stat().st_mode, path.read_text("utf-8")
     except FileNotFoundError:
         raise errors.PasswordFileUnusable(
-            f"{subject}, it does not exist", "is 'password_file' a path on this host?"
+            f"{subject}, it does not exist", "is 'password_file' a path on this host, not below /tmp?"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -115,7 +115,7 @@ def _verdict(path: Path) -> tuple[str, str] | None:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return "it does not exist", "is 'IdentityFile' a path on this host? (~ is root's home)"
+        return "it does not exist", "is 'IdentityFile' a path on this host, not below /tmp? (~ is root's home)"
     except OSError as error:
         return f"{error.strerror}", "it must be a private key file that root can read"
     if _PUBLIC_KEY.match(content):

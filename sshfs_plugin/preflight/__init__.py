@@ -2,9 +2,9 @@
 """The ladder: whether a server can serve a volume, climbed rung by rung with paramiko before sshfs is started.
 
 Resolve the name, connect, exchange keys, verify the host key, log in, open SFTP, look at the directory. Each rung has
-its own error with its own cure, where sshfs would say "read: Connection reset by peer" to nearly all of them (docs/facts.md).
-It writes nothing on the server. Only algorithms that Debian's ssh accepts by default are offered,
-so that what passes here passes there.
+its own error with its own cure, where sshfs would say "read: Connection reset by peer" to nearly all of them
+(docs/facts.md). It writes nothing on the server. Only algorithms that Debian's ssh accepts by default are offered, so
+that what passes here passes there.
 """
 
 from sshfs_plugin.preflight.ladder import Ladder

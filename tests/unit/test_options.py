@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sshfs_plugin import errors, options
+from sshfs_plugin import errors, option_table, options
 from sshfs_plugin.volume import Check, HostKeyCheck, Volume, VolumeName
 
 CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
@@ -109,12 +109,13 @@ def test_sshcmd_when_missing_says_how_to_say_it() -> None:
         ("bob@nas:/a\x1bb", "must not hold line breaks or control characters"),
         ("bob@nas:/a\x85b", "must not hold line breaks or control characters"),
         ("bob@nas:/a\N{LINE SEPARATOR}b", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\N{PARAGRAPH SEPARATOR}b", "must not hold line breaks or control characters"),
         ("bob@nas:/a\ud800b", "must not hold line breaks or control characters"),
     ],
 )
 def test_sshcmd_when_it_is_no_remote_directory_is_refused_with_the_reason(sshcmd: str, reason: str) -> None:
     said = refusal({"sshcmd": sshcmd})
-    assert said.startswith("option 'sshcmd' ")
+    assert said.startswith(("option 'sshcmd' must ", "option 'sshcmd' may "))
     assert said.endswith(reason)
 
 
@@ -236,6 +237,8 @@ def test_value_when_it_is_the_default_is_the_same_as_none(option: str, typed: st
         ("umask", "00022", "must be an octal number such as 022, not '00022'"),
         ("idmap", "file", "must be none or user, not 'file'"),
         ("ro", "maybe", "is a switch: give it no value, or yes or no"),
+        ("ServerAliveInterval", "3601", "must be a number from 1 to 3600, not '3601'"),
+        ("ServerAliveCountMax", "0", "must be a number from 1 to 100, not '0'"),
         ("ConnectTimeout", "61", "must be a number from 1 to 60, not '61'"),
         ("host_key_check", "maybe", "must be accept-new, yes or no, not 'maybe'"),
         ("check", "always", "must be create, mount or never, not 'always'"),
@@ -258,6 +261,11 @@ def test_value_when_it_makes_no_sense_is_refused_with_what_would(option: str, ty
 def test_password_when_refused_is_not_repeated() -> None:
     said = refusal({"sshcmd": "nas:", "password": "hunter2\n"})
     assert said == "option 'password' must not hold line breaks or control characters"
+
+
+def test_password_file_when_given_is_kept_as_a_path() -> None:
+    credentials = volume(password_file="~/nas password").credentials
+    assert (credentials.password_file, credentials.password) == ("~/nas password", "")
 
 
 # Names
@@ -290,6 +298,13 @@ def test_name_when_empty_is_unknown() -> None:
         ("ProxyCommand", "it would run a command of the volume's creator as root on this host"),
         ("proxycommand", "it would run a command of the volume's creator as root on this host"),
         ("ssh_command", "it would run a command of the volume's creator as root on this host"),
+        ("KnownHostsCommand", "it would run a command of the volume's creator as root on this host"),
+        ("Match", "it would run a command of the volume's creator as root on this host"),
+        ("PermitLocalCommand", "it would run a command of the volume's creator as root on this host"),
+        ("SecurityKeyProvider", "it would run a command of the volume's creator as root on this host"),
+        ("XAuthLocation", "it would run a command of the volume's creator as root on this host"),
+        ("RemoteCommand", "it would run a command on the server"),
+        ("passive", "the connection would bypass ssh and its checks"),
         ("LocalCommand", "it would run a command of the volume's creator as root on this host"),
         ("PKCS11Provider", "it would run a command of the volume's creator as root on this host"),
         ("sftp_server", "it would run a command on the server"),
@@ -311,16 +326,15 @@ def test_name_when_dangerous_and_hidden_in_a_list_is_refused() -> None:
 
 
 def test_table_when_a_row_is_refused_elsewhere_contradicts_itself() -> None:
-    refused = {name.casefold() for name in options.REFUSED}
-    assert not refused & {name.casefold() for name in options.NAMES}
-    assert len({name.casefold() for name in options.NAMES}) == len(options.NAMES)
+    refused = {name.casefold() for name in option_table.REFUSED}
+    assert not refused & {name.casefold() for name in option_table.NAMES}
+    assert len({name.casefold() for name in option_table.NAMES}) == len(option_table.NAMES)
 
 
 def test_table_tells_enough_of_every_option_to_document_it() -> None:
-    for option in options.TABLE:
+    for option in option_table.TABLE:
         assert option.meaning.endswith(".")
         assert option.default == "" or option.canonical(option.default) == option.default
-        assert option.secret == (option.name == "password")
 
 
 # Lists, as sshfs takes them
@@ -482,7 +496,7 @@ def test_options_when_typed_as_one_list_make_the_same_volume_as_one_by_one() -> 
 
 def test_options_when_anything_is_typed_make_a_volume_or_name_what_is_wrong() -> None:
     rng = repeatable(20240519)
-    names = [*options.NAMES, *options.REFUSED, "nonsense"]
+    names = [*option_table.NAMES, *option_table.REFUSED, "nonsense"]
     for _ in range(500):
         opts = {rng.choice(names): some_text(rng) for _ in range(rng.randint(0, 3))} | {"sshcmd": some_text(rng)}
         try:

@@ -446,10 +446,11 @@ def test_host_key_when_its_volume_is_removed_is_not_pinned_any_more(client: Clie
 
 @pytest.mark.parametrize("form", FORMS)
 def test_login_with_a_key_of_any_kind_and_form_succeeds(
-    client: Client, files: Path, keys: dict[str, Path], form: str
+    client: Client, files: Path, keys: dict[str, Path], form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(Account(directory=files, keys=[public(keys[form])])) as server:
         client.climb(server, IdentityFile=str(keys[form]))
+    assert caplog.messages == []
     assert server.seen == ["none", KEY, "subsystem sftp", "stat /photos", "list /photos"]
 
 
@@ -824,10 +825,11 @@ def test_directory_when_the_account_is_locked_in_names_the_shorter_path(
     )
 
 
-def test_directory_when_a_file_has_the_shorter_path_is_just_missing(
-    client: Client, files: Path, server: Server
+@pytest.mark.parametrize("typed", ["/volume1/photos/a.jpg", "volume1/old/photos", "/music"])
+def test_directory_when_no_directory_has_the_shorter_path_is_just_missing(
+    client: Client, server: Server, typed: str
 ) -> None:
-    assert "make it first" in str(client.refusal(server, "/volume1/photos/a.jpg", password="hunter2"))
+    assert "make it first" in str(client.refusal(server, typed, password="hunter2"))
 
 
 @pytest.mark.parametrize("typed", ["/photos/a.jpg", "/link"])

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""The values that options can have: each function checks one kind and returns its one canonical spelling.
+
+They raise ValueError with what follows the option's name in the error that a user reads.
+"""
+
+import base64
+import hashlib
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Callable
+
+YES, NO = "yes", "no"
+_TRUE = {"", "yes", "true", "on", "1"}
+_FALSE = {"no", "false", "off", "0"}
+
+_FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's control characters, surrogates and line ends; unusual blanks and joiners do occur in names of files."""
+
+
+def flag(text: str) -> str:
+    """Check a switch: given alone it is on."""
+    if text.casefold() in _TRUE:
+        return YES
+    if text.casefold() in _FALSE:
+        return NO
+    raise ValueError("is a switch: give it no value, or yes or no")
+
+
+def number(lowest: int, highest: int) -> Callable[[str], str]:
+    """Return the check for a whole number between two bounds."""
+
+    def canonical(text: str) -> str:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not lowest <= int(text) <= highest:
+            raise ValueError(f"must be a number from {lowest} to {highest}, not {text!r}")
+        return str(int(text))
+
+    return canonical
+
+
+def one_of(*choices: str, **spellings: str) -> Callable[[str], str]:
+    """Return the check for one of a few words; other spellings may stand for some of them."""
+
+    def canonical(text: str) -> str:
+        chosen = spellings.get(text.casefold(), text.casefold())
+        if chosen not in choices:
+            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}")
+        return chosen
+
+    return canonical
+
+
+def plain_text(text: str) -> str:
+    """Check text that is taken as it is."""
+    if any(unicodedata.category(character) in _FORBIDDEN for character in text):
+        raise ValueError("must not hold line breaks or control characters")
+    return text
+
+
+def path(text: str) -> str:
+    """Check the path of a file on this host."""
+    if not plain_text(text).startswith(("/", "~/")):
+        raise ValueError(f"must be an absolute path or begin with ~/ (root's home), not {text!r}")
+    if "${" in text:
+        raise ValueError("must not hold '${', which ssh would replace")
+    return text
+
+
+def umask(text: str) -> str:
+    """Check a mask of permissions."""
+    if not re.fullmatch(r"[0-7]{1,4}", text):
+        raise ValueError(f"must be an octal number such as 022, not {text!r}")
+    return f"{int(text, 8):03o}"
+
+
+def fingerprint(text: str) -> str:
+    """Check a fingerprint in the form that ``ssh-keygen -l`` prints."""
+    digest = text.removeprefix("SHA256:").rstrip("=")
+    try:
+        decoded = base64.b64decode(digest + "=", validate=True)
+    except ValueError:
+        decoded = b""
+    if not text.startswith("SHA256:") or len(decoded) != hashlib.sha256().digest_size:
+        raise ValueError(f"must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not {text!r}")
+    return f"SHA256:{digest}"
+
+
+_SSHCMD = re.compile(r"(?:(?P<user>[^:/]*)@)?(?:\[(?P<address>[^\]]*)\]|(?P<host>[^:@/\[\]]*)):(?P<directory>.*)")
+_HOST = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_sshcmd(text: str) -> tuple[str, str, str]:
+    """Take ``user@host:/dir`` apart, in the forms that sshfs itself takes.
+
+    Only what :class:`ipaddress.IPv6Address` accepts may stand in brackets: sshfs once took options from there
+    (CVE-2026-48711).
+
+    Raises:
+        ValueError: It is none of those forms.
+    """
+    form = "must look like user@host:/dir"
+    if "://" in plain_text(text):
+        raise ValueError(f"{form}, not like the URL {text!r}; a port goes into the option 'port'")
+    parts = _SSHCMD.fullmatch(text)
+    if not parts:
+        raise ValueError(f"{form}, with a colon between host and directory, not {text!r}")
+    user, address, host = parts["user"], parts["address"], parts["host"]
+    if user is not None and (not user or user.startswith("-") or re.search(r"\s", user)):
+        raise ValueError(f"{form}; {user!r} can't be a login name")
+    if address is not None:
+        if not _is_ipv6(address):
+            raise ValueError(f"may have an IPv6 address in brackets, but {address!r} is none")
+        host = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up
+    elif _is_ipv6(bare := text.rpartition("@")[2].rpartition(":")[0]):
+        raise ValueError(f"{form}; an IPv6 address goes in brackets, [{bare}]:/dir")
+    elif not _HOST.fullmatch(host):
+        raise ValueError(f"{form}; {host!r} can't be the name of a host")
+    directory = parts["directory"]
+    if directory == "~" or directory.startswith("~/"):
+        directory = directory[2:]
+    if directory.strip("/"):
+        directory = directory.rstrip("/")
+    elif directory:
+        directory = "/"
+    return user or "root", host, directory
+
+
+def sshcmd(text: str) -> str:
+    """Check a remote directory."""
+    user, host, directory = parse_sshcmd(text)
+    return f"{user}@[{host}]:{directory}" if ":" in host else f"{user}@{host}:{directory}"
