@@ -9,10 +9,12 @@ import base64
 import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshfs_plugin import command
+from sshfs_plugin import command, errors
 from sshfs_plugin.settings import Settings
 
 SSH_PORT = 22
@@ -81,8 +83,12 @@ class KnownHosts:
         )
 
     def add(self, host: str, port: int, key: HostKey) -> None:
-        """Remember a server's key, unless it is known already, before anything is built on it."""
-        with self.own.open("ab+") as file:
+        """Remember a server's key, unless it is known already, before anything is built on it.
+
+        Raises:
+            StateError: It could not be written.
+        """
+        with _writing(self.own), self.own.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if any(known.blob == key.blob for known in self.lookup(host, port)):
                 return
@@ -94,15 +100,28 @@ class KnownHosts:
             os.fsync(file.fileno())
 
     def pin(self, volume: str, host: str, port: int, key: HostKey) -> None:
-        """Let ssh take this key alone for one volume."""
-        self.pinned.mkdir(mode=0o700, exist_ok=True)
-        new = self.pinned / f".{volume}.new"
-        new.write_text(line(host, port, key))
-        new.replace(self.pinned / volume)
+        """Let ssh take this key alone for one volume.
+
+        Raises:
+            StateError: It could not be written.
+        """
+        with _writing(self.pinned / volume):
+            self.pinned.mkdir(mode=0o700, exist_ok=True)
+            new = self.pinned / f".{volume}.new"
+            new.write_text(line(host, port, key))
+            new.replace(self.pinned / volume)
 
     def unpin(self, volume: str) -> None:
         """Forget a volume's pinned key."""
         (self.pinned / volume).unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise errors.StateError(f"cannot write {file}, {error.strerror}", "is the disk full or read-only?") from error
 
 
 def _find(file: Path, name: str) -> list[HostKey]:

@@ -222,6 +222,22 @@ def deaf() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+def proposal(connect: Callable[[int], object]) -> list[list[str]]:
+    """Return the algorithms that a client proposes: the name-lists of SSH_MSG_KEXINIT, in the order of RFC 4253."""
+    with _listening(LOOPBACK) as listener:
+        thread = threading.Thread(target=connect, args=(listener.getsockname()[1],), daemon=True)
+        thread.start()
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as received:
+            connection.sendall(b"SSH-2.0-test\r\n")
+            received.readline()
+            length = int.from_bytes(received.read(4), "big")
+            packet = paramiko.Message(received.read(length))
+        thread.join()
+    packet.get_bytes(1 + 1 + 16)  # the length of the padding, the number of the message, the cookie
+    return [packet.get_list() for _ in range(10)]
+
+
 def closed_port() -> int:
     """Return a port at which nobody listens."""
     with socket.socket() as unused:

@@ -285,7 +285,8 @@ def password_refusal(keyring: Keyring, file: Path) -> str:
 
 def test_password_file_when_missing_says_which(keyring: Keyring, tmp_path: Path) -> None:
     assert password_refusal(keyring, tmp_path / "gone") == (
-        f"cannot use the password file {tmp_path}/gone, it does not exist: is 'password_file' a path on this host, not below /tmp?"
+        f"cannot use the password file {tmp_path}/gone, it does not exist: "
+        "is 'password_file' a path on this host, not below /tmp?"
     )
 
 

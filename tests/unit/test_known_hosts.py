@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import ssh_server
 
-from sshfs_plugin import command
+from sshfs_plugin import command, errors
 from sshfs_plugin.known_hosts import HostKey, KnownHosts, line, pattern
 from sshfs_plugin.settings import Settings
 
@@ -200,3 +200,12 @@ def test_known_hosts_of_a_host_are_the_plugins_own_and_then_those_of_the_adminis
     assert known.own == Path("/srv/state/known_hosts")
     assert known.others == (Path("/home/admin/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
     assert known.pinned == Path("/srv/state/pinned")
+
+
+def test_add_when_it_cannot_write_names_the_file(tmp_path: Path) -> None:
+    known_hosts = KnownHosts(own=tmp_path / "gone/known_hosts", others=(), pinned=tmp_path / "gone/pinned")
+    key = HostKey(kind="ssh-ed25519", blob=b"key")
+    with pytest.raises(errors.StateError, match=r"cannot write \S+/gone/known_hosts, No such file.*is the disk full"):
+        known_hosts.add("nas", 22, key)
+    with pytest.raises(errors.StateError, match=r"cannot write \S+/gone/pinned/photos"):
+        known_hosts.pin("photos", "nas", 22, key)

@@ -915,6 +915,18 @@ def test_ladder_writes_nothing_on_the_server(client: Client, files: Path, server
 # What passes here passes with ssh
 
 
+def test_ladder_proposes_no_algorithm_that_ssh_would_not(client: Client) -> None:
+    answer = command.run(["ssh", "-G", "-F", "/dev/null", "nas"], seconds=5).stdout
+    ssh = {keyword: values.split(",") for keyword, _, values in (line.partition(" ") for line in answer.splitlines())}
+    proposed = ssh_server.proposal(lambda port: client.refusal(port, password="hunter2"))
+    exchanges = [name for name in proposed[0] if not name.startswith(("ext-info-", "kex-strict-"))]
+    assert set(exchanges) <= set(ssh["kexalgorithms"])
+    assert set(proposed[1]) <= set(ssh["hostkeyalgorithms"])
+    assert set(proposed[2]) | set(proposed[3]) <= set(ssh["ciphers"])
+    assert set(proposed[4]) | set(proposed[5]) <= set(ssh["macs"])
+    assert all(proposed[:8])
+
+
 def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
     """Let ssh do what it does for sshfs."""
     config = client.directory / "ssh_config"
