@@ -157,7 +157,7 @@ def _status(state: State) -> Answer:
     volume = state.volume
     states = {None: "mounted", True: "mounted", False: "mounted, but the server does not answer"}
     access = (
-        "everyone on this host and in its containers, unchecked (allow_other)"
+        "everyone, unchecked (allow_other)"
         if volume.access.everyone
         else "as owner, group and mode allow"
         if volume.access.allow_other
@@ -169,9 +169,9 @@ def _status(state: State) -> Answer:
         "holders": state.holders,
         "access": access,
         "hostKey": volume.pinned_host_key or volume.host_key_check.value,
-        "unit": f"docker-volume-sshfs@{volume.name}.service",
     }
-    return status | ({"lastError": state.last_error} if state.last_error else {})
+    known = {"unit": state.unit, "lastError": state.last_error}
+    return status | {key: text for key, text in known.items() if text}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +244,7 @@ def _decode(route: _Route) -> Call:
     body = flask.request.get_data()
     try:
         decoded = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         decoded = None
     if not isinstance(decoded, dict):
         raise errors.InvalidRequest("the request is not a JSON object", "see the volume plugin protocol")

@@ -17,6 +17,9 @@ _ENVIRONMENT = {
 }
 
 
+_left_behind: list[subprocess.Popen[str]] = []
+
+
 def run(
     argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -49,8 +52,9 @@ def succeeds_within(argv: Sequence[str | Path], *, seconds: float) -> str | None
     """Run a program that may hang beyond the reach of SIGKILL, and return what it printed, or None.
 
     A process whose request sshfs has read can't be killed until the request is answered (docs/facts.md), so
-    it is left behind after the limit instead of being waited for; a later call of any kind reaps it.
+    it is left behind after the limit instead of being waited for, and reaped by a later call.
     """
+    _left_behind[:] = [one for one in _left_behind if one.poll() is None]
     process = subprocess.Popen(  # noqa: S603 (as above)
         [os.fspath(word) for word in argv],
         stdin=subprocess.DEVNULL,
@@ -65,5 +69,6 @@ def succeeds_within(argv: Sequence[str | Path], *, seconds: float) -> str | None
         process.kill()
         if process.stdout:
             process.stdout.close()
+        _left_behind.append(process)
         return None
     return output if process.returncode == 0 else None

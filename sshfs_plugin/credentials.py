@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a volume logs in with: the files behind its options, read when they are needed and judged as ssh judges them."""
 
+import errno
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +12,11 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Credentials
 
 _ROOT_KEYS = ("id_rsa", "id_ecdsa", "id_ed25519")
+_LARGEST_FILE = 1 << 20
+_NO_PRIVATE_KEY = (
+    "it is not a private key that ssh can read",
+    "it must be complete, with its BEGIN and END lines, unix line ends and a final newline",
+)
 _PUBLIC_KEY = re.compile(rb"\s*(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA")
 
 
@@ -83,7 +90,7 @@ class Keyring:
 def _read_password(path: Path) -> str:
     subject = f"cannot use the password file {path}"
     try:
-        mode, text = path.stat().st_mode, path.read_text("utf-8")
+        mode, text = path.stat().st_mode, _content(path).decode("utf-8")
     except FileNotFoundError:
         raise errors.PasswordFileUnusable(
             f"{subject}, it does not exist", "is 'password_file' a path on this host, not below /tmp?"
@@ -113,16 +120,13 @@ def require_usable(identity_file: Path) -> None:
 def _verdict(path: Path) -> tuple[str, str] | None:
     """Ask ssh-keygen whether ssh could use a private key; if not, return what is wrong and what to do."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
     except FileNotFoundError:
         return "it does not exist", "is 'IdentityFile' a path on this host, not below /tmp? (~ is root's home)"
     except OSError as error:
         return f"{error.strerror}", "it must be a private key file that root can read"
-    if _PUBLIC_KEY.match(content):
-        private = path.with_suffix("") if path.suffix == ".pub" else "the file without .pub"
-        return "it is a public key", f"name the private key, {private}"
-    if content.startswith(b"PuTTY-User-Key-File"):
-        return "it is a PuTTY key", "convert it with puttygen KEY -O private-openssh -o NEW"
+    if b"PRIVATE KEY" not in content:
+        return _what_it_is(path, content)
     judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=10)
     if judged.returncode == 0:
         return None
@@ -134,7 +138,26 @@ def _verdict(path: Path) -> tuple[str, str] | None:
             "it needs a passphrase, which nobody could type when the volume is mounted",
             "use a key without one, for this purpose alone (ssh-keygen -N '')",
         )
-    return (
-        "it is not a private key that ssh can read",
-        "it must be complete, with its BEGIN and END lines, unix line ends and a final newline",
-    )
+    return _NO_PRIVATE_KEY
+
+
+def _what_it_is(path: Path, content: bytes) -> tuple[str, str]:
+    """Name what was given in place of a private key."""
+    if _PUBLIC_KEY.match(content):
+        private = path.with_suffix("") if path.suffix == ".pub" else "the file without .pub"
+        return "it is a public key", f"name the private key, {private}"
+    if content.startswith(b"PuTTY-User-Key-File"):
+        return "it is a PuTTY key", "convert it with puttygen KEY -O private-openssh -o NEW"
+    return _NO_PRIVATE_KEY
+
+
+def _content(path: Path) -> bytes:
+    """Read a small file; a pipe or device would keep its reader waiting, or never end.
+
+    Raises:
+        OSError: It can't be read or is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    with path.open("rb") as file:
+        return file.read(_LARGEST_FILE)

@@ -158,8 +158,8 @@ class Driver:
         """
         with self._working_on(name, deadline) as entry:
             self._unmount_unused(entry.volume.name, deadline)
-            self._registry.remove(entry)
             self._preflight.forget(entry.volume.name)
+            self._registry.remove(entry)
         log.info("removed; the files on the server stay as they are")
 
     def get(self, name: str) -> State:
@@ -206,12 +206,16 @@ class Driver:
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
         with self._turns.at_host(entry.volume.remote.host, deadline):
-            if entry.volume.check is not Check.NEVER and time.monotonic() > entry.passed_until:
+            wanted = entry.volume.check is not Check.NEVER
+            passed_before = time.monotonic() <= entry.passed_until
+            if wanted and not passed_before:
                 self._climb(entry, deadline)
             try:
                 self._supervisor.start(name, deadline)
             except errors.MountError:
-                entry.passed_until = 0.0  # the next try shall say which rung is broken by then
+                entry.passed_until = 0.0
+                if wanted and passed_before:
+                    self._climb(entry, deadline)  # names what has broken since; ssh's words come next best
                 raise
         entry.answering = True
 
@@ -249,6 +253,7 @@ class Driver:
             volume=entry.volume,
             mountpoint=self._supervisor.mountpoint(name) if name in mounted else None,
             holders=entry.holders.count,
+            unit=self._supervisor.unit(name),
             answering=entry.answering if name in mounted else None,
             last_error=entry.last_error,
         )

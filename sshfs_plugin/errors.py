@@ -9,6 +9,9 @@ password, the content of a private key or a traceback. This module imports nothi
 import difflib
 from collections.abc import Iterable
 
+LONGEST_QUOTE = 300
+"""Characters; what a client has sent is not shown at any length."""
+
 
 class PluginError(Exception):
     """The base of everything that this plugin reports on purpose.
@@ -43,7 +46,7 @@ class InvalidOption(RequestError):
     """A known option with a value that it can't have, or options that contradict each other."""
 
     def __init__(self, option: str, reason: str) -> None:
-        super().__init__(f"option '{option}' {reason}")
+        super().__init__(f"option '{option}' {reason[:LONGEST_QUOTE]}")
         self.option = option
 
 
@@ -52,13 +55,14 @@ class UnknownOption(RequestError):
 
     def __init__(self, option: str, known: Iterable[str]) -> None:
         spelling = {name.casefold(): name for name in known}
-        nearest = difflib.get_close_matches(option.casefold(), spelling, n=1)
-        hint = (
-            f"did you mean '{spelling[nearest[0]]}'?"
-            if nearest
-            else "the README lists the options that a volume can have"
-        )
-        super().__init__(f"unknown option {option!r}", hint)
+        nearest = difflib.get_close_matches(option.casefold(), spelling, n=1, cutoff=0.7)
+        if nearest:
+            hint = f"did you mean '{spelling[nearest[0]]}'?"
+        elif ":" in option:
+            hint = "if it is the remote directory, say -o sshcmd=user@host:/dir"
+        else:
+            hint = "man docker-volume-sshfs lists the options that a volume can have"
+        super().__init__(f"unknown option {option[:LONGEST_QUOTE]!r}", hint)
         self.option = option
 
 

@@ -112,8 +112,13 @@ class KnownHosts:
             new.replace(self.pinned / volume)
 
     def unpin(self, volume: str) -> None:
-        """Forget a volume's pinned key."""
-        (self.pinned / volume).unlink(missing_ok=True)
+        """Forget a volume's pinned key.
+
+        Raises:
+            StateError: It could not be removed.
+        """
+        with _writing(self.pinned / volume):
+            (self.pinned / volume).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -29,6 +29,10 @@ class Mountpoints:
         """Return where a volume is mounted when it is."""
         return self.settings.mounts / name
 
+    def unit(self, _name: VolumeName) -> str:
+        """Return nothing: no unit keeps the process."""
+        return ""
+
     def mounted(self) -> frozenset[str]:
         """Return the names of the volumes that the kernel shows as mounted."""
         return mountinfo.sshfs_below(self.settings.mounts)
@@ -41,13 +45,20 @@ class Mountpoints:
         """Let a Mount be answered only by a mount that answers itself.
 
         Raises:
-            MountTimedOut: It does not; the mount is left as it is, since containers may be using it.
+            MountFailed: There is no mount; somebody has unmounted it, and its process goes on for those who use it.
+            MountTimedOut: It does not answer; the mount is left as it is, since containers may be using it.
         """
-        if not self.answers(name, deadline.left(USABLE_SECONDS)):
-            raise errors.MountTimedOut(
-                f"volume '{name}' is mounted but its server does not answer",
-                "sshfs goes on trying to reconnect; try again when the server is back",
+        if self.answers(name, deadline.left(USABLE_SECONDS)):
+            return
+        if name not in self.mounted():
+            raise errors.MountFailed(
+                f"volume '{name}' was unmounted by hand while containers go on using it",
+                f"stop them (docker ps --filter volume={name}) and try again",
             )
+        raise errors.MountTimedOut(
+            f"volume '{name}' is mounted but its server does not answer",
+            "sshfs goes on trying to reconnect; try again when the server is back",
+        )
 
 
 def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:

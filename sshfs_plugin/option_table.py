@@ -97,7 +97,8 @@ TABLE: tuple[Option, ...] = (
     Option(
         name="password_file",
         value="path",
-        meaning="A file on this host whose first line is the password; it is read at each connection.",
+        meaning="A file on this host, of mode 600 and not below /tmp, whose first line is the password; it is read at "
+        "each connection.",
         canonical=path,
         free_text=True,
     ),
@@ -150,8 +151,8 @@ TABLE: tuple[Option, ...] = (
     Option(
         name="allow_other",
         value="",
-        meaning="Given alone it lets every user read and write every file, as it does with sshfs. Without a word, "
-        "others than root are let in as owner, group and mode allow.",
+        meaning="Every user may read and write every file, unless `default_permissions` is given too. Without this "
+        "option, users other than root may do what owner, group and mode allow.",
         canonical=flag,
     ),
     Option(
@@ -163,7 +164,7 @@ TABLE: tuple[Option, ...] = (
     Option(
         name="reconnect",
         value="",
-        meaning="A lost connection is made again.",
+        meaning="A lost connection is made again. On, unless switched off.",
         default=YES,
         canonical=flag,
     ),
@@ -196,7 +197,8 @@ TABLE: tuple[Option, ...] = (
         aliases=("StrictHostKeyChecking",),
         value="accept-new|yes|no",
         meaning="`accept-new` trusts a server at the first contact and insists on the same host key from then on; "
-        "`yes` takes only servers in `known_hosts`; `no` trusts anybody.",
+        "`yes` takes only servers that are known already, to this plugin, to root's `~/.ssh/known_hosts` or to "
+        "`/etc/ssh/ssh_known_hosts`; `no` trusts anybody.",
         default=HostKeyCheck.ACCEPT_NEW.value,
         canonical=one_of("accept-new", "yes", "no", ask="yes", off="no"),
     ),

@@ -108,7 +108,7 @@ def parse_sshcmd(text: str) -> tuple[str, str, str]:
         ValueError: It is none of those forms.
     """
     form = "must look like user@host:/dir"
-    if "://" in plain_text(text):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", plain_text(text)):
         raise ValueError(f"{form}, not like the URL {text!r}; a port goes into the option 'port'")
     parts = _SSHCMD.fullmatch(text)
     if not parts:

@@ -53,6 +53,9 @@ class Supervisor(Protocol):
     def mounted(self) -> frozenset[str]:
         """Return the names of the volumes that the kernel shows as mounted; never waits."""
 
+    def unit(self, name: VolumeName) -> str:
+        """Return the systemd unit that keeps a volume's process, empty where none does."""
+
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a live mount answers."""
 
@@ -86,6 +89,7 @@ class State:
         volume: The volume.
         mountpoint: Where it is mounted, None while it is not.
         holders: How many mount IDs hold it.
+        unit: The systemd unit that it has while mounted, empty where there is no systemd.
         answering: Whether the mount answered when last asked; None while it is not mounted or was not asked.
         last_error: The last failure of a verb on it, empty after a success.
     """
@@ -93,5 +97,6 @@ class State:
     volume: Volume
     mountpoint: Path | None
     holders: int
+    unit: str
     answering: bool | None
     last_error: str

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sshfs_plugin.credentials import Login
-from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.known_hosts import KnownHosts, pattern
 from sshfs_plugin.volume import Check, HostKeyCheck, Volume
 
 PASSWORD_VOLUME = "SSHFS_PLUGIN_PASSWORD_OF"  # noqa: S105 (the name of a variable that holds a volume's name)
@@ -57,6 +57,8 @@ def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:
 
 def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
     yield "Port", str(volume.remote.port)
+    # ssh would look up what the name means to it (127.1 is 127.0.0.1); the ladder looks up what was typed
+    yield "HostKeyAlias", pattern(volume.remote.host, volume.remote.port)
     yield "IdentitiesOnly", "yes"
     yield "IdentityAgent", "none"
     for identity_file in login.identity_files or ("none",):

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 _SUFFIX = ".json"
 _Record = TypeVar("_Record")
-_NOT_UNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError, errors.PluginError)
+_NOT_UNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, errors.PluginError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ LAST_WORDS_SECONDS = 1.0
 class Units(mountpoints.Mountpoints):
     """Keeps volumes' processes through systemd."""
 
+    def unit(self, name: VolumeName) -> str:
+        """Return the volume's unit."""
+        return _unit(name)
+
     def start(self, name: VolumeName, deadline: Deadline) -> None:
         """Start a volume's unit, which is ready when its mount answers; a running one is left as it is.
 

@@ -20,7 +20,7 @@ MountID = NewType("MountID", str)
 """The ID under which a client holds a mounted volume: 64 hex digits from Docker, one constant from Podman."""
 
 LONGEST_NAME = 200
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 def volume_name(text: str) -> VolumeName:
@@ -32,7 +32,7 @@ def volume_name(text: str) -> VolumeName:
     if not _NAME.fullmatch(text):
         raise errors.InvalidVolumeName(
             f"{text[:LONGEST_NAME]!r} can't be the name of a volume",
-            "use letters, digits, '_', '.' and '-', and begin with a letter or digit",
+            "use at least two letters, digits, '_', '.' and '-', and begin with a letter or digit",
         )
     if len(text) > LONGEST_NAME:
         raise errors.InvalidVolumeName(

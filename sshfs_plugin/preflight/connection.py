@@ -79,7 +79,7 @@ def exchange_keys(volume: Volume, deadline: Deadline, kinds: tuple[str, ...]) ->
         raise _negotiation_failed(remote, error) from error
     if not transport.initial_kex_done:  # paramiko goes on without a word when the time is up
         transport.close()
-        raise fell_silent(remote) if transport.remote_version else _no_ssh(remote)
+        raise fell_silent(remote) if transport.remote_version else _speaks_too_late(remote)
     return transport
 
 
@@ -98,6 +98,13 @@ def _negotiation_failed(remote: Remote, error: Exception) -> errors.PreflightErr
     return errors.NegotiationFailed(
         f"the SSH server at {remote.server} broke the connection off ({reason(error)})",
         "its log tells why; it may be overloaded or have banned this host",
+    )
+
+
+def _speaks_too_late(remote: Remote) -> errors.HostUnreachable:
+    return errors.HostUnreachable(
+        f"{remote.server} accepts the connection but has not spoken SSH in time",
+        "is the server overloaded or frozen? if it is no SSH server, 'port' is wrong",
     )
 
 

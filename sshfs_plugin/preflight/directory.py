@@ -2,6 +2,7 @@
 """The last rungs: SFTP, and a directory that can be read. Nothing is written on the server."""
 
 import contextlib
+import re
 import stat
 import threading
 from pathlib import PurePosixPath
@@ -82,7 +83,11 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
             shorter = "/" + "/".join(parts[start:])
             if _is_directory(sftp, shorter):
                 return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
-    return f"make it first (it is not made for you), starting from {_login_directory(sftp)} for relative paths"
+    if re.match(r"[0-9]+(/|:|$)", remote.directory):
+        return "a port goes into the option 'port'"
+    if remote.directory.startswith("/"):
+        return "make it first, it is not made for you"
+    return f"make it first, it is not made for you; relative paths start from {_login_directory(sftp)}"
 
 
 def _is_directory(sftp: paramiko.SFTPClient, path: str) -> bool:

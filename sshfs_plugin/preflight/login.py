@@ -4,6 +4,7 @@
 import functools
 import io
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,10 @@ def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     if _BY_KEY & set(offered) and login.identity_files:
         port = "" if remote.port == SSH_PORT else f"-p {remote.port} "
+        account = shlex.quote(f"{remote.user}@{remote.host}")
         return (
             f"is the public key in the authorized_keys of {remote.user} there "
-            f"(ssh-copy-id -i {login.identity_files[0]} {port}{remote.user}@{remote.host}), and is that the right user?"
+            f"(ssh-copy-id -i {login.identity_files[0]} {port}{account}), and is that the right user?"
         )
     if _BY_PASSWORD & set(offered):
         if login.password:

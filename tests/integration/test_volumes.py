@@ -181,7 +181,7 @@ def test_without_a_word_other_users_are_held_to_owner_and_mode(plugin: Plugin, s
         ("root-only", "open"): False,
         ("root-only", "secret"): False,
     }
-    assert plugin.status("everyone")["access"].startswith("everyone on this host")
+    assert plugin.status("everyone")["access"].startswith("everyone, unchecked")
     assert plugin.status("default")["access"] == "as owner, group and mode allow"
     assert plugin.status("root-only")["access"] == "root only"
     for name in inside:

@@ -208,6 +208,10 @@ class FakeSupervisor:
         """Return where a volume is mounted when it is."""
         return self.root / name
 
+    def unit(self, name: VolumeName) -> str:
+        """Return what systemd would call it."""
+        return f"docker-volume-sshfs@{name}.service"
+
     def mounted(self) -> frozenset[str]:
         """Return the names of the volumes that are mounted."""
         return frozenset(self.live)

@@ -103,7 +103,7 @@ def test_ssh_when_it_asks_the_program_logs_in_by_password(tmp_path: Path, settin
         login = Keyring.of(settings).login(volume.credentials)
         host_key = ssh_server.host_key("ed25519")
         known_hosts = KnownHosts.of(settings)
-        known_hosts.add(ssh_server.LOOPBACK, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
+        known_hosts.add(volume.remote.host, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
         config = tmp_path / "ssh_config"
         config.write_text(sshfs.ssh_config(volume, login, known_hosts))
         said = command.run(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a volume logs in with: real keys from ssh-keygen, and everything that can be wrong with a file."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def test_identity_file_when_missing_says_which_and_where_it_is_looked_for(keyrin
 
 def test_identity_file_when_it_can_not_be_read_says_why(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        f"cannot use the identity file {tmp_path}, Is a directory: it must be a private key file that root can read"
+        f"cannot use the identity file {tmp_path}, it is not a regular file: "
+        "it must be a private key file that root can read"
     )
 
 
@@ -292,7 +294,7 @@ def test_password_file_when_missing_says_which(keyring: Keyring, tmp_path: Path)
 
 def test_password_file_when_it_can_not_be_read_says_why(keyring: Keyring, tmp_path: Path) -> None:
     assert password_refusal(keyring, tmp_path) == (
-        f"cannot use the password file {tmp_path}, Is a directory: it must be a text file that root can read"
+        f"cannot use the password file {tmp_path}, it is not a regular file: it must be a text file that root can read"
     )
 
 
@@ -319,3 +321,10 @@ def test_password_file_when_its_first_line_is_empty_says_so(keyring: Keyring, tm
     assert password_refusal(keyring, file) == (
         f"cannot use the password file {file}, its first line is empty: write the password there"
     )
+
+
+@pytest.mark.parametrize("option", ["identity_file", "password_file"])
+def test_login_when_a_file_is_a_pipe_does_not_wait_for_it(keyring: Keyring, tmp_path: Path, option: str) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(errors.CredentialsError, match="it is not a regular file"):
+        keyring.login(Credentials(**{option: str(tmp_path / "pipe")}))

@@ -44,7 +44,7 @@ def test_unknown_option_when_a_known_one_is_near_asks_whether_that_was_meant(typ
 
 def test_unknown_option_when_none_is_near_points_to_the_list() -> None:
     assert str(errors.UnknownOption("compression", KNOWN)) == (
-        "unknown option 'compression': the README lists the options that a volume can have"
+        "unknown option 'compression': man docker-volume-sshfs lists the options that a volume can have"
     )
 
 

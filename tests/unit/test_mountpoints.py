@@ -33,13 +33,27 @@ def test_a_mount_that_answers_passes(below: Mountpoints, programs: fakes.Program
     assert programs.calls("stat") == [f"-f -c %t {below.mountpoint(PHOTOS)}"] * 2
 
 
-def test_a_mount_that_does_not_answer_is_no_success(below: Mountpoints, programs: fakes.Programs) -> None:
+def test_a_mount_that_does_not_answer_is_no_success(
+    below: Mountpoints, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
     programs.add("stat", "exit 1")
+    fake_kernel.mount(below.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut) as refusal:
         below.require_answer(PHOTOS, fakes.soon())
     assert str(refusal.value) == (
         "volume 'photos' is mounted but its server does not answer: "
         "sshfs goes on trying to reconnect; try again when the server is back"
+    )
+
+
+@pytest.mark.usefixtures("fake_kernel")
+def test_a_mount_that_somebody_took_away_is_named_as_such(below: Mountpoints, programs: fakes.Programs) -> None:
+    programs.add("stat", "exit 1")
+    with pytest.raises(errors.MountFailed) as refusal:
+        below.require_answer(PHOTOS, fakes.soon())
+    assert str(refusal.value) == (
+        "volume 'photos' was unmounted by hand while containers go on using it: "
+        "stop them (docker ps --filter volume=photos) and try again"
     )
 
 

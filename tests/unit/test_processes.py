@@ -121,8 +121,11 @@ def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processe
     assert launcher.calls == ["keep photos"]
 
 
-def test_start_is_no_success_while_the_mount_does_not_answer(keeping: Processes, programs: fakes.Programs) -> None:
+def test_start_is_no_success_while_the_mount_does_not_answer(
+    keeping: Processes, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
     programs.add("stat", "exit 1")
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(PHOTOS, fakes.soon())
 

@@ -193,7 +193,7 @@ def test_ssh_when_every_path_is_strange_logs_in_with_that_key_to_that_known_host
     account = ssh_server.Account(directory=tmp_path, keys=[public], ways=[(ssh_server.KEY,)])
     with ssh_server.serving(account) as server:
         shown = HostKey(kind=host_key.get_name(), blob=host_key.asbytes())
-        known.add(ssh_server.LOOPBACK, server.port, shown)
+        known.add("nas", server.port, shown)
         config = directory / "ssh_config"
         text = sshfs.ssh_config(volume({"port": str(server.port)}), Login(identity_files=(key,)), known)
         config.write_text(text, "utf-8")

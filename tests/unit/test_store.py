@@ -68,7 +68,7 @@ def test_save_when_there_is_one_replaces_it(volumes: VolumeStore) -> None:
 
 
 def test_names_when_they_look_like_suffixes_are_kept_apart(volumes: VolumeStore) -> None:
-    names = [VolumeName(name) for name in ("a", "a.json", "a.json.json", "a.broken-1")]
+    names = [VolumeName(name) for name in ("aa", "aa.json", "aa.json.json", "aa.broken-1")]
     for name in names:
         volumes.save(volume(name))
     assert sorted(volumes.load_all()) == sorted(names)
@@ -253,3 +253,9 @@ def test_holders_when_they_can_not_be_understood_are_set_aside(holder_records: H
     (holder_records.directory / "photos.json").write_text(record)
     assert holder_records.load_all() == {}
     assert broken(holder_records.directory) == ["photos.json"]
+
+
+def test_load_all_when_a_record_nests_too_deeply_sets_it_aside(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert VolumeStore(tmp_path).load_all() == {}
+    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["deep.json.broken"]

@@ -32,8 +32,11 @@ def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(keeping: Units
     assert programs.calls("stat") == [f"-f -c %t {keeping.mountpoint(PHOTOS)}"]
 
 
-def test_start_is_no_success_while_the_mount_does_not_answer(keeping: Units, programs: fakes.Programs) -> None:
+def test_start_is_no_success_while_the_mount_does_not_answer(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
     programs.add("stat", "exit 1")
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(PHOTOS, fakes.soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]

@@ -23,21 +23,38 @@ def remote(*, host: str = "nas", directory: str = "/photos") -> Remote:
     return Remote(user="bob", host=host, port=2222, directory=directory)
 
 
-@pytest.mark.parametrize("name", ["photos", "a", "7", "my-photos_2.old", "A" * LONGEST_NAME])
+@pytest.mark.parametrize("name", ["photos", "a7", "7a", "my-photos_2.old", "A" * LONGEST_NAME])
 def test_volume_name_when_docker_could_type_it_is_taken_as_it_is(name: str) -> None:
     assert volume_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../../etc", "a/b", "-f", ".hidden", "_a", "a b", "a\n", "a\nb", "a\0b", "größe", "a@b", "a%b"],
+    [
+        "",
+        "a",
+        ".",
+        "..",
+        "../../etc",
+        "a/b",
+        "-f",
+        ".hidden",
+        "_a",
+        "a b",
+        "a\n",
+        "a\nb",
+        "a\0b",
+        "größe",
+        "a@b",
+        "a%b",
+    ],
 )
 def test_volume_name_when_it_is_no_safe_file_name_is_refused_and_says_which_are(name: str) -> None:
     with pytest.raises(errors.InvalidVolumeName) as refusal:
         volume_name(name)
     assert str(refusal.value) == (
         f"{name!r} can't be the name of a volume: "
-        "use letters, digits, '_', '.' and '-', and begin with a letter or digit"
+        "use at least two letters, digits, '_', '.' and '-', and begin with a letter or digit"
     )
 
 
