@@ -308,7 +308,8 @@ def _severity(error: errors.PluginError) -> int:
 
 def _summary(driver: Driver) -> str:
     states = driver.list_volumes()
-    return f"{len(states)} volumes, {sum(state.mountpoint is not None for state in states)} mounted"
+    mounted = sum(state.mountpoint is not None for state in states)
+    return f"{len(states)} volume{'s' if len(states) != 1 else ''}, {mounted} mounted"
 
 
 def _encode(answer: Answer, status: int) -> flask.Response:

@@ -38,7 +38,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
         # docker volume create -d sshfs -o sshcmd=me@nas:/photos -o port=2222 photos
         assert docker.get("photos").error == "volume 'photos' not found"
         assert docker.create("photos", OPTS).error == ""
-        assert said[-1] == "1 volumes, 0 mounted"
+        assert said[-1] == "1 volume, 0 mounted"
 
         # the same again, as after a lost reply; then another volume by mistake
         assert docker.create("photos", OPTS).error == ""
@@ -64,7 +64,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
         assert docker.mount("photos", WEB).body["Mountpoint"] == mountpoint
         assert docker.mount("photos", BACKUP).body["Mountpoint"] == mountpoint
         assert host.supervisor.started == ["photos"]
-        assert said[-1] == "1 volumes, 1 mounted"
+        assert said[-1] == "1 volume, 1 mounted"
 
         # docker cp web:/data/a.jpg .
         assert docker.mount("photos", WEB).body["Mountpoint"] == mountpoint
@@ -93,7 +93,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
         # docker stop web
         assert docker.unmount("photos", WEB).error == ""
         assert host.supervisor.live == set()
-        assert said[-1] == "1 volumes, 0 mounted"
+        assert said[-1] == "1 volume, 0 mounted"
 
         # docker volume rm photos
         assert docker.remove("photos").error == ""
