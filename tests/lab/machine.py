@@ -308,7 +308,11 @@ def _first_mirror(uri: str) -> str:
 
 
 def _sources(release: str) -> tuple[_Source, ...]:
-    """Return where the host gets Debian from, for another release; the release itself first."""
+    """Return where the host gets Debian from, for another release; the release itself first.
+
+    Raises:
+        AssertionError: The host has no such source.
+    """
     names = f"{_host_codename() or '(?!)'}|(?:old)*stable|testing|unstable|sid"
     ours = re.compile(rf"(?:{names})(|-updates|-security)")
     # the suites of others are often named like Debian's: a list that was fetched tells whose it is
@@ -321,14 +325,10 @@ def _sources(release: str) -> tuple[_Source, ...]:
     }
     usable = [source for source in found if source.uri.startswith(("http:", "https:"))]
     usable.sort(key=lambda source: (len(source.suite), source.suite, source.uri))
-    if usable and usable[0].suite == release:
-        return tuple(usable)
-    default = "http://deb.debian.org/debian"
-    return (
-        _Source(uri=default, suite=release),
-        _Source(uri=default, suite=f"{release}-updates"),
-        _Source(uri=f"{default}-security", suite=f"{release}-security"),
-    )
+    assert (
+        usable and usable[0].suite == release
+    ), "the lab installs Debian from where this host does, but apt knows no http or https source of Debian here"
+    return tuple(usable)
 
 
 def _apt_settings() -> str:
