@@ -6,7 +6,6 @@ process; it reports over the same socket protocol as to systemd, and its lock fi
 """
 
 import fcntl
-import logging
 import os
 import select
 import signal
@@ -21,8 +20,6 @@ from pathlib import Path
 from sshfs_plugin import command, errors, kernel, mountpoints
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import VolumeName
-
-log = logging.getLogger(__name__)
 
 CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
@@ -44,7 +41,8 @@ class Processes(mountpoints.Mountpoints):
         self.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
         # named for the thread: with a volume's name it could be longer than an address may be
-        with _notify_socket(self.settings.runtime / f"notify-{threading.get_native_id()}") as (reports, address):
+        address = self.settings.runtime / f"notify-{threading.get_native_id()}"
+        with _listening_at(address) as reports:
             keeper = self._start_keeper(name, said, address)
             while not select.select([reports], [], [], _POLL_SECONDS)[0]:
                 if keeper.poll() is not None:
@@ -109,13 +107,13 @@ class Processes(mountpoints.Mountpoints):
 
 
 @contextmanager
-def _notify_socket(address: Path) -> Iterator[tuple[socket.socket, Path]]:
+def _listening_at(address: Path) -> Iterator[socket.socket]:
     """Listen where the launcher reports that the mount is usable; closing is what it waits for after its report."""
     address.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reports:
         reports.bind(str(address))
         try:
-            yield reports, address
+            yield reports
         finally:
             address.unlink(missing_ok=True)
 
