@@ -188,9 +188,13 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 # Pristine roots
 
 _PACKAGES = (
-    "docker.io podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo curl "
-    "ca-certificates procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd"
+    "docker.io docker-compose docker-registry podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo "
+    "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
+    "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core man-db zsh fish"
 )
+
+_REINSTALLABLE = "libc6 libc-bin openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-client"
+"""Packages, or patterns of their names, that stay in apt's cache, since a machine has no way out to fetch them."""
 
 _FILES = {
     "/etc/hostname": "lab\n",
@@ -243,8 +247,9 @@ chmod 755 /usr/sbin/policy-rc.d
 apt-get update
 apt-get install --yes --no-install-recommends "$@"
 apt-get clean
+apt-get install --yes --reinstall --download-only @REINSTALLABLE@
 rm /usr/sbin/policy-rc.d
-"""
+""".replace("@REINSTALLABLE@", shlex.join(_REINSTALLABLE.split()))
 
 # sshd 9.8 and later refuses an address for a while after a wrong password: the next test would fail
 _SETTLE = """\
@@ -261,6 +266,8 @@ fi
 sshd -t
 systemctl enable lab-writable.service docker.service ssh.service
 systemctl mask apt-daily.timer apt-daily-upgrade.timer podman-auto-update.timer
+# servers that a test starts when it wants them
+systemctl disable proftpd.service docker-registry.service
 # the kernel is the host's
 systemctl mask systemd-modules-load.service
 """
