@@ -6,6 +6,7 @@ them. Only the service writes, and only to the plugin's own file.
 """
 
 import base64
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -61,11 +62,13 @@ class KnownHosts:
         own: The plugin's, to which accepted keys are added.
         others: Those of the administrator, which are only read.
         pinned: A directory with a file for each volume that pins its host key.
+        home: What ``~`` stands for.
     """
 
     own: Path
     others: tuple[Path, ...]
     pinned: Path
+    home: Path = Path("/root")
 
     @classmethod
     def of(cls, settings: Settings) -> "KnownHosts":
@@ -74,7 +77,15 @@ class KnownHosts:
             own=settings.known_hosts,
             others=(settings.home / ".ssh/known_hosts", Path("/etc/ssh/ssh_known_hosts")),
             pinned=settings.pinned,
+            home=settings.home,
         )
+
+    def reading(self, file: str) -> "KnownHosts":
+        """Return the same known hosts, with one file in place of the administrator's if one is named."""
+        if not file:
+            return self
+        path = self.home / file[2:] if file.startswith("~/") else Path(file)
+        return dataclasses.replace(self, others=(path,))
 
     def lookup(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return the keys that are known of a server, revoked ones included."""

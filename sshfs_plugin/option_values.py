@@ -45,10 +45,53 @@ def one_of(*choices: str, **spellings: str) -> Callable[[str], str]:
     def canonical(text: str) -> str:
         chosen = spellings.get(text.casefold(), text.casefold())
         if chosen not in choices:
-            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}")
+            possible = " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+            raise ValueError(f"must be {possible}, not {text!r}")
         return chosen
 
     return canonical
+
+
+def seconds(text: str) -> str:
+    """Check a duration that may have a fraction."""
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", text):
+        raise ValueError(f"must be a number of seconds, not {text!r}")
+    return f"{float(text):g}"
+
+
+def words(separator: str, *choices: str) -> Callable[[str], str]:
+    """Return the check for a list of a few words."""
+
+    def canonical(text: str) -> str:
+        chosen = text.casefold().split(separator)
+        if unknown := [word for word in chosen if word not in choices]:
+            raise ValueError(
+                f"is a list of {', '.join(choices)} with {separator!r} between them; {unknown[0]!r} is none"
+            )
+        return separator.join(chosen)
+
+    return canonical
+
+
+def _matching(form: str, what: str) -> Callable[[str], str]:
+    """Return the check for text in which nothing can stand that ssh or sshfs would take for something else."""
+
+    def canonical(text: str) -> str:
+        if not re.fullmatch(form, text):
+            raise ValueError(f"must be {what}, not {text!r}")
+        return text
+
+    return canonical
+
+
+algorithms = _matching(r"[-+^]?[a-zA-Z0-9@.*?!-]+(,[a-zA-Z0-9@.*?!-]+)*", "algorithms that ssh -Q lists, with commas")
+address = _matching(r"[a-zA-Z0-9_:][a-zA-Z0-9_.:%-]*", "an address or a host name")
+charset = _matching(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*", "a character set that iconv -l lists")
+interface = _matching(r"[a-zA-Z0-9_][a-zA-Z0-9_.:@-]{0,14}", "the name of a network interface")
+quality_of_service = _matching(r"[a-zA-Z0-9]+( [a-zA-Z0-9]+)?", "one or two classes of traffic as ssh_config has them")
+rekey_limit = _matching(
+    r"(default|none|[0-9]{1,12}[KMGkmg]?)( (none|([0-9]{1,6}[smhdwSMHDW]?)+))?", "an amount and a time such as '1G 1h'"
+)
 
 
 def plain_text(text: str) -> str:
@@ -98,11 +141,45 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
+def _is_user(text: str) -> bool:
+    return bool(text) and not text.startswith("-") and not re.search(r"\s", text)
+
+
+def user(text: str) -> str:
+    """Check a login name; which characters a server takes is its own business, but not what ssh would misread."""
+    if not _is_user(plain_text(text)) or re.search("[:/]", text):
+        raise ValueError(f"must be a login name, not {text!r}")
+    return text
+
+
+def host(text: str) -> str:
+    """Check the name or address of a server, an IPv6 address with or without brackets."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if _is_ipv6(bare):
+        return str(ipaddress.IPv6Address(bare))
+    if not _HOST.fullmatch(text):
+        raise ValueError(f"must be the name or address of a host, not {text!r}")
+    return text
+
+
+def directory(text: str) -> str:
+    """Check a remote directory: ``~`` is the login directory, and a slash at the end says nothing."""
+    plain_text(text)
+    if text == "~" or text.startswith("~/"):
+        text = text[2:]
+    if text.strip("/"):
+        return text.rstrip("/")
+    return "/" if text else ""
+
+
 def parse_sshcmd(text: str) -> tuple[str, str, str]:
     """Take ``user@host:/dir`` apart, in the forms that sshfs itself takes.
 
     Only what :class:`ipaddress.IPv6Address` accepts may stand in brackets: sshfs once took options from there
     (CVE-2026-48711).
+
+    Returns:
+        The user, empty if none is named, the host and the directory.
 
     Raises:
         ValueError: It is none of those forms.
@@ -113,28 +190,26 @@ def parse_sshcmd(text: str) -> tuple[str, str, str]:
     parts = _SSHCMD.fullmatch(text)
     if not parts:
         raise ValueError(f"{form}, with a colon between host and directory, not {text!r}")
-    user, address, host = parts["user"], parts["address"], parts["host"]
-    if user is not None and (not user or user.startswith("-") or re.search(r"\s", user)):
-        raise ValueError(f"{form}; {user!r} can't be a login name")
+    login, address, name = parts["user"], parts["address"], parts["host"]
+    if login is not None and not _is_user(login):
+        raise ValueError(f"{form}; {login!r} can't be a login name")
     if address is not None:
         if not _is_ipv6(address):
             raise ValueError(f"may have an IPv6 address in brackets, but {address!r} is none")
-        host = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up
+        name = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up
     elif _is_ipv6(bare := text.rpartition("@")[2].rpartition(":")[0]):
         raise ValueError(f"{form}; an IPv6 address goes in brackets, [{bare}]:/dir")
-    elif not _HOST.fullmatch(host):
-        raise ValueError(f"{form}; {host!r} can't be the name of a host")
-    directory = parts["directory"]
-    if directory == "~" or directory.startswith("~/"):
-        directory = directory[2:]
-    if directory.strip("/"):
-        directory = directory.rstrip("/")
-    elif directory:
-        directory = "/"
-    return user or "root", host, directory
+    elif not _HOST.fullmatch(name):
+        raise ValueError(f"{form}; {name!r} can't be the name of a host")
+    return login or "", name, directory(parts["directory"])
 
 
 def sshcmd(text: str) -> str:
-    """Check a remote directory."""
-    user, host, directory = parse_sshcmd(text)
-    return f"{user}@[{host}]:{directory}" if ":" in host else f"{user}@{host}:{directory}"
+    """Check a remote directory with its server."""
+    return joined_sshcmd(*parse_sshcmd(text))
+
+
+def joined_sshcmd(login: str, name: str, path_there: str) -> str:
+    """Write what :func:`parse_sshcmd` takes apart."""
+    server = f"[{name}]" if ":" in name else name
+    return f"{login}@{server}:{path_there}" if login else f"{server}:{path_there}"

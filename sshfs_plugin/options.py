@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """From what a user typed after ``-o`` to a volume, or to the name of the option that is wrong."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from sshfs_plugin import errors
-from sshfs_plugin.option_table import TABLE, Destination, lookup
-from sshfs_plugin.option_values import NO, YES, flag, parse_sshcmd
+from sshfs_plugin.option_table import TABLE, Destination, Shape, is_known, lookup, negates, why_ignored
+from sshfs_plugin.option_values import NO, YES, flag, joined_sshcmd, parse_sshcmd
 from sshfs_plugin.volume import Access, Check, Credentials, HostKeyCheck, Remote, Volume, VolumeName
+
+log = logging.getLogger(__name__)
 
 
 def _split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -21,26 +24,86 @@ def _split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         while True:
             *flags, name = (part.strip() for part in names.split(","))
             yield from ((flag, "") for flag in flags)
-            if "," not in rest or lookup(name).free_text:
-                yield name, rest
-                break
-            first, _, others = rest.partition(",")
+            first, comma, others = _first_value(name, rest)
             yield name, first
+            if not comma:
+                break
             names, _, rest = others.partition("=")
+
+
+def _first_value(name: str, text: str) -> tuple[str, str, str]:
+    """Divide what follows ``name=`` at the comma at which the next option begins."""
+    if "," not in text or why_ignored(name):
+        return text.partition(",")
+    shape = lookup(name).shape
+    if shape is Shape.FREE:
+        return text, "", ""
+    first, comma, others = text.partition(",")
+    if shape is Shape.LIST:
+        while comma and not is_known(others.partition(",")[0].partition("=")[0].strip()):
+            item, comma, others = others.partition(",")
+            first = f"{first},{item}"
+    return first, comma, others
 
 
 def _canonical(opts: Mapping[str, str]) -> dict[str, str]:
     """Map each option's name to its canonical value, leaving out what is the default anyway."""
     canonical: dict[str, str] = {}
     for name, value in _split(opts):
+        if why := why_ignored(name):
+            log.warning("option '%s' is ignored: %s", name, why)
+            continue
         option = lookup(name)
         try:
             text = option.canonical(value)
         except ValueError as reason:
             raise errors.InvalidOption(option.name, str(reason)) from None
+        if negates(name):
+            text = NO if text == YES else YES
         if canonical.setdefault(option.name, text) != text:
             raise errors.InvalidOption(option.name, "is given twice with different values")
     return {name: text for name, text in canonical.items() if text != lookup(name).default}
+
+
+def _in_one(options: Mapping[str, str]) -> dict[str, str]:
+    """Write the server, the user and the directory into ``sshcmd``, wherever they were said."""
+    said = {name: options[name] for name in ("host", "user", "directory") if name in options}
+    rest = {name: text for name, text in options.items() if name not in said}
+    if "sshcmd" in rest:
+        if twice := [name for name in ("host", "directory") if name in said]:
+            raise errors.InvalidOption(twice[0], "contradicts 'sshcmd', which names the same: leave one of them out")
+        user, host, directory = parse_sshcmd(rest["sshcmd"])
+        if user and said.get("user", user) != user:
+            raise errors.InvalidOption("user", "contradicts the user in 'sshcmd': leave one of them out")
+    elif "host" in said:
+        user, host, directory = "", said["host"], said.get("directory", "")
+    else:
+        raise errors.InvalidOption("sshcmd", "is missing: say -o sshcmd=user@host:/dir")
+    return {**rest, "sshcmd": joined_sshcmd(user or said.get("user", "root"), host, directory)}
+
+
+def _require_consistency(values: Mapping[str, str]) -> None:
+    """Let pass only options that make sense together."""
+    for name, needed, value in (
+        ("uidfile", "idmap", "file"),
+        ("gidfile", "idmap", "file"),
+        ("from_code", "modules", "iconv"),
+        ("to_code", "modules", "iconv"),
+    ):
+        if name in values and values.get(needed) != value:
+            raise errors.InvalidOption(name, f"needs {needed}={value}")
+    if values["idmap"] == "file" and not {"uidfile", "gidfile"} & set(values):
+        raise errors.InvalidOption("idmap", "is 'file' and needs a uidfile or a gidfile")
+    if "CertificateFile" in values and "IdentityFile" not in values:
+        raise errors.InvalidOption("CertificateFile", "needs the IdentityFile to which it belongs")
+    if values.get("password") and values.get("password_file"):
+        raise errors.InvalidOption("password_file", "contradicts 'password': give one of them")
+    if "host_key" in values and values["check"] == Check.NEVER.value:
+        raise errors.InvalidOption("host_key", "needs the check: leave check=never out")
+    if "host_key" in values and values["host_key_check"] == HostKeyCheck.NO.value:
+        raise errors.InvalidOption("host_key", "contradicts host_key_check=no: leave one of them out")
+    if values["create_directory"] == YES and values["check"] != Check.CREATE.value:
+        raise errors.InvalidOption("create_directory", f"needs the check: leave check={values['check']} out")
 
 
 def _access(flags: Mapping[str, str]) -> Access:
@@ -52,25 +115,22 @@ def _access(flags: Mapping[str, str]) -> Access:
     )
 
 
-def _credentials(values: Mapping[str, str]) -> Credentials:
-    if values.get("password") and values.get("password_file"):
-        raise errors.InvalidOption("password_file", "contradicts 'password': give one of them")
-    return Credentials(
-        password=values.get("password", ""),
-        password_file=values.get("password_file", ""),
-        identity_file=values.get("IdentityFile", ""),
-    )
-
-
-def _sshfs_options(values: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+def _said_to(destination: Destination, options: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Yield what sshfs or ssh must be told: what the user said, and defaults that are not theirs."""
     for option in TABLE:
-        if option.destination is Destination.SSHFS and option.name in values:
-            # a switch that is here is on: off is its default, which no volume records
-            yield option.name, None if option.canonical is flag else values[option.name]
+        if option.destination is not destination or not (option.imposed or option.name in options):
+            continue
+        value = options.get(option.name, option.default)
+        if destination is Destination.SSH or option.canonical is not flag:
+            yield option.name, value
+        elif value == YES:
+            yield option.name, None
+        elif option.imposed and option.negations:
+            yield option.negations[0], None
 
 
 def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Volume:
-    """Turn the options of a Create into a volume.
+    """Turn the options of a Create into a volume; what changes nothing is logged and left out.
 
     Args:
         name: The volume's name, checked already.
@@ -80,34 +140,28 @@ def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Vo
     Raises:
         UnknownOption, RefusedOption, InvalidOption: The option that is wrong, and why.
     """
-    options = _canonical(opts)
-    if "sshcmd" not in options:
-        raise errors.InvalidOption("sshcmd", "is missing: say -o sshcmd=user@host:/dir")
+    options = _in_one(_canonical(opts))
     values = {option.name: option.default for option in TABLE if option.default} | options
+    _require_consistency(values)
     user, host, directory = parse_sshcmd(values["sshcmd"])
-    check = Check(values["check"])
-    if "host_key" in values and check is Check.NEVER:
-        raise errors.InvalidOption("host_key", "needs the check: leave check=never out")
-    if "host_key" in values and values["host_key_check"] == HostKeyCheck.NO.value:
-        raise errors.InvalidOption("host_key", "contradicts host_key_check=no: leave one of them out")
     return Volume(
         name=name,
         options=options,
         remote=Remote(user=user, host=host, port=int(values["port"]), directory=directory),
-        credentials=_credentials(values),
+        credentials=Credentials(
+            password=values.get("password", ""),
+            password_file=values.get("password_file", ""),
+            identity_file=values.get("IdentityFile", ""),
+            certificate_file=values.get("CertificateFile", ""),
+        ),
         host_key_check=HostKeyCheck(values["host_key_check"]),
         pinned_host_key=values.get("host_key", ""),
-        check=check,
+        known_hosts=values.get("known_hosts", ""),
+        check=Check(values["check"]),
+        create_directory=values["create_directory"] == YES,
         access=_access(values),
-        sshfs_options=(
-            *((("reconnect", None),) if values["reconnect"] == YES else ()),
-            *_sshfs_options(options),
-        ),
-        ssh_options=tuple(
-            (option.name, values[option.name])
-            for option in TABLE
-            if option.destination is Destination.SSH and option.name in values
-        ),
+        sshfs_options=tuple(_said_to(Destination.SSHFS, options)),
+        ssh_options=tuple((keyword, value or "") for keyword, value in _said_to(Destination.SSH, options)),
         created_at=created_at,
     )
 

@@ -35,7 +35,12 @@ def _options(volume: Volume) -> Iterator[str]:
     if volume.access.default_permissions:
         yield "default_permissions"
     for name, value in volume.sshfs_options:
-        yield name if value is None else f"{name}={value}"
+        yield name if value is None else f"{name}={_escaped(value)}"
+
+
+def _escaped(value: str) -> str:
+    """Write a value so that sshfs does not take a comma in it for the start of the next option."""
+    return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def environment(volume: Volume, login: Login, askpass: Path) -> dict[str, str]:
@@ -70,7 +75,8 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
     yield from _host_key_keywords(volume, known_hosts)
     yield "UpdateHostKeys", "no"
     yield "ConnectionAttempts", "1"
-    yield from volume.ssh_options
+    for keyword, value in volume.ssh_options:
+        yield keyword, _quoted(value) if value.startswith(("/", "~/")) else value
 
 
 def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
@@ -83,7 +89,8 @@ def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tupl
     else:
         climbed = volume.check is not Check.NEVER or volume.host_key_check is HostKeyCheck.YES
         strict = "yes" if climbed else "accept-new"
-        files = (known_hosts.own, *known_hosts.others)
+        trusted = known_hosts.reading(volume.known_hosts)
+        files = (trusted.own, *trusted.others)
     yield "StrictHostKeyChecking", strict
     yield "UserKnownHostsFile", " ".join(_quoted(file) for file in files)
     yield "GlobalKnownHostsFile", str(NOWHERE)

@@ -82,11 +82,13 @@ class Credentials:
         password: Typed as an option, and so kept in the volume's record.
         password_file: A file whose first line is the password.
         identity_file: A private key.
+        certificate_file: The certificate that goes with it.
     """
 
     password: str = field(default="", repr=False)
     password_file: str = ""
     identity_file: str = ""
+    certificate_file: str = ""
 
 
 class HostKeyCheck(enum.Enum):
@@ -134,7 +136,9 @@ class Volume:
         credentials: How to log in.
         host_key_check: What to do about the server's host key.
         pinned_host_key: The fingerprint (``SHA256:...``) that the host key must have; empty if any will do.
+        known_hosts: A file of host keys to read in place of the administrator's; empty for these.
         check: When the ladder is climbed.
+        create_directory: Whether a missing directory is made when the volume is created.
         access: Who on this host may use it.
         sshfs_options: Further options for sshfs, each with its value or None.
         ssh_options: Further keywords for ssh_config.
@@ -147,7 +151,9 @@ class Volume:
     credentials: Credentials
     host_key_check: HostKeyCheck
     pinned_host_key: str
+    known_hosts: str
     check: Check
+    create_directory: bool
     access: Access
     sshfs_options: tuple[tuple[str, str | None], ...]
     ssh_options: tuple[tuple[str, str], ...]

@@ -53,7 +53,7 @@ class Ladder:
         A server has keys of several kinds and shows one: the known or pinned one may be of a kind that is not asked
         for first, so the others are asked for before the key counts as wrong.
         """
-        known = self.known_hosts.lookup(volume.remote.host, volume.remote.port)
+        known = self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
         families = sorted(HOST_KEY_KINDS, key=lambda kinds: not any_known(known, kinds))
         problems: list[errors.PreflightError] = []
         for kinds in families if volume.pinned_host_key else (tuple(sum(families, ())),):

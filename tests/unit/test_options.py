@@ -132,7 +132,7 @@ def test_volume_when_only_sshcmd_is_given_has_the_defaults() -> None:
     assert plain.check is Check.CREATE
     assert plain.pinned_host_key == ""
     assert plain.credentials.password == plain.credentials.password_file == plain.credentials.identity_file == ""
-    assert plain.sshfs_options == (("reconnect", None),)
+    assert plain.sshfs_options == (("no_contain_symlinks", None), ("reconnect", None))
     assert plain.ssh_options == (
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "3"),
@@ -167,6 +167,7 @@ def test_volume_when_everything_is_given_has_everything() -> None:
         ("gid", "1001"),
         ("umask", "022"),
         ("idmap", "user"),
+        ("no_contain_symlinks", None),
     )
     assert full.ssh_options == (
         ("ServerAliveInterval", "5"),
@@ -235,7 +236,7 @@ def test_value_when_it_is_the_default_is_the_same_as_none(option: str, typed: st
         ("gid", "users", "must be a number from 0 to 4294967294, not 'users'"),
         ("umask", "8", "must be an octal number such as 022, not '8'"),
         ("umask", "00022", "must be an octal number such as 022, not '00022'"),
-        ("idmap", "file", "must be none or user, not 'file'"),
+        ("idmap", "groups", "must be none, user or file, not 'groups'"),
         ("ro", "maybe", "is a switch: give it no value, or yes or no"),
         ("ServerAliveInterval", "3601", "must be a number from 1 to 3600, not '3601'"),
         ("ServerAliveCountMax", "0", "must be a number from 1 to 100, not '0'"),
@@ -310,7 +311,6 @@ def test_name_when_empty_is_unknown() -> None:
         ("sftp_server", "it would run a command on the server"),
         ("directport", "the connection would bypass ssh and its checks"),
         ("slave", "the connection would bypass ssh and its checks"),
-        ("F", "it would bring in settings that this plugin has not checked"),
         ("Include", "it would bring in settings that this plugin has not checked"),
     ],
 )
@@ -326,8 +326,9 @@ def test_name_when_dangerous_and_hidden_in_a_list_is_refused() -> None:
 
 
 def test_table_when_a_row_is_refused_elsewhere_contradicts_itself() -> None:
-    refused = {name.casefold() for name in option_table.REFUSED}
-    assert not refused & {name.casefold() for name in option_table.NAMES}
+    sorts = (option_table.NAMES, option_table.REFUSED, option_table.IGNORED)
+    names = [name.casefold() for sort in sorts for name in sort]
+    assert sorted(names) == sorted(set(names))
     assert len({name.casefold() for name in option_table.NAMES}) == len(option_table.NAMES)
 
 
@@ -369,6 +370,169 @@ def test_option_when_given_twice_differently_is_refused() -> None:
     assert said == "option 'IdentityFile' is given twice with different values"
 
 
+def test_list_when_the_items_of_a_value_have_commas_takes_them_until_the_name_of_an_option() -> None:
+    ciphers = "^aes128-gcm@openssh.com,aes256-ctr"
+    assert volume(Ciphers=ciphers).options["Ciphers"] == ciphers
+    given = volume(**{"ro,Ciphers": f"{ciphers}, MACs=-hmac-sha1,hmac-sha1-96,nonempty,reconnect=no"}).options
+    assert given == {
+        "sshcmd": "bob@nas:/photos",
+        "ro": "yes",
+        "Ciphers": ciphers,
+        "MACs": "-hmac-sha1,hmac-sha1-96",
+        "reconnect": "no",
+    }
+
+
+# Host, user and directory one by one
+
+
+@pytest.mark.parametrize(
+    ("opts", "sshcmd"),
+    [
+        ({"host": "nas"}, "root@nas:"),
+        ({"host": "nas", "user": "bob"}, "bob@nas:"),
+        ({"host": "nas", "user": "bob", "directory": "/a, b:c@d/"}, "bob@nas:/a, b:c@d"),
+        ({"host": "nas", "directory": "~/photos"}, "root@nas:photos"),
+        ({"host": "2001:DB8::7", "directory": "/"}, "root@[2001:db8::7]:/"),
+        ({"host": "[::1]", "user": "bob"}, "bob@[::1]:"),
+        ({"sshcmd": "nas:/photos", "user": "bob"}, "bob@nas:/photos"),
+        ({"sshcmd": "bob@nas:/photos", "user": "bob"}, "bob@nas:/photos"),
+    ],
+)
+def test_remote_when_said_in_parts_is_the_same_as_in_one(opts: dict[str, str], sshcmd: str) -> None:
+    assert parse(opts).options == {"sshcmd": sshcmd}
+    assert parse(opts) == parse({"sshcmd": sshcmd})
+
+
+@pytest.mark.parametrize(
+    ("opts", "said"),
+    [
+        (
+            {"sshcmd": "nas:", "host": "nas"},
+            "option 'host' contradicts 'sshcmd', which names the same: leave one of them out",
+        ),
+        (
+            {"sshcmd": "nas:", "directory": "/photos"},
+            "option 'directory' contradicts 'sshcmd', which names the same: leave one of them out",
+        ),
+        (
+            {"sshcmd": "bob@nas:", "user": "eve"},
+            "option 'user' contradicts the user in 'sshcmd': leave one of them out",
+        ),
+        ({"user": "bob", "directory": "/photos"}, "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir"),
+        ({"host": "-oProxyCommand=id"}, "option 'host' must be the name or address of a host, not '-oProxyCommand=id'"),
+        ({"host": "[nas]"}, "option 'host' must be the name or address of a host, not '[nas]'"),
+        ({"host": "nas", "user": "-l"}, "option 'user' must be a login name, not '-l'"),
+        ({"host": "nas", "user": "bob@nas:/x"}, "option 'user' must be a login name, not 'bob@nas:/x'"),
+        ({"host": "nas", "user": ""}, "option 'user' must be a login name, not ''"),
+        ({"host": "nas", "directory": "/a\nb"}, "option 'directory' must not hold line breaks or control characters"),
+    ],
+)
+def test_remote_when_its_parts_are_wrong_is_refused_with_the_reason(opts: dict[str, str], said: str) -> None:
+    assert refusal(opts) == said
+
+
+# Switches with two names, and options that change nothing
+
+
+@pytest.mark.parametrize(
+    ("opts", "kept"),
+    [
+        ({"rw": ""}, {}),
+        ({"rw": "no"}, {"ro": "yes"}),
+        ({"no_contain_symlinks": ""}, {}),
+        ({"contain_symlinks": ""}, {"contain_symlinks": "yes"}),
+        ({"noauto_cache": ""}, {}),
+        ({"noauto_cache": "no"}, {"auto_cache": "yes"}),
+        ({"allow_root": ""}, {"allow_other": "no"}),
+        ({"ro,exec": ""}, {"ro": "yes"}),
+    ],
+)
+def test_switch_when_said_by_its_opposite_is_the_other_way_round(opts: dict[str, str], kept: dict[str, str]) -> None:
+    assert volume(**opts).options == {"sshcmd": "bob@nas:/photos", **kept}
+
+
+def test_switch_when_said_both_ways_is_refused() -> None:
+    assert refusal({"sshcmd": "nas:", "ro,rw": ""}) == "option 'ro' is given twice with different values"
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"nonempty": ""},
+        {"big_writes": "", "debug": ""},
+        {"nonempty,big_writes": "", "_netdev": ""},
+        {"ForwardAgent": "yes"},
+        {"PreferredAuthentications": "publickey"},
+        {"x-systemd.automount": "", "comment": "the NAS"},
+    ],
+)
+def test_option_when_it_changes_nothing_is_accepted_and_the_journal_tells_why(
+    opts: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert volume(**opts) == volume()
+    for name in ",".join(opts).split(","):
+        assert f"option '{name}' is ignored: " in caplog.text
+
+
+# What goes where
+
+
+def test_option_when_sshfs_has_it_goes_to_sshfs_and_when_ssh_has_it_to_ssh() -> None:
+    said = volume(follow_symlinks="", cache_timeout="5", cache="no", workaround="Rename:nofstat", attr_timeout="0.50")
+    assert dict(said.sshfs_options) == {
+        "no_contain_symlinks": None,
+        "follow_symlinks": None,
+        "workaround": "rename:nofstat",
+        "dcache_timeout": "5",
+        "dir_cache": "no",
+        "attr_timeout": "0.5",
+        "reconnect": None,
+    }
+    said = volume(compression="yes", KEEPALIVE="no", RevokedHostKeys="~/revoked")
+    assert dict(said.ssh_options) == {
+        "RevokedHostKeys": "~/revoked",
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "3",
+        "ConnectTimeout": "10",
+        "TCPKeepAlive": "no",
+        "Compression": "yes",
+    }
+
+
+def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
+    plain = volume()
+    said = volume(known_hosts="/etc/known", create_directory="", IdentityFile="/k", CertificateFile="/k-cert.pub")
+    assert (said.known_hosts, said.create_directory) == ("/etc/known", True)
+    assert said.credentials.certificate_file == "/k-cert.pub"
+    assert (said.sshfs_options, said.ssh_options) == (plain.sshfs_options, plain.ssh_options)
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "reason"),
+    [
+        ("Ciphers", "aes128-ctr\nProxyCommand id", "must be algorithms that ssh -Q lists, with commas"),
+        ("Ciphers", "a b", "must be algorithms that ssh -Q lists, with commas, not 'a b'"),
+        ("MACs", "", "must be algorithms that ssh -Q lists, with commas, not ''"),
+        ("BindAddress", "-x", "must be an address or a host name, not '-x'"),
+        ("BindInterface", "eth0; id", "must be the name of a network interface, not 'eth0; id'"),
+        ("IPQoS", "af21\tid", "must be one or two classes of traffic as ssh_config has them"),
+        ("RekeyLimit", "much", "must be an amount and a time such as '1G 1h', not 'much'"),
+        ("LogLevel", "loud", "must be quiet, fatal, error, info, verbose, debug, debug1, debug2 or debug3, not 'loud'"),
+        ("workaround", "rename:magic", "is a list of none, rename, norename"),
+        ("from_code", "../../x", "must be a character set that iconv -l lists, not '../../x'"),
+        ("modules", "/lib/evil", "must be iconv, not '/lib/evil'"),
+        ("attr_timeout", "-1", "must be a number of seconds, not '-1'"),
+        ("attr_timeout", "1e9", "must be a number of seconds, not '1e9'"),
+        ("max_read", "1", "must be a number from 4096 to 1048576, not '1'"),
+        ("dir_cache", "", "must be yes or no, not ''"),
+        ("RevokedHostKeys", "keys", "must be an absolute path or begin with ~/ (root's home), not 'keys'"),
+    ],
+)
+def test_value_when_it_could_be_taken_for_something_else_is_refused(option: str, typed: str, reason: str) -> None:
+    assert refusal({"sshcmd": "nas:", option: typed}).startswith(f"option '{option}' {reason}")
+
+
 # Who may use it
 
 
@@ -408,6 +572,15 @@ def test_access_when_allow_other_is_said_aloud_means_what_it_means_to_sshfs(
         (
             {"host_key": FINGERPRINT, "host_key_check": "no"},
             "option 'host_key' contradicts host_key_check=no: leave one of them out",
+        ),
+        ({"idmap": "file"}, "option 'idmap' is 'file' and needs a uidfile or a gidfile"),
+        ({"uidfile": "/etc/uids"}, "option 'uidfile' needs idmap=file"),
+        ({"gidfile": "/etc/gids", "idmap": "user"}, "option 'gidfile' needs idmap=file"),
+        ({"from_code": "latin1"}, "option 'from_code' needs modules=iconv"),
+        ({"CertificateFile": "/key-cert.pub"}, "option 'CertificateFile' needs the IdentityFile to which it belongs"),
+        (
+            {"create_directory": "", "check": "mount"},
+            "option 'create_directory' needs the check: leave check=mount out",
         ),
     ],
 )
@@ -496,7 +669,7 @@ def test_options_when_typed_as_one_list_make_the_same_volume_as_one_by_one() -> 
 
 def test_options_when_anything_is_typed_make_a_volume_or_name_what_is_wrong() -> None:
     rng = repeatable(20240519)
-    names = [*option_table.NAMES, *option_table.REFUSED, "nonsense"]
+    names = [*option_table.NAMES, *option_table.REFUSED, *option_table.IGNORED, "nonsense"]
     for _ in range(500):
         opts = {rng.choice(names): some_text(rng) for _ in range(rng.randint(0, 3))} | {"sshcmd": some_text(rng)}
         try:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""THE table of options: what each is called, what it means, which values it can have and where it goes.
+
+Validation and the documentation are made from it. A value that no row knows never reaches a command line or a
+configuration file.
+"""
+
+from sshfs_plugin import errors
+from sshfs_plugin.option_table import access, connection, files, login, remote
+from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.option_table.unsupported import IGNORED, REFUSED
+
+__all__ = ["IGNORED", "NAMES", "REFUSED", "TABLE", "TOPICS", "Destination", "Option", "Shape", "Topic"]
+
+TOPICS: tuple[Topic, ...] = (
+    remote.TOPIC,
+    login.LOGIN,
+    login.HOST_KEYS,
+    access.TOPIC,
+    files.BEHAVIOUR,
+    files.CACHING,
+    connection.TOPIC,
+)
+
+TABLE: tuple[Option, ...] = tuple(option for topic in TOPICS for option in topic.rows)
+
+NAMES: tuple[str, ...] = tuple(name for option in TABLE for name in option.spellings)
+
+_BY_NAME = {name.casefold(): option for option in TABLE for name in option.spellings}
+_NEGATIONS = {name.casefold() for option in TABLE for name in option.negations}
+_REFUSED_BY_NAME = {name.casefold(): (name, reason) for name, reason in REFUSED.items()}
+_IGNORED_BY_NAME = {name.casefold(): reason for name, reason in IGNORED.items()}
+
+
+def lookup(name: str) -> Option:
+    """Find an option by any of its spellings; upper and lower case are the same, as in ssh_config.
+
+    Raises:
+        RefusedOption, UnknownOption: A volume can't have it.
+    """
+    folded = name.casefold()
+    if folded in _REFUSED_BY_NAME:
+        raise errors.RefusedOption(*_REFUSED_BY_NAME[folded])
+    if folded not in _BY_NAME:
+        raise errors.UnknownOption(name, NAMES)
+    return _BY_NAME[folded]
+
+
+def negates(name: str) -> bool:
+    """Tell whether a spelling switches its option off."""
+    return name.casefold() in _NEGATIONS
+
+
+def why_ignored(name: str) -> str:
+    """Return why an option changes nothing about a volume; empty if it is not one of these."""
+    if name.casefold().startswith("x-"):
+        return "it is for the tools that read /etc/fstab"
+    return _IGNORED_BY_NAME.get(name.casefold(), "")
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a word is the name of any option, so that it can begin one."""
+    folded = name.casefold()
+    return folded in _BY_NAME or folded in _REFUSED_BY_NAME or bool(why_ignored(name))

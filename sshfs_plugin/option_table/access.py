@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Options that say who may do what with the files, and whose they appear to be."""
+
+from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.option_values import NO, flag, number, one_of, path, umask
+
+_LARGEST_ID = 2**32 - 2
+
+TOPIC = Topic(
+    "Who may do what",
+    (
+        Option(
+            name="ro",
+            negations=("rw",),
+            meaning="Nobody can write to the volume.",
+            default=NO,
+            destination=Destination.SSHFS,
+            canonical=flag,
+        ),
+        Option(
+            name="uid",
+            value="number",
+            meaning="Every file appears to belong to this user.",
+            destination=Destination.SSHFS,
+            canonical=number(0, _LARGEST_ID),
+        ),
+        Option(
+            name="gid",
+            value="number",
+            meaning="Every file appears to belong to this group.",
+            destination=Destination.SSHFS,
+            canonical=number(0, _LARGEST_ID),
+        ),
+        Option(
+            name="umask",
+            value="octal",
+            meaning="Permissions are shown as all but these; it hides the real ones.",
+            destination=Destination.SSHFS,
+            canonical=umask,
+        ),
+        Option(
+            name="idmap",
+            value="none|user|file",
+            meaning="`user` shows the files of the login user as root's; `file` translates by `uidfile` and `gidfile`.",
+            default="none",
+            destination=Destination.SSHFS,
+            canonical=one_of("none", "user", "file"),
+        ),
+        Option(
+            name="uidfile",
+            value="path",
+            meaning="With `idmap=file`: a file of lines `name:number`, a user of this host and its number there.",
+            destination=Destination.SSHFS,
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="gidfile",
+            value="path",
+            meaning="The same for groups.",
+            destination=Destination.SSHFS,
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="nomap",
+            value="error|ignore",
+            meaning="With `idmap=file`: whether a number that is not in the file is an error or stays as it is.",
+            default="error",
+            destination=Destination.SSHFS,
+            canonical=one_of("error", "ignore"),
+        ),
+        Option(
+            name="allow_other",
+            negations=("allow_root",),
+            meaning="Every user may read and write every file, unless `default_permissions` is given too. Without "
+            "this option, users other than root may do what owner, group and mode allow.",
+            canonical=flag,
+        ),
+        Option(
+            name="default_permissions",
+            meaning="Owner, group and mode are checked. On, unless `allow_other` is given without it.",
+            canonical=flag,
+        ),
+        Option(
+            name="noexec",
+            negations=("exec",),
+            meaning="No program in the volume can be started.",
+            default=NO,
+            destination=Destination.SSHFS,
+            canonical=flag,
+        ),
+    ),
+)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Options that say how to log in, and to whom."""
+
+from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.option_values import fingerprint, one_of, path, plain_text
+from sshfs_plugin.volume import HostKeyCheck
+
+LOGIN = Topic(
+    "Logging in",
+    (
+        Option(
+            name="IdentityFile",
+            aliases=("identity_file",),
+            value="path",
+            meaning="The private key on this host; `~` is root's home. Without it and without a password: "
+            "`/etc/docker-volume-sshfs/id_ed25519` if it exists, else root's `~/.ssh/id_*`.",
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="CertificateFile",
+            value="path",
+            meaning="The certificate of that key, signed by a CA that the server trusts. Without it, a file of the "
+            "key's name and `-cert.pub` is used if there is one.",
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="password_file",
+            value="path",
+            meaning="A file on this host, of mode 600 and not below /tmp, whose first line is the password; it is "
+            "read at each connection.",
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="password",
+            value="text",
+            meaning="The password. Docker keeps it readable in `docker volume inspect`: better ways are a key and "
+            "`password_file`.",
+            canonical=plain_text,
+            shape=Shape.FREE,
+        ),
+    ),
+)
+
+HOST_KEYS = Topic(
+    "Trusting the server",
+    (
+        Option(
+            name="host_key_check",
+            aliases=("StrictHostKeyChecking",),
+            value="accept-new|yes|no",
+            meaning="`accept-new` trusts a server at the first contact and insists on the same host key from then on; "
+            "`yes` takes only servers that are known already, to this plugin, to root's `~/.ssh/known_hosts` or to "
+            "`/etc/ssh/ssh_known_hosts`; `no` trusts anybody.",
+            default=HostKeyCheck.ACCEPT_NEW.value,
+            canonical=one_of("accept-new", "yes", "no", ask="yes", off="no"),
+        ),
+        Option(
+            name="host_key",
+            value="SHA256:...",
+            meaning="Only the server whose host key has this fingerprint is let in (`ssh-keygen -lf` prints it).",
+            canonical=fingerprint,
+        ),
+        Option(
+            name="known_hosts",
+            aliases=("UserKnownHostsFile",),
+            value="path",
+            meaning="A file of host keys on this host that is read in place of root's and the system's; the keys that "
+            "this plugin has accepted count as well.",
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="RevokedHostKeys",
+            value="path",
+            meaning="A file of host keys that ssh must not trust.",
+            destination=Destination.SSH,
+            canonical=path,
+            shape=Shape.FREE,
+        ),
+    ),
+)

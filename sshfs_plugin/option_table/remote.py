@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Options that say where a volume is."""
+
+from sshfs_plugin.option_table.row import Option, Shape, Topic
+from sshfs_plugin.option_values import NO, directory, flag, host, number, one_of, sshcmd, user
+from sshfs_plugin.volume import Check
+
+TOPIC = Topic(
+    "Where the files are",
+    (
+        Option(
+            name="sshcmd",
+            value="user@host:/dir",
+            meaning="The directory on the server, as sshfs takes it; `user@host:` is the login directory, and an IPv6 "
+            "address goes in brackets. Without `user@`, root logs in.",
+            canonical=sshcmd,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="host",
+            value="name",
+            meaning="The server, with `user` and `directory` in place of `sshcmd`; an IPv6 address needs no brackets.",
+            canonical=host,
+        ),
+        Option(
+            name="user",
+            value="name",
+            meaning="Who logs in there, beside `host`, or where `sshcmd` does not say it.",
+            canonical=user,
+        ),
+        Option(
+            name="directory",
+            value="path",
+            meaning="The directory there, beside `host`; without it, or if it is relative, the login directory counts.",
+            canonical=directory,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="port",
+            value="number",
+            meaning="The port of the SSH server.",
+            default="22",
+            canonical=number(1, 65535),
+        ),
+        Option(
+            name="create_directory",
+            meaning="A directory that does not exist on the server is made when the volume is created (not later: it "
+            "would hide that a disk is missing there).",
+            default=NO,
+            canonical=flag,
+        ),
+        Option(
+            name="check",
+            value="create|mount|never",
+            meaning="When the server, the login and the directory are checked: at `docker volume create` and before "
+            "mounting, only before mounting, or never.",
+            default=Check.CREATE.value,
+            canonical=one_of("create", "mount", "never"),
+        ),
+    ),
+)

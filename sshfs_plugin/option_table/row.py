@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What a row of the table of options is made of."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class Destination(enum.Enum):
+    """Who acts on an option."""
+
+    PLUGIN = "the plugin"
+    SSHFS = "sshfs"
+    SSH = "ssh"
+
+
+class Shape(enum.Enum):
+    """What a comma in a value means."""
+
+    PLAIN = "the next option begins"
+    LIST = "the next item of the value, unless the name of an option follows"
+    FREE = "a part of the value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One row of the table.
+
+    Attributes:
+        name: What users type, and what records hold.
+        aliases: Other spellings that mean the same.
+        negations: Switches that mean that this one is off, as ``rw`` does for ``ro``.
+        value: What to write after the ``=``, for the documentation; empty for a switch.
+        meaning: One or two sentences for the documentation.
+        default: What holds without the option, as canonical text; empty if nothing does, or if sshfs or ssh decide.
+        imposed: Whether the default is this plugin's own, so that sshfs must be told of it.
+        destination: Who acts on it.
+        canonical: Checks a value and returns its one canonical spelling; raises ValueError with the reason.
+        shape: What a comma in the value means.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    negations: tuple[str, ...] = ()
+    value: str = ""
+    meaning: str
+    default: str = ""
+    imposed: bool = False
+    destination: Destination = Destination.PLUGIN
+    canonical: Callable[[str], str]
+    shape: Shape = Shape.PLAIN
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All names under which users know it."""
+        return (self.name, *self.aliases, *self.negations)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """Rows that are explained together.
+
+    Attributes:
+        title: The heading above them.
+        rows: The options, in the order in which to explain them.
+    """
+
+    title: str
+    rows: tuple[Option, ...]
