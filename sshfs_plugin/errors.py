@@ -190,6 +190,10 @@ class DirectoryUnusable(PreflightError):
     """The remote directory is missing, is no directory or can't be read."""
 
 
+class DirectoryNotWritable(PreflightError):
+    """No file can be made in the remote directory, or none removed."""
+
+
 class MountError(PluginError):
     """sshfs or systemd did not do as asked."""
 

@@ -2,7 +2,8 @@
 """The host keys that this host knows, looked up by OpenSSH's own rules.
 
 ``ssh-keygen -F`` does the matching: hashed names, wildcards, ports and markers are then exactly what ssh makes of
-them. Only the service writes, and only to the plugin's own file.
+them. What is written goes to the plugin's own file alone, under a lock that the service and the administrator's command
+share.
 """
 
 import base64
@@ -10,10 +11,12 @@ import dataclasses
 import fcntl
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sshfs_plugin import command, errors
 from sshfs_plugin.settings import Settings
@@ -99,8 +102,7 @@ class KnownHosts:
         Raises:
             StateError: It could not be written.
         """
-        with _writing(self.own), self.own.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _writing(self.own), self._locked() as file:
             if any(known.blob == key.blob for known in self.lookup(host, port)):
                 return
             file.seek(0)
@@ -109,6 +111,40 @@ class KnownHosts:
             file.write((b"\n" if unfinished else b"") + line(host, port, key).encode())
             file.flush()
             os.fsync(file.fileno())
+
+    def forget(self, host: str, port: int) -> None:
+        """Drop what the plugin's own file knows of a server.
+
+        Raises:
+            StateError: It could not be written, or a key is there that was revoked, which is kept.
+        """
+        name, before = pattern(host, port), self.own.with_name(f"{self.own.name}.old")
+        with _writing(self.own), self._locked():
+            command.run(["ssh-keygen", "-R", name, "-f", self.own], seconds=10)
+            before.unlink(missing_ok=True)
+        if any(key.file == self.own for key in self.lookup(host, port)):
+            raise errors.StateError(
+                f"{self.own} still knows {name}, by a key that is marked as revoked",
+                "if it is not revoked after all, remove the line by hand",
+            )
+
+    def removal(self, host: str, port: int, key: HostKey) -> str:
+        """Return the command that makes this host forget a key that it knows."""
+        name = shlex.quote(pattern(host, port))
+        if key.file == self.own:
+            return f"docker-volume-sshfs host-key forget {name}"
+        return f"ssh-keygen -R {name} -f {key.file}"
+
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        """Open the plugin's file, alone; whoever has waited meanwhile may hold one that ssh-keygen has replaced."""
+        self.own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            with self.own.open("ab+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if self.own.exists() and os.path.samestat(os.fstat(file.fileno()), self.own.stat()):
+                    yield file
+                    return
 
     def pin(self, volume: str, host: str, port: int, key: HostKey) -> None:
         """Let ssh take this key alone for one volume.

@@ -3,10 +3,13 @@
 
 Resolve the name, connect, exchange keys, verify the host key, log in, open SFTP, look at the directory. Each rung has
 its own error with its own cure, where sshfs would say "read: Connection reset by peer" to nearly all of them
-(docs/facts.md). It writes nothing on the server. Only algorithms that Debian's ssh accepts by default are offered, so
-that what passes here passes there.
+(docs/facts.md). It writes nothing on the server unless it is told to try. Only algorithms that Debian's ssh accepts by
+default are offered, so that what passes here passes there.
 """
 
+from sshfs_plugin.preflight.host_key import Standing, standing
 from sshfs_plugin.preflight.ladder import Ladder
+from sshfs_plugin.preflight.rungs import Note, Rung
+from sshfs_plugin.preflight.survey import shown_host_keys
 
-__all__ = ["Ladder"]
+__all__ = ["Ladder", "Note", "Rung", "Standing", "shown_host_keys", "standing"]

@@ -2,11 +2,14 @@
 """The first rungs: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
 
 import socket
+from typing import Any, TypeAlias
 
 from sshfs_plugin import errors
-from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.ssh import fell_silent, paramiko, reason
-from sshfs_plugin.volume import Remote, Volume
+from sshfs_plugin.volume import Remote
+
+Address: TypeAlias = tuple[int, int, int, str, Any]
+"""What :func:`socket.getaddrinfo` returns: family, kind, protocol, canonical name and the address itself."""
 
 _NOT_IN_SSH = {
     "keys": ["ssh-rsa", "ssh-dss"],
@@ -21,15 +24,33 @@ _NOT_IN_SSH = {
 }
 
 
-def _connect(remote: Remote, seconds: float) -> socket.socket:
+def resolve(remote: Remote) -> list[Address]:
+    """Return the addresses that a server's name stands for, in the order in which to try them.
+
+    Raises:
+        HostUnresolved: There is no such name.
+    """
     try:
-        addresses = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
+        return list(socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM))
     except (socket.gaierror, UnicodeError):
         raise errors.HostUnresolved(
             f"the host name {remote.host} does not resolve to an address",
             "is it spelled right, and does this host's DNS or /etc/hosts know it? "
             "(container names are not known here)",
         ) from None
+
+
+def connect(remote: Remote, addresses: list[Address], seconds: float) -> socket.socket:
+    """Return a connection to the first address that takes one.
+
+    Args:
+        remote: Whose addresses they are.
+        addresses: As :func:`resolve` returns them.
+        seconds: How long all of them may take together.
+
+    Raises:
+        HostUnreachable: None of them does.
+    """
     refused: OSError | None = None
     for family, kind, protocol, _, address in addresses:
         try:
@@ -64,12 +85,24 @@ def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachabl
     return errors.HostUnreachable(f"{subject}, {reason[0].lower()}{reason[1:]}", "is there a route to it?")
 
 
-def exchange_keys(volume: Volume, deadline: Deadline, kinds: tuple[str, ...]) -> paramiko.Transport:
-    """Make an encrypted connection to whoever answers; nothing secret is sent yet."""
-    remote = volume.remote
-    connection = _connect(remote, deadline.left(_connect_timeout(volume)))
+def exchange_keys(
+    remote: Remote, connection: socket.socket, kinds: tuple[str, ...], seconds: float
+) -> paramiko.Transport:
+    """Agree on an encryption with whoever answers, who shows a host key meanwhile; nothing secret is sent yet.
+
+    Args:
+        remote: Who should be at the other end.
+        connection: It belongs to the transport from now on.
+        kinds: Which kinds of host key are asked for, the preferred one first.
+        seconds: How long it may take.
+
+    Raises:
+        NotAnSSHServer: Something else answers.
+        NegotiationFailed: The server has no host key of these kinds, nothing else in common, or broke off.
+        HostUnreachable: It does not answer in time.
+    """
     transport = paramiko.Transport(connection, disabled_algorithms=_NOT_IN_SSH)
-    seconds = max(0.1, deadline.left(_connect_timeout(volume)))
+    seconds = max(0.1, seconds)
     transport.banner_timeout = transport.handshake_timeout = seconds + 1  # start_client's limit is to come first
     transport.get_security_options().key_types = [kind for kind in kinds if kind in transport.preferred_keys]
     try:
@@ -81,10 +114,6 @@ def exchange_keys(volume: Volume, deadline: Deadline, kinds: tuple[str, ...]) ->
         transport.close()
         raise fell_silent(remote) if transport.remote_version else _speaks_too_late(remote)
     return transport
-
-
-def _connect_timeout(volume: Volume) -> float:
-    return float(dict(volume.ssh_options)["ConnectTimeout"])
 
 
 def _negotiation_failed(remote: Remote, error: Exception) -> errors.PreflightError:

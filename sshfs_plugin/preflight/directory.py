@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The last rungs: SFTP, and a directory that can be read. Nothing is written on the server."""
+"""The rungs of SFTP and of a directory that can be read. Nothing is written on the server."""
 
 import contextlib
 import re
@@ -15,27 +15,24 @@ from sshfs_plugin.volume import Remote
 _SFTP_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
 
 
-def look_at_directory(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> None:
-    """Open SFTP and find the directory there, readable.
+def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> paramiko.SFTPClient:
+    """Start SFTP over a connection that is logged in.
 
     Raises:
         SFTPUnavailable: The server has no SFTP for this login.
-        DirectoryUnusable: The directory is missing, is none, or can't be read.
     """
     seconds = max(0.1, deadline.left(ANSWER_SECONDS))
     try:
         channel = transport.open_session(timeout=seconds)
         channel.settimeout(seconds)
         _invoke_sftp(transport, channel, seconds)
-        sftp = paramiko.SFTPClient(channel)
+        return paramiko.SFTPClient(channel)
     except _SFTP_FAILURES as error:
         raise errors.SFTPUnavailable(
             f"{remote.account} lets the login in but has no SFTP for it ({reason(error)})",
             "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the "
             "login's start-up files may print",
         ) from error
-    with sftp:
-        _require_readable_directory(sftp, remote)
 
 
 def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, seconds: float) -> None:
@@ -48,17 +45,24 @@ def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, secon
         limit.cancel()
 
 
-def _require_readable_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
+def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote) -> str:
+    """Find the directory there, readable, and return its mode and owner as the server tells them.
+
+    Raises:
+        DirectoryUnusable: The directory is missing, is none, or can't be read.
+    """
     path, subject = remote.directory or ".", f"the directory {remote.directory or '(login directory)'}"
     where = f"on {remote.host}"
     try:
-        mode = sftp.stat(path).st_mode or 0
+        found = sftp.stat(path)
+        mode = found.st_mode or 0
         if not stat.S_ISDIR(mode):
             raise errors.DirectoryUnusable(
                 f"{remote.directory} {where} is not a directory", "a volume is a whole directory"
             )
         with contextlib.suppress(UnicodeDecodeError):  # at names that are not UTF-8, which have been listed then
             next(sftp.listdir_iter(path, read_aheads=1), None)
+        return f"{stat.filemode(mode)}, owner {found.st_uid}, group {found.st_gid}"
     except FileNotFoundError:
         raise errors.DirectoryUnusable(
             f"{subject} does not exist {where} for {remote.user}", _missing_hint(sftp, remote)

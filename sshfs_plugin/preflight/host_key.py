@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The rung that asks whether the server is the one that it claims to be, judged as ssh would."""
 
+import enum
+
 from sshfs_plugin import errors
-from sshfs_plugin.known_hosts import HostKey, pattern
-from sshfs_plugin.volume import HostKeyCheck, Remote, Volume
+from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.volume import HostKeyCheck, Volume
 
 HOST_KEY_KINDS = (
     ("ssh-ed25519",),
@@ -13,48 +15,81 @@ HOST_KEY_KINDS = (
 """Families of host keys, in the order in which they are asked for; ssh-rsa with SHA-1 is refused by ssh as well."""
 
 
-def any_known(known: tuple[HostKey, ...], kinds: tuple[str, ...]) -> bool:
-    """Tell whether a known key is of one of these kinds, so that a server is asked for it first."""
-    return any(key.kind in kinds or (key.kind == "ssh-rsa" and "rsa-sha2-512" in kinds) for key in known)
+class Standing(enum.Enum):
+    """What is to be thought of a host key, given those that are known of the server."""
+
+    KNOWN = "known"
+    NEW = "new"
+    CHANGED = "changed"
+    REVOKED = "revoked"
 
 
-def judge(volume: Volume, shown: HostKey, known: tuple[HostKey, ...]) -> errors.HostKeyError | None:
+def families(known: tuple[HostKey, ...]) -> list[tuple[str, ...]]:
+    """Return the kinds of host keys in the order in which to ask for them: those of which a key is known come first."""
+    return sorted(HOST_KEY_KINDS, key=lambda kinds: not any(_is_of(key, kinds) for key in known))
+
+
+def _is_of(key: HostKey, kinds: tuple[str, ...]) -> bool:
+    return key.kind in kinds or (key.kind == "ssh-rsa" and "rsa-sha2-512" in kinds)
+
+
+def standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
     """Judge a host key as ssh would, but take none of another kind than those that are known.
 
     To ssh such a key is new, so with accept-new a stranger need only show a kind that was never seen before.
     """
+    same = [key for key in known if key.blob == shown.blob]
+    if any(key.revoked for key in same):
+        return Standing.REVOKED
+    if same:
+        return Standing.KNOWN
+    return Standing.CHANGED if any(not key.revoked for key in known) else Standing.NEW
+
+
+def expected(shown: HostKey, known: tuple[HostKey, ...]) -> HostKey:
+    """Return the key in whose place a changed one is shown, if possible one of the same kind."""
+    return min((key for key in known if not key.revoked), key=lambda key: key.kind != shown.kind)
+
+
+def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> str:
+    """Let pass only a host key that the volume may trust, and say in a word why it may.
+
+    Args:
+        volume: Whose options say what is to be trusted.
+        shown: What the server shows.
+        known: What is known of the server.
+        known_hosts: Where that was looked up.
+
+    Raises:
+        HostKeyNotPinned, HostKeyChanged, HostKeyUnknown: It may not.
+    """
     remote = volume.remote
     if volume.pinned_host_key:
         if shown.fingerprint == volume.pinned_host_key:
-            return None
-        return errors.HostKeyNotPinned(
+            return "pinned"
+        raise errors.HostKeyNotPinned(
             f"the host key of {remote.server} is {shown.fingerprint}, not the pinned {volume.pinned_host_key}",
             "either this is another server, or the option 'host_key' is out of date",
         )
     if volume.host_key_check is HostKeyCheck.NO:
-        return None
-    same = [key for key in known if key.blob == shown.blob]
-    if any(key.revoked for key in same):
-        return errors.HostKeyChanged(
-            f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
-            "do not trust this server before its administrator has explained it",
-        )
-    if same:
-        return None
-    valid = [key for key in known if not key.revoked]
-    if other := min(valid, key=lambda key: key.kind != shown.kind, default=None):
-        return errors.HostKeyChanged(
-            f"the host key of {remote.server} has changed from {other.fingerprint} to {shown.fingerprint}",
-            f"somebody may be in between; if the server was set up anew, remove its old key: {_forget(remote, other)}",
-        )
-    if volume.host_key_check is HostKeyCheck.YES:
-        return errors.HostKeyUnknown(
-            f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
-            "verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and say "
-            f"-o host_key={shown.fingerprint}, or leave host_key_check=yes out to trust it",
-        )
-    return None
-
-
-def _forget(remote: Remote, key: HostKey) -> str:
-    return f"ssh-keygen -R '{pattern(remote.host, remote.port)}' -f {key.file}"
+        return "not checked"
+    match verdict := standing(shown, known):
+        case Standing.REVOKED:
+            raise errors.HostKeyChanged(
+                f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
+                "do not trust this server before its administrator has explained it",
+            )
+        case Standing.CHANGED:
+            before = expected(shown, known)
+            raise errors.HostKeyChanged(
+                f"the host key of {remote.server} has changed from {before.fingerprint} to {shown.fingerprint}",
+                "somebody may be in between; if the server was set up anew, remove its old key: "
+                + known_hosts.removal(remote.host, remote.port, before),
+            )
+        case Standing.NEW if volume.host_key_check is HostKeyCheck.YES:
+            raise errors.HostKeyUnknown(
+                f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
+                "verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and say "
+                f"-o host_key={shown.fingerprint}, or leave host_key_check=yes out to trust it",
+            )
+    return verdict.value

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sshfs_plugin import errors
-from sshfs_plugin.credentials import Keyring
+from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.preflight.connection import exchange_keys
-from sshfs_plugin.preflight.directory import look_at_directory
-from sshfs_plugin.preflight.host_key import HOST_KEY_KINDS, any_known, judge
+from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
+from sshfs_plugin.preflight.directory import look_at_directory, open_sftp
+from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
+from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
 from sshfs_plugin.preflight.ssh import paramiko
+from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.volume import HostKeyCheck, Volume, VolumeName
 
 
@@ -24,10 +26,16 @@ class Ladder:
     Attributes:
         keyring: Where this host keeps what volumes log in with.
         known_hosts: The host keys that it knows.
+        witness: Who watches the climb.
+        remembers: Whether a new host key is written down at the top; a mere question writes nothing.
+        writes: Whether the last rung, which makes and removes a file on the server, is climbed as well.
     """
 
     keyring: Keyring
     known_hosts: KnownHosts
+    witness: Witness = unwitnessed
+    remembers: bool = True
+    writes: bool = False
 
     def climb(self, volume: Volume, deadline: Deadline) -> None:
         """Pass if the server can serve the volume as asked, and remember its host key if it is new.
@@ -36,15 +44,32 @@ class Ladder:
             CredentialsError: What to log in with can't be used; the server was not asked.
             PreflightError: The first rung that broke.
         """
-        login = self.keyring.login(volume.credentials)
+        remote = volume.remote
+        login = self._login(volume)
         with self._verified(volume, deadline) as (transport, host_key):
-            log_in(transport, volume.remote, login, deadline)
-            look_at_directory(transport, volume.remote, deadline)
-            self._remember(volume, host_key)
+            with self.witness(Rung.LOGIN) as note:
+                note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
+            with self.witness(Rung.SFTP):
+                sftp = open_sftp(transport, remote, deadline)
+            with sftp:
+                with self.witness(Rung.DIRECTORY) as note:
+                    note(look_at_directory(sftp, remote))
+                if self.writes:
+                    with self.witness(Rung.WRITING) as note:
+                        note(f"{try_writing(sftp, remote)} made and removed")
+            if self.remembers:
+                self._remember(volume, host_key)
 
     def forget(self, name: VolumeName) -> None:
         """Drop what is remembered for a volume alone: its pinned host key."""
         self.known_hosts.unpin(name)
+
+    def _login(self, volume: Volume) -> Login:
+        with self.witness(Rung.CREDENTIALS) as note:
+            login = self.keyring.login(volume.credentials)
+            kept = [str(path) for path in login.identity_files] + (["a password"] if login.password else [])
+            note(", ".join(kept) or "none")
+        return login
 
     @contextlib.contextmanager
     def _verified(self, volume: Volume, deadline: Deadline) -> Iterator[tuple[paramiko.Transport, HostKey]]:
@@ -54,26 +79,44 @@ class Ladder:
         for first, so the others are asked for before the key counts as wrong.
         """
         known = self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
-        families = sorted(HOST_KEY_KINDS, key=lambda kinds: not any_known(known, kinds))
+        with self.witness(Rung.NAME) as note:
+            addresses = resolve(volume.remote)
+            note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
+        in_order = families(known)
         problems: list[errors.PreflightError] = []
-        for kinds in families if volume.pinned_host_key else (tuple(sum(families, ())),):
+        for kinds in in_order if volume.pinned_host_key else (tuple(sum(in_order, ())),):
             try:
-                transport = exchange_keys(volume, deadline, kinds)
+                transport = self._encrypted(volume, addresses, kinds, deadline)
             except errors.NegotiationFailed as error:
                 problems.append(error)
                 continue
-            try:
+            with contextlib.closing(transport):
                 shown = transport.get_remote_server_key()
                 host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
-                if refusal := judge(volume, host_key, known):
-                    problems.append(refusal)
+                try:
+                    with self.witness(Rung.HOST_KEY) as note:
+                        why = require_trusted(volume, host_key, known, self.known_hosts)
+                        note(f"{host_key.kind} {host_key.fingerprint}, {why}")
+                except errors.HostKeyError as error:
+                    problems.append(error)
                     continue
                 yield transport, host_key
                 return
-            finally:
-                transport.close()
         # a key that was shown and refused says more than a kind of key that the server lacks
         raise next((problem for problem in problems if isinstance(problem, errors.HostKeyError)), problems[0])
+
+    def _encrypted(
+        self, volume: Volume, addresses: list[Address], kinds: tuple[str, ...], deadline: Deadline
+    ) -> paramiko.Transport:
+        patience = float(dict(volume.ssh_options)["ConnectTimeout"])
+        with self.witness(Rung.CONNECTION) as note:
+            connection = connect(volume.remote, addresses, deadline.left(patience))
+            address, port = connection.getpeername()[:2]
+            note(f"{address} port {port}")
+        with self.witness(Rung.KEY_EXCHANGE) as note:
+            transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience))
+            note(transport.remote_version)
+        return transport
 
     def _remember(self, volume: Volume, host_key: HostKey) -> None:
         host, port = volume.remote.host, volume.remote.port

@@ -27,8 +27,11 @@ _BY_KEY, _BY_PASSWORD = {"publickey"}, {"password", "keyboard-interactive"}
 _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactive": "a typed password"}
 
 
-def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline) -> None:
+def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline) -> str:
     """Try keys, then the password, as ssh would, each when the server asks for it; it may ask for both in turn.
+
+    Returns:
+        What let the login in.
 
     Raises:
         LoginRefused: With the methods that the server offers and those that were tried.
@@ -50,7 +53,7 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
         transport.auth_timeout = max(0.1, deadline.left(ANSWER_SECONDS))
         offered = give(offered)
     if transport.is_authenticated():
-        return
+        return tried[-1] if tried else "nothing, the server asks for no proof"
     ways = ", ".join(_WAYS_IN.get(method, method) for method in sorted(offered))
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(

@@ -203,9 +203,69 @@ def test_known_hosts_of_a_host_are_the_plugins_own_and_then_those_of_the_adminis
 
 
 def test_add_when_it_cannot_write_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "gone").write_text("a file where a directory should be")
     known_hosts = KnownHosts(own=tmp_path / "gone/known_hosts", others=(), pinned=tmp_path / "gone/pinned")
     key = HostKey(kind="ssh-ed25519", blob=b"key")
-    with pytest.raises(errors.StateError, match=r"cannot write \S+/gone/known_hosts, No such file.*is the disk full"):
+    with pytest.raises(errors.StateError, match=r"cannot write \S+/gone/known_hosts, File exists.*is the disk full"):
         known_hosts.add("nas", 22, key)
     with pytest.raises(errors.StateError, match=r"cannot write \S+/gone/pinned/photos"):
         known_hosts.pin("photos", "nas", 22, key)
+
+
+def test_add_when_nothing_was_ever_written_makes_the_directory_for_root_alone(tmp_path: Path) -> None:
+    known = KnownHosts(own=tmp_path / "state/known_hosts", others=(), pinned=tmp_path / "state/pinned")
+    known.add("nas", 22, key())
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_forget_drops_every_key_of_one_server_and_leaves_no_copy(known: KnownHosts, hashed: bool) -> None:
+    known.add("nas", PORT, key())
+    known.add("nas", PORT, key("rsa"))
+    known.add("nas", 22, key())
+    if hashed:
+        command.run(["ssh-keygen", "-H", "-f", known.own], seconds=5)
+        known.own.with_name("known_hosts.old").unlink()
+    known.forget("NAS", PORT)
+    assert known.lookup("nas", PORT) == ()
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
+    assert [path.name for path in known.own.parent.iterdir()] == ["known_hosts"]
+
+
+def test_forget_leaves_the_administrators_files_alone(known: KnownHosts) -> None:
+    known.others[0].write_text(f"nas {public(key())}\n")
+    known.forget("nas", 22)
+    assert [found.file for found in known.lookup("nas", 22)] == [known.others[0]]
+
+
+def test_forget_leaves_revoked_keys_and_says_so(known: KnownHosts) -> None:
+    known.own.write_text(f"@revoked nas {public(key())}\nnas {public(key('rsa'))}\n")
+    with pytest.raises(
+        errors.StateError, match=r"known_hosts still knows nas, .*: if it is not revoked after all, rem"
+    ):
+        known.forget("nas", 22)
+    assert [(found.blob, found.revoked) for found in known.lookup("nas", 22)] == [(key().blob, True)]
+
+
+def test_add_when_the_file_is_replaced_while_it_waits_writes_to_the_new_one(known: KnownHosts) -> None:
+    known.own.write_text(line("other", 22, key("rsa")))
+    with known.own.open() as old:
+        fcntl.flock(old, fcntl.LOCK_EX)
+        adding = threading.Thread(target=known.add, args=("nas", 22, key()))
+        adding.start()
+        adding.join(0.1)
+        new = known.own.with_name("new")
+        new.write_text("")
+        new.replace(known.own)
+    adding.join()
+    assert known.own.read_text() == line("nas", 22, key())
+
+
+def test_removal_is_a_command_for_the_file_that_knows_the_key(known: KnownHosts) -> None:
+    known.own.write_text(line("nas", PORT, key()))
+    known.others[0].write_text(line("nas", PORT, key("rsa")))
+    assert [known.removal("nas", PORT, found) for found in known.lookup("nas", PORT)] == [
+        "docker-volume-sshfs host-key forget '[nas]:2222'",
+        f"ssh-keygen -R '[nas]:2222' -f {known.others[0]}",
+    ]

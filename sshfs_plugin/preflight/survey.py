@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Which host keys a server has: it shows one a connection, so it is asked for each kind in turn."""
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.known_hosts import HostKey
+from sshfs_plugin.preflight.connection import connect, exchange_keys, resolve
+from sshfs_plugin.preflight.host_key import families
+from sshfs_plugin.volume import Remote
+
+PATIENCE_SECONDS = 10.0
+
+
+def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadline) -> tuple[HostKey, ...]:
+    """Return the server's host keys, at least one, and first the one that a volume would be shown.
+
+    Raises:
+        HostUnresolved, HostUnreachable, NotAnSSHServer, NegotiationFailed: It shows none, and why.
+    """
+    keys: list[HostKey] = []
+    problem: errors.NegotiationFailed | None = None
+    addresses = resolve(remote)
+    for kinds in families(known):
+        connection = connect(remote, addresses, deadline.left(PATIENCE_SECONDS))
+        try:
+            transport = exchange_keys(remote, connection, kinds, deadline.left(PATIENCE_SECONDS))
+        except errors.NegotiationFailed as error:
+            problem = problem or error
+            continue
+        shown = transport.get_remote_server_key()
+        transport.close()
+        keys.append(HostKey(kind=shown.get_name(), blob=shown.asbytes()))
+    if not keys and problem:
+        raise problem
+    return tuple(keys)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""The rung that nobody climbs unasked: a file is made in the directory and removed again."""
+
+import contextlib
+import posixpath
+import secrets
+
+from sshfs_plugin import errors
+from sshfs_plugin.preflight.ssh import paramiko, reason
+from sshfs_plugin.volume import Remote
+
+_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
+
+
+def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
+    """Make a file of a name that nobody has, write to it and remove it; return its name.
+
+    Raises:
+        DirectoryNotWritable: One of these is refused; a file that was made is removed wherever the server lets us.
+    """
+    name = f".docker-volume-sshfs-{secrets.token_hex(8)}"
+    path, where = (
+        posixpath.join(remote.directory, name),
+        f"{remote.directory or 'the login directory'} on {remote.host}",
+    )
+    try:
+        file = sftp.open(path, "wbx")
+    except PermissionError:
+        raise errors.DirectoryNotWritable(
+            f"{remote.user} may not write to {where}",
+            f"give {remote.user} the right to write there, log in as its owner, or make a read-only volume with -o ro",
+        ) from None
+    except _FAILURES as error:
+        raise _unwritable(where, error) from error
+    try:
+        with file:
+            file.write(b"docker-volume-sshfs check --write\n")
+    except _FAILURES as error:
+        with contextlib.suppress(*_FAILURES):
+            sftp.remove(path)
+        raise _unwritable(where, error) from error
+    except BaseException:  # Ctrl-C, too, leaves nothing behind
+        with contextlib.suppress(*_FAILURES):
+            sftp.remove(path)
+        raise
+    try:
+        sftp.remove(path)
+    except _FAILURES as error:
+        raise errors.DirectoryNotWritable(
+            f"{remote.user} may make files in {where} but not remove them ({reason(error)})",
+            f"remove {name} there by hand",
+        ) from error
+    return name
+
+
+def _unwritable(where: str, error: Exception) -> errors.DirectoryNotWritable:
+    return errors.DirectoryNotWritable(
+        f"cannot write to {where} ({reason(error)})",
+        "is the file system there full, over its quota or read-only?",
+    )
