@@ -27,10 +27,12 @@ class Login:
     Attributes:
         password: Empty if there is none.
         identity_files: Private keys that ssh can use, in the order in which to try them.
+        certificate_file: The certificate of the only one of them, None if it was not named.
     """
 
     password: str = field(default="", repr=False)
     identity_files: tuple[Path, ...] = ()
+    certificate_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,10 @@ class Keyring:
         Raises:
             PasswordFileUnusable, IdentityFileUnusable: A file that was named is not usable, and why.
         """
+        certificate_file = None
+        if credentials.certificate_file:
+            certificate_file = self._expand(credentials.certificate_file)
+            require_certificate(certificate_file)
         if credentials.identity_file:
             identity_file = self._expand(credentials.identity_file)
             require_usable(identity_file)
@@ -64,7 +70,9 @@ class Keyring:
             identity_files = ()
         else:
             identity_files = self._default_keys()
-        return Login(password=self.password(credentials), identity_files=identity_files)
+        return Login(
+            password=self.password(credentials), identity_files=identity_files, certificate_file=certificate_file
+        )
 
     def password(self, credentials: Credentials) -> str:
         """Return the password, if there is one.
@@ -115,6 +123,23 @@ def require_usable(identity_file: Path) -> None:
     if problem := _verdict(identity_file):
         what, hint = problem
         raise errors.IdentityFileUnusable(f"cannot use the identity file {identity_file}, {what}", hint)
+
+
+def require_certificate(certificate_file: Path) -> None:
+    """Let pass only a certificate that has been signed for a key.
+
+    Raises:
+        IdentityFileUnusable: Why it can't be one, and what to do.
+    """
+    subject = f"cannot use the certificate {certificate_file}"
+    try:
+        content = _content(certificate_file)
+    except OSError as error:
+        raise errors.IdentityFileUnusable(
+            f"{subject}, {error.strerror}", "is 'CertificateFile' a path on this host, not below /tmp?"
+        ) from None
+    if b"-cert-v01@openssh.com " not in content:
+        raise errors.IdentityFileUnusable(f"{subject}, it is not a certificate", "ssh-keygen -s makes one")
 
 
 def _verdict(path: Path) -> tuple[str, str] | None:

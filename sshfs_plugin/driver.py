@@ -91,7 +91,7 @@ class Driver:
             entry = Entry(volume=volume)
             if volume.check is Check.CREATE:
                 with self._turns.at_host(volume.remote.host, deadline):
-                    self._climb(entry, deadline)
+                    self._climb(entry, deadline, creating=True)
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
 
@@ -219,8 +219,8 @@ class Driver:
                 raise
         entry.answering = True
 
-    def _climb(self, entry: Entry, deadline: Deadline) -> None:
-        self._preflight.climb(entry.volume, deadline)
+    def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:
+        self._preflight.climb(entry.volume, deadline, creating=creating)
         entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
 
     def _unmount_unused(self, name: VolumeName, deadline: Deadline) -> None:

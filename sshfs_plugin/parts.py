@@ -37,7 +37,7 @@ class HolderRecords(Protocol):
 class Preflight(Protocol):
     """What asks a server whether it can serve a volume."""
 
-    def climb(self, volume: Volume, deadline: Deadline) -> None:
+    def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass if it can; raise a PreflightError or CredentialsError if not."""
 
     def forget(self, name: VolumeName) -> None:

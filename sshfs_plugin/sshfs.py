@@ -68,6 +68,8 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
     yield "IdentityAgent", "none"
     for identity_file in login.identity_files or ("none",):
         yield "IdentityFile", _quoted(identity_file)
+    if login.certificate_file:
+        yield "CertificateFile", _quoted(login.certificate_file)
     if login.password:
         yield "NumberOfPasswordPrompts", "1"
     else:

@@ -2,36 +2,36 @@
 """The first rungs: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
 
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sshfs_plugin import errors
+from sshfs_plugin.preflight import algorithms
 from sshfs_plugin.preflight.ssh import fell_silent, paramiko, reason
 from sshfs_plugin.volume import Remote
 
 Address: TypeAlias = tuple[int, int, int, str, Any]
 """What :func:`socket.getaddrinfo` returns: family, kind, protocol, canonical name and the address itself."""
 
-_NOT_IN_SSH = {
-    "keys": ["ssh-rsa", "ssh-dss"],
-    "pubkeys": ["ssh-rsa", "ssh-dss"],
-    "kex": [
-        "diffie-hellman-group-exchange-sha1",
-        "diffie-hellman-group14-sha1",
-        "diffie-hellman-group1-sha1",
-    ],
-    "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
-    "macs": ["hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
-}
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def resolve(remote: Remote) -> list[Address]:
+def resolve(remote: Remote, said: Mapping[str, str] = NOTHING) -> list[Address]:
     """Return the addresses that a server's name stands for, in the order in which to try them.
+
+    Args:
+        remote: The server.
+        said: Keywords of ssh_config with the values that the volume has.
 
     Raises:
         HostUnresolved: There is no such name.
     """
+    family = _FAMILIES.get(said.get("AddressFamily", ""), socket.AF_UNSPEC)
     try:
-        return list(socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM))
+        return list(socket.getaddrinfo(remote.host, remote.port, family, socket.SOCK_STREAM))
     except (socket.gaierror, UnicodeError):
         raise errors.HostUnresolved(
             f"the host name {remote.host} does not resolve to an address",
@@ -40,13 +40,16 @@ def resolve(remote: Remote) -> list[Address]:
         ) from None
 
 
-def connect(remote: Remote, addresses: list[Address], seconds: float) -> socket.socket:
+def connect(
+    remote: Remote, addresses: list[Address], seconds: float, said: Mapping[str, str] = NOTHING
+) -> socket.socket:
     """Return a connection to the first address that takes one.
 
     Args:
         remote: Whose addresses they are.
         addresses: As :func:`resolve` returns them.
         seconds: How long all of them may take together.
+        said: Keywords of ssh_config with the values that the volume has.
 
     Raises:
         HostUnreachable: None of them does.
@@ -60,6 +63,8 @@ def connect(remote: Remote, addresses: list[Address], seconds: float) -> socket.
             continue
         connection.settimeout(max(0.1, seconds / len(addresses)))
         try:
+            if source := said.get("BindAddress"):
+                connection.bind((source, 0))
             connection.connect(address)
         except OSError as error:
             connection.close()
@@ -86,7 +91,11 @@ def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachabl
 
 
 def exchange_keys(
-    remote: Remote, connection: socket.socket, kinds: tuple[str, ...], seconds: float
+    remote: Remote,
+    connection: socket.socket,
+    kinds: tuple[str, ...],
+    seconds: float,
+    said: Mapping[str, str] = NOTHING,
 ) -> paramiko.Transport:
     """Agree on an encryption with whoever answers, who shows a host key meanwhile; nothing secret is sent yet.
 
@@ -95,16 +104,26 @@ def exchange_keys(
         connection: It belongs to the transport from now on.
         kinds: Which kinds of host key are asked for, the preferred one first.
         seconds: How long it may take.
+        said: Keywords of ssh_config with the values that the volume has.
 
     Raises:
         NotAnSSHServer: Something else answers.
         NegotiationFailed: The server has no host key of these kinds, nothing else in common, or broke off.
         HostUnreachable: It does not answer in time.
     """
-    transport = paramiko.Transport(connection, disabled_algorithms=_NOT_IN_SSH)
+    transport = algorithms.transport(connection, said)
     seconds = max(0.1, seconds)
     transport.banner_timeout = transport.handshake_timeout = seconds + 1  # start_client's limit is to come first
-    transport.get_security_options().key_types = [kind for kind in kinds if kind in transport.preferred_keys]
+    offered = transport.get_security_options()
+    if "rsa-sha2-512" in kinds:
+        kinds = (*kinds, "ssh-rsa")  # the same keys with an old signature, which only a volume's option lets in
+    wanted = [kind for kind in kinds if kind in offered.key_types]
+    if not wanted:
+        transport.close()
+        raise errors.NegotiationFailed(
+            f"HostKeyAlgorithms leaves no kind of host key that {remote.server} could show", "leave that option out"
+        )
+    offered.key_types = wanted
     try:
         transport.start_client(timeout=seconds)
     except (paramiko.SSHException, OSError, EOFError) as error:

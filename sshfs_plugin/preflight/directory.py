@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rungs of SFTP and of a directory that can be read. Nothing is written on the server."""
+"""The rungs of SFTP and of a readable directory. Nothing is written, unless the volume wants its directory made."""
 
 import contextlib
 import re
@@ -33,6 +33,39 @@ def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline)
             "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the "
             "login's start-up files may print",
         ) from error
+
+
+def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
+    """Make a remote directory with those above it, as far as they are missing.
+
+    Raises:
+        DirectoryUnusable: The server refuses to make one of them.
+    """
+    missing = []
+    path = PurePosixPath(remote.directory)
+    while str(path) not in ("", ".", "/") and not _exists(sftp, str(path)):
+        missing.append(path)
+        path = path.parent
+    for path in reversed(missing):
+        try:
+            sftp.mkdir(str(path))
+        except _SFTP_FAILURES as error:
+            if _exists(sftp, str(path)):  # somebody else has made it meanwhile
+                continue
+            raise errors.DirectoryUnusable(
+                f"cannot make the directory {path} on {remote.host} for {remote.user} ({reason(error)})",
+                "give it the right to write in the directory above, or make it by hand",
+            ) from error
+
+
+def _exists(sftp: paramiko.SFTPClient, path: str) -> bool:
+    try:
+        sftp.stat(path)
+    except FileNotFoundError:
+        return False
+    except _SFTP_FAILURES:
+        return True
+    return True
 
 
 def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, seconds: float) -> None:
@@ -89,9 +122,11 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
                 return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
     if re.match(r"[0-9]+(/|:|$)", remote.directory):
         return "a port goes into the option 'port'"
+    if option := re.search(r",\s*(\w+=.*)", remote.directory):
+        return f"a comma is part of the directory; if an option was meant, say -o {option[1]} by itself"
     if remote.directory.startswith("/"):
-        return "make it first, it is not made for you"
-    return f"make it first, it is not made for you; relative paths start from {_login_directory(sftp)}"
+        return "make it first, or say -o create_directory"
+    return f"make it first, or say -o create_directory; relative paths start from {_login_directory(sftp)}"
 
 
 def _is_directory(sftp: paramiko.SFTPClient, path: str) -> bool:

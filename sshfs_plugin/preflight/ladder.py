@@ -10,7 +10,7 @@ from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
-from sshfs_plugin.preflight.directory import look_at_directory, open_sftp
+from sshfs_plugin.preflight.directory import look_at_directory, make_directory, open_sftp
 from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
@@ -37,8 +37,13 @@ class Ladder:
     remembers: bool = True
     writes: bool = False
 
-    def climb(self, volume: Volume, deadline: Deadline) -> None:
+    def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass if the server can serve the volume as asked, and remember its host key if it is new.
+
+        Args:
+            volume: The volume.
+            deadline: When the caller gives up.
+            creating: Whether it is being created, so that a missing directory may be made if it wants that.
 
         Raises:
             CredentialsError: What to log in with can't be used; the server was not asked.
@@ -53,6 +58,8 @@ class Ladder:
                 sftp = open_sftp(transport, remote, deadline)
             with sftp:
                 with self.witness(Rung.DIRECTORY) as note:
+                    if creating and volume.create_directory:
+                        make_directory(sftp, remote)
                     note(look_at_directory(sftp, remote))
                 if self.writes:
                     with self.witness(Rung.WRITING) as note:
@@ -80,7 +87,7 @@ class Ladder:
         """
         known = self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
         with self.witness(Rung.NAME) as note:
-            addresses = resolve(volume.remote)
+            addresses = resolve(volume.remote, dict(volume.ssh_options))
             note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
         in_order = families(known)
         problems: list[errors.PreflightError] = []
@@ -108,13 +115,14 @@ class Ladder:
     def _encrypted(
         self, volume: Volume, addresses: list[Address], kinds: tuple[str, ...], deadline: Deadline
     ) -> paramiko.Transport:
-        patience = float(dict(volume.ssh_options)["ConnectTimeout"])
+        said = dict(volume.ssh_options)
+        patience = float(said["ConnectTimeout"])
         with self.witness(Rung.CONNECTION) as note:
-            connection = connect(volume.remote, addresses, deadline.left(patience))
+            connection = connect(volume.remote, addresses, deadline.left(patience), said)
             address, port = connection.getpeername()[:2]
             note(f"{address} port {port}")
         with self.witness(Rung.KEY_EXCHANGE) as note:
-            transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience))
+            transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience), said)
             note(transport.remote_version)
         return transport
 

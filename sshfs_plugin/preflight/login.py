@@ -37,7 +37,7 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
         LoginRefused: With the methods that the server offers and those that were tried.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
-        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, path))
+        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, path, login.certificate_file))
         for path in login.identity_files
     ]
     if login.password:
@@ -94,9 +94,11 @@ def _broke_off(remote: Remote, error: Exception) -> errors.LoginRefused:
     )
 
 
-def _try_key(transport: paramiko.Transport, remote: Remote, path: Path, offered: list[str]) -> list[str]:
+def _try_key(
+    transport: paramiko.Transport, remote: Remote, path: Path, certificate: Path | None, offered: list[str]
+) -> list[str]:
     """Offer a key, under its certificate first, and return the methods that are left to try."""
-    for key in _private_keys(path):
+    for key in _private_keys(path, certificate or path.with_name(path.name + "-cert.pub")):
         left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
         if left != offered:
             return left
@@ -133,9 +135,8 @@ def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], 
         raise _broke_off(remote, error) from error
 
 
-def _private_keys(path: Path) -> Iterator[paramiko.PKey]:
-    """Yield what ssh makes of an identity file: the key with the certificate beside it, if there is one, and alone."""
-    certificate = path.with_name(path.name + "-cert.pub")
+def _private_keys(path: Path, certificate: Path) -> Iterator[paramiko.PKey]:
+    """Yield what ssh makes of an identity file: the key with its certificate, if there is one, and alone."""
     if certificate.exists():
         certified = _private_key(path)
         try:

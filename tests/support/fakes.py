@@ -154,10 +154,13 @@ class FakePreflight:
     gates: dict[str, Gate] = field(default_factory=dict)
     climbed: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def climb(self, volume: Volume, deadline: Deadline) -> None:
+    def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass, unless the test has said otherwise of this volume."""
+        if creating:
+            self.created.append(volume.name)
         self.seconds.append(deadline.left())
         self.climbed.append(volume.name)
         if gate := self.gates.get(volume.name):

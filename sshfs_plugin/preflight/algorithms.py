@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Which algorithms the check speaks: those that Debian's ssh takes by default, changed as a volume's options say.
+
+What passes here is then to pass there. paramiko knows fewer algorithms than ssh: where a volume wants only such as the
+check does not know, the check keeps its own, since it is there to find mistakes; ssh insists on the volume's.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from sshfs_plugin.preflight.ssh import paramiko
+
+_NOT_IN_SSH = frozenset(
+    (
+        "ssh-rsa",
+        "ssh-dss",
+        "diffie-hellman-group-exchange-sha1",
+        "diffie-hellman-group14-sha1",
+        "diffie-hellman-group1-sha1",
+        "aes128-cbc",
+        "aes192-cbc",
+        "aes256-cbc",
+        "3des-cbc",
+        "hmac-md5",
+        "hmac-sha1-96",
+        "hmac-md5-96",
+    )
+)
+
+_KEYWORDS = {"Ciphers": "ciphers", "MACs": "digests", "KexAlgorithms": "kex", "HostKeyAlgorithms": "key_types"}
+
+
+def transport(connection: object, said: Mapping[str, str]) -> paramiko.Transport:
+    """Return the end of a connection that speaks what a volume may use.
+
+    Args:
+        connection: A connected socket.
+        said: Keywords of ssh_config with the values that the volume has.
+    """
+    fresh = paramiko.Transport(connection)
+    for keyword, attribute in _KEYWORDS.items():
+        options = fresh.get_security_options()
+        setattr(options, attribute, chosen(getattr(options, attribute), said.get(keyword, "")))
+    for_keys = chosen(fresh.preferred_pubkeys, said.get("PubkeyAcceptedAlgorithms", ""))
+    fresh.disabled_algorithms = {"pubkeys": [name for name in fresh.preferred_pubkeys if name not in for_keys]}
+    return fresh
+
+
+def chosen(supported: Sequence[str], said: str) -> tuple[str, ...]:
+    """Return the algorithms that are left when ssh_config(5)'s lists are applied to what the check supports."""
+    usual = [name for name in supported if name not in _NOT_IN_SSH]
+    sign = said[0] if said[:1] in ("+", "-", "^") else ""
+    patterns = said.removeprefix(sign).split(",")
+    named = [name for pattern in patterns for name in fnmatch.filter(supported, pattern)]
+    match sign:
+        case "+":
+            wanted = [*usual, *named]
+        case "-":
+            wanted = [name for name in usual if name not in named]
+        case "^":
+            wanted = [*named, *usual]
+        case _:
+            wanted = named
+    return tuple(dict.fromkeys(wanted or usual))
