@@ -155,7 +155,6 @@ def _listed(state: State) -> Answer:
 def _status(state: State) -> Answer:
     """Say in ``docker volume inspect`` what a person wants to know; nothing of it is secret."""
     volume = state.volume
-    states = {None: "mounted", True: "mounted", False: "mounted, but the server does not answer"}
     access = (
         "everyone, unchecked (allow_other)"
         if volume.access.everyone
@@ -165,7 +164,7 @@ def _status(state: State) -> Answer:
     )
     status = {
         "remote": f"{volume.remote.source} port {volume.remote.port}",
-        "state": states[state.answering] if state.mountpoint else "not mounted",
+        "state": state.condition,
         "holders": state.holders,
         "access": access,
         "hostKey": volume.pinned_host_key or volume.host_key_check.value,

@@ -212,3 +212,14 @@ class UnmountFailed(MountError):
 
 class StateError(PluginError):
     """The plugin's own files can't be read or written."""
+
+
+class ServiceError(PluginError):
+    """The plugin's own service can't be asked."""
+
+
+class NotRoot(RequestError):
+    """What was asked for takes root."""
+
+    def __init__(self) -> None:
+        super().__init__("keys, records and the plugin's socket are for root alone", "say sudo before the command")

@@ -96,6 +96,15 @@ class KnownHosts:
             key for file in (self.own, *self.others) if file.exists() for key in _find(file, pattern(host, port))
         )
 
+    def names(self) -> list[str]:
+        """Return the servers that the plugin's own file names, for suggestions; nobody is refused."""
+        try:
+            lines = self.own.read_text(errors="replace").splitlines()
+        except OSError:
+            return []
+        named = {name for entry in lines for name in entry.partition(" ")[0].split(",")}
+        return sorted(name for name in named if name and not name.startswith(("|", "@", "#", "!")))
+
     def add(self, host: str, port: int, key: HostKey) -> None:
         """Remember a server's key, unless it is known already, before anything is built on it.
 

@@ -10,6 +10,9 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.volume import Volume, VolumeName
 
+SILENT = "mounted, but the server does not answer"
+"""How a volume is described that is lost for now."""
+
 
 class Volumes(Protocol):
     """Where volumes are recorded."""
@@ -100,3 +103,10 @@ class State:
     unit: str
     answering: bool | None
     last_error: str
+
+    @property
+    def condition(self) -> str:
+        """Whether the volume is mounted and answers, in a few words."""
+        if self.mountpoint is None:
+            return "not mounted"
+        return SILENT if self.answering is False else "mounted"

@@ -81,6 +81,11 @@ class Settings:
         return self.state / "pinned"
 
     @property
+    def socket(self) -> Path:
+        """Where the service listens, as its socket unit says."""
+        return self.runtime / "sshfs.sock"
+
+    @property
     def holders(self) -> Path:
         """Who holds which volume."""
         return self.runtime / "holders"

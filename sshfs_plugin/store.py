@@ -41,6 +41,13 @@ class VolumeStore:
         """
         return dict(_load_all(self.directory, _volume_from))
 
+    def names(self) -> list[str]:
+        """Return the names on record, for suggestions: nothing is read or set aside, and nobody is refused."""
+        try:
+            return sorted(path.stem for path in self.directory.iterdir() if path.suffix == _SUFFIX)
+        except OSError:
+            return []
+
     def load(self, name: VolumeName) -> Volume:
         """Return one volume.
 

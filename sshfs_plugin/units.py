@@ -8,6 +8,7 @@ the units are ordered before docker.service, and a plain stop would wait for Doc
 import logging
 import subprocess  # noqa: TID251 (for its types alone)
 import time
+from collections.abc import Sequence
 
 from sshfs_plugin import command, errors, mountpoints
 from sshfs_plugin.deadline import Deadline
@@ -75,6 +76,16 @@ class Units(mountpoints.Mountpoints):
             command.run(["systemctl", "reset-failed", unit], seconds=CLEAN_UP_SECONDS)
         except subprocess.TimeoutExpired:
             log.error("%s does not stop", unit)
+
+
+def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
+    """Return the state of each unit in systemd's words, ``active (running)``; none where systemd can't be asked."""
+    try:
+        shown = command.run(["systemctl", "show", "--property=Id,ActiveState,SubState", *units], seconds=seconds)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.stdout.split("\n\n"))
+    return {block["Id"]: f"{block['ActiveState']} ({block['SubState']})" for block in blocks if "Id" in block}
 
 
 def _unit(name: VolumeName) -> str:

@@ -7,9 +7,9 @@ its own error with its own cure, where sshfs would say "read: Connection reset b
 default are offered, so that what passes here passes there.
 """
 
-from sshfs_plugin.preflight.host_key import Standing, standing
+from sshfs_plugin.preflight.host_key import Standing, require_unbroken
 from sshfs_plugin.preflight.ladder import Ladder
 from sshfs_plugin.preflight.rungs import Note, Rung
 from sshfs_plugin.preflight.survey import shown_host_keys
 
-__all__ = ["Ladder", "Note", "Rung", "Standing", "shown_host_keys", "standing"]
+__all__ = ["Ladder", "Note", "Rung", "Standing", "require_unbroken", "shown_host_keys"]

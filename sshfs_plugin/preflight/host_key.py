@@ -5,7 +5,7 @@ import enum
 
 from sshfs_plugin import errors
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.volume import HostKeyCheck, Volume
+from sshfs_plugin.volume import HostKeyCheck, Remote, Volume
 
 HOST_KEY_KINDS = (
     ("ssh-ed25519",),
@@ -33,7 +33,7 @@ def _is_of(key: HostKey, kinds: tuple[str, ...]) -> bool:
     return key.kind in kinds or (key.kind == "ssh-rsa" and "rsa-sha2-512" in kinds)
 
 
-def standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
+def _standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
     """Judge a host key as ssh would, but take none of another kind than those that are known.
 
     To ssh such a key is new, so with accept-new a stranger need only show a kind that was never seen before.
@@ -46,9 +46,32 @@ def standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
     return Standing.CHANGED if any(not key.revoked for key in known) else Standing.NEW
 
 
-def expected(shown: HostKey, known: tuple[HostKey, ...]) -> HostKey:
-    """Return the key in whose place a changed one is shown, if possible one of the same kind."""
-    return min((key for key in known if not key.revoked), key=lambda key: key.kind != shown.kind)
+def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> Standing:
+    """Let pass only a host key that is known or of a server that is new, and say which.
+
+    Args:
+        remote: The server.
+        shown: What it shows.
+        known: What is known of it.
+        known_hosts: Where that was looked up.
+
+    Raises:
+        HostKeyChanged: It is not the key that is known, or one that was revoked.
+    """
+    verdict = _standing(shown, known)
+    if verdict is Standing.REVOKED:
+        raise errors.HostKeyChanged(
+            f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
+            "do not trust this server before its administrator has explained it",
+        )
+    if verdict is Standing.CHANGED:
+        before = min((key for key in known if not key.revoked), key=lambda key: key.kind != shown.kind)
+        raise errors.HostKeyChanged(
+            f"the host key of {remote.server} has changed from {before.fingerprint} to {shown.fingerprint}",
+            "somebody may be in between; if the server was set up anew, remove its old key: "
+            + known_hosts.removal(remote.host, remote.port, before),
+        )
+    return verdict
 
 
 def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> str:
@@ -57,7 +80,7 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
     Args:
         volume: Whose options say what is to be trusted.
         shown: What the server shows.
-        known: What is known of the server.
+        known: What is known of it.
         known_hosts: Where that was looked up.
 
     Raises:
@@ -73,23 +96,11 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
         )
     if volume.host_key_check is HostKeyCheck.NO:
         return "not checked"
-    match verdict := standing(shown, known):
-        case Standing.REVOKED:
-            raise errors.HostKeyChanged(
-                f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
-                "do not trust this server before its administrator has explained it",
-            )
-        case Standing.CHANGED:
-            before = expected(shown, known)
-            raise errors.HostKeyChanged(
-                f"the host key of {remote.server} has changed from {before.fingerprint} to {shown.fingerprint}",
-                "somebody may be in between; if the server was set up anew, remove its old key: "
-                + known_hosts.removal(remote.host, remote.port, before),
-            )
-        case Standing.NEW if volume.host_key_check is HostKeyCheck.YES:
-            raise errors.HostKeyUnknown(
-                f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
-                "verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and say "
-                f"-o host_key={shown.fingerprint}, or leave host_key_check=yes out to trust it",
-            )
+    verdict = require_unbroken(remote, shown, known, known_hosts)
+    if verdict is Standing.NEW and volume.host_key_check is HostKeyCheck.YES:
+        raise errors.HostKeyUnknown(
+            f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
+            "verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and say "
+            f"-o host_key={shown.fingerprint}, or leave host_key_check=yes out to trust it",
+        )
     return verdict.value

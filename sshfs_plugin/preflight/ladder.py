@@ -75,7 +75,7 @@ class Ladder:
         with self.witness(Rung.CREDENTIALS) as note:
             login = self.keyring.login(volume.credentials)
             kept = [str(path) for path in login.identity_files] + (["a password"] if login.password else [])
-            note(", ".join(kept) or "none")
+            note(", ".join(kept) or "neither is there")
         return login
 
     @contextlib.contextmanager

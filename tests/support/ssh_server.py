@@ -91,6 +91,7 @@ class Account:
         expired: Whether the server wants a new password first.
         sftp: Whether there is SFTP.
         greeting: What the login's start-up files print.
+        changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``.
         answers: Status codes to give to requests such as ``list /private``.
         stalls_at: A login method or request that is never answered.
         hangs_up_at: A login method or request at which the connection is closed.
@@ -105,6 +106,7 @@ class Account:
     expired: bool = False
     sftp: bool = True
     greeting: bytes = b""
+    changes: Sequence[str] = ()
     answers: Mapping[str, int] = field(default_factory=dict)
     stalls_at: str = ""
     hangs_up_at: str = ""
@@ -327,7 +329,7 @@ class _Subsystem(paramiko.SFTPServer):  # type: ignore[misc]  # as above
 
 
 class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
-    """The account's directory, which can be read; what would change it is refused, and told in ``Server.seen``."""
+    """The account's directory, which can be read; what would change it is told in ``Server.seen``, and refused or not."""
 
     def __init__(self, login: _Login, server: Server) -> None:
         super().__init__(login)
@@ -347,14 +349,18 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
     def lstat(self, path: str) -> Any:
         return self._answer("lstat", path, lambda place: paramiko.SFTPAttributes.from_stat(place.lstat()))
 
-    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> int:
-        return self._refuse("open", path)
+    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> Any:
+        if "open" not in self.server.account.changes:
+            return self._refuse("open", path)
+        return self._answer("open", path, lambda place: _File(self.server, place, flags))
 
     def mkdir(self, path: str, attr: paramiko.SFTPAttributes) -> int:
         return self._refuse("mkdir", path)
 
-    def remove(self, path: str) -> int:
-        return self._refuse("remove", path)
+    def remove(self, path: str) -> Any:
+        if "remove" not in self.server.account.changes:
+            return self._refuse("remove", path)
+        return self._answer("remove", path, lambda place: place.unlink() or paramiko.SFTP_OK)
 
     def rmdir(self, path: str) -> int:
         return self._refuse("rmdir", path)
@@ -388,6 +394,21 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
         self.server.meet(f"{verb} {self._absolute(path)}", self.transport)
         refused: int = paramiko.SFTP_PERMISSION_DENIED
         return refused
+
+
+class _File(paramiko.SFTPHandle):  # type: ignore[misc]  # as above
+    """A file that was just made, on a disk that may be full."""
+
+    def __init__(self, server: Server, place: Path, flags: int) -> None:
+        super().__init__(flags)
+        self.server = server
+        self.writefile = os.fdopen(os.open(place, flags, 0o600), "wb")
+
+    def write(self, offset: int, data: bytes) -> int:
+        outcome: int = paramiko.SFTP_FAILURE
+        if "write" in self.server.account.changes:
+            outcome = super().write(offset, data)
+        return outcome
 
 
 def _entries(directory: Path) -> list[paramiko.SFTPAttributes]:

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""The grammar of the command line, and how errors leave it; each command's own module does its work."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click  # noqa: TID251 (this is the place, with terminal.py)
+
+from sshfs_plugin import errors
+from sshfs_plugin.cli import completion, terminal
+from sshfs_plugin.cli.exits import Exit, exit_for
+from sshfs_plugin.option_values import fingerprint
+
+NAME = "docker-volume-sshfs"
+
+
+class _InSentences(click.Group):
+    """Lets what goes wrong leave as one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except errors.PluginError as error:
+            terminal.say(f"{NAME}: {error}", error=True)
+            ctx.exit(exit_for(error))
+        except KeyboardInterrupt:
+            ctx.exit(Exit.INTERRUPTED)
+
+
+def _suggesting(suggestions: Callable[[], list[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    def complete(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+        return [text for text in suggestions() if text.casefold().startswith(begun.casefold())]
+
+    return complete
+
+
+def _fingerprint(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    try:
+        return fingerprint(text) if text else ""
+    except ValueError as reason:
+        raise click.BadParameter(str(reason)) from None
+
+
+_server = click.argument("host", shell_complete=_suggesting(completion.servers))
+_port = click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port of the SSH server, if not 22.")
+
+
+@click.group(NAME, cls=_InSentences, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=NAME)
+def command_line() -> None:
+    """Look after Docker volumes that are directories on SSH servers."""
+
+
+@command_line.command()
+@click.argument("where", required=False, shell_complete=_suggesting(completion.volumes))
+@click.option(
+    "-o",
+    "options",
+    metavar="OPTION[=VALUE]",
+    multiple=True,
+    shell_complete=_suggesting(completion.options_to_type),
+    help="An option as after docker volume create -o; may be repeated.",
+)
+@click.option("--write", is_flag=True, help="Make a file in the directory, too, and remove it again.")
+@click.pass_context
+def check(ctx: click.Context, where: str | None, options: tuple[str, ...], write: bool) -> None:
+    """Try whether a server can serve a volume, rung by rung.
+
+    WHERE is user@host:/dir, or the name of a volume. Nothing is remembered, and without --write nothing is written.
+    """
+    from sshfs_plugin.cli import check, targets
+
+    if where is None and not options:
+        raise click.UsageError("say user@host:/dir, the name of a volume, or -o sshcmd=user@host:/dir", ctx)
+    settings = targets.settings_for_root()
+    check.check(settings, targets.volume(settings, where, options), writes=write)
+
+
+@command_line.command()
+@click.argument("name", required=False, shell_complete=_suggesting(completion.volumes))
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """Show volumes, their health and their last errors."""
+    from sshfs_plugin.cli import status, targets
+
+    ctx.exit(status.status(targets.settings_for_root(), name, as_json=as_json))
+
+
+@command_line.group("host-key")
+def host_key() -> None:
+    """Show, trust or forget the host key of a server.
+
+    HOST is a name or address, user@host:/dir or [host]:port.
+    """
+
+
+@host_key.command()
+@_server
+@_port
+@click.pass_context
+def show(ctx: click.Context, host: str, port: int | None) -> None:
+    """Show what is known of HOST and what it shows now."""
+    from sshfs_plugin.cli import host_keys, targets
+
+    ctx.exit(host_keys.show(targets.settings_for_root(), targets.server(host, port)))
+
+
+@host_key.command()
+@_server
+@_port
+@click.option(
+    "--fingerprint",
+    "expected",
+    default="",
+    metavar="SHA256:...",
+    callback=_fingerprint,
+    help="Trust the key with this fingerprint and no other, without a question.",
+)
+@click.option("--yes", is_flag=True, help="Trust what HOST shows, without a question.")
+@click.pass_context
+def trust(ctx: click.Context, host: str, port: int | None, expected: str, yes: bool) -> None:
+    """Trust the host keys that HOST shows, once they are confirmed."""
+    from sshfs_plugin.cli import host_keys, targets
+
+    def confirm() -> bool:
+        return yes or click.confirm("Are these what ssh-keygen -lf prints on the server itself?")
+
+    ctx.exit(host_keys.trust(targets.settings_for_root(), targets.server(host, port), expected, confirm))
+
+
+@host_key.command()
+@_server
+@_port
+@click.pass_context
+def forget(ctx: click.Context, host: str, port: int | None) -> None:
+    """Forget what this plugin knows of HOST."""
+    from sshfs_plugin.cli import host_keys, targets
+
+    ctx.exit(host_keys.forget(targets.settings_for_root(), targets.server(host, port)))
+
+
+@command_line.command()
+@click.argument("name", required=False, shell_complete=_suggesting(completion.option_names))
+def options(name: str | None) -> None:
+    """Explain the options that a volume can have, or one of them."""
+    from sshfs_plugin.cli import options
+
+    if name:
+        options.show(name)
+    else:
+        options.show_all()
+
+
+def main() -> None:
+    """Carry out the command line."""
+    command_line.main(prog_name=NAME)

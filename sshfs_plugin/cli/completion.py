@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""What a shell suggests in place of an argument; who may not look into the records gets no suggestion and no error."""
+
+from collections.abc import Iterator
+
+from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.option_table import REFUSED, TABLE
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+
+
+def volumes() -> list[str]:
+    """Return the names of the volumes on record."""
+    return VolumeStore(Settings.from_environment().volumes).names()
+
+
+def servers() -> list[str]:
+    """Return the servers whose host keys the plugin has accepted."""
+    return KnownHosts.of(Settings.from_environment()).names()
+
+
+def option_names() -> list[str]:
+    """Return the names of all options, refused ones included, since these can be asked about, too."""
+    return [*(option.name for option in TABLE), *REFUSED]
+
+
+def options_to_type() -> list[str]:
+    """Return what may follow ``-o``: a switch, a choice with each of its values, or what awaits a value."""
+    return [text for option in TABLE for text in _typed(option.name, option.value)]
+
+
+def _typed(name: str, value: str) -> Iterator[str]:
+    if not value:
+        yield name
+    elif "|" in value:
+        yield from (f"{name}={choice}" for choice in value.split("|"))
+    else:
+        yield f"{name}="

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""``host-key``: what is known of a server's host keys, what it shows now, and how to trust or forget it."""
+
+from collections.abc import Callable, Sequence
+
+from sshfs_plugin import errors
+from sshfs_plugin.cli import terminal
+from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.known_hosts import HostKey, KnownHosts, pattern
+from sshfs_plugin.preflight import Standing, require_unbroken, shown_host_keys
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import Remote
+
+SHOW_SECONDS = 40.0
+
+
+def show(settings: Settings, remote: Remote) -> Exit:
+    """Show what is known of a server and what it shows now; fine if it is trusted.
+
+    Raises:
+        PreflightError: It can't be asked, or it does not show the key that is known.
+    """
+    known_hosts = KnownHosts.of(settings)
+    known = known_hosts.lookup(remote.host, remote.port)
+    terminal.say(f"{remote.server}, known:" if known else f"{remote.server} is not known here.")
+    if known:
+        _list([(key, f"{key.file}{', revoked' if key.revoked else ''}") for key in known])
+    shown = shown_host_keys(remote, known, Deadline.after(SHOW_SECONDS))
+    terminal.say("It shows now:")
+    _list([(key, "known" if key.blob in [other.blob for other in known] else "not known") for key in shown])
+    if require_unbroken(remote, shown[0], known, known_hosts) is Standing.KNOWN:
+        terminal.say("It is the server that is known.", colour="green")
+        return Exit.FINE
+    name = pattern(remote.host, remote.port)
+    terminal.say(
+        f"A volume trusts it at the first contact. To do so now: docker-volume-sshfs host-key trust '{name}'",
+        colour="yellow",
+    )
+    return Exit.BROKEN
+
+
+def trust(settings: Settings, remote: Remote, fingerprint: str, confirm: Callable[[], bool]) -> Exit:
+    """Add what a server shows to the plugin's own known hosts.
+
+    Args:
+        settings: This host's.
+        remote: The server.
+        fingerprint: Of the only key to be trusted; empty for whatever it shows.
+        confirm: Asks, where no fingerprint answers, once the keys are on the screen.
+
+    Raises:
+        PreflightError: It can't be asked, shows another key than the one that is known, or none with the fingerprint.
+        StateError: The keys can't be written down.
+    """
+    known_hosts = KnownHosts.of(settings)
+    known = known_hosts.lookup(remote.host, remote.port)
+    shown = shown_host_keys(remote, known, Deadline.after(SHOW_SECONDS))
+    verdict = require_unbroken(remote, shown[0], known, known_hosts)
+    wanted = [key for key in shown if fingerprint in ("", key.fingerprint)]
+    if not wanted:
+        raise errors.HostKeyNotPinned(
+            f"{remote.server} shows no host key with the fingerprint {fingerprint}",
+            f"it shows {' and '.join(key.fingerprint for key in shown)}; do not trust it before you know why",
+        )
+    if verdict is Standing.KNOWN and not fingerprint:
+        terminal.say(f"{remote.server} is known already.")
+        return Exit.FINE
+    terminal.say(f"{remote.server} shows:")
+    _list([(key, "") for key in wanted])
+    if not fingerprint and not confirm():
+        terminal.say("It is not trusted.", error=True)
+        return Exit.BROKEN
+    for key in wanted:
+        known_hosts.add(remote.host, remote.port, key)
+    terminal.say(f"It is trusted from now on ({known_hosts.own}).", colour="green")
+    return Exit.FINE
+
+
+def forget(settings: Settings, remote: Remote) -> Exit:
+    """Drop a server from the plugin's own known hosts, and tell who else knows it; fine if nobody does.
+
+    Raises:
+        StateError: The file can't be written, or keeps a revoked key.
+    """
+    known_hosts = KnownHosts.of(settings)
+    before = known_hosts.lookup(remote.host, remote.port)
+    if any(key.file == known_hosts.own for key in before):
+        known_hosts.forget(remote.host, remote.port)
+        terminal.say(f"{remote.server} is forgotten ({known_hosts.own}).")
+    else:
+        terminal.say(f"{known_hosts.own} does not know {remote.server}.")
+    others = {key.file: key for key in known_hosts.lookup(remote.host, remote.port)}
+    for file, key in others.items():
+        removal = known_hosts.removal(remote.host, remote.port, key)
+        terminal.say(f"{file} still knows it: {removal}", colour="yellow")
+    return Exit.BROKEN if others else Exit.FINE
+
+
+def _list(keys: Sequence[tuple[HostKey, str]]) -> None:
+    terminal.table(("  KIND", "FINGERPRINT", ""), [(f"  {key.kind}", key.fingerprint, note) for key, note in keys])

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""``status``: what the running service and systemd say of the volumes, as a table or for programs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sshfs_plugin import errors, units
+from sshfs_plugin.cli import terminal
+from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.client import Service
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.parts import SILENT
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import VolumeName
+
+SERVICE_SECONDS, SYSTEMD_SECONDS = 20.0, 5.0
+"""An open socket may have to start the service first, for which systemd gives it 15 seconds."""
+
+SOCKET_UNIT, SERVICE_UNIT = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
+
+
+@dataclass(frozen=True, slots=True)
+class _Volume:
+    """What the service says of a volume."""
+
+    said: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.said["Name"])
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        status: Mapping[str, Any] = self.said["Status"]
+        return status
+
+    @property
+    def unit(self) -> str:
+        return str(self.status.get("unit", ""))
+
+    @property
+    def last_error(self) -> str:
+        return str(self.status.get("lastError", ""))
+
+    @property
+    def is_well(self) -> bool:
+        return self.status["state"] != SILENT and not self.last_error
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        status = self.status
+        return self.name, str(status["state"]), str(status["holders"]), str(status["remote"]), self.last_error
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "mountpoint": self.said["Mountpoint"],
+            "createdAt": self.said["CreatedAt"],
+            **self.status,
+        }
+
+
+def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
+    """Show one volume or all of them; fine if each answers and none has a last error.
+
+    Raises:
+        VolumeNotFound: There is no volume of that name.
+        ServiceError: The service can't be asked, and what to do.
+    """
+    service = Service(address=settings.socket, deadline=Deadline.after(SERVICE_SECONDS))
+    try:
+        volumes = [_Volume(said) for said in ([service.get(name)] if name else service.get_all())]
+    except errors.ServiceError as error:
+        raise _with_the_sockets_failure(error) from None
+    own_units = [SOCKET_UNIT, SERVICE_UNIT]
+    states = units.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
+    if as_json:
+        told: list[dict[str, Any]] = [{**volume.facts, "unitState": states.get(volume.unit, "")} for volume in volumes]
+        if name:
+            told[0]["options"] = _options(settings, VolumeName(name))
+        terminal.say_json({"units": {unit: states.get(unit, "") for unit in own_units}, "volumes": told})
+    elif name:
+        _show(settings, volumes[0], states)
+    else:
+        _show_all(volumes, states)
+    return Exit.FINE if all(volume.is_well for volume in volumes) else Exit.BROKEN
+
+
+def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
+    """Add what systemd knows: a socket whose service could not start stays closed until the failure is reset."""
+    if not units.states([SOCKET_UNIT], seconds=SYSTEMD_SECONDS).get(SOCKET_UNIT, "").startswith("failed"):
+        return error
+    return errors.ServiceError(
+        f"{error.sentence}, the service has failed too often",
+        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {SOCKET_UNIT}; "
+        "journalctl -u docker-volume-sshfs tells why",
+    )
+
+
+def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
+    for unit in (SOCKET_UNIT, SERVICE_UNIT):
+        if unit in states:
+            terminal.say(f"{unit}: {states[unit]}")
+    if not volumes:
+        terminal.say("There are no volumes.")
+        return
+    terminal.table(("NAME", "STATE", "HOLDERS", "REMOTE", "LAST ERROR"), [volume.row for volume in volumes])
+
+
+def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> None:
+    facts = volume.facts
+    typed = _options(settings, VolumeName(volume.name))
+    lines = {
+        "name": volume.name,
+        "remote": facts["remote"],
+        "state": facts["state"],
+        "mountpoint": facts["mountpoint"] or "none",
+        "holders": str(facts["holders"]),
+        "unit": f"{volume.unit}, {states[volume.unit]}" if volume.unit in states else volume.unit or "none",
+        "last error": volume.last_error or "none",
+        "access": facts["access"],
+        "host key": facts["hostKey"],
+        "created": facts["createdAt"],
+        "options": ", ".join(f"{option}={value}" for option, value in typed.items()),
+        "its calls": f"journalctl -u docker-volume-sshfs VOLUME={volume.name}",
+        "its sshfs": f"journalctl -u docker-volume-sshfs@{volume.name}",
+    }
+    for line, text in lines.items():
+        terminal.say(f"{line + ':':<12}{text}")
+
+
+def _options(settings: Settings, name: VolumeName) -> dict[str, str]:
+    """Return the options as recorded, but for the password."""
+    recorded = VolumeStore(settings.volumes).load(name).options
+    return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""What the arguments of the command name: a server, or what is to be checked."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.known_hosts import SSH_PORT
+from sshfs_plugin.option_values import number, parse_sshcmd
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import Remote, Volume, VolumeName, volume_name
+
+_NO_VOLUME = VolumeName("check")
+"""Stands for the volume that is not there yet; nothing is recorded under it."""
+
+_BRACKETED = re.compile(r"(?:[^@/]*@)?\[(?P<host>[^\[\]]+)\](?::(?P<port>[0-9]+))?")
+
+
+def settings_for_root() -> Settings:
+    """Return this host's settings, for a command that reads root's things.
+
+    Raises:
+        NotRoot: Somebody else runs the command.
+        InvalidRequest: A setting makes no sense.
+    """
+    if os.geteuid() != 0:
+        raise errors.NotRoot
+    try:
+        return Settings.from_environment()
+    except ValueError as error:
+        raise errors.InvalidRequest(str(error)) from None
+
+
+def server(text: str, port: int | None) -> Remote:
+    """Return the server that somebody means.
+
+    Args:
+        text: ``host``, ``user@host:/dir`` as sshfs takes it, ``[host]:port`` as in known_hosts, or an IPv6 address.
+        port: Said apart; it may not contradict the text.
+
+    Raises:
+        InvalidRequest: It is none of these.
+    """
+    try:
+        host, said = _host_and_port(text)
+        # the form under which a volume's host key is looked up
+        _, host, _ = parse_sshcmd(f"[{host}]:" if ":" in host else f"{host}:")
+        number(1, 65535)(said or str(port or SSH_PORT))
+    except ValueError:
+        host = said = ""
+    if not host or (port and said and int(said) != port):
+        raise errors.InvalidRequest(
+            f"{text!r} names no server", "say host, user@host:/dir or [host]:port; a port goes into -p, too"
+        )
+    return Remote(user="root", host=host, port=int(said or port or SSH_PORT), directory="")
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    """Take apart what names a server; the port is empty if it is not said."""
+    if bracketed := _BRACKETED.fullmatch(text):
+        return bracketed["host"], bracketed["port"] or ""
+    if ":" not in text or _is_ipv6(text):
+        return text.rpartition("@")[2], ""
+    _, host, directory = parse_sshcmd(text)
+    if directory.isdecimal():
+        raise ValueError("host:port, which sshfs would take for a directory")
+    return host, ""
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volume:
+    """Return the volume that is meant: one on record, or one that could be created.
+
+    Args:
+        settings: Where records are.
+        where: ``user@host:/dir``, the name of a volume, which has no colon, or nothing if the options tell.
+        given: Options as after ``docker volume create -o``.
+
+    Raises:
+        RequestError: The name or an option is wrong, or they contradict each other.
+        VolumeNotFound: There is no volume of that name.
+    """
+    opts = {name: value for name, _, value in (option.partition("=") for option in given)}
+    if where is None:
+        return options.parse(_NO_VOLUME, opts, datetime.now(UTC))
+    if ":" in where:
+        if "sshcmd" in (name.casefold() for name in opts):
+            raise errors.InvalidOption("sshcmd", f"says again what {where} says: give one of them")
+        return options.parse(_NO_VOLUME, {"sshcmd": where, **opts}, datetime.now(UTC))
+    if opts:
+        raise errors.InvalidRequest(
+            f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
+        )
+    return VolumeStore(settings.volumes).load(volume_name(where))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The other end of the plugin's socket: what the administrator's command asks the running service."""
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+
+_OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The running service, which an open socket starts when it is asked.
+
+    Attributes:
+        address: Its socket.
+        deadline: When to stop waiting for it, all questions together.
+    """
+
+    address: Path
+    deadline: Deadline
+
+    def list_names(self) -> list[str]:
+        """Return the names of all volumes.
+
+        Raises:
+            ServiceError: It can't be reached or does not answer, and what to do.
+        """
+        return [listed["Name"] for listed in self._ask("VolumeDriver.List", {})["Volumes"]]
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Return what the service says of a volume: Name, Mountpoint, CreatedAt and Status.
+
+        Raises:
+            VolumeNotFound: There is none of that name.
+            ServiceError: As above.
+        """
+        if name not in self.list_names():
+            raise errors.VolumeNotFound(name)
+        volume: dict[str, Any] = self._ask("VolumeDriver.Get", {"Name": name})["Volume"]
+        return volume
+
+    def get_all(self) -> list[dict[str, Any]]:
+        """Return what the service says of each volume, by name.
+
+        Raises:
+            ServiceError: As above.
+        """
+        return [self._ask("VolumeDriver.Get", {"Name": name})["Volume"] for name in self.list_names()]
+
+    def _ask(self, call: str, body: Mapping[str, str]) -> dict[str, Any]:
+        connection = _UnixConnection(self.address, max(0.1, self.deadline.left()))
+        try:
+            # Docker's Accept header: the service gives whoever lacks it the shorter limits of Podman
+            connection.request("POST", f"/{call}", json.dumps(body), {"Accept": "application/json"})
+            reply = connection.getresponse()
+            answer = json.loads(reply.read())
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise errors.ServiceError(f"the plugin's socket {self.address} is closed", _OPEN_IT) from None
+        except PermissionError:
+            raise errors.NotRoot from None
+        except TimeoutError:
+            raise errors.ServiceError(
+                "the plugin's service does not answer", "journalctl -u docker-volume-sshfs tells why"
+            ) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise errors.ServiceError(
+                f"the plugin's service broke off ({error or type(error).__name__})",
+                "journalctl -u docker-volume-sshfs tells why",
+            ) from error
+        finally:
+            connection.close()
+        if not isinstance(answer, dict) or answer.get("Err") or reply.status != http.HTTPStatus.OK:
+            said = answer.get("Err") if isinstance(answer, dict) else ""
+            raise errors.ServiceError(f"the plugin's service says: {said or f'status {reply.status}'}")
+        return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, address: Path, seconds: float) -> None:
+        super().__init__("docker-volume-sshfs", timeout=seconds)
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._address))
