@@ -119,7 +119,7 @@ def exchange_keys(
         kinds = (*kinds, "ssh-rsa")  # the same keys with an old signature, which only a volume's option lets in
     wanted = [kind for kind in kinds if kind in offered.key_types]
     if not wanted:
-        transport.close()
+        connection.close()
         raise errors.NegotiationFailed(
             f"HostKeyAlgorithms leaves no kind of host key that {remote.server} could show", "leave that option out"
         )

@@ -52,8 +52,9 @@ def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
         except _SFTP_FAILURES as error:
             if _exists(sftp, str(path)):  # somebody else has made it meanwhile
                 continue
+            why = "permission denied" if isinstance(error, PermissionError) else reason(error)
             raise errors.DirectoryUnusable(
-                f"cannot make the directory {path} on {remote.host} for {remote.user} ({reason(error)})",
+                f"cannot make the directory {path} on {remote.host} for {remote.user} ({why})",
                 "give it the right to write in the directory above, or make it by hand",
             ) from error
 

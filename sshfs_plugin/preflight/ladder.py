@@ -131,4 +131,4 @@ class Ladder:
         if volume.pinned_host_key:
             self.known_hosts.pin(volume.name, host, port, host_key)
         elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW:
-            self.known_hosts.add(host, port, host_key)
+            self.known_hosts.reading(volume.known_hosts).add(host, port, host_key)

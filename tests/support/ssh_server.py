@@ -91,7 +91,7 @@ class Account:
         expired: Whether the server wants a new password first.
         sftp: Whether there is SFTP.
         greeting: What the login's start-up files print.
-        changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``.
+        changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
         answers: Status codes to give to requests such as ``list /private``.
         stalls_at: A login method or request that is never answered.
         hangs_up_at: A login method or request at which the connection is closed.
@@ -329,7 +329,7 @@ class _Subsystem(paramiko.SFTPServer):  # type: ignore[misc]  # as above
 
 
 class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
-    """The account's directory, which can be read; what would change it is told in ``Server.seen``, and refused or not."""
+    """The account's directory; what would change it is told in ``Server.seen`` and refused if need be."""
 
     def __init__(self, login: _Login, server: Server) -> None:
         super().__init__(login)
@@ -354,13 +354,15 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
             return self._refuse("open", path)
         return self._answer("open", path, lambda place: _File(self.server, place, flags))
 
-    def mkdir(self, path: str, attr: paramiko.SFTPAttributes) -> int:
-        return self._refuse("mkdir", path)
+    def mkdir(self, path: str, attr: paramiko.SFTPAttributes) -> Any:
+        if "mkdir" not in self.server.account.changes:
+            return self._refuse("mkdir", path)
+        return self._answer("mkdir", path, lambda place: _done(place.mkdir))
 
     def remove(self, path: str) -> Any:
         if "remove" not in self.server.account.changes:
             return self._refuse("remove", path)
-        return self._answer("remove", path, lambda place: place.unlink() or paramiko.SFTP_OK)
+        return self._answer("remove", path, lambda place: _done(place.unlink))
 
     def rmdir(self, path: str) -> int:
         return self._refuse("rmdir", path)
@@ -394,6 +396,12 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
         self.server.meet(f"{verb} {self._absolute(path)}", self.transport)
         refused: int = paramiko.SFTP_PERMISSION_DENIED
         return refused
+
+
+def _done(change: Callable[[], None]) -> int:
+    change()
+    done: int = paramiko.SFTP_OK
+    return done
 
 
 class _File(paramiko.SFTPHandle):  # type: ignore[misc]  # as above

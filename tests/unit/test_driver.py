@@ -56,6 +56,16 @@ def test_create_leaves_nothing_when_it_cannot_be_recorded(driver: Driver, host: 
     assert driver.list_volumes() == []
 
 
+def test_create_alone_lets_a_missing_directory_be_made(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
+    create(driver, create_directory="")
+    mount(driver)
+    assert host.preflight.climbed == ["photos", "photos"]
+    assert host.preflight.created == ["photos"]
+
+
 @pytest.mark.parametrize("check", ["mount", "never"])
 def test_create_asks_no_server_when_told_so(driver: Driver, host: fakes.Host, check: str) -> None:
     create(driver, check=check)

@@ -270,6 +270,60 @@ def test_server_when_it_has_only_algorithms_that_ssh_has_given_up_is_refused(
     assert str(error).endswith(": if ssh itself can log in there, say -o check=never")
 
 
+@pytest.mark.parametrize(
+    ("tune", "option"),
+    [
+        (only("kex", "diffie-hellman-group14-sha1"), {"KexAlgorithms": "+diffie-hellman-group14-sha1"}),
+        (only("key_types", "ssh-rsa"), {"HostKeyAlgorithms": "+ssh-rsa"}),
+        (only("ciphers", "aes128-cbc"), {"Ciphers": "aes128-cbc,aes256-cbc"}),
+        (only("digests", "hmac-md5"), {"MACs": "^hmac-md5*"}),
+    ],
+    ids=["key exchange", "host key", "cipher", "digest"],
+)
+def test_server_when_it_has_only_old_algorithms_and_the_volume_lets_them_in_passes(
+    client: Client, files: Path, tune: Callable[[Any], None], option: Any
+) -> None:
+    with serving(Account(directory=files, password="hunter2"), [host_key("rsa")], tune) as server:
+        client.climb(server, password="hunter2", **option)
+    assert client.known == line(HOST, server.port, shown("rsa"))
+
+
+def test_server_when_the_volume_wants_what_the_check_does_not_know_is_checked_all_the_same(
+    client: Client, server: Server
+) -> None:
+    client.climb(server, password="hunter2", Ciphers="some-cipher@example.org", KexAlgorithms="-*")
+
+
+def test_server_when_the_volume_leaves_no_kind_of_host_key_says_which_option_to_leave_out(
+    client: Client, server: Server
+) -> None:
+    only_certificates: Any = {"HostKeyAlgorithms": "-*", "host_key": shown().fingerprint}
+    client.climb(server, password="hunter2", **only_certificates)
+    error = client.refusal(server, password="hunter2", HostKeyAlgorithms="ssh-dss")
+    assert isinstance(error, errors.NegotiationFailed)
+    assert str(error) == (
+        f"HostKeyAlgorithms leaves no kind of host key that 127.0.0.1 port {server.port} could show: "
+        "leave that option out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"AddressFamily": "inet6"}, "the host name 127.0.0.1 does not resolve to an address"),
+        ({"BindAddress": "192.0.2.1"}, "cannot connect to 127.0.0.1 port"),
+    ],
+)
+def test_server_when_the_volume_says_how_to_get_there_is_looked_for_there_alone(
+    client: Client, server: Server, option: Any, said: str
+) -> None:
+    assert said in str(client.refusal(server, password="hunter2", **option))
+
+
+def test_server_when_the_volume_says_a_way_that_works_is_found(client: Client, server: Server) -> None:
+    client.climb(server, password="hunter2", AddressFamily="inet", BindAddress="127.0.0.2")
+
+
 def test_server_when_it_speaks_the_first_ssh_protocol_is_refused(client: Client) -> None:
     with ssh_server.impostor(b"SSH-1.5-OpenSSH_2.0\r\n", hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
@@ -436,6 +490,20 @@ def test_host_key_when_pinned_and_the_server_only_has_an_old_kind_says_what_is_l
         error = client.refusal(server, password="hunter2", host_key=shown().fingerprint)
     assert isinstance(error, errors.NegotiationFailed)
     assert "shares no algorithm" in str(error)
+
+
+def test_host_key_when_the_volume_names_a_file_is_looked_up_there_and_in_our_own_alone(
+    client: Client, server: Server, tmp_path: Path
+) -> None:
+    named, roots = tmp_path / "a known_hosts, of mine", client.directory / ".ssh/known_hosts"
+    strict: Any = {"password": "hunter2", "host_key_check": "yes", "known_hosts": str(named)}
+    roots.write_text(line(HOST, server.port, shown()))
+    assert isinstance(client.refusal(server, **strict), errors.HostKeyUnknown)
+    named.write_text(line(HOST, server.port, shown()))
+    client.climb(server, **strict)
+    named.unlink()
+    client.climb(server, password="hunter2", known_hosts="/dev/null")
+    client.climb(server, **strict)
 
 
 def test_host_key_when_its_volume_is_removed_is_not_pinned_any_more(client: Client, server: Server) -> None:
@@ -708,6 +776,35 @@ def test_login_when_a_certificate_lies_beside_the_key_offers_it(client: Client, 
     assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
 
 
+def test_login_when_a_certificate_is_named_offers_it(client: Client, files: Path, certified: Path) -> None:
+    elsewhere = client.directory / "certificate of bob"
+    Path(f"{certified}-cert.pub").rename(elsewhere)
+    key: Any = {"IdentityFile": str(certified), "CertificateFile": "~/certificate of bob"}
+    with serving(Account(directory=files, keys=[public(certified)], certificates=True, ways=[(KEY,)])) as server:
+        client.climb(server, **key)
+        assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+        volume = client.volume(server, **key)
+        assert connect(client, volume).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file or directory: is 'CertificateFile' a path on this host, not below /tmp?"),
+        ("ssh-ed25519 AAAA bob", "it is not a certificate: ssh-keygen -s makes one"),
+    ],
+)
+def test_login_when_the_named_certificate_is_unusable_says_so(
+    client: Client, server: Server, certified: Path, content: str | None, said: str
+) -> None:
+    certificate = client.directory / "certificate"
+    if content:
+        certificate.write_text(content)
+    error = client.refusal(server, IdentityFile=str(certified), CertificateFile=str(certificate))
+    assert isinstance(error, errors.IdentityFileUnusable)
+    assert str(error) == f"cannot use the certificate {certificate}, {said}"
+
+
 def test_login_when_the_server_takes_the_key_but_not_its_certificate_succeeds_as_with_ssh(
     client: Client, files: Path, certified: Path
 ) -> None:
@@ -971,3 +1068,51 @@ def test_ladder_when_climbed_to_an_address_in_an_odd_form_ssh_finds_its_host_key
         assert client.known == line("::1", server.port, shown())
         ssh = connect(client, volume)
     assert (ssh.returncode, ssh.stderr) == (0, "")
+
+
+# A directory that is made
+
+
+def make(client: Client, server: Server, path: str) -> None:
+    volume = client.volume(server, path, password="hunter2", create_directory="")
+    client.ladder.climb(volume, Deadline.after(5), creating=True)
+
+
+def test_directory_when_it_is_to_be_made_is_made_with_those_above_it(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
+        make(client, server, "/photos/2024/a, b/größe")
+        make(client, server, "relative/to/home")
+        make(client, server, "/photos")
+        make(client, server, "")
+    assert (files / "photos/2024/a, b/größe").is_dir()
+    assert (files / "relative/to/home").is_dir()
+    assert (files / "photos/a.jpg").exists()
+
+
+def test_directory_when_it_may_not_be_made_says_which_one(client: Client, server: Server) -> None:
+    with pytest.raises(errors.DirectoryUnusable) as refused:
+        make(client, server, "/photos/2024/may")
+    assert str(refused.value) == (
+        "cannot make the directory /photos/2024 on 127.0.0.1 for bob (permission denied): "
+        "give it the right to write in the directory above, or make it by hand"
+    )
+
+
+def test_directory_when_it_is_missing_later_is_not_made(client: Client, files: Path) -> None:
+    """A disk that is not there must not be hidden by an empty directory in its place."""
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
+        make(client, server, "/photos/2024")
+        (files / "photos/2024").rmdir()
+        error = client.refusal(server, "/photos/2024", password="hunter2", create_directory="")
+    assert "the directory /photos/2024 does not exist" in str(error)
+    assert not (files / "photos/2024").exists()
+
+
+def test_directory_when_missing_and_an_option_was_taken_for_a_part_of_it_says_so(
+    client: Client, server: Server
+) -> None:
+    error = client.refusal(server, "/photos,uid=1000", password="hunter2")
+    assert str(error) == (
+        "the directory /photos,uid=1000 does not exist on 127.0.0.1 for bob: "
+        "a comma is part of the directory; if an option was meant, say -o uid=1000 by itself"
+    )
