@@ -78,7 +78,7 @@ def test_a_host_key_is_remembered_and_a_changed_one_is_refused(plugin: Plugin, s
     make_key(plugin.directory / "other", "-t", "ed25519")
     other = (plugin.directory / "other.pub").read_text().split()
     known.write_text(f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n")
-    changed = r"the host key of 127.0.0.1 port \d+ has changed from SHA256:\S+ to SHA256:\S+: .*ssh-keygen -R"
+    changed = r"the host key of 127.0.0.1 port \d+ has changed from SHA256:\S+ to SHA256:\S+: .*host-key forget"
     with pytest.raises(Refused, match=changed):
         plugin.create("second", options)
     plugin.create("trusting", {**options, "host_key_check": "no"})
