@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""The documentation, held against the code that it speaks of."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+
+OF_OTHERS = {
+    'plugin "sshfs" not found',
+    "dial unix",
+    "already has volume",
+    "must be unique",
+    "volume is in use",
+    "REMOTE HOST IDENTIFICATION HAS CHANGED",
+    "Permission denied",
+    "failed to chown",
+    "lchown",
+    "Operation not permitted",
+    "Transport endpoint is not connected",
+    "Input/output error",
+}
+"""Messages of Docker, ssh and the kernel."""
+
+
+def test_every_message_in_troubleshooting_is_one_that_somebody_can_read() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "sshfs_plugin").rglob("*.py"))
+    # a sentence may be divided between two lines
+    said = re.sub(r'"\n\s+f?"', "", sources)
+    headings = re.findall(r"^### (.*)$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    messages = [message for heading in headings for message in re.findall(r"`([^`]+)`", heading)]
+    assert len(messages) > 30
+    assert [message for message in messages if message not in said and message not in OF_OTHERS] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_picture_shows_what_its_text_says() -> None:
+    labels = re.findall(r'label="([^"]+)"', (DOCS / "how-it-works.dot").read_text())
+    drawn = (DOCS / "how-it-works.svg").read_text().replace("&#45;", "-")
+    words = {line for label in labels for line in label.split("\\n")}
+    assert [line for line in words if f">{line}<" not in drawn] == []
+
+
+def test_pages_have_lines_that_fit_a_terminal() -> None:
+    for page in PAGES:
+        long = [line for line in page.read_text().splitlines() if len(line) > 130 and not line.startswith("|")]
+        assert long == [], page.name
+
+
+def test_the_readme_stays_a_newcomers_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
