@@ -11,7 +11,7 @@ import subprocess  # noqa: TID251 (it waits for a child that lives as long as it
 import time
 from pathlib import Path
 
-from sshfs_plugin import command, kernel, mountinfo, mountpoint, readiness, sshfs, steps
+from sshfs_plugin import kernel, mountinfo, mountpoint, readiness, sshfs, steps
 from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.settings import Settings
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.01
 ANSWER_SECONDS = 5.0
 RESTART_PAUSE_SECONDS = 1.0
-HELP_SECONDS = 5.0
 
 
 def mount(settings: Settings, name: VolumeName) -> None:
@@ -38,15 +37,10 @@ def mount(settings: Settings, name: VolumeName) -> None:
     config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.write_text(sshfs.ssh_config(volume, login, KnownHosts.of(settings)))
     place = settings.mounts / name
-    argv = sshfs.argv(volume, place, config, can_contain=_sshfs_can_contain_symlinks())
-    environment = sshfs.environment(volume, login, settings.libexec / "askpass")
     _leave_watcher(place, sshfs_process=os.getpid())
+    argv = sshfs.argv(volume, place, config)
+    environment = sshfs.environment(volume, login, settings.libexec / "askpass")
     os.execvpe(argv[0], argv, {**os.environ, **environment})  # noqa: S606 (argv holds only what option_table.py knows)
-
-
-def _sshfs_can_contain_symlinks() -> bool:
-    told = command.run(["sshfs", "--help"], seconds=HELP_SECONDS)
-    return sshfs.CONTAINMENT in told.stdout + told.stderr
 
 
 def _leave_watcher(place: Path, *, sshfs_process: int) -> None:

@@ -118,14 +118,15 @@ def _access(flags: Mapping[str, str]) -> Access:
 def _said_to(destination: Destination, options: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     """Yield what sshfs or ssh must be told: what the user said, and defaults that are not theirs."""
     for option in TABLE:
-        if option.destination is not destination or not (option.imposed or option.name in options):
+        imposed = option.imposed and option.yields_to not in options
+        if option.destination is not destination or not (imposed or option.name in options):
             continue
         value = options.get(option.name, option.default)
         if destination is Destination.SSH or option.canonical is not flag:
             yield option.name, value
         elif value == YES:
             yield option.name, None
-        elif option.imposed and option.negations:
+        elif option.negations:
             yield option.negations[0], None
 
 

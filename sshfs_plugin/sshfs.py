@@ -16,19 +16,8 @@ PASSWORD_VOLUME = "SSHFS_PLUGIN_PASSWORD_OF"  # noqa: S105 (the name of a variab
 NOWHERE = Path("/dev/null")
 
 
-CONTAINMENT = "no_contain_symlinks"
-"""The option that lets symbolic links through; sshfs before its security update of 2026 does so without being asked."""
-
-
-def argv(volume: Volume, mountpoint: Path, ssh_config: Path, *, can_contain: bool = True) -> tuple[str, ...]:
-    """Return the command line that mounts a volume and stays in the foreground, with nothing secret in it.
-
-    Args:
-        volume: The volume.
-        mountpoint: Where.
-        ssh_config: The file with what :func:`ssh_config` returns.
-        can_contain: Whether this sshfs knows :data:`CONTAINMENT`.
-    """
+def argv(volume: Volume, mountpoint: Path, ssh_config: Path) -> tuple[str, ...]:
+    """Return the command line that mounts a volume and stays in the foreground, with nothing secret in it."""
     return (
         "sshfs",
         "-f",
@@ -36,7 +25,7 @@ def argv(volume: Volume, mountpoint: Path, ssh_config: Path, *, can_contain: boo
         str(mountpoint),
         "-F",
         str(ssh_config),
-        *(word for option in _options(volume) if can_contain or option != CONTAINMENT for word in ("-o", option)),
+        *(word for option in _options(volume) for word in ("-o", option)),
     )
 
 

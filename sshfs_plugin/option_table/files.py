@@ -12,9 +12,9 @@ BEHAVIOUR = Topic(
         Option(
             name="contain_symlinks",
             negations=("no_contain_symlinks",),
-            meaning="Symbolic links that are absolute or contain `..` can't be read.",
-            default=NO,
-            imposed=True,
+            meaning="Symbolic links that are absolute or contain `..` can't be read. On, unless switched off: see "
+            "docs/everyday.md before you do.",
+            default=YES,
             destination=Destination.SSHFS,
             canonical=flag,
         ),
@@ -97,7 +97,7 @@ CACHING = Topic(
             aliases=("cache_timeout",),
             value="seconds",
             meaning="How long sshfs remembers directories, attributes and links: a change that is made on the server "
-            "shows up after this time at the latest.",
+            "shows up after this time at the latest. It stands for the next three, too.",
             default="20",
             destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
@@ -107,6 +107,9 @@ CACHING = Topic(
             aliases=("cache_dir_timeout",),
             value="seconds",
             meaning="The same for the names in a directory alone.",
+            default="2",
+            imposed=True,
+            yields_to="dcache_timeout",
             destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.plugin import Plugin
+from integration.plugin import Plugin, await_that
 from integration.sshd import Server
 
 
@@ -28,21 +28,29 @@ def ssh_config(plugin: Plugin, name: str) -> str:
     return (plugin.settings.ssh_configs / name).read_text()
 
 
-def test_links_out_of_the_directory_can_be_read_unless_they_are_contained(plugin: Plugin, server: Server) -> None:
-    directory, mountpoint = mounted(plugin, server, "links")
+def test_links_out_of_the_directory_cannot_be_read_unless_that_is_asked_for(plugin: Plugin, server: Server) -> None:
+    directory, contained = mounted(plugin, server, "contained")
     (directory / "tool").symlink_to("../package/tool.js")
     (directory / "etc").symlink_to("/etc/hostname")
-    assert (mountpoint / "tool").readlink() == Path("../package/tool.js")
-    assert (mountpoint / "etc").readlink() == Path("/etc/hostname")
-    plugin.create("contained", server.options(directory, contain_symlinks=""))
-    contained = plugin.mount("contained")
     for name in ("tool", "etc"):
         with pytest.raises(PermissionError):
             (contained / name).readlink()
+    plugin.create("links", server.options(directory, no_contain_symlinks=""))
+    links = plugin.mount("links")
+    assert (links / "tool").readlink() == Path("../package/tool.js")
+    assert (links / "etc").readlink() == Path("/etc/hostname")
     plugin.create("followed", server.options(directory, follow_symlinks=""))
     assert (plugin.mount("followed") / "etc").read_text() == Path("/etc/hostname").read_text()
     for name in ("links", "contained", "followed"):
         plugin.unmount(name)
+
+
+def test_a_file_that_is_added_on_the_server_shows_up_soon(plugin: Plugin, server: Server) -> None:
+    directory, mountpoint = mounted(plugin, server, "added")
+    assert list(mountpoint.iterdir()) == []
+    (directory / "new").touch()
+    await_that(lambda: (mountpoint / "new") in mountpoint.iterdir(), "the new file is listed", seconds=5)
+    plugin.unmount("added")
 
 
 def test_a_directory_is_made_when_asked_for_with_a_name_that_needs_no_care(plugin: Plugin, server: Server) -> None:

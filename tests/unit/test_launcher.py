@@ -18,8 +18,6 @@ from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 PHOTOS = VolumeName("photos")
-HELP = '[ "$*" = --help ] && exit; '
-"""What a fake sshfs says of itself before it does anything else."""
 TREE = Path(launcher.__file__).parents[1]
 
 
@@ -67,9 +65,9 @@ def test_mount_becomes_sshfs_with_a_configuration_of_its_own_and_no_secret_in_si
     settings: Settings, mountpoint: Path, programs: fakes.Programs
 ) -> None:
     record(settings, password="hunter2", port="2222", check="never")
-    programs.add("sshfs", f'{HELP}env >"$HERE/environment"; cp "$5" "$HERE/ssh_config"; exit 7')
+    programs.add("sshfs", 'env >"$HERE/environment"; cp "$5" "$HERE/ssh_config"; exit 7')
     assert run_launcher(settings, "mount", PHOTOS) == (7, "")
-    *_, call = programs.calls("sshfs")
+    (call,) = programs.calls("sshfs")
     config = settings.ssh_configs / PHOTOS
     assert call.startswith(f"-f me@nas:/photos {mountpoint} -F {config} -o allow_other -o default_permissions")
     assert "    Port 2222\n" in (programs.directory / "ssh_config").read_text()
@@ -80,22 +78,11 @@ def test_mount_becomes_sshfs_with_a_configuration_of_its_own_and_no_secret_in_si
         assert "hunter2" not in seen
 
 
-@pytest.mark.parametrize(("help_text", "said"), [("-o no_contain_symlinks  allow all", True), ("-o reconnect", False)])
-def test_mount_lets_symbolic_links_through_in_the_words_that_this_sshfs_knows(
-    settings: Settings, programs: fakes.Programs, help_text: str, said: bool
-) -> None:
-    record(settings, check="never")
-    programs.add("sshfs", f'[ "$*" = --help ] && echo "{help_text}"')
-    assert run_launcher(settings, "mount", PHOTOS)[0] in (0, 1)
-    *_, call = programs.calls("sshfs")
-    assert ("-o no_contain_symlinks" in call) is said
-
-
 def test_mount_leaves_no_child_to_sshfs_that_it_would_have_to_reap(
     settings: Settings, programs: fakes.Programs
 ) -> None:
     record(settings, password="hunter2", check="never")
-    programs.add("sshfs", f'{HELP}cat /proc/$$/task/$$/children >"$HERE/children"')
+    programs.add("sshfs", 'cat /proc/$$/task/$$/children >"$HERE/children"')
     assert run_launcher(settings, "mount", PHOTOS) == (0, "")
     children = (programs.directory / "children").read_text().split()
     assert len(children) == 1, "only cat itself"

@@ -132,7 +132,7 @@ def test_volume_when_only_sshcmd_is_given_has_the_defaults() -> None:
     assert plain.check is Check.CREATE
     assert plain.pinned_host_key == ""
     assert plain.credentials.password == plain.credentials.password_file == plain.credentials.identity_file == ""
-    assert plain.sshfs_options == (("no_contain_symlinks", None), ("reconnect", None))
+    assert plain.sshfs_options == (("dcache_dir_timeout", "2"), ("reconnect", None))
     assert plain.ssh_options == (
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "3"),
@@ -167,7 +167,7 @@ def test_volume_when_everything_is_given_has_everything() -> None:
         ("gid", "1001"),
         ("umask", "022"),
         ("idmap", "user"),
-        ("no_contain_symlinks", None),
+        ("dcache_dir_timeout", "2"),
     )
     assert full.ssh_options == (
         ("ServerAliveInterval", "5"),
@@ -440,8 +440,8 @@ def test_remote_when_its_parts_are_wrong_is_refused_with_the_reason(opts: dict[s
     [
         ({"rw": ""}, {}),
         ({"rw": "no"}, {"ro": "yes"}),
-        ({"no_contain_symlinks": ""}, {}),
-        ({"contain_symlinks": ""}, {"contain_symlinks": "yes"}),
+        ({"no_contain_symlinks": ""}, {"contain_symlinks": "no"}),
+        ({"contain_symlinks": ""}, {}),
         ({"noauto_cache": ""}, {}),
         ({"noauto_cache": "no"}, {"auto_cache": "yes"}),
         ({"allow_root": ""}, {"allow_other": "no"}),
@@ -479,9 +479,9 @@ def test_option_when_it_changes_nothing_is_accepted_and_the_journal_tells_why(
 
 
 def test_option_when_sshfs_has_it_goes_to_sshfs_and_when_ssh_has_it_to_ssh() -> None:
+    assert volume(no_contain_symlinks="").sshfs_options[0] == ("no_contain_symlinks", None)
     said = volume(follow_symlinks="", cache_timeout="5", cache="no", workaround="Rename:nofstat", attr_timeout="0.50")
     assert dict(said.sshfs_options) == {
-        "no_contain_symlinks": None,
         "follow_symlinks": None,
         "workaround": "rename:nofstat",
         "dcache_timeout": "5",
