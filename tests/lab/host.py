@@ -104,6 +104,11 @@ class Host:
         """Tell whether a volume is mounted on the host."""
         return bool(self.machine.run("findmnt", "--mountpoint", f"{MOUNTS}/{volume}", check=False))
 
+    def cut_connections(self) -> None:
+        """End alice's connections to the server, as a broken network would in the end."""
+        # since OpenSSH 9.8 a program of its own serves a connection
+        self.machine.sh("pkill -KILL -f '^sshd(-session)?: alice@notty'")
+
     def log(self, volume: str, lines: int = 30) -> str:
         """Return what the service has logged of a volume, for messages."""
         words = ("journalctl", "-u", PACKAGE, f"VOLUME={volume}", "-n", str(lines), "-o", "cat")

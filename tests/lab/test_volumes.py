@@ -119,7 +119,7 @@ def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) 
         assert "volumes" not in readable.stdout
         # the connection is made again with the same password
         host.start("again", "secret", "sleep 1000")
-        machine.sh("pkill -KILL -f '^sshd: alice@notty'")
+        host.cut_connections()
         machine.until(lambda: machine.run("docker", "exec", "again", "touch", "/data/again"))
     finally:
         machine.sh("rm -f /etc/ssh/sshd_config.d/00-pam.conf; systemctl reload ssh")
