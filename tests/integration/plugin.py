@@ -94,8 +94,13 @@ class Plugin:
                 stderr=log,
                 start_new_session=True,
             )
-        await_that(self._socket.exists, "the socket is open")
+        await_that(self._is_open, "the socket is open")
         self.call("Plugin.Activate")
+
+    def _is_open(self) -> bool:
+        # the file is there a moment before anybody listens
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, the hard way if so asked, and every process of it but those of the volumes."""
