@@ -158,7 +158,8 @@ def _private_key(path: Path) -> paramiko.PKey:
     )
     try:
         return _as_paramiko_key(load(content, None))
-    except (ValueError, TypeError, UnsupportedAlgorithm, paramiko.SSHException) as error:
+    # AttributeError: the cryptography of Debian 13 trips over a key on a token
+    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm, paramiko.SSHException) as error:
         raise errors.IdentityFileUnusable(
             f"cannot check the identity file {path}, the check does not know this kind of key",
             "use ed25519, ecdsa or rsa, or say -o check=never",
