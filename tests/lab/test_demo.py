@@ -1,23 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The newcomer's first command, on a machine that has the package, Docker and volumes of its own already."""
 
-import subprocess
-from pathlib import Path
-
 from .host import Host
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, tmp_path: Path) -> None:
+def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, checkout: str) -> None:
     machine = host.machine
-    checkout = tmp_path / "checkout.tar"
-    subprocess.run(["tar", "-C", ROOT, "--exclude=./.git", "--exclude=./.venv", "-cf", checkout, "."], check=True)
-    machine.push(checkout, "/root/checkout.tar")
-    machine.sh("rm -rf /root/checkout && mkdir /root/checkout && tar -C /root/checkout -xf /root/checkout.tar")
     host.create("mine", host.directory("mine"))
     before = machine.run("docker", "images", "-q").stdout
-    said = machine.run("/root/checkout/scripts/demo", timeout=150).stdout
+    said = machine.run(f"{checkout}/scripts/demo", timeout=150).stdout
     assert said.count("hello from the first container\n") == 3  # by another container, on the server, and after rm
     assert "does not exist on 127.0.0.1 for daemon: make it first" in said
     assert "Done: " in said
