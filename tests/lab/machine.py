@@ -199,7 +199,7 @@ _REINSTALLABLE = "libc6 libc-bin openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-c
 
 _FILES = {
     "/etc/hostname": "lab\n",
-    "/etc/hosts": "127.0.0.1 localhost lab\n::1 localhost ip6-localhost ip6-loopback\n",
+    "/etc/hosts": "127.0.0.1 localhost lab nas\n::1 localhost ip6-localhost ip6-loopback\n",
     "/etc/docker/daemon.json": """\
 {"bridge": "none", "iptables": false, "ip6tables": false, "storage-driver": "vfs"}
 """,
