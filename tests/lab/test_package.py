@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The package on a booted host: what installing it does, and what its units are."""
 
+import re
 import time
 
 from .host import MOUNTS, PACKAGE, Host
@@ -60,6 +61,23 @@ def test_the_drop_in_orders_every_mount_before_docker(host: Host) -> None:
         unit = host.machine.run("systemd-escape", "--path", "--suffix=mount", f"{MOUNTS}/my-ordered").stdout.strip()
         assert "docker.service" in host.property(unit, "Before")
         assert "network-online.target" in host.property(unit, "After")
+
+
+def test_daily_life_leaves_no_warning_in_the_journal(host: Host) -> None:
+    machine, directory = host.machine, host.directory("daily")
+    cursor = machine.run("journalctl", "-n", "1", "--show-cursor").stdout.rpartition("-- cursor: ")[2].strip()
+    machine.run("systemctl", "restart", SERVICE)
+    host.create("daily", directory)
+    host.run("daily", "touch /data/file")
+    machine.run("docker", "volume", "rm", "daily")
+    machine.run("systemctl", "stop", SERVICE)
+    said = ("journalctl", "-q", f"--after-cursor={cursor}", "-u", f"{PACKAGE}*", "-o", "cat")
+    lines = machine.run(*said).stdout.splitlines()
+    assert "Mount daily: mounted" in lines
+    assert [line for line in lines if re.search("warn|deprecat", line, re.IGNORECASE)] == []
+    # said by systemd 257 of a host whose cgroups are of both versions
+    warned = machine.run(*said, "-p", "warning", check=False).stdout.splitlines()
+    assert [line for line in warned if "compat systemd cgroup" not in line] == []
 
 
 def test_reinstalling_leaves_containers_and_their_files_alone(host: Host) -> None:
