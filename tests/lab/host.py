@@ -26,13 +26,21 @@ class Host:
 
     def __init__(self, machine: Machine, package: Path) -> None:
         self.machine = machine
-        self._package = package
+        self.package = package
 
-    def install(self) -> str:
-        """Install the package, or the same one over itself, and return what apt printed."""
-        self.machine.push(self._package, f"/root/{self._package.name}")
-        apt = "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall"
-        return self.machine.sh(f"{apt} /root/{self._package.name} 2>&1", timeout=120).stdout
+    def install(self, package: Path | None = None) -> str:
+        """Install the package under test, or another of whatever version, and return what apt printed."""
+        package = package or self.package
+        self.machine.push(package, f"/root/{package.name}")
+        return self.apt(f"install --reinstall --allow-downgrades /root/{package.name}")
+
+    def apt(self, words: str) -> str:
+        """Run apt-get as automation does and return what it printed."""
+        return self.machine.sh(f"DEBIAN_FRONTEND=noninteractive apt-get -y {words} 2>&1", timeout=180).stdout
+
+    def version(self) -> str:
+        """Return the version that is installed."""
+        return self.machine.run("dpkg-query", "-W", "-f", "${Version}", PACKAGE).stdout
 
     def is_installed(self) -> bool:
         """Tell whether the package is installed and configured."""
@@ -99,6 +107,10 @@ class Host:
     def property(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
         return self.machine.run("systemctl", "show", "-P", name, unit).stdout.strip()
+
+    def sshfs(self, volume: str) -> str:
+        """Return the pid of a volume's sshfs, or 0."""
+        return self.property(f"docker-volume-sshfs@{volume}", "MainPID")
 
     def is_mounted(self, volume: str) -> bool:
         """Tell whether a volume is mounted on the host."""

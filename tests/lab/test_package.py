@@ -80,26 +80,6 @@ def test_daily_life_leaves_no_warning_in_the_journal(host: Host) -> None:
     assert [line for line in warned if "compat systemd cgroup" not in line] == []
 
 
-def test_reinstalling_leaves_containers_and_their_files_alone(host: Host) -> None:
-    directory = host.directory("upgrade")
-    host.create("upgrade", directory)
-    with host.writing("upgrade", directory):
-        process = host.property("docker-volume-sshfs@upgrade", "MainPID")
-        service = host.property(SERVICE, "MainPID")
-        host.install()
-        assert host.property("docker-volume-sshfs@upgrade", "MainPID") == process
-        host.machine.run("docker", "volume", "ls")
-        assert host.property(SERVICE, "MainPID") != service, "the new code must be running"
-        assert host.status("upgrade")["state"] == "mounted"
-    host.machine.until(lambda: not host.is_mounted("upgrade"))
-
-
-def test_needrestart_is_told_to_leave_volumes_alone(host: Host) -> None:
-    script = 'our %nrconf; do "/etc/needrestart/conf.d/docker-volume-sshfs.conf" ; die $@ if $@; my ($re) = keys '
-    script += '%{$nrconf{override_rc}}; exit("docker-volume-sshfs\\@photos.service" =~ /$re/ ? 0 : 1)'
-    assert host.machine.run("perl", "-e", script)
-
-
 def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
     machine = host.machine
     drop_in = "/run/systemd/system/docker-volume-sshfs.service.d/broken.conf"

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""The life of the package while volumes are used: upgraded, downgraded, removed, purged, its libraries replaced."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .host import MOUNTS, PACKAGE, Host
+
+SERVICE = "docker-volume-sshfs.service"
+STATE = "/var/lib/docker-volume-sshfs"
+
+
+@pytest.fixture
+def newer(package: Path, tmp_path: Path) -> Path:
+    """Return the package under test as a later release of it would be, with units that have changed."""
+    tree, later = tmp_path / "tree", tmp_path / "later.deb"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9:"))
+    for unit in tree.rglob("docker-volume-sshfs@.service"):
+        unit.write_text(unit.read_text().replace("Description=", "Description=Later "))
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, later], check=True, stdout=subprocess.DEVNULL)
+    return later
+
+
+@contextmanager
+def in_use(host: Host, volume: str) -> Iterator[str]:
+    """Let a container write without a gap to a volume that one and the same sshfs serves all the time."""
+    directory = host.directory(volume)
+    host.create(volume, directory)
+    with host.writing(volume, directory):
+        process = host.sshfs(volume)
+        assert process != "0"
+        yield directory
+        host.await_progress(directory)
+        assert host.sshfs(volume) == process
+
+
+def traces(host: Host) -> str:
+    """Return what a purged package has left behind."""
+    places = f"{STATE} /run/docker-volume-sshfs /etc/default/docker-volume-sshfs /etc/docker/plugins /etc/needrestart"
+    found = host.machine.sh(f"find {places} -name '*sshfs*' 2>/dev/null || true").stdout
+    processes = host.machine.run("pgrep", "-a", "-x", "sshfs", check=False).stdout
+    return (
+        found + processes + host.machine.run("systemctl", "list-units", "--all", "--plain", "-q", f"{PACKAGE}*").stdout
+    )
+
+
+def test_upgrade_and_downgrade_leave_containers_and_their_files_alone(host: Host, newer: Path) -> None:
+    version = host.version()
+    with in_use(host, "upgraded") as directory:
+        for package, expected in ((newer, f"9:{version}"), (host.package, version)):
+            service = host.property(SERVICE, "MainPID")
+            host.install(package)
+            assert host.version() == expected
+            host.await_progress(directory)
+            host.machine.run("docker", "volume", "ls")
+            assert host.property(SERVICE, "MainPID") != service, "the new code must be running"
+            later = host.property("docker-volume-sshfs@upgraded", "Description").startswith("Later")
+            assert later == (package is newer), "the new unit must be known"
+            assert host.status("upgraded")["state"] == "mounted"
+    host.machine.until(lambda: not host.is_mounted("upgraded"))
+
+
+def test_reinstalling_leaves_containers_and_their_files_alone(host: Host) -> None:
+    with in_use(host, "again"):
+        service = host.property(SERVICE, "MainPID")
+        host.install()
+        host.machine.run("docker", "volume", "ls")
+        assert host.property(SERVICE, "MainPID") != service
+    host.machine.until(lambda: not host.is_mounted("again"))
+
+
+def test_remove_leaves_a_used_mount_to_its_container_and_a_reinstall_goes_on(host: Host) -> None:
+    with in_use(host, "kept") as directory:
+        said = host.apt(f"remove {PACKAGE}")
+        assert "The volume kept is in use and stays mounted" in said
+        host.await_progress(directory)
+        host.install()
+        assert host.status("kept")["state"] == "mounted"
+        assert "1\n" in host.run("kept", "head -n 1 /data/log").stdout, "another container shares the mount"
+    assert not host.is_mounted("kept")
+
+
+def test_a_mount_that_a_remove_has_left_is_ended_as_the_message_says(host: Host) -> None:
+    machine, directory = host.machine, host.directory("late")
+    host.create("late", directory)
+    host.run("late", "echo precious >/data/file")
+    host.start("holder", "late", "sleep 1000")
+    said = host.apt(f"remove {PACKAGE}")
+    advice = said.partition("When its containers are stopped: ")[2].splitlines()[0]
+    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.sh(advice)
+    assert not host.is_mounted("late")
+    assert not machine.run("pgrep", "-x", "sshfs", check=False)
+    host.install()
+    assert host.run("late", "cat /data/file").stdout == "precious\n"
+
+
+def test_remove_ends_an_unused_mount(host: Host) -> None:
+    host.create("idle", host.directory("idle"))
+    host.machine.run("systemctl", "start", "docker-volume-sshfs@idle")
+    assert host.is_mounted("idle")
+    said = host.apt(f"remove {PACKAGE}")
+    assert "in use" not in said
+    assert not host.is_mounted("idle")
+    assert host.machine.run("ls", MOUNTS).stdout == ""
+
+
+def test_purge_costs_docker_nothing(host: Host) -> None:
+    machine = host.machine
+    host.create("gone", host.directory("gone"))
+    machine.run("docker", "volume", "rm", "gone")
+    host.apt(f"purge {PACKAGE}")
+    machine.sh("systemctl restart docker && docker volume ls", timeout=14)
+    assert traces(host) == ""
+
+
+def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(host: Host) -> None:
+    machine, directory = host.machine, host.directory("purged")
+    host.create("purged", directory)
+    host.run("purged", "echo precious >/data/file")
+    host.start("holder", "purged", "sleep 1000")
+    said = host.apt(f"purge {PACKAGE}")
+    assert "The volume purged was still mounted" in said
+    assert not machine.run("test", "-e", STATE, check=False)
+    assert machine.run("docker", "exec", "holder", "cat", "/data/file").stdout == "precious\n"
+    machine.run("docker", "exec", "holder", "sh", "-c", "echo more >>/data/file")
+    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.until(lambda: traces(host) == "")
+    assert machine.read(f"{directory}/file") == "precious\nmore\n"
+
+
+def test_purge_after_remove_ends_what_nobody_uses_any_more(host: Host) -> None:
+    machine = host.machine
+    host.create("two-steps", host.directory("two-steps"))
+    host.start("holder", "two-steps", "sleep 1000")
+    host.apt(f"remove {PACKAGE}")
+    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    assert host.is_mounted("two-steps")
+    host.apt(f"purge {PACKAGE}")
+    machine.until(lambda: traces(host) == "")
+
+
+def test_a_server_that_has_stalled_does_not_hang_a_purge(host: Host) -> None:
+    machine = host.machine
+    host.create("stalled", host.directory("stalled"))
+    host.start("holder", "stalled", "sleep 1000")
+    session = machine.run("pgrep", "-n", "-f", "^sshd(-session)?: alice@notty").stdout.strip()
+    machine.run("kill", "-STOP", session)
+    try:
+        host.apt(f"purge {PACKAGE}")
+        assert not machine.run("test", "-e", STATE, check=False)
+    finally:
+        machine.run("kill", "-CONT", session)
+        machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.until(lambda: traces(host) == "")
+
+
+def test_the_replacement_of_libraries_and_needrestart_leave_volumes_alone(host: Host) -> None:
+    machine = host.machine
+    with in_use(host, "library") as directory:
+        name_it = 'for deb in /var/cache/apt/archives/*.deb; do dpkg-deb --field "$deb" Package; done'
+        packages = machine.sh(name_it).stdout.split()
+        assert {"libc6", "openssl", "fuse3", "sshfs", "openssh-client"} <= set(packages)
+        host.apt(f"install --reinstall {' '.join(packages)}")
+        host.await_progress(directory)
+        as_automation = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_UI=NeedRestart::UI::stdio"
+        said = machine.sh(f"{as_automation} needrestart -r a 2>&1", timeout=120).stdout
+        restarted, _, left_alone = said.partition("Service restarts being deferred:")
+        assert "ssh.service" in restarted, said
+        assert "docker-volume-sshfs@library.service" in left_alone, "it was seen to be outdated, and left alone"
+
+
+def test_needrestart_spares_volumes_by_our_own_word(host: Host) -> None:
+    """Debian's needrestart leaves everything alone whose name begins with docker; others need not."""
+    script = 'our %nrconf; do "/etc/needrestart/conf.d/docker-volume-sshfs.conf" ; die $@ if $@; my ($re) = keys '
+    script += '%{$nrconf{override_rc}}; exit("docker-volume-sshfs\\@photos.service" =~ /$re/ ? 0 : 1)'
+    assert host.machine.run("perl", "-e", script)
