@@ -78,16 +78,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(source.parent.glob("docker-volume-sshfs_*.deb"))
 
 
-@pytest.fixture(scope="session")
-def checkout(machine: lab.Machine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return where the machine has a checkout of this repository."""
-    archive = tmp_path_factory.mktemp("checkout") / "checkout.tar"
-    subprocess.run(["tar", "-C", _ROOT, "--exclude=./.git", "--exclude=./.venv", "-cf", archive, "."], check=True)
-    machine.push(archive, "/root/checkout.tar")
-    machine.sh("mkdir /root/checkout && tar -C /root/checkout -xf /root/checkout.tar")
-    return "/root/checkout"
-
-
 @pytest.fixture
 def host(machine: lab.Machine, package: Path) -> Iterator[Host]:
     """Give the machine with the package installed and no volume on it."""

@@ -5,7 +5,8 @@ Its SSH server is its own, under the names ``nas`` and ``localhost``.
 """
 
 import json
-import shlex
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from .machine import IMAGE, Machine, Result
 
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "docker-volume-sshfs"
 KEY = "/root/keys/id_ed25519"
 MOUNTS = "/var/lib/docker-volume-sshfs/mounts"
@@ -46,6 +48,14 @@ class Host:
         """Tell whether the package is installed and configured."""
         status = self.machine.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", PACKAGE, check=False)
         return status.stdout.startswith("ii")
+
+    def checkout(self) -> str:
+        """Put the source tree onto the machine, as a clone of it would be, and return where it is."""
+        with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+            subprocess.run(["tar", "-C", ROOT, "--exclude=./.*", "-cf", archive.name, "."], check=True)
+            self.machine.push(Path(archive.name), "/root/checkout.tar")
+        self.machine.sh("rm -rf /root/checkout && mkdir /root/checkout && tar -C /root/checkout -xf /root/checkout.tar")
+        return "/root/checkout"
 
     def directory(self, name: str) -> str:
         """Make an empty directory of alice on the server and return its path."""
@@ -127,9 +137,9 @@ class Host:
         return self.machine.run(*words).stdout
 
     def clear(self) -> None:
-        """Remove all containers and volumes, and let failures of units be forgotten."""
+        """Remove all containers, volumes and known servers, and let failures of units be forgotten."""
         self.machine.sh(
             "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm; "
-            f"systemctl reset-failed; rm -f {shlex.quote('/var/lib/docker-volume-sshfs/known_hosts')}",
+            f"systemctl reset-failed; rm -f /var/lib/{PACKAGE}/known_hosts /etc/{PACKAGE}/id_ed25519*",
             timeout=120,
         )

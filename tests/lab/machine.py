@@ -190,7 +190,7 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 _PACKAGES = (
     "docker.io docker-compose docker-registry podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo "
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
-    "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core man-db zsh fish "
+    "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db zsh fish "
     "python3-pytest python3-pytest-timeout"
 )
 

@@ -4,8 +4,9 @@
 from .host import Host
 
 
-def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, checkout: str) -> None:
+def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host) -> None:
     machine = host.machine
+    checkout = host.checkout()
     host.create("mine", host.directory("mine"))
     before = machine.run("docker", "images", "-q").stdout
     said = machine.run(f"{checkout}/scripts/demo", timeout=150).stdout
