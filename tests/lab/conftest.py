@@ -79,6 +79,19 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def newer(package: Path, tmp_path: Path) -> Path:
+    """Return the package under test as a later release of it would be, with units that have changed."""
+    tree, later = tmp_path / "tree", tmp_path / "later.deb"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9:"))
+    for unit in tree.rglob("docker-volume-sshfs@.service"):
+        unit.write_text(unit.read_text().replace("Description=", "Description=Later "))
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, later], check=True, stdout=subprocess.DEVNULL)
+    return later
+
+
+@pytest.fixture
 def host(machine: lab.Machine, package: Path) -> Iterator[Host]:
     """Give the machine with the package installed and no volume on it."""
     if not machine.is_on:
