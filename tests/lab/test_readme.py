@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The README's commands, word for word, in the order in which a newcomer types them."""
 
-import re
-from pathlib import Path
 
-from .host import Host
-
-ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from .documents import script
+from .host import PACKAGE, Host
+from .repository import offered
 
 ANSWERS = """#!/bin/sh
 case $1 in *yes/no*) echo yes ;; *) echo 'correct horse battery' ;; esac
@@ -17,15 +14,14 @@ case $1 in *yes/no*) echo yes ;; *) echo 'correct horse battery' ;; esac
 
 def test_the_commands_of_the_readme_work_as_written(host: Host) -> None:
     machine = host.machine
-    blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len(blocks) >= 5
+    host.apt(f"purge {PACKAGE}")
     machine.sh("mkdir -p /srv/photos && chown alice: /srv/photos && rm -rf /root/.ssh")
     machine.run("docker", "tag", "busybox:lab", "busybox")
     machine.write("/root/answers", ANSWERS, mode=0o700)
-    script = "set -eux\n" + "\n".join(blocks)
     machine.write("/etc/sudoers.d/answers", 'Defaults env_keep += "SSH_ASKPASS SSH_ASKPASS_REQUIRE"\n', mode=0o440)
     environment = "SSH_ASKPASS=/root/answers SSH_ASKPASS_REQUIRE=force SYSTEMD_PAGER=cat"
-    said = machine.sh(f'{environment} sh -c "$1" 2>&1', script, timeout=120).stdout
+    with offered(host):
+        said = machine.sh(f'{environment} sh -c "$1" 2>&1', script("README.md"), timeout=200).stdout
     assert "hello\n" in said
     assert '"state": "not mounted"' in said
     assert machine.read("/srv/photos/hello.txt") == "hello\n"

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""A repository of the package on the machine, at the address that the documents use for an example."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .host import PACKAGE, Host
+
+DIRECTORY = "/srv/repository/debian"
+KEYRING = f"/etc/apt/keyrings/{PACKAGE}.asc"
+SOURCE = f"/etc/apt/sources.list.d/{PACKAGE}.sources"
+
+_APT = "/etc/apt/apt.conf.d/repository"
+_CERTIFICATE = "/usr/local/share/ca-certificates/example.org.crt"
+_SERVER = """\
+import http.server, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/srv/certificate", "/srv/certificate-key")
+server = http.server.ThreadingHTTPServer(("", 443), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+class Repository:
+    """What ``scripts/release`` has made, and what a machine knows of it."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._release = f"{host.checkout()}/scripts/release"
+
+    def release(self, package: Path) -> str:
+        """Add a package, sign all with a key of its own, and return what the script printed."""
+        self._host.machine.push(package, "/root/package.deb")
+        name = f"/root/{PACKAGE}_{package.stem}.deb"
+        self._host.machine.run("mv", "/root/package.deb", name)
+        return self._host.machine.run(self._release, "--throwaway-key", DIRECTORY, name).stdout
+
+    def forget(self) -> None:
+        """Let the machine forget the repository."""
+        lists = "/var/lib/apt/lists/example.org_*"
+        self._host.machine.sh(f"rm -rf {KEYRING} {SOURCE} {lists} /etc/apt/preferences.d/{PACKAGE}")
+
+
+@contextmanager
+def offered(host: Host) -> Iterator[Repository]:
+    """Let https://example.org/debian be a repository with the package under test, and no other be asked."""
+    machine = host.machine
+    repository = Repository(host)
+    repository.release(host.package)
+    request = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=example.org -addext subjectAltName=DNS:example.org"
+    )
+    machine.sh(f"cd /srv && {request} -keyout certificate-key -out certificate && cp certificate {_CERTIFICATE}")
+    machine.sh("update-ca-certificates; grep -q example.org /etc/hosts || echo 127.0.0.1 example.org >>/etc/hosts")
+    # a person says yes; Debian can't be reached from here, and what is known of it must stay
+    ours_alone = 'APT::Get::List-Cleanup "0"; Dir::Etc::SourceList "/dev/null"; Acquire::https::Proxy "DIRECT";'
+    machine.write(_APT, f'APT::Get::Assume-Yes "1"; {ours_alone}\n')
+    machine.write("/srv/server.py", _SERVER)
+    unit = ("--unit=repository", "--working-directory=/srv/repository")
+    machine.run("systemd-run", *unit, "/usr/bin/python3", "/srv/server.py")
+    try:
+        machine.until("curl -fsS https://example.org/debian/InRelease")
+        yield repository
+    finally:
+        machine.run("systemctl", "stop", "repository")
+        repository.forget()
+        machine.run("rm", "-rf", _APT, DIRECTORY, _CERTIFICATE)

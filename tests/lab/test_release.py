@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""A release from the side of those who install it: the repository, its signature, and the page on installing."""
+
+from pathlib import Path
+
+from .documents import script
+from .host import PACKAGE, Host
+from .repository import DIRECTORY, KEYRING, SOURCE, offered
+
+
+def test_the_commands_of_the_page_on_installing_work_as_written(host: Host, newer: Path) -> None:
+    version = host.version()
+    host.apt(f"purge {PACKAGE}")
+    with offered(host) as repository:
+        said = host.machine.sh('cd /root && sh -c "$1" 2>&1', script("docs/installing.md"), timeout=200).stdout
+        assert "failed=0" in said, said
+        assert host.version() == version
+        assert host.machine.run("docker", "volume", "ls")
+        repository.release(newer)
+        trust(host)
+        host.apt("update")
+        host.apt("upgrade")
+        assert host.version() == version, "the pin holds"
+
+
+def test_the_source_that_a_release_prints_is_the_one_that_it_offers(host: Host) -> None:
+    with offered(host) as repository:
+        said = repository.release(host.package)
+        assert said.endswith(host.machine.read(f"{DIRECTORY}/{PACKAGE}.sources"))
+
+
+def test_a_newer_release_is_an_upgrade_and_the_older_one_stays_on_offer(host: Host, newer: Path) -> None:
+    version = host.version()
+    with offered(host) as repository:
+        repository.release(newer)
+        trust(host)
+        host.apt("update")
+        host.apt("upgrade")
+        assert host.version() == f"9:{version}"
+        host.apt(f"install --allow-downgrades {PACKAGE}={version}")
+        assert host.version() == version
+
+
+def test_a_stranger_s_signature_is_refused(host: Host, newer: Path) -> None:
+    version = host.version()
+    with offered(host) as repository:
+        trust(host)
+        repository.release(newer)  # with another key
+        refused = host.machine.run("apt-get", "update", check=False)
+        assert refused.returncode != 0
+        assert "is not signed" in refused.stderr
+        host.apt("upgrade")
+        assert host.version() == version
+
+
+def test_a_list_that_was_changed_after_it_was_signed_is_refused(host: Host) -> None:
+    with offered(host):
+        trust(host)
+        host.machine.sh(f"cd {DIRECTORY} && sed -i 's/^Description:/& forged/' Packages && gzip -kf Packages")
+        refused = host.machine.run("apt-get", "update", check=False)
+        assert refused.returncode != 0
+        assert "unexpected size" in refused.stderr
+
+
+def trust(host: Host) -> None:
+    """Take the repository's key and address as they are now."""
+    for path in (KEYRING, SOURCE):
+        host.machine.run("curl", "-fsS", "-o", path, f"https://example.org/debian/{Path(path).name}")
