@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The README's commands, word for word, in the order in which a newcomer types them."""
 
-
 from .documents import script
 from .host import PACKAGE, Host
 from .repository import offered
