@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The administrator's command on a booted host, with a real sshd, a running service and three shells."""
+
+import json
+
+import pytest
+
+from .host import KEY, PACKAGE, Host
+from .machine import Result
+
+KNOWN_HOSTS = "/var/lib/docker-volume-sshfs/known_hosts"
+
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell 'TERM=dumb zsh -f -i'
+zpty -w shell 'autoload -U compinit; compinit -u -D; PS1=; print compinit is rea""dy'
+zpty -r shell said '*ready*'
+zpty -n -w shell $'docker-volume-sshfs host-\t'
+zpty -r shell said '*key*'
+print -r -- $said
+zpty -d shell
+"""
+"""Types a word's beginning and a tab into an interactive zsh; whoever waits for what never comes is killed."""
+
+BASH = """
+. /usr/share/bash-completion/completions/docker-volume-sshfs
+COMP_WORDS=(docker-volume-sshfs "$@") COMP_CWORD=$#
+_docker_volume_sshfs_completion docker-volume-sshfs
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def command(host: Host, *words: str) -> Result:
+    """Type the command; its exit code is part of the answer."""
+    return host.machine.run(PACKAGE, *words, check=False)
+
+
+def test_check_climbs_to_a_directory_and_names_the_broken_rung(host: Host) -> None:
+    directory = host.directory("checked")
+    before = host.machine.run("cat", KNOWN_HOSTS, check=False).stdout
+    good = command(host, "check", "--write", f"alice@nas:{directory}", "-o", f"IdentityFile={KEY}")
+    assert good.returncode == 0, good
+    assert good.stdout.count("✓") == 9
+    assert "login" in good.stdout
+    assert host.machine.run("ls", "-A", directory).stdout == ""
+    broken = command(host, "check", "alice@nas:/nowhere", "-o", f"IdentityFile={KEY}")
+    assert broken.returncode == 1
+    assert "✗ directory" in broken.stdout
+    assert "make it first, it is not made for you" in broken.stderr
+    refused = command(host, "check", "--write", "alice@nas:/etc", "-o", f"IdentityFile={KEY}")
+    assert refused.returncode == 1
+    assert "alice may not write to /etc on nas" in refused.stderr
+    assert host.machine.run("cat", KNOWN_HOSTS, check=False).stdout == before, "a question is no act"
+
+
+def test_check_is_for_root(host: Host) -> None:
+    said = host.machine.run("runuser", "-u", "alice", "--", PACKAGE, "check", "alice@nas:/", check=False)
+    assert said.returncode == 2
+    assert said.stderr.endswith("are for root alone: say sudo before the command\n")
+
+
+def test_status_shows_a_mounted_volume_to_people_and_to_programs(host: Host) -> None:
+    directory = host.directory("shown")
+    host.create("shown", directory)
+    host.create("idle", directory)
+    with host.writing("shown", directory):
+        asked = command(host, "status", "--json")
+        assert asked.returncode == 0, asked
+        answer = json.loads(asked.stdout)
+        shown, idle = (next(one for one in answer["volumes"] if one["name"] == name) for name in ("shown", "idle"))
+        assert (shown["state"], shown["holders"], shown["unitState"]) == ("mounted", 1, "active (running)")
+        assert (idle["state"], idle["holders"], idle["unitState"]) == ("not mounted", 0, "inactive (dead)")
+        assert answer["units"] == {f"{PACKAGE}.socket": "active (running)", f"{PACKAGE}.service": "active (running)"}
+        table = command(host, "status").stdout
+        assert "NAME   STATE        HOLDERS  REMOTE" in table
+        assert f"shown  mounted      1        alice@localhost:{directory} port 22" in table
+        one = command(host, "status", "shown")
+        assert one.returncode == 0
+        assert "unit:       docker-volume-sshfs@shown.service, active (running)" in one.stdout
+        assert f"IdentityFile={KEY}" in one.stdout
+        assert "journalctl -u docker-volume-sshfs@shown" in one.stdout
+        assert command(host, "check", "shown").returncode == 0
+
+
+def test_status_when_a_mount_has_failed_says_so_and_ends_with_one(host: Host) -> None:
+    directory = host.directory("fails")
+    host.create("fails", directory)
+    host.machine.run("rmdir", directory)
+    assert not host.run("fails", "true", check=False)
+    said = command(host, "status")
+    assert said.returncode == 1
+    assert "does not exist on localhost for alice" in said.stdout
+
+
+def test_status_without_the_socket_ends_with_three_and_the_cure_works(host: Host) -> None:
+    host.machine.run("systemctl", "stop", f"{PACKAGE}.socket", f"{PACKAGE}.service")
+    said = command(host, "status")
+    assert said.returncode == 3
+    cure = "systemctl enable --now docker-volume-sshfs.socket"
+    assert f"/run/docker-volume-sshfs/sshfs.sock is closed: {cure} opens it" in said.stderr
+    host.machine.run(*cure.split())
+    assert command(host, "status").returncode == 0
+
+
+def test_a_host_key_is_shown_trusted_and_forgotten(host: Host) -> None:
+    machine = host.machine
+    new = command(host, "host-key", "show", "nas")
+    assert new.returncode == 1
+    assert "nas port 22 is not known here." in new.stdout
+    fingerprint = machine.run("ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1]
+    assert fingerprint in new.stdout
+    trusted = command(host, "host-key", "trust", "alice@nas:/srv", "--fingerprint", fingerprint)
+    assert trusted.returncode == 0, trusted
+    key = " ".join(machine.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+    assert f"nas {key}\n" in machine.read(KNOWN_HOSTS)
+    assert command(host, "host-key", "show", "nas").returncode == 0
+    strict = ("-o", f"IdentityFile={KEY}", "-o", "host_key_check=yes")
+    assert command(host, "check", "alice@nas:/", *strict).returncode == 0
+    machine.sh(f"sed 's/ .*//' {KNOWN_HOSTS} >/root/names; ssh-keygen -q -t ed25519 -N '' -f /root/other")
+    machine.sh(f'echo "nas $(cut -d " " -f 1-2 /root/other.pub)" >{KNOWN_HOSTS}')
+    changed = command(host, "check", "alice@nas:/", *strict)
+    assert changed.returncode == 1
+    assert changed.stderr.endswith("remove its old key: docker-volume-sshfs host-key forget nas\n")
+    assert command(host, "host-key", "forget", "nas").returncode == 0
+    assert command(host, "host-key", "show", "nas").returncode == 1
+    assert machine.run("sh", "-c", f"yes | {PACKAGE} host-key trust nas").stdout.endswith(f"({KNOWN_HOSTS}).\n")
+    assert command(host, "host-key", "show", "nas").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        (["host-"], "host-key"),
+        (["check", "com"], "completed"),
+        (["check", "-o", "umas"], "umask="),
+        (["options", "ProxyC"], "ProxyCommand"),
+    ],
+)
+def test_bash_and_fish_complete_commands_volumes_and_options(host: Host, typed: list[str], suggested: str) -> None:
+    host.create("completed", host.directory("completed"))
+    assert suggested in host.machine.run("bash", "-c", BASH, "bash", *typed).stdout.split()
+    line = " ".join((PACKAGE, *typed))
+    assert suggested in host.machine.run("fish", "-c", f"complete -C '{line}'").stdout.split()
+
+
+def test_zsh_completes_at_the_first_tab(host: Host) -> None:
+    assert "key" in host.machine.run("zsh", "-f", "-c", ZSH, timeout=30).stdout
+
+
+def test_the_manual_page_has_the_command(host: Host) -> None:
+    page = host.machine.sh("MANWIDTH=100 MANPAGER=cat man docker-volume-sshfs 2>&1").stdout
+    for heading in ("COMMANDS", "EXIT STATUS"):
+        assert f"\n{heading}\n" in page
+    assert "docker-volume-sshfs check" in page
+    warnings = host.machine.sh(
+        "zcat /usr/share/man/man8/docker-volume-sshfs.8.gz | man --warnings -l - 2>&1 >/dev/null"
+    )
+    assert warnings.stdout == ""

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""docker-volume-sshfs check: what an administrator reads of each rung, and what is left behind."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import paramiko
+import pytest
+from support import ssh_server
+from support.administrator import Administrator
+from support.ssh_server import Account, Server, host_key, serving
+
+from sshfs_plugin import options
+from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import VolumeName
+
+WHERE = "bob@127.0.0.1:/photos"
+ALL_CHANGES = ("open", "write", "remove")
+
+
+def shown(kind: str = "ed25519", number: int = 1) -> HostKey:
+    key = host_key(kind, number)
+    return HostKey(kind=key.get_name(), blob=key.asbytes())
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    directory = tmp_path / "server"
+    (directory / "photos").mkdir(parents=True, mode=0o755)
+    return directory
+
+
+@pytest.fixture
+def server(files: Path) -> Iterator[Server]:
+    with serving(Account(directory=files, password="hunter2")) as running:
+        yield running
+
+
+def login(server: Server, **opts: str) -> list[str]:
+    """Return the words that get into a server, unless the options say otherwise."""
+    given = {"port": str(server.port), "password": "hunter2", **opts}
+    return [f"-o{name}={value}" for name, value in given.items()]
+
+
+def test_a_server_that_can_serve_gets_a_tick_for_each_rung(
+    administrator: Administrator, server: Server, files: Path
+) -> None:
+    said = administrator("check", WHERE, *login(server))
+    assert said.lines == [
+        f"{WHERE} port {server.port}",
+        "✓ key or password a password",
+        "✓ name 127.0.0.1",
+        f"✓ connection 127.0.0.1 port {server.port}",
+        f"✓ key exchange SSH-2.0-paramiko_{paramiko.__version__}",
+        f"✓ host key ssh-ed25519 {shown().fingerprint}, new",
+        "✓ login bob with the password",
+        "✓ SFTP",
+        f"✓ directory drwxr-xr-x, owner {os.getuid()}, group {os.getgid()}",
+    ]
+    assert (said.code, said.err) == (0, "")
+    assert "hunter2" not in said.out
+    assert list((files / "photos").iterdir()) == []
+
+
+def test_a_question_leaves_nothing_behind_on_this_host(administrator: Administrator, server: Server) -> None:
+    assert administrator("check", WHERE, *login(server)).code == 0
+    assert administrator("check", WHERE, *login(server, host_key=shown().fingerprint)).code == 0
+    assert not administrator.settings.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "broken", "error"),
+    [
+        ([WHERE, "-oIdentityFile=/nowhere/key"], "key or password", "cannot use the identity file /nowhere/key"),
+        (["bob@nowhere.invalid:/photos"], "name", "the host name nowhere.invalid does not resolve to an address"),
+        ([WHERE, "-ohost_key_check=yes"], "host key", "is not known, it is SHA256:"),
+        ([WHERE, f"-ohost_key={shown(number=2).fingerprint}"], "host key", "not the pinned SHA256:"),
+        ([WHERE, "-opassword=wrong"], "login", "127.0.0.1 refused to let bob in with the password"),
+        (["bob@127.0.0.1:/missing"], "directory", "does not exist on 127.0.0.1 for bob: make it first"),
+    ],
+)
+def test_the_first_broken_rung_is_the_last_line_and_its_cure_goes_to_stderr(
+    administrator: Administrator, server: Server, words: list[str], broken: str, error: str
+) -> None:
+    said = administrator("check", *login(server), *words)
+    assert said.code == 1
+    assert [line for line in said.lines if line.startswith("✗")] == said.lines[-1:] == [f"✗ {broken}"]
+    assert said.err.startswith("docker-volume-sshfs: ")
+    assert error in said.err
+    assert said.err.count("\n") == 1
+    assert "hunter2" not in said.out + said.err
+
+
+def test_a_refused_connection_breaks_the_connection(administrator: Administrator) -> None:
+    said = administrator("check", WHERE, f"-oport={ssh_server.closed_port()}")
+    assert (said.code, said.lines[-1]) == (1, "✗ connection")
+    assert "connection refused: is an SSH server running there" in said.err
+
+
+def test_something_else_than_ssh_breaks_the_key_exchange(administrator: Administrator) -> None:
+    with ssh_server.impostor(b"HTTP/1.1 400 Bad Request\r\n\r\n", hangs_up=True) as port:
+        said = administrator("check", WHERE, f"-oport={port}")
+    assert (said.code, said.lines[-1]) == (1, "✗ key exchange")
+    assert "is not an SSH server" in said.err
+
+
+def test_a_server_without_sftp_breaks_sftp(administrator: Administrator, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", sftp=False)) as server:
+        said = administrator("check", WHERE, *login(server))
+    assert (said.code, said.lines[-1]) == (1, "✗ SFTP")
+    assert "has no SFTP for it" in said.err
+
+
+def test_a_pinned_key_that_is_asked_for_last_holds_and_each_rung_is_shown_once(
+    administrator: Administrator, files: Path
+) -> None:
+    kinds = [host_key(kind) for kind in ("ed25519", "ecdsa", "rsa")]
+    with serving(Account(directory=files, password="hunter2"), kinds) as server:
+        said = administrator("check", WHERE, *login(server, host_key=shown("rsa").fingerprint))
+    assert said.code == 0
+    assert f"✓ host key ssh-rsa {shown('rsa').fingerprint}, pinned" in said.lines
+    assert [line.split()[1] for line in said.lines[1:]] == [
+        *("key", "name", "connection", "key", "host", "login", "SFTP", "directory")
+    ]
+
+
+def test_a_host_key_that_is_known_is_said_to_be(administrator: Administrator, server: Server) -> None:
+    KnownHosts.of(administrator.settings).add("127.0.0.1", server.port, shown())
+    said = administrator("check", WHERE, *login(server))
+    assert f"✓ host key ssh-ed25519 {shown().fingerprint}, known" in said.lines
+
+
+def test_a_host_key_that_has_changed_names_the_command_that_forgets_the_old_one(
+    administrator: Administrator, server: Server
+) -> None:
+    KnownHosts.of(administrator.settings).add("127.0.0.1", server.port, shown(number=2))
+    said = administrator("check", WHERE, *login(server))
+    assert said.code == 1
+    assert said.err.endswith(f"remove its old key: docker-volume-sshfs host-key forget '[127.0.0.1]:{server.port}'\n")
+    assert administrator("host-key", "forget", f"[127.0.0.1]:{server.port}").code == 0
+    assert administrator("check", WHERE, *login(server)).code == 0
+
+
+def test_write_makes_a_file_and_removes_it(administrator: Administrator, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=ALL_CHANGES)) as server:
+        said = administrator("check", "--write", WHERE, *login(server))
+        changed = [request for request in server.seen if request.startswith(("open", "remove"))]
+    assert (said.code, said.err) == (0, "")
+    name = said.lines[-1].removeprefix("✓ writing ").removesuffix(" made and removed")
+    assert changed == [f"open /photos/{name}", f"remove /photos/{name}"]
+    assert list((files / "photos").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        (
+            (),
+            "bob may not write to /photos on 127.0.0.1: give bob the right to write there, log in as its owner, "
+            "or make a read-only volume with -o ro",
+        ),
+        (
+            ("open", "remove"),
+            "cannot write to /photos on 127.0.0.1 (Failure): is the file system there full, over its quota or "
+            "read-only?",
+        ),
+    ],
+    ids=["no right", "full"],
+)
+def test_write_when_refused_says_what_to_do_and_leaves_nothing(
+    administrator: Administrator, files: Path, changes: tuple[str, ...], error: str
+) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=changes)) as server:
+        said = administrator("check", "--write", WHERE, *login(server))
+    assert (said.code, said.lines[-1]) == (1, "✗ writing")
+    assert said.err == f"docker-volume-sshfs: {error}\n"
+    assert list((files / "photos").iterdir()) == []
+
+
+def test_write_when_the_file_can_not_be_removed_names_it(administrator: Administrator, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=("open", "write"))) as server:
+        said = administrator("check", "--write", WHERE, *login(server))
+    (left,) = (files / "photos").iterdir()
+    assert said.code == 1
+    assert "bob may make files in /photos on 127.0.0.1 but not remove them (" in said.err
+    assert said.err.endswith(f"remove {left.name} there by hand\n")
+
+
+def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Administrator, server: Server) -> None:
+    volumes = VolumeStore(administrator.settings.volumes)
+    assert volumes.load_all() == {}
+    opts = {"sshcmd": WHERE, "port": str(server.port), "password": "hunter2"}
+    volumes.save(options.parse(VolumeName("photos"), opts, datetime.now(UTC)))
+    said = administrator("check", "photos")
+    assert (said.code, said.err) == (0, "")
+    assert said.lines[0] == f"{WHERE} port {server.port}"
+    assert "hunter2" not in said.out
+    assert administrator("check", "photos", "-oport=22").err == (
+        "docker-volume-sshfs: the volume 'photos' has options of its own: say user@host:/dir to check with others\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([], "say user@host:/dir, the name of a volume, or -o sshcmd=user@host:/dir"),
+        (["music"], "volume 'music' not found"),
+        (["../etc"], "'../etc' can't be the name of a volume"),
+        (["nas:/dir", "-oporrt=22"], "unknown option 'porrt': did you mean 'port'?"),
+        (["nas:/dir", "-oProxyCommand=id"], "option 'ProxyCommand' is refused"),
+        (["nas:/dir", "-osshcmd=nas:/other"], "option 'sshcmd' says again what nas:/dir says: give one of them"),
+        (["-oport=22"], "option 'sshcmd' is missing"),
+        (["nas:/dir", "--wirte"], "No such option"),
+    ],
+)
+def test_wrong_words_and_options_end_with_two(administrator: Administrator, words: list[str], error: str) -> None:
+    said = administrator("check", *words)
+    assert (said.code, said.out) == (2, "")
+    assert error in said.err
+
+
+def test_whoever_is_not_root_is_told_so(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in (["check", "nas:/dir"], ["status"], ["host-key", "show", "nas"]):
+        said = administrator(*words)
+        assert (said.code, said.out) == (2, "")
+        assert said.err == (
+            "docker-volume-sshfs: keys, records and the plugin's socket are for root alone: "
+            "say sudo before the command\n"
+        )
+
+
+def test_a_terminal_without_ticks_gets_words(administrator: Administrator, server: Server) -> None:
+    said = administrator("check", WHERE, *login(server, password="wrong"), charset="latin-1")
+    assert said.lines[1] == "ok key or password a password"
+    assert said.lines[-1] == "FAILED login"
+
+
+def test_a_server_can_not_steer_the_terminal(administrator: Administrator) -> None:
+    with ssh_server.impostor(b"SSH-1.5-\x1b]0;owned\x07\r\n", hangs_up=True) as port:
+        said = administrator("check", WHERE, f"-oport={port}")
+    assert said.code == 1
+    assert "\x1b" not in said.out + said.err
+    assert "\x07" not in said.out + said.err
+
+
+def test_ctrl_c_ends_the_check_without_a_traceback(
+    administrator: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socket.getaddrinfo", interrupt)
+    said = administrator("check", WHERE)
+    assert (said.code, said.err) == (130, "")
