@@ -56,4 +56,4 @@ def _mark(holds: bool) -> str:
 
 def _tame(text: str) -> str:
     """Take out what is no printable character: escape sequences would be obeyed by the terminal."""
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+    return "".join(character if character.isprintable() else "?" for character in text)

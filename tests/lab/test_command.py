@@ -38,23 +38,23 @@ def command(host: Host, *words: str) -> Result:
 def test_check_climbs_to_a_directory_and_names_the_broken_rung(host: Host) -> None:
     directory = host.directory("checked")
     before = host.machine.run("cat", KNOWN_HOSTS, check=False).stdout
-    good = command(host, "check", "--write", f"alice@nas:{directory}", "-o", f"IdentityFile={KEY}")
+    good = command(host, "check", "--write", f"alice@localhost:{directory}", "-o", f"IdentityFile={KEY}")
     assert good.returncode == 0, good
     assert good.stdout.count("✓") == 9
     assert "login" in good.stdout
     assert host.machine.run("ls", "-A", directory).stdout == ""
-    broken = command(host, "check", "alice@nas:/nowhere", "-o", f"IdentityFile={KEY}")
+    broken = command(host, "check", "alice@localhost:/nowhere", "-o", f"IdentityFile={KEY}")
     assert broken.returncode == 1
     assert "✗ directory" in broken.stdout
     assert "make it first, it is not made for you" in broken.stderr
-    refused = command(host, "check", "--write", "alice@nas:/etc", "-o", f"IdentityFile={KEY}")
+    refused = command(host, "check", "--write", "alice@localhost:/etc", "-o", f"IdentityFile={KEY}")
     assert refused.returncode == 1
-    assert "alice may not write to /etc on nas" in refused.stderr
+    assert "alice may not write to /etc on localhost" in refused.stderr
     assert host.machine.run("cat", KNOWN_HOSTS, check=False).stdout == before, "a question is no act"
 
 
 def test_check_is_for_root(host: Host) -> None:
-    said = host.machine.run("runuser", "-u", "alice", "--", PACKAGE, "check", "alice@nas:/", check=False)
+    said = host.machine.run("runuser", "-u", "alice", "--", PACKAGE, "check", "alice@localhost:/", check=False)
     assert said.returncode == 2
     assert said.stderr.endswith("are for root alone: say sudo before the command\n")
 
@@ -104,27 +104,27 @@ def test_status_without_the_socket_ends_with_three_and_the_cure_works(host: Host
 
 def test_a_host_key_is_shown_trusted_and_forgotten(host: Host) -> None:
     machine = host.machine
-    new = command(host, "host-key", "show", "nas")
+    new = command(host, "host-key", "show", "localhost")
     assert new.returncode == 1
-    assert "nas port 22 is not known here." in new.stdout
+    assert "localhost port 22 is not known here." in new.stdout
     fingerprint = machine.run("ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1]
     assert fingerprint in new.stdout
-    trusted = command(host, "host-key", "trust", "alice@nas:/srv", "--fingerprint", fingerprint)
+    trusted = command(host, "host-key", "trust", "alice@localhost:/srv", "--fingerprint", fingerprint)
     assert trusted.returncode == 0, trusted
     key = " ".join(machine.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
-    assert f"nas {key}\n" in machine.read(KNOWN_HOSTS)
-    assert command(host, "host-key", "show", "nas").returncode == 0
+    assert f"localhost {key}\n" in machine.read(KNOWN_HOSTS)
+    assert command(host, "host-key", "show", "localhost").returncode == 0
     strict = ("-o", f"IdentityFile={KEY}", "-o", "host_key_check=yes")
-    assert command(host, "check", "alice@nas:/", *strict).returncode == 0
-    machine.sh(f"sed 's/ .*//' {KNOWN_HOSTS} >/root/names; ssh-keygen -q -t ed25519 -N '' -f /root/other")
-    machine.sh(f'echo "nas $(cut -d " " -f 1-2 /root/other.pub)" >{KNOWN_HOSTS}')
-    changed = command(host, "check", "alice@nas:/", *strict)
+    assert command(host, "check", "alice@localhost:/", *strict).returncode == 0
+    machine.sh("ssh-keygen -q -t ed25519 -N '' -f /root/other")
+    machine.sh(f'echo "localhost $(cut -d " " -f 1-2 /root/other.pub)" >{KNOWN_HOSTS}')
+    changed = command(host, "check", "alice@localhost:/", *strict)
     assert changed.returncode == 1
-    assert changed.stderr.endswith("remove its old key: docker-volume-sshfs host-key forget nas\n")
-    assert command(host, "host-key", "forget", "nas").returncode == 0
-    assert command(host, "host-key", "show", "nas").returncode == 1
-    assert machine.run("sh", "-c", f"yes | {PACKAGE} host-key trust nas").stdout.endswith(f"({KNOWN_HOSTS}).\n")
-    assert command(host, "host-key", "show", "nas").returncode == 0
+    assert changed.stderr.endswith("remove its old key: docker-volume-sshfs host-key forget localhost\n")
+    assert command(host, "host-key", "forget", "localhost").returncode == 0
+    assert command(host, "host-key", "show", "localhost").returncode == 1
+    assert machine.run("sh", "-c", f"yes | {PACKAGE} host-key trust localhost").stdout.endswith(f"({KNOWN_HOSTS}).\n")
+    assert command(host, "host-key", "show", "localhost").returncode == 0
 
 
 @pytest.mark.parametrize(

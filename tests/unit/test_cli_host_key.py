@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""docker-volume-sshfs host-key: what is known of a server, what it shows, and what is written down."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ssh_server
+from support.administrator import Administrator
+from support.ssh_server import Account, Server, host_key, serving
+
+from sshfs_plugin import command
+from sshfs_plugin.known_hosts import HostKey, KnownHosts, line
+
+HOST = ssh_server.LOOPBACK
+KINDS = ("ed25519", "ecdsa", "rsa")
+
+
+def shown(kind: str = "ed25519", number: int = 1) -> HostKey:
+    key = host_key(kind, number)
+    return HostKey(kind=key.get_name(), blob=key.asbytes())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Run a server with a host key of each kind."""
+    with serving(Account(directory=tmp_path), [host_key(kind) for kind in KINDS]) as running:
+        yield running
+
+
+@pytest.fixture
+def known_hosts(administrator: Administrator) -> KnownHosts:
+    known_hosts = KnownHosts.of(administrator.settings)
+    known_hosts.own.parent.mkdir()
+    return known_hosts
+
+
+def name(server: Server) -> str:
+    return f"[{HOST}]:{server.port}"
+
+
+def known(known_hosts: KnownHosts, server: Server) -> set[str]:
+    """Return the fingerprints that the plugin's own file has of a server."""
+    found = known_hosts.lookup(HOST, server.port)
+    return {key.fingerprint for key in found if key.file == known_hosts.own}
+
+
+def test_show_of_a_new_server_lists_its_keys_and_how_to_trust_it(administrator: Administrator, server: Server) -> None:
+    said = administrator("host-key", "show", name(server))
+    assert said.code == 1
+    assert said.lines == [
+        f"{HOST} port {server.port} is not known here.",
+        "It shows now:",
+        "KIND FINGERPRINT",
+        *(f"{shown(kind).kind} {shown(kind).fingerprint} not known" for kind in KINDS),
+        "A volume trusts it at the first contact. To do so now: "
+        f"docker-volume-sshfs host-key trust '{name(server)}'",
+    ]
+    assert not administrator.settings.state.exists()
+
+
+def test_show_of_a_known_server_names_the_files(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts
+) -> None:
+    known_hosts.add(HOST, server.port, shown("rsa"))
+    known_hosts.others[0].write_text(line(HOST, server.port, shown()))
+    said = administrator("host-key", "show", HOST, "-p", str(server.port))
+    assert (said.code, said.err) == (0, "")
+    assert said.lines == [
+        f"{HOST} port {server.port}, known:",
+        "KIND FINGERPRINT",
+        f"ssh-rsa {shown('rsa').fingerprint} {known_hosts.own}",
+        f"ssh-ed25519 {shown().fingerprint} {known_hosts.others[0]}",
+        "It shows now:",
+        "KIND FINGERPRINT",
+        f"ssh-ed25519 {shown().fingerprint} known",
+        f"ssh-rsa {shown('rsa').fingerprint} known",
+        f"{shown('ecdsa').kind} {shown('ecdsa').fingerprint} not known",
+        "It is the server that is known.",
+    ]
+
+
+def test_show_of_a_server_that_has_changed_says_both_keys(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts
+) -> None:
+    known_hosts.add(HOST, server.port, shown(number=2))
+    said = administrator("host-key", "show", name(server))
+    assert said.code == 1
+    assert f"has changed from {shown(number=2).fingerprint} to {shown().fingerprint}" in said.err
+    assert f"docker-volume-sshfs host-key forget '{name(server)}'" in said.err
+
+
+def test_show_of_a_server_that_is_down_still_says_what_is_known(
+    administrator: Administrator, known_hosts: KnownHosts
+) -> None:
+    port = ssh_server.closed_port()
+    known_hosts.add(HOST, port, shown())
+    said = administrator("host-key", "show", f"[{HOST}]:{port}")
+    assert said.code == 1
+    assert shown().fingerprint in said.out
+    assert "connection refused" in said.err
+
+
+def test_trust_asks_and_writes_every_key_down(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts
+) -> None:
+    said = administrator("host-key", "trust", name(server), answer="y\n")
+    assert (said.code, said.err) == (0, "")
+    assert "Are these what ssh-keygen -lf prints on the server itself? [y/N]" in said.out
+    assert known(known_hosts, server) == {shown(kind).fingerprint for kind in KINDS}
+    assert said.out.endswith(f"It is trusted from now on ({known_hosts.own}).\n")
+    assert administrator("host-key", "show", name(server)).code == 0
+    again = administrator("host-key", "trust", name(server))
+    assert (again.code, again.out) == (0, f"{HOST} port {server.port} is known already.\n")
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_trust_when_not_confirmed_writes_nothing(administrator: Administrator, server: Server, answer: str) -> None:
+    said = administrator("host-key", "trust", name(server), answer=answer)
+    assert said.code == 1
+    assert not administrator.settings.state.exists()
+
+
+def test_trust_with_yes_does_not_ask(administrator: Administrator, server: Server, known_hosts: KnownHosts) -> None:
+    said = administrator("host-key", "trust", "--yes", name(server))
+    assert said.code == 0
+    assert "?" not in said.out
+    assert len(known(known_hosts, server)) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trust_with_a_fingerprint_takes_that_key_alone(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts, kind: str
+) -> None:
+    said = administrator("host-key", "trust", name(server), "--fingerprint", shown(kind).fingerprint)
+    assert said.code == 0
+    assert known(known_hosts, server) == {shown(kind).fingerprint}
+
+
+def test_trust_with_a_fingerprint_that_no_key_has_names_those_that_are_shown(
+    administrator: Administrator, server: Server
+) -> None:
+    wanted = shown(number=2).fingerprint
+    said = administrator("host-key", "trust", name(server), "--fingerprint", wanted)
+    assert said.code == 1
+    assert f"shows no host key with the fingerprint {wanted}: it shows {shown().fingerprint} and SHA256:" in said.err
+    assert not administrator.settings.state.exists()
+
+
+def test_trust_of_a_server_that_has_changed_wants_it_forgotten_first(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts
+) -> None:
+    known_hosts.add(HOST, server.port, shown(number=2))
+    said = administrator("host-key", "trust", "--yes", name(server))
+    assert said.code == 1
+    assert said.err.endswith(f"remove its old key: docker-volume-sshfs host-key forget '{name(server)}'\n")
+    assert administrator("host-key", "forget", name(server)).code == 0
+    assert administrator("host-key", "trust", "--yes", name(server)).code == 0
+
+
+def test_trust_of_a_revoked_key_is_refused(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts
+) -> None:
+    known_hosts.others[0].write_text(f"@revoked {line(HOST, server.port, shown())}")
+    said = administrator("host-key", "trust", "--yes", name(server))
+    assert said.code == 1
+    assert "is marked as revoked" in said.err
+
+
+def test_forget_tells_who_else_knows_the_server(administrator: Administrator, known_hosts: KnownHosts) -> None:
+    known_hosts.add("nas", 22, shown())
+    known_hosts.others[0].write_text(line("nas", 22, shown("rsa")))
+    said = administrator("host-key", "forget", "bob@nas:/photos")
+    cure = f"ssh-keygen -R nas -f {known_hosts.others[0]}"
+    assert said.code == 1
+    assert said.lines == [
+        f"nas port 22 is forgotten ({known_hosts.own}).",
+        f"{known_hosts.others[0]} still knows it: {cure}",
+    ]
+    command.run(cure.split(), seconds=5).check_returncode()
+    again = administrator("host-key", "forget", "nas")
+    assert (again.code, again.lines) == (0, [f"{known_hosts.own} does not know nas port 22."])
+
+
+@pytest.mark.parametrize(
+    ("words", "server"),
+    [
+        (["nas"], "nas port 22"),
+        (["bob@nas"], "nas port 22"),
+        (["bob@nas:"], "nas port 22"),
+        (["bob@nas:/photos", "-p", "2222"], "nas port 2222"),
+        (["[nas]:2222"], "nas port 2222"),
+        (["[nas]:2222", "-p", "2222"], "nas port 2222"),
+        (["fd00::5"], "fd00::5 port 22"),
+        (["0:0:0::1"], "::1 port 22"),
+        (["[fd00::5]"], "fd00::5 port 22"),
+        (["[fd00::5]:2222"], "fd00::5 port 2222"),
+        (["bob@[fd00::5]:/photos"], "fd00::5 port 22"),
+    ],
+)
+def test_a_server_is_named_in_any_of_its_forms(administrator: Administrator, words: list[str], server: str) -> None:
+    said = administrator("host-key", "forget", *words)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith(f" does not know {server}.\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nas:2222"],
+        ["ssh://nas"],
+        [""],
+        ["-p", "2", "[nas]:3"],
+        ["[nas]:0"],
+        ["[nas]:70000"],
+        ["na s"],
+        ["::1]"],
+        ["@"],
+    ],
+)
+def test_what_names_no_server_ends_with_two(administrator: Administrator, words: list[str]) -> None:
+    said = administrator("host-key", "forget", *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"docker-volume-sshfs: {words[-1]!r} names no server: "
+        "say host, user@host:/dir or [host]:port; a port goes into -p, too\n"
+    )
+
+
+def test_a_fingerprint_that_is_none_ends_with_two(administrator: Administrator) -> None:
+    said = administrator("host-key", "trust", "nas", "--fingerprint", "MD5:00")
+    assert said.code == 2
+    assert "must be a fingerprint such as ssh-keygen -l prints" in said.err

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""docker-volume-sshfs status: a running service seen from outside, by people and by programs."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+from support import fakes
+from support.administrator import Administrator
+from support.fakes import ID, SSHCMD
+
+from sshfs_plugin import api, errors, options
+from sshfs_plugin.cli import status
+from sshfs_plugin.driver import Driver
+from sshfs_plugin.holders import Client
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import VolumeName
+
+CURE = "systemctl enable --now docker-volume-sshfs.socket opens it"
+
+SYSTEMCTL = """
+printf 'Id=docker-volume-sshfs.socket\\nActiveState=active\\nSubState=running\\n\\n'
+printf 'Id=docker-volume-sshfs.service\\nActiveState=active\\nSubState=running\\n\\n'
+printf 'Id=docker-volume-sshfs@photos.service\\nActiveState=active\\nSubState=running\\n'
+"""
+
+
+@pytest.fixture(autouse=True)
+def systemctl(programs: fakes.Programs) -> fakes.Programs:
+    """Run a systemd on which all is well."""
+    programs.add("systemctl", SYSTEMCTL)
+    return programs
+
+
+@pytest.fixture
+def service(driver: Driver, settings: Settings) -> Iterator[Driver]:
+    """Serve a driver where the command looks for it."""
+    settings.runtime.mkdir(parents=True)
+    with fakes.serving(api.create_app(driver, slow_calls=4, tell=lambda _: None), settings.socket):
+        yield driver
+
+
+def create(service: Driver, settings: Settings, name: str, **opts: str) -> None:
+    """Create a volume that is on record, too."""
+    given = {"sshcmd": SSHCMD, **opts}
+    service.create(name, given, fakes.soon())
+    settings.volumes.mkdir(parents=True, exist_ok=True)
+    VolumeStore(settings.volumes).save(options.parse(VolumeName(name), given, datetime.now(UTC)))
+
+
+@contextmanager
+def listening(settings: Settings, says: bytes | None) -> Iterator[None]:
+    """Run something at the socket that answers this to everybody, or nothing at all."""
+    settings.runtime.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(settings.socket))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(says or b"")
+
+        thread = threading.Thread(target=answer)
+        if says is not None:
+            thread.start()
+        yield
+        if says is not None:
+            thread.join()
+
+
+def test_status_without_volumes_says_so(administrator: Administrator, service: Driver) -> None:
+    said = administrator("status")
+    assert (said.code, said.err) == (0, "")
+    assert said.lines == [
+        "docker-volume-sshfs.socket: active (running)",
+        "docker-volume-sshfs.service: active (running)",
+        "There are no volumes.",
+    ]
+
+
+def test_status_is_a_table_of_volumes(administrator: Administrator, service: Driver, settings: Settings) -> None:
+    create(service, settings, "photos")
+    create(service, settings, "music", port="2222")
+    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    said = administrator("status")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[2:] == [
+        "NAME    STATE        HOLDERS  REMOTE                    LAST ERROR",
+        "music   not mounted  0        me@nas:/photos port 2222",
+        "photos  mounted      1        me@nas:/photos port 22",
+    ]
+
+
+def test_status_where_a_mount_is_silent_ends_with_one(
+    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+) -> None:
+    create(service, settings, "photos")
+    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    host.supervisor.silent.add("photos")
+    service.look_after(1)
+    said = administrator("status")
+    assert said.code == 1
+    assert "photos  mounted, but the server does not answer  1 " in said.out
+
+
+def test_status_where_something_went_wrong_ends_with_one_and_says_what(
+    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+) -> None:
+    create(service, settings, "photos")
+    host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount it", "denied\x1b[2J\nby nas")
+    with pytest.raises(errors.MountFailed):
+        service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    said = administrator("status")
+    assert said.code == 1
+    assert said.out.endswith("  sshfs could not mount it: denied?[2J?by nas\n")
+
+
+def test_status_of_one_volume_has_its_options_without_the_password(
+    administrator: Administrator, service: Driver, settings: Settings
+) -> None:
+    create(service, settings, "photos", uid="1000", password="hunter2")
+    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    said = administrator("status", "photos")
+    assert (said.code, said.err) == (0, "")
+    assert said.lines[:8] == [
+        "name: photos",
+        "remote: me@nas:/photos port 22",
+        "state: mounted",
+        "mountpoint: /var/lib/docker-volume-sshfs/mounts/photos",
+        "holders: 1",
+        "unit: docker-volume-sshfs@photos.service, active (running)",
+        "last error: none",
+        "access: as owner, group and mode allow",
+    ]
+    assert said.lines[-3:] == [
+        "options: sshcmd=me@nas:/photos, uid=1000, password=(not shown)",
+        "its calls: journalctl -u docker-volume-sshfs VOLUME=photos",
+        "its sshfs: journalctl -u docker-volume-sshfs@photos",
+    ]
+    assert "hunter2" not in said.out + administrator("status", "photos", "--json").out
+
+
+def test_status_for_programs_has_the_same(administrator: Administrator, service: Driver, settings: Settings) -> None:
+    create(service, settings, "photos", gid="100")
+    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    said = administrator("status", "--json")
+    assert (said.code, said.err) == (0, "")
+    answer = json.loads(said.out)
+    assert answer["units"] == {
+        "docker-volume-sshfs.socket": "active (running)",
+        "docker-volume-sshfs.service": "active (running)",
+    }
+    (volume,) = answer["volumes"]
+    assert datetime.fromisoformat(volume.pop("createdAt")).tzinfo
+    assert volume == {
+        "name": "photos",
+        "mountpoint": "/var/lib/docker-volume-sshfs/mounts/photos",
+        "remote": "me@nas:/photos port 22",
+        "state": "mounted",
+        "holders": 1,
+        "access": "as owner, group and mode allow",
+        "hostKey": "accept-new",
+        "unit": "docker-volume-sshfs@photos.service",
+        "unitState": "active (running)",
+    }
+    one = json.loads(administrator("status", "photos", "--json").out)["volumes"]
+    assert one[0]["options"] == {"sshcmd": "me@nas:/photos", "gid": "100"}
+
+
+def test_status_of_a_volume_that_is_not_there_ends_with_two(administrator: Administrator, service: Driver) -> None:
+    said = administrator("status", "photos")
+    assert (said.code, said.out, said.err) == (2, "", "docker-volume-sshfs: volume 'photos' not found\n")
+
+
+def test_status_without_systemd_shows_what_the_service_says(
+    administrator: Administrator, service: Driver, systemctl: fakes.Programs
+) -> None:
+    systemctl.add("systemctl", "echo 'System has not been booted with systemd' >&2; exit 1")
+    said = administrator("status")
+    assert (said.code, said.out) == (0, "There are no volumes.\n")
+
+
+def test_status_when_the_socket_is_closed_says_how_to_open_it(administrator: Administrator, settings: Settings) -> None:
+    said = administrator("status", "--json")
+    assert (said.code, said.out) == (3, "")
+    assert said.err == f"docker-volume-sshfs: the plugin's socket {settings.socket} is closed: {CURE}\n"
+    settings.runtime.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(settings.socket))
+    assert administrator("status").code == 3
+
+
+def test_status_when_the_service_has_failed_too_often_says_how_to_reset_it(
+    administrator: Administrator, systemctl: fakes.Programs
+) -> None:
+    systemctl.add("systemctl", "printf 'Id=docker-volume-sshfs.socket\\nActiveState=failed\\nSubState=failed\\n'")
+    said = administrator("status")
+    assert said.code == 3
+    assert "is closed, the service has failed too often: systemctl reset-failed 'docker-volume-sshfs*' &&" in said.err
+
+
+def test_status_when_the_service_does_not_answer_gives_up(
+    administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "SERVICE_SECONDS", 0.1)
+    with listening(settings, None):
+        said = administrator("status")
+    assert said.code == 3
+    assert said.err == (
+        "docker-volume-sshfs: the plugin's service does not answer: journalctl -u docker-volume-sshfs tells why\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("says", "error"),
+    [
+        (b"", "the plugin's service broke off ("),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<p>", "the plugin's service broke off ("),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "the plugin's service says: status 200"),
+        (b'HTTP/1.1 500 No\r\nContent-Length: 13\r\n\r\n{"Err": "no"}', "the plugin's service says: no"),
+    ],
+)
+def test_status_when_the_answer_is_none_ends_with_three(
+    administrator: Administrator, settings: Settings, says: bytes, error: str
+) -> None:
+    with listening(settings, says):
+        said = administrator("status")
+    assert said.code == 3
+    assert said.err.startswith(f"docker-volume-sshfs: {error}")
+    assert said.err.count("\n") == 1
