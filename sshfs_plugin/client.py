@@ -58,8 +58,7 @@ class Service:
     def _ask(self, call: str, body: Mapping[str, str]) -> dict[str, Any]:
         connection = _UnixConnection(self.address, max(0.1, self.deadline.left()))
         try:
-            # Docker's Accept header: the service gives whoever lacks it the shorter limits of Podman
-            connection.request("POST", f"/{call}", json.dumps(body), {"Accept": "application/json"})
+            connection.request("POST", f"/{call}", json.dumps(body))
             reply = connection.getresponse()
             answer = json.loads(reply.read())
         except (FileNotFoundError, ConnectionRefusedError):

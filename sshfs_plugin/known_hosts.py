@@ -125,17 +125,21 @@ class KnownHosts:
         """Drop what the plugin's own file knows of a server.
 
         Raises:
-            StateError: It could not be written, or a key is there that was revoked, which is kept.
+            StateError: It could not be removed, or a key is there that was revoked, which is kept.
         """
         name, before = pattern(host, port), self.own.with_name(f"{self.own.name}.old")
         with _writing(self.own), self._locked():
-            command.run(["ssh-keygen", "-R", name, "-f", self.own], seconds=10)
+            removal = command.run(["ssh-keygen", "-R", name, "-f", self.own], seconds=10)
             before.unlink(missing_ok=True)
-        if any(key.file == self.own for key in self.lookup(host, port)):
+        kept = [key for key in self.lookup(host, port) if key.file == self.own]
+        if any(key.revoked for key in kept):
             raise errors.StateError(
                 f"{self.own} still knows {name}, by a key that is marked as revoked",
                 "if it is not revoked after all, remove the line by hand",
             )
+        if kept:
+            said = removal.stderr.strip().replace("\r\n", "; ").replace("\n", "; ")
+            raise errors.StateError(f"ssh-keygen could not remove {name} from {self.own}", f"it says: {said}")
 
     def removal(self, host: str, port: int, key: HostKey) -> str:
         """Return the command that makes this host forget a key that it knows."""

@@ -246,6 +246,13 @@ def test_forget_leaves_revoked_keys_and_says_so(known: KnownHosts) -> None:
     assert [(found.blob, found.revoked) for found in known.lookup("nas", 22)] == [(key().blob, True)]
 
 
+def test_forget_when_ssh_keygen_refuses_the_file_says_why(known: KnownHosts) -> None:
+    known.own.write_text(f"nas\nnas {public(key())}\n")
+    with pytest.raises(errors.StateError, match=r"could not remove nas from \S+known_hosts: it says: .*invalid line"):
+        known.forget("nas", 22)
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
+
+
 def test_add_when_the_file_is_replaced_while_it_waits_writes_to_the_new_one(known: KnownHosts) -> None:
     known.own.write_text(line("other", 22, key("rsa")))
     with known.own.open() as old:
