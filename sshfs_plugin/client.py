@@ -63,8 +63,6 @@ class Service:
             answer = json.loads(reply.read())
         except (FileNotFoundError, ConnectionRefusedError):
             raise errors.ServiceError(f"the plugin's socket {self.address} is closed", _OPEN_IT) from None
-        except PermissionError:
-            raise errors.NotRoot from None
         except TimeoutError:
             raise errors.ServiceError(
                 "the plugin's service does not answer", "journalctl -u docker-volume-sshfs tells why"

@@ -150,7 +150,10 @@ class KnownHosts:
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """Open the plugin's file, alone; whoever has waited meanwhile may hold one that ssh-keygen has replaced."""
+        """Open the plugin's file, alone.
+
+        Whoever has waited may hold one that ssh-keygen has replaced meanwhile (docs/facts.md), and opens it again.
+        """
         self.own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             with self.own.open("ab+") as file:

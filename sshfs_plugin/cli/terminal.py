@@ -16,7 +16,8 @@ _TICK, _CROSS = "✓", "✗"
 
 def say(text: str = "", *, colour: str | None = None, error: bool = False) -> None:
     """Print a line; the colour is for terminals alone."""
-    click.secho(_tame(text), fg=colour, err=error)
+    tamed = _tame(text)
+    click.echo(click.style(tamed, fg=colour) if colour else tamed, err=error)
 
 
 def say_json(value: Any) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The rung that nobody climbs unasked: a file is made in the directory and removed again."""
 
-import contextlib
 import posixpath
 import secrets
 
@@ -36,21 +35,24 @@ def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
         with file:
             file.write(b"docker-volume-sshfs check --write\n")
     except _FAILURES as error:
-        with contextlib.suppress(*_FAILURES):
-            sftp.remove(path)
         raise _unwritable(where, error) from error
-    except BaseException:  # Ctrl-C, too, leaves nothing behind
-        with contextlib.suppress(*_FAILURES):
-            sftp.remove(path)
-        raise
+    finally:  # after Ctrl-C, too
+        refusal = _remove(sftp, path)
+    if refusal:
+        raise errors.DirectoryNotWritable(
+            f"{remote.user} may make files in {where} but not remove them ({reason(refusal)})",
+            f"remove {name} there by hand",
+        ) from refusal
+    return name
+
+
+def _remove(sftp: paramiko.SFTPClient, path: str) -> Exception | None:
     try:
         sftp.remove(path)
     except _FAILURES as error:
-        raise errors.DirectoryNotWritable(
-            f"{remote.user} may make files in {where} but not remove them ({reason(error)})",
-            f"remove {name} there by hand",
-        ) from error
-    return name
+        refusal: Exception = error
+        return refusal
+    return None
 
 
 def _unwritable(where: str, error: Exception) -> errors.DirectoryNotWritable:

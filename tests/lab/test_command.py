@@ -152,7 +152,7 @@ def test_the_manual_page_has_the_command(host: Host) -> None:
     for heading in ("COMMANDS", "EXIT STATUS"):
         assert f"\n{heading}\n" in page
     assert "docker-volume-sshfs check" in page
-    warnings = host.machine.sh(
-        "zcat /usr/share/man/man8/docker-volume-sshfs.8.gz | man --warnings -l - 2>&1 >/dev/null"
-    )
-    assert warnings.stdout == ""
+    as_installed = "zcat /usr/share/man/man8/docker-volume-sshfs.8.gz"
+    warnings = host.machine.sh(f"{as_installed} | man --warnings -l - 2>&1 >/dev/null").stdout.splitlines()
+    # docutils before 0.20 sets what is literal in a font that groff 1.23 does not have
+    assert [line for line in warnings if "cannot select font 'C'" not in line] == []

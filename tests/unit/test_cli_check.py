@@ -2,7 +2,9 @@
 """docker-volume-sshfs check: what an administrator reads of each rung, and what is left behind."""
 
 import os
+import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -180,6 +182,30 @@ def test_write_when_refused_says_what_to_do_and_leaves_nothing(
     assert list((files / "photos").iterdir()) == []
 
 
+def test_write_when_the_server_fails_at_once_says_what_may_be_wrong(
+    administrator: Administrator, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "1f")
+    answers = {"open /photos/.docker-volume-sshfs-1f": paramiko.SFTP_FAILURE}
+    with serving(Account(directory=files, password="hunter2", changes=ALL_CHANGES, answers=answers)) as server:
+        said = administrator("check", "--write", WHERE, *login(server))
+    assert said.code == 1
+    assert "cannot write to /photos on 127.0.0.1 (Failure): is the file system there full" in said.err
+
+
+def test_write_when_interrupted_removes_the_file(
+    administrator: Administrator, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(paramiko.SFTPFile, "write", interrupt)
+    with serving(Account(directory=files, password="hunter2", changes=ALL_CHANGES)) as server:
+        assert administrator("check", "--write", WHERE, *login(server)).code == 130
+        assert any(request.startswith("open /photos/") for request in server.seen)
+    assert list((files / "photos").iterdir()) == []
+
+
 def test_write_when_the_file_can_not_be_removed_names_it(administrator: Administrator, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", changes=("open", "write"))) as server:
         said = administrator("check", "--write", WHERE, *login(server))
@@ -231,6 +257,13 @@ def test_whoever_is_not_root_is_told_so(administrator: Administrator, monkeypatc
             "docker-volume-sshfs: keys, records and the plugin's socket are for root alone: "
             "say sudo before the command\n"
         )
+
+
+def test_a_setting_that_makes_no_sense_is_named(administrator: Administrator) -> None:
+    elsewhere = Administrator(replace(administrator.settings, threads=1))
+    said = elsewhere("check", WHERE)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "docker-volume-sshfs: SSHFS_PLUGIN_THREADS must be a number of at least 8, not '1'\n"
 
 
 def test_a_terminal_without_ticks_gets_words(administrator: Administrator, server: Server) -> None:

@@ -101,6 +101,27 @@ def test_show_of_a_server_that_is_down_still_says_what_is_known(
     assert "connection refused" in said.err
 
 
+def test_show_of_what_is_no_ssh_server_says_so(administrator: Administrator) -> None:
+    with ssh_server.impostor(b"HTTP/1.1 400 Bad Request\r\n\r\n", hangs_up=True) as port:
+        said = administrator("host-key", "show", HOST, "-p", str(port))
+    assert said.code == 1
+    assert "is not an SSH server" in said.err
+
+
+def test_show_of_a_server_that_breaks_off_says_so(administrator: Administrator) -> None:
+    with ssh_server.impostor(b"SSH-2.0-OpenSSH_9.2\r\n", hangs_up=True) as port:
+        said = administrator("host-key", "show", HOST, "-p", str(port))
+    assert said.code == 1
+    assert "broke the connection off" in said.err
+
+
+def test_show_of_a_server_with_one_kind_of_key_shows_that(administrator: Administrator, tmp_path: Path) -> None:
+    with serving(Account(directory=tmp_path), [host_key("rsa")]) as server:
+        said = administrator("host-key", "show", name(server))
+    assert (said.code, said.err) == (1, "")
+    assert said.lines[3] == f"ssh-rsa {shown('rsa').fingerprint} not known"
+
+
 def test_trust_asks_and_writes_every_key_down(
     administrator: Administrator, server: Server, known_hosts: KnownHosts
 ) -> None:

@@ -13,7 +13,7 @@ from support import fakes
 from support.administrator import Administrator
 from support.fakes import ID, SSHCMD
 
-from sshfs_plugin import api, errors, options
+from sshfs_plugin import api, command, errors, options
 from sshfs_plugin.cli import status
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
@@ -180,11 +180,13 @@ def test_status_of_a_volume_that_is_not_there_ends_with_two(administrator: Admin
 
 
 def test_status_without_systemd_shows_what_the_service_says(
-    administrator: Administrator, service: Driver, systemctl: fakes.Programs
+    administrator: Administrator, service: Driver, systemctl: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     systemctl.add("systemctl", "echo 'System has not been booted with systemd' >&2; exit 1")
     said = administrator("status")
     assert (said.code, said.out) == (0, "There are no volumes.\n")
+    monkeypatch.setitem(command._ENVIRONMENT, "PATH", "/nowhere")
+    assert administrator("status").out == "There are no volumes.\n"
 
 
 def test_status_when_the_socket_is_closed_says_how_to_open_it(administrator: Administrator, settings: Settings) -> None:
