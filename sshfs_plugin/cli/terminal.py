@@ -39,10 +39,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def heading(text: str) -> None:
+    """Print the heading of a part, apart from the one before."""
+    click.echo(f"\n{click.style(_tame(text), bold=True)}")
+
+
+def paragraph(text: str) -> None:
+    """Print text below a heading, wrapped to the terminal's width."""
+    formatter = click.HelpFormatter()
+    with formatter.indentation():
+        formatter.write_text(_tame(text))
+    click.echo(formatter.getvalue(), nl=False)
+
+
 def pairs(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and what belongs to them, wrapped to the terminal's width."""
     formatter = click.HelpFormatter()
-    formatter.write_dl([(name, _tame(text)) for name, text in rows])
+    with formatter.indentation():
+        formatter.write_dl([(name, _tame(text)) for name, text in rows])
     click.echo(formatter.getvalue(), nl=False)
 
 

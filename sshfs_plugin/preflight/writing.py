@@ -18,10 +18,8 @@ def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
         DirectoryNotWritable: One of these is refused; a file that was made is removed wherever the server lets us.
     """
     name = f".docker-volume-sshfs-{secrets.token_hex(8)}"
-    path, where = (
-        posixpath.join(remote.directory, name),
-        f"{remote.directory or 'the login directory'} on {remote.host}",
-    )
+    path = posixpath.join(remote.directory, name)
+    where = f"{remote.directory or 'the login directory'} on {remote.host}"
     try:
         file = sftp.open(path, "wbx")
     except PermissionError:

@@ -13,31 +13,40 @@ from support.ssh_server import host_key
 
 from sshfs_plugin import options
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.option_table import REFUSED, TABLE
+from sshfs_plugin.option_table import IGNORED, REFUSED, TABLE, TOPICS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 
-def test_options_explains_every_option_and_every_refusal(administrator: Administrator) -> None:
+def test_options_explains_every_option_and_why_others_can_not_be(administrator: Administrator) -> None:
     said = administrator("options")
     assert said.code == 0
     text = " ".join(said.out.split())
+    for topic in TOPICS:
+        assert f" {topic.title} {topic.rows[0].name}" in f" {text}"
     for option in TABLE:
-        assert option.name in text
+        assert f" {option.name}" in text
         assert option.meaning.replace("`", "").split(".")[0] in text
-    for name, reason in REFUSED.items():
+    for name, reason in (*REFUSED.items(), *IGNORED.items()):
         assert name in text
-        assert f"Refused, since {reason}:" in text
+        assert f": {reason}." in text
     assert "`" not in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
 
 
 def test_options_of_one_option_has_its_default_and_other_spellings(administrator: Administrator) -> None:
     said = administrator("options", "stricthostkeychecking")
     assert said.code == 0
-    assert " ".join(said.out.split()).startswith("host_key_check=accept-new|yes|no accept-new trusts a server at the")
-    assert "Default: accept-new." in said.out
-    assert said.out.endswith("Also written StrictHostKeyChecking.\n")
+    text = " ".join(said.out.split())
+    assert text.startswith("host_key_check=accept-new|yes|no accept-new trusts a server at the")
+    assert text.endswith("Default: accept-new. Also: StrictHostKeyChecking.")
+    assert " Its opposite: rw." in " ".join(administrator("options", "ro").out.split())
+
+
+def test_options_of_one_that_is_ignored_says_why(administrator: Administrator) -> None:
+    said = administrator("options", "nodev")
+    assert (said.code, said.out) == (0, "nodev is accepted and changes nothing about a volume: it is always so.\n")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +67,7 @@ def test_options_that_a_volume_can_not_have_end_with_two(administrator: Administ
 
 def test_options_is_for_everybody(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert administrator("options", "port").out == "port=number  The port of the SSH server. Default: 22.\n"
+    assert administrator("options", "port").out == "  port=number  The port of the SSH server. Default: 22.\n"
 
 
 def suggestions(settings: Settings, *words: str) -> list[str]:
@@ -85,8 +94,8 @@ def test_suggestions_are_commands_volumes_servers_and_options(settings: Settings
     assert suggestions(settings, "check", "ph") == ["photos"]
     assert suggestions(settings, "status", "") == ["photos"]
     assert suggestions(settings, "host-key", "forget", "") == ["[nas]:2222"]
-    assert suggestions(settings, "check", "-o", "idm") == ["idmap=none", "idmap=user"]
-    assert suggestions(settings, "options", "proxy") == ["ProxyCommand"]
+    assert suggestions(settings, "check", "-o", "chec") == ["check=create", "check=mount", "check=never"]
+    assert suggestions(settings, "options", "proxyc") == ["ProxyCommand"]
 
 
 def test_suggestions_where_nothing_is_on_record_are_none(settings: Settings) -> None:
