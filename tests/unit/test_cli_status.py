@@ -64,7 +64,9 @@ def listening(settings: Settings, says: bytes | None) -> Iterator[None]:
         def answer() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(4096)
+                request = b""
+                while not request.endswith(b"{}"):
+                    request += connection.recv(4096)
                 connection.sendall(says or b"")
 
         thread = threading.Thread(target=answer)
