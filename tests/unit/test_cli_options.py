@@ -94,7 +94,7 @@ def test_suggestions_are_commands_volumes_servers_and_options(settings: Settings
     assert suggestions(settings, "check", "ph") == ["photos"]
     assert suggestions(settings, "status", "") == ["photos"]
     assert suggestions(settings, "host-key", "forget", "") == ["[nas]:2222"]
-    assert suggestions(settings, "check", "-o", "chec") == ["check=create", "check=mount", "check=never"]
+    assert suggestions(settings, "check", "-o", "check=") == ["check=create", "check=mount", "check=never"]
     assert suggestions(settings, "options", "proxyc") == ["ProxyCommand"]
 
 
