@@ -9,6 +9,7 @@ gets as it is (docs/facts.md).
 import json
 import logging
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -271,7 +272,9 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
     if connection is None:
         return False
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        pending = socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        # who waits for a reply over TLS has nothing to say but that it goes
+        return pending == b"" or isinstance(connection, ssl.SSLSocket)
     except BlockingIOError:
         return False
     except OSError:

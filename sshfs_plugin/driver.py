@@ -65,7 +65,8 @@ class Driver:
 
     def activate(self, caller: Caller) -> None:
         """Note a client's first contact: a new Docker process has lost count of what the old one held."""
-        if caller.client is not Client.DOCKER or caller.process == self._docker_process:
+        known = caller.process and caller.process == self._docker_process
+        if caller.client is not Client.DOCKER or known:
             return
         self._docker_process = caller.process
         for entry in self._registry.all():

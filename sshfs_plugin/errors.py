@@ -210,6 +210,16 @@ class UnmountFailed(MountError):
     """The volume's unit could not be stopped."""
 
 
+class ExposedSocket(PluginError):
+    """The plugin would be served to other hosts without asking them who they are."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the plugin will not be served at {address}, where other hosts could act as root on this one",
+            "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says",
+        )
+
+
 class StateError(PluginError):
     """The plugin's own files can't be read or written."""
 

@@ -6,22 +6,32 @@ The socket comes from systemd (or systemd-socket-activate), which gunicorn takes
 
 import logging
 import os
+import ssl
+import sys
 
-from sshfs_plugin import journal
+from sshfs_plugin import errors, journal, listening
 from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"
 
+_settings = Settings.from_environment()
+
 workers = 1
 """The locks of volumes live in one process."""
 worker_class = "gthread"
-threads = Settings.from_environment().threads
+threads = _settings.threads
 worker_connections = 2 * threads
 
 keepalive = 0
 """No kept connection, no race at its end, no retry without a body (docs/facts.md)."""
 timeout = 150
 graceful_timeout = 40
+
+if _settings.tls:
+    certfile = str(_settings.tls / "cert.pem")
+    keyfile = str(_settings.tls / "key.pem")
+    ca_certs = str(_settings.tls / "ca.pem")
+    cert_reqs = ssl.CERT_REQUIRED
 
 umask = 0o077
 proc_name = "docker-volume-sshfs"
@@ -34,10 +44,18 @@ journal.set_up()
 
 
 def on_starting(_server: object) -> None:
-    """Let gunicorn's own messages go where ours go."""
+    """Let gunicorn's own messages go where ours go, and refuse to serve the world."""
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers.clear()
     gunicorn.propagate = True
+    where = listening.addresses()
+    try:
+        listening.require_protected(where, _settings)
+    except errors.ExposedSocket as error:
+        logging.getLogger(__name__).critical("%s", error)
+        sys.exit(os.EX_CONFIG)
+    if where and (other := listening.in_the_way(where)):
+        logging.getLogger(__name__).warning("%s", other)
 
 
 def post_worker_init(_worker: object) -> None:

@@ -28,6 +28,8 @@ class Settings:
         home: What ``~`` stands for in the options.
         supervisor: ``systemd``, ``process``, or ``auto`` to look whether systemd is PID 1.
         threads: How many calls can be under way at once.
+        tls: A directory with ``cert.pem`` and ``key.pem`` of the service and ``ca.pem``, the authority that has signed
+            the certificates of those who may call it; None to be served without TLS.
     """
 
     state: Path = Path("/var/lib/docker-volume-sshfs")
@@ -37,6 +39,7 @@ class Settings:
     home: Path = Path("/root")
     supervisor: str = "auto"
     threads: int = 160
+    tls: Path | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -58,7 +61,8 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """Return the variables from which another process reads the same settings."""
-        return {PREFIX + field.name.upper(): str(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
 
     @property
     def volumes(self) -> Path:

@@ -251,11 +251,14 @@ def test_a_client_that_has_sent_more_than_it_should_is_still_there(
     assert ours.recv(10) == b"more"
 
 
-def test_a_client_over_tcp_is_no_known_process_and_so_no_new_dockerd(client: FlaskClient, host: fakes.Host) -> None:
+def test_a_client_over_tcp_is_no_known_process_and_so_may_be_a_new_dockerd(
+    client: FlaskClient, host: fakes.Host
+) -> None:
+    """Counts of a dockerd that was killed would never go down; one too low does no harm, since real use is seen."""
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     for mount_id in (ID, ID, OTHER_ID):
         post(client, "Mount", {"Name": "photos", "ID": mount_id})
     with socket.socket() as over_tcp:
         environ = {"gunicorn.socket": over_tcp}
         client.post("/Plugin.Activate", headers={"Accept": "*/*"}, environ_overrides=environ)
-    assert host.holder_records.counts("photos") == {ID: 2, OTHER_ID: 1}
+    assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""What Docker finds under our name, in Docker's own order."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sshfs_plugin import discovery
+
+OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
+
+
+class Host:
+    """The directories in which Docker looks."""
+
+    def __init__(self, root: Path, open_sockets: ExitStack) -> None:
+        self.root = root
+        self._open = open_sockets
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def listen(self, path: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        listening = self._open.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(file))
+
+    def manage(self, name: str) -> None:
+        self.write("var/lib/docker/plugins/0123abc/config.json", json.dumps({"plugin": {"Name": name}}))
+
+    @property
+    def found(self) -> tuple[str, str]:
+        """Where something was found, and what it says."""
+        found = discovery.find(self.root)
+        assert found
+        return str(found.file.relative_to(self.root)), found.address
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with ExitStack() as open_sockets:
+        yield Host(tmp_path, open_sockets)
+
+
+def test_nothing_is_found_where_there_is_nothing(host: Host) -> None:
+    assert discovery.find(host.root) is None
+
+
+def test_each_way_in_comes_before_the_ones_that_docker_looks_at_later(host: Host) -> None:
+    described = json.dumps({"Name": "sshfs", "Addr": "tcp://127.0.0.1:9001"})
+    for path, text, address in (
+        ("usr/lib/docker/plugins/sshfs.json", described, "tcp://127.0.0.1:9001"),
+        ("usr/lib/docker/plugins/sshfs.spec", "tcp://127.0.0.1:9002\n", "tcp://127.0.0.1:9002"),
+        ("etc/docker/plugins/sshfs/sshfs.json", described, "tcp://127.0.0.1:9001"),
+        ("etc/docker/plugins/sshfs.json", described, "tcp://127.0.0.1:9001"),
+        ("etc/docker/plugins/sshfs/sshfs.spec", f"{OURS}\n", OURS),
+        ("etc/docker/plugins/sshfs.spec", f"{OURS}\n", OURS),
+    ):
+        host.write(path, text)
+        assert host.found == (path, address)
+    for path in ("run/docker/plugins/sshfs/sshfs.sock", "run/docker/plugins/sshfs.sock"):
+        host.listen(path)
+        assert host.found == (path, f"unix:///{path}")
+    host.manage("sshfs:latest")
+    assert host.found == ("var/lib/docker/plugins/0123abc", "")
+
+
+def test_what_is_no_socket_and_links_that_lead_nowhere_are_passed_over_as_docker_does(host: Host) -> None:
+    host.write("run/docker/plugins/sshfs.sock", "")
+    host.write("etc/docker/plugins/readme", "")
+    (host.root / "etc/docker/plugins/sshfs.spec").symlink_to("/nowhere")
+    host.write("etc/docker/plugins/sshfs.json", "not JSON")
+    host.manage("vieux/sshfs:latest")
+    host.write("usr/lib/docker/plugins/sshfs.spec", OURS)
+    assert host.found == ("usr/lib/docker/plugins/sshfs.spec", OURS)
+
+
+def test_a_description_says_with_what_a_client_proves_who_it_is(host: Host) -> None:
+    tls = {"InsecureSkipVerify": False, "CAFile": "/c/ca.pem", "CertFile": "/c/cert.pem", "KeyFile": "/c/key.pem"}
+    described = {"Name": "sshfs", "Addr": "https://127.0.0.1:9443", "TLSConfig": tls}
+    host.write("etc/docker/plugins/sshfs.json", json.dumps(described))
+    assert discovery.find(host.root) == discovery.Found(
+        file=host.root / "etc/docker/plugins/sshfs.json",
+        address="https://127.0.0.1:9443",
+        tls=discovery.TLS(authority=Path("/c/ca.pem"), certificate=Path("/c/cert.pem"), key=Path("/c/key.pem")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "ours", "leads"),
+    [
+        (OURS, [OURS], True),
+        (OURS, ["unix:///run/docker/plugins/sshfs.sock", OURS], True),
+        ("unix:///run/other.sock", [OURS], False),
+        ("https://127.0.0.1:9443", ["tcp://127.0.0.1:9443"], True),
+        ("tcp://127.0.0.1:9443", ["tcp://127.0.0.1:9444"], False),
+        ("", [OURS], False),
+    ],
+)
+def test_an_address_leads_to_us_if_we_listen_there(address: str, ours: list[str], leads: bool) -> None:
+    assert discovery.Found(file=Path("spec"), address=address).leads_to(ours) is leads

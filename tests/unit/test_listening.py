@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Where the plugin is served, and where it must not be."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sshfs_plugin import discovery, errors, listening
+from sshfs_plugin.settings import Settings
+
+OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
+
+
+@pytest.fixture
+def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Hand three sockets over, as systemd does, and give their addresses."""
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.socket(socket.AF_UNIX)),
+            stack.enter_context(socket.socket(socket.AF_INET)),
+        ]
+        sockets[0].bind(str(tmp_path / "sshfs.sock"))
+        sockets[1].bind(("127.0.0.1", 0))
+        descriptors = [one.fileno() for one in sockets]
+        monkeypatch.setattr("systemd.daemon.listen_fds", lambda *, unset_environment: descriptors)
+        yield [f"unix://{tmp_path}/sshfs.sock", f"tcp://127.0.0.1:{sockets[1].getsockname()[1]}"]
+        assert all(one.fileno() >= 0 and one.getsockname() for one in sockets), "they are gunicorn's to close"
+
+
+def test_addresses_are_told_as_specs_write_them(handed_over: list[str]) -> None:
+    assert listening.addresses() == handed_over
+
+
+def test_without_systemd_there_are_none() -> None:
+    assert listening.addresses() == []
+
+
+@pytest.mark.parametrize("address", [OURS, "tcp://127.0.0.1:9000", "tcp://127.8.9.1:9000", "tcp://[::1]:9000"])
+def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str) -> None:
+    listening.require_protected([address], Settings())
+
+
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:9000", "tcp://[::]:9000", "tcp://192.0.2.7:9000"])
+def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(address: str) -> None:
+    with pytest.raises(errors.ExposedSocket) as refused:
+        listening.require_protected([OURS, address], Settings())
+    assert str(refused.value) == (
+        f"the plugin will not be served at {address}, where other hosts could act as root on this one: "
+        "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says"
+    )
+    listening.require_protected([OURS, address], Settings(tls=Path("/etc/docker-volume-sshfs/tls")))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, ""),
+        (discovery.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), ""),
+        (
+            discovery.Found(
+                file=Path("/run/docker/plugins/sshfs.sock"), address="unix:///run/docker/plugins/sshfs.sock"
+            ),
+            "Docker calls unix:///run/docker/plugins/sshfs.sock of /run/docker/plugins/sshfs.sock in place of this "
+            "plugin: remove that, and restart Docker",
+        ),
+        (
+            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), address=""),
+            "Docker uses the managed plugin of /var/lib/docker/plugins/0123 in place of this plugin: remove that, "
+            "and restart Docker",
+        ),
+    ],
+)
+def test_what_docker_finds_before_us_is_told(
+    found: discovery.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "find", lambda: found)
+    assert listening.in_the_way([OURS]) == said
