@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: MIT
+"""What people do with volumes on the first days, and what Docker says; docs/everyday.md tells it in their words."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .host import KEY, MOUNTS, Host
+from .machine import CONTENT_IMAGE, IMAGE, Result
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+TAKE = {
+    "looks first": r"find /data \! -user app -exec chown app {} + || exit 1",
+    "insists": "chown -R app /data || exit 1",
+    "goes on": "chown -R app /data || true",
+}
+"""How entrypoints make a data directory theirs: postgres, mysql and redis look first, others insist or go on."""
+
+START = "su app -c 'id -u >/data/started && mkdir -m 700 /data/own && echo 1 >/data/own/file && cat /data/started'"
+
+
+def entrypoint(take: str) -> str:
+    """Return what an image does that starts as root, makes /data its own and goes on as user 999."""
+    applets = 'find() { busybox find "$@"; }; su() { busybox su "$@"; }'
+    return f"{applets}; echo app:x:999:999::/:/bin/sh >>/etc/passwd; {take}; {START}"
+
+
+def said(result: Result) -> str:
+    """Return what the user reads of a command that failed."""
+    assert result.returncode != 0
+    return result.stderr
+
+
+@contextmanager
+def sleeping(host: Host, volume: str) -> Iterator[str]:
+    """Keep a container that has the volume at /data."""
+    name = f"sleeper-{volume}"
+    host.start(name, volume, "sleep 1000")
+    try:
+        yield name
+    finally:
+        host.machine.run("docker", "rm", "-f", name)
+
+
+# ------------------------------------------------------------------------------------------------
+# Links
+
+
+def test_links_are_followed_below_their_own_directory_only(host: Host) -> None:
+    directory = host.directory("links")
+    host.machine.sh(
+        "cd $1; mkdir -p pkg/tool .bin; echo runs >pkg/tool/main; ln -s pkg/tool/main down; "
+        "ln -s ../pkg/tool/main .bin/up; ln -s /etc/hostname absolute",
+        directory,
+    )
+    host.create("links", directory)
+    assert host.run("links", "cat /data/down").stdout == "runs\n"
+    for link in (".bin/up", "absolute"):
+        assert f"'/data/{link}': Operation not permitted" in said(host.run("links", f"cat /data/{link}", check=False))
+    with sleeping(host, "links") as container:
+        refused = host.machine.run("docker", "cp", f"{container}:/data/absolute", "/root/copied", check=False)
+        assert "operation not permitted" in said(refused)
+
+
+# ------------------------------------------------------------------------------------------------
+# Changes made on the server
+
+
+def test_a_file_changed_on_the_server_is_read_as_it_is_now(host: Host) -> None:
+    directory = host.directory("changed")
+    host.machine.sh("echo old >$1/file", directory)
+    host.create("changed", directory)
+    with sleeping(host, "changed") as container:
+        exec_ = ("docker", "exec", container, "sh", "-c")
+        assert host.machine.run(*exec_, "ls -l /data >/dev/null; cat /data/file").stdout == "old\n"
+        host.machine.sh("echo newer >$1/file; echo new >$1/new", directory)
+        # a name that is asked for is looked up; only listings and sizes are remembered for a while
+        assert host.machine.run(*exec_, "cat /data/new").stdout == "new\n"
+        host.machine.until(lambda: host.machine.run(*exec_, "cat /data/file").stdout == "newer\n", timeout=3)
+
+
+# ------------------------------------------------------------------------------------------------
+# Owners
+
+
+@pytest.mark.parametrize(
+    "options", [{"uid": "0", "gid": "0"}, {"idmap": "user"}, {"uid": "33", "gid": "33", "idmap": "user"}]
+)
+def test_an_images_files_are_copied_into_an_empty_volume_if_they_seem_to_be_its_owners(
+    host: Host, options: dict[str, str]
+) -> None:
+    directory = host.directory("_".join(("copy", *options.values())))
+    host.create("copy", directory, check=True, **options)
+    run = ("docker", "run", "--rm", "-v", "copy:/data", CONTENT_IMAGE)
+    assert host.machine.run(*run, "cat", "/data/file", "/data/sub/file").stdout == "content\ncontent below\n"
+    assert host.machine.read(f"{directory}/sub/file") == "content below\n"
+    assert host.machine.run("stat", "-c", "%U", f"{directory}/sub/file").stdout == "alice\n"
+
+
+@pytest.mark.parametrize("take", ["looks first", "goes on"])
+def test_an_entrypoint_that_makes_the_directory_its_own_finds_that_it_is_so_with_uid(host: Host, take: str) -> None:
+    directory = host.directory(f"entry-{take.replace(' ', '-')}")
+    host.create("entry", directory, uid="999", gid="999")
+    assert host.run("entry", entrypoint(TAKE[take])).stdout == "999\n"
+    assert host.machine.run("stat", "-c", "%U %a", f"{directory}/own").stdout == "alice 700\n"
+
+
+@pytest.mark.parametrize("take", ["looks first", "insists"])
+def test_an_entrypoint_that_can_not_chown_says_so(host: Host, take: str) -> None:
+    directory = host.directory(f"refused-{take.replace(' ', '-')}")
+    mapped = {"uid": "999", "gid": "999"} if take == "insists" else {}
+    host.create("entry", directory, check=True, **mapped)
+    assert "chown: /data: Permission denied" in said(host.run("entry", entrypoint(TAKE[take]), check=False))
+    assert host.machine.run("ls", directory).stdout == ""
+
+
+def test_users_of_two_containers_are_told_apart_by_what_the_server_says(host: Host) -> None:
+    """A new file belongs to the login, whoever made it: as any other user one can't take it back."""
+    directory = host.directory("users")
+    host.machine.run("chmod", "0777", directory)
+    host.create("users", directory)
+    host.run("users", "echo 33 >/data/by-33", "--user", "33:33")
+    denied = host.run("users", "echo x >>/data/by-33", "--user", "33:33", check=False)
+    assert "Permission denied" in said(denied)
+    host.run("users", "echo 1000 >>/data/by-33", "--user", "1000:1000")
+    assert host.machine.read(f"{directory}/by-33") == "33\n1000\n"
+
+
+def test_with_allow_other_all_users_share_all_files(host: Host) -> None:
+    directory = host.directory("shared")
+    host.create("shared", directory, allow_other="")
+    for user in ("0", "33", "1000"):
+        host.run("shared", "echo hi >>/data/file; chmod 600 /data/file", "--user", f"{user}:{user}")
+    assert host.machine.read(f"{directory}/file") == "hi\nhi\nhi\n"
+
+
+def test_docker_cp_into_a_volume_wants_to_give_files_to_root(host: Host) -> None:
+    directory, machine = host.directory("copied-in"), host.machine
+    machine.sh("mkdir -p /root/tree/sub; echo leaf >/root/tree/sub/leaf; chown -R 0:0 /root/tree")
+    host.create("copied-in", directory)
+    with sleeping(host, "copied-in") as container:
+        one = machine.run("docker", "cp", "/root/tree/sub/leaf", f"{container}:/data/leaf", check=False)
+        assert "lchown /data/leaf: permission denied" in said(one)
+        assert machine.read(f"{directory}/leaf") == "leaf\n"
+        tree = machine.run("docker", "cp", "/root/tree", f"{container}:/data/", check=False)
+        assert "lchown /data/tree: permission denied" in said(tree)
+        assert machine.run("find", f"{directory}/tree").stdout == f"{directory}/tree\n", "it stops at the first"
+        # -a keeps the numbers, and the login may give files to itself
+        machine.run("chown", "-R", "1000:1000", "/root/tree")
+        machine.run("docker", "cp", "-a", "/root/tree", f"{container}:/data/given")
+        assert machine.read(f"{directory}/given/sub/leaf") == "leaf\n"
+
+
+def test_docker_cp_into_a_volume_works_where_the_login_passes_for_root(host: Host) -> None:
+    directory, machine = host.directory("passes"), host.machine
+    machine.sh("mkdir -p /root/tree/sub; echo leaf >/root/tree/sub/leaf; chown -R 0:0 /root/tree")
+    host.create("passes", directory, idmap="user")
+    with sleeping(host, "passes") as container:
+        machine.run("docker", "cp", "/root/tree", f"{container}:/data/")
+        assert machine.read(f"{directory}/tree/sub/leaf") == "leaf\n"
+        machine.run("docker", "cp", f"{container}:/data/tree", "/root/back")
+        assert machine.read("/root/back/sub/leaf") == "leaf\n"
+    machine.run("rm", "-r", "/root/back")
+
+
+# ------------------------------------------------------------------------------------------------
+# Read-only
+
+
+def test_a_read_only_volume_is_read_only_for_all_of_its_containers(host: Host) -> None:
+    directory = host.directory("readonly")
+    host.machine.sh("echo kept >$1/file", directory)
+    host.create("readonly", directory, ro="")
+    for script in ("echo x >/data/new", "rm /data/file", "echo x >>/data/file"):
+        assert "Read-only file system" in said(host.run("readonly", script, check=False))
+    assert host.run("readonly", "cat /data/file").stdout == "kept\n"
+
+
+def test_a_volume_is_read_only_for_the_container_that_says_so(host: Host) -> None:
+    directory = host.directory("once")
+    host.create("once", directory)
+    assert "Read-only file system" in said(host.run("once", "touch /data/file", at="/data:ro", check=False))
+    host.run("once", "touch /data/file")
+
+
+def test_an_image_with_files_needs_nocopy_on_an_empty_volume_that_is_read_only(host: Host) -> None:
+    host.create("bare", host.directory("bare"), ro="")
+    run = ("docker", "run", "--rm", "-v")
+    refused = host.machine.run(*run, "bare:/data", CONTENT_IMAGE, "ls", "/data", check=False)
+    assert "read-only file system" in said(refused)
+    assert host.machine.run(*run, "bare:/data:ro,nocopy", CONTENT_IMAGE, "ls", "/data").stdout == ""
+
+
+# ------------------------------------------------------------------------------------------------
+# What Docker does with volumes
+
+
+def test_docker_ignores_new_options_for_a_name_that_it_knows(host: Host) -> None:
+    directory = host.directory("known")
+    host.machine.sh("echo kept >$1/file", directory)
+    host.create("known", directory)
+    again = host.create("known", "/nothing/here", uid="33")
+    assert (again.stdout, again.stderr) == ("known\n", "")
+    assert host.inspect("known")["Options"]["sshcmd"].endswith(directory)
+    with sleeping(host, "known") as container:
+        assert "volume is in use" in said(host.machine.run("docker", "volume", "rm", "known", check=False))
+        assert host.machine.run("docker", "ps", "-a", "--filter", "volume=known", "--format", "{{.Names}}").stdout == (
+            f"{container}\n"
+        )
+    host.machine.run("docker", "volume", "rm", "known")
+    host.create("known", directory, uid="33")
+    assert host.run("known", "stat -c %u /data/file").stdout == "33\n"
+    assert host.machine.read(f"{directory}/file") == "kept\n"
+
+
+@pytest.mark.parametrize("volume", ["/data", "misspelt:/data"])
+def test_a_volume_without_a_server_is_refused_with_what_to_say(host: Host, volume: str) -> None:
+    run = ("docker", "run", "--rm", "--volume-driver", "sshfs", "-v", volume, IMAGE, "true")
+    assert "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir" in said(host.machine.run(*run, check=False))
+    assert host.machine.run("docker", "volume", "ls", "-q").stdout == ""
+
+
+@pytest.mark.parametrize("name", ["", "source=inline,"])
+def test_a_volume_can_be_described_where_it_is_used(host: Host, name: str) -> None:
+    directory = host.directory("inline")
+    host.machine.sh("echo hello >$1/file", directory)
+    mount = f"type=volume,{name}target=/data,volume-driver=sshfs,volume-opt=sshcmd=alice@localhost:{directory}"
+    run = ("docker", "run", "--rm", "--mount", f"{mount},volume-opt=IdentityFile={KEY}", IMAGE)
+    assert host.machine.run(*run, "cat", "/data/file").stdout == "hello\n"
+    left = host.machine.run("docker", "volume", "ls", "-q").stdout
+    assert left == ("inline\n" if name else ""), "one without a name goes with its container"
+    assert host.machine.read(f"{directory}/file") == "hello\n"
+
+
+def test_volumes_from_gives_the_volumes_of_another_container(host: Host) -> None:
+    host.create("lent", host.directory("lent"))
+    with sleeping(host, "lent") as container:
+        run = ("docker", "run", "--rm", "--volumes-from")
+        host.machine.run(*run, container, IMAGE, "touch", "/data/file")
+        assert host.machine.run(*run, f"{container}:ro", IMAGE, "ls", "/data").stdout == "file\n"
+        refused = host.machine.run(*run, f"{container}:ro", IMAGE, "touch", "/data/new", check=False)
+        assert "Read-only file system" in said(refused)
+        assert host.status("lent")["holders"] == 1
+
+
+def test_volumes_are_listed_and_asked_as_others_are(host: Host) -> None:
+    machine, directory = host.machine, host.directory("listed")
+    machine.run("docker", "volume", "create", "local")
+    host.create("listed", directory)
+    host.create("idle", directory)
+    with sleeping(host, "listed"):
+        ls = ("docker", "volume", "ls", "-q", "-f", "driver=sshfs")
+        assert machine.run(*ls).stdout == "idle\nlisted\n"
+        assert machine.run(*ls, "-f", "dangling=true").stdout == "idle\n"
+        form = "{{.Options.sshcmd}} {{.Status.state}} {{.Mountpoint}}"
+        assert machine.run("docker", "volume", "inspect", "-f", form, "listed").stdout == (
+            f"alice@localhost:{directory} mounted {MOUNTS}/listed\n"
+        )
+
+
+def test_prune_leaves_volumes_and_the_server_alone(host: Host) -> None:
+    directory = host.directory("pruned")
+    host.create("pruned", directory)
+    host.run("pruned", "echo kept >/data/file")
+    host.machine.run("docker", "volume", "prune", "-f")
+    host.machine.run("docker", "system", "prune", "-f", "--volumes")
+    host.machine.run("docker", "volume", "prune", "-f", "-a", check=False)  # Docker 20.10 knows no -a here
+    assert host.machine.run("docker", "volume", "ls", "-q").stdout == "pruned\n"
+    assert host.machine.read(f"{directory}/file") == "kept\n"
+
+
+@pytest.fixture
+def live_restore(host: Host) -> Iterator[None]:
+    """Let containers outlive Docker meanwhile."""
+    machine, path = host.machine, "/etc/docker/daemon.json"
+    before = machine.read(path)
+    machine.write(path, json.dumps({**json.loads(before), "live-restore": True}))
+    try:
+        machine.run("systemctl", "restart", "docker")
+        yield
+    finally:
+        machine.write(path, before)
+        host.clear()
+        machine.run("systemctl", "restart", "docker")
+
+
+@pytest.mark.usefixtures("live_restore")
+def test_with_live_restore_a_container_writes_on_while_docker_restarts(host: Host) -> None:
+    directory = host.directory("live")
+    host.create("live", directory)
+    with host.writing("live", directory):
+        host.machine.run("systemctl", "restart", "docker")
+        host.await_progress(directory)
+        assert host.status("live")["holders"] == 1
+    host.machine.until(lambda: not host.is_mounted("live"))
+
+
+@pytest.mark.usefixtures("live_restore")
+def test_docker_cp_after_live_restore_takes_no_volume_away(host: Host) -> None:
+    """Docker takes the end of the copy for the end of the container, and may not tell of the real one."""
+    machine, directory = host.machine, host.directory("outlived")
+    host.create("outlived", directory)
+    with host.writing("outlived", directory) as container:
+        machine.run("systemctl", "restart", "docker")
+        machine.run("docker", "cp", f"{container}:/data/log", "/root/copied")
+        host.await_progress(directory)
+    machine.run("docker", "volume", "rm", "outlived")
+    assert not host.is_mounted("outlived")
