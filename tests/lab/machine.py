@@ -36,7 +36,7 @@ CONTENT_IMAGE = "busybox-content:lab"
 
 APPLETS = (
     "sh cat echo ls sleep mkdir rm touch id stat dd seq date true false test chown chmod sync grep "
-    "wc mv cp head tail tr printf env kill"
+    "wc mv cp head tail tr printf env kill ln tar find su"
 )
 
 _NEEDED = ("systemd-nspawn", "debootstrap", "nsenter", "unshare", "setpriv", "timeout", "chattr")
