@@ -27,8 +27,7 @@ START = "su app -c 'id -u >/data/started && mkdir -m 700 /data/own && echo 1 >/d
 
 def entrypoint(take: str) -> str:
     """Return what an image does that starts as root, makes /data its own and goes on as user 999."""
-    applets = 'find() { busybox find "$@"; }; su() { busybox su "$@"; }'
-    return f"{applets}; echo app:x:999:999::/:/bin/sh >>/etc/passwd; {take}; {START}"
+    return f"echo app:x:999:999::/:/bin/sh >>/etc/passwd; {take}; {START}"
 
 
 def said(result: Result) -> str:
@@ -312,3 +311,26 @@ def test_docker_cp_after_live_restore_takes_no_volume_away(host: Host) -> None:
         host.await_progress(directory)
     machine.run("docker", "volume", "rm", "outlived")
     assert not host.is_mounted("outlived")
+
+
+# ------------------------------------------------------------------------------------------------
+# The page
+
+
+def test_the_commands_of_the_page_work_as_written(host: Host) -> None:
+    machine = host.machine
+    blocks = BLOCK.findall((ROOT / "docs/everyday.md").read_text())
+    assert len(blocks) >= 10
+    machine.sh("grep -q nas /etc/hosts || echo '127.0.0.1 nas' >>/etc/hosts")
+    machine.sh("for name in web app db files; do install -d -o alice /srv/$name; done")
+    machine.sh("docker tag $1 busybox; docker tag $2 my-image", IMAGE, CONTENT_IMAGE)
+    machine.sh("install -m 600 $1 /etc/docker-volume-sshfs/id_ed25519", KEY)
+    try:
+        machine.sh("set -ux\n" + "\n".join(blocks), timeout=120)
+        assert machine.run("stat", "-c", "%U", "/srv/web/by-www-data", "/srv/web/two").stdout == "alice\nalice\n"
+        assert machine.read("/srv/app/sub/file") == "content below\n"
+        assert machine.run("test", "-e", "/srv/files/apt/sources.list")
+        assert machine.run("test", "-e", "/srv/web/apt/sources.list")
+        assert machine.run("docker", "volume", "ls", "-q").stdout == ""
+    finally:
+        machine.run("rm", "-f", "/etc/docker-volume-sshfs/id_ed25519")
