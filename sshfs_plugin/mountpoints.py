@@ -12,6 +12,9 @@ from sshfs_plugin.volume import VolumeName
 _CHATTER = ("read: Connection reset by peer", "Warning: Permanently added")
 """Lines that say less than the others: sshfs's own after any failure of ssh, and a note that is none."""
 
+_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
+"""Lines in which systemd says no more than that a unit failed, or speaks of cgroups of its own."""
+
 USABLE_SECONDS = 5.0
 
 
@@ -63,9 +66,11 @@ class Mountpoints:
 
 def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
     """Make an error of what sshfs and ssh said before they ended."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(_SYSTEMD)]
+    if not lines:
+        return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
     telling = [line for line in lines if not line.startswith(_CHATTER)] or lines
-    words = "; ".join(dict.fromkeys(telling)) or "without a word"
+    words = "; ".join(dict.fromkeys(telling))
     return errors.MountFailed(f"sshfs could not mount volume '{name}', its last words: {words}")
 
 

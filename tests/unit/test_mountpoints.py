@@ -67,14 +67,26 @@ def test_a_mount_that_somebody_took_away_is_named_as_such(below: Mountpoints, pr
         ),
         ("one\ntwo\none\n", "one; two"),
         ("read: Connection reset by peer\n", "read: Connection reset by peer"),
-        ("\n \n", "without a word"),
-        ("", "without a word"),
+        ("Failed to attach 42 to compat systemd cgroup '/system.slice/x', ignoring\nno such key\n", "no such key"),
     ],
 )
 def test_a_failed_mount_speaks_in_the_last_words_of_ssh(said: str, words: str) -> None:
     assert str(mountpoints.mount_failed(PHOTOS, said)) == (
         f"sshfs could not mount volume 'photos', its last words: {words}"
     )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "\n \n",
+        "Job for docker-volume-sshfs@photos.service failed because the control process exited with error code.\n"
+        'See "systemctl status docker-volume-sshfs@photos.service" and "journalctl -xe" for details.\n',
+    ],
+)
+def test_an_sshfs_that_ends_without_a_word_is_not_given_those_of_systemd(said: str) -> None:
+    assert str(mountpoints.mount_failed(PHOTOS, said)) == "sshfs could not mount volume 'photos' and did not say why"
 
 
 def test_a_mount_that_took_too_long_says_how_long(settings: Settings) -> None:
