@@ -25,9 +25,9 @@ TAKE = {
 START = "su app -c 'id -u >/data/started && mkdir -m 700 /data/own && echo 1 >/data/own/file && cat /data/started'"
 
 
-def entrypoint(take: str) -> str:
-    """Return what an image does that starts as root, makes /data its own and goes on as user 999."""
-    return f"echo app:x:999:999::/:/bin/sh >>/etc/passwd; {take}; {START}"
+def entrypoint(take: str, user: int = 999) -> str:
+    """Return what an image does that starts as root, makes /data its own and goes on as another user."""
+    return f"echo app:x:{user}:{user}::/:/bin/sh >>/etc/passwd; {take}; {START}"
 
 
 def said(result: Result) -> str:
@@ -67,6 +67,50 @@ def test_links_are_followed_below_their_own_directory_only(host: Host) -> None:
         assert "operation not permitted" in said(refused)
 
 
+def test_links_that_are_not_contained_mean_what_they_mean_in_the_container(host: Host) -> None:
+    machine, directory = host.machine, host.directory("loose")
+    machine.sh(
+        "cd $1; mkdir pkg .bin; echo runs >pkg/main; ln -s ../pkg/main .bin/up; ln -s /etc/shadow shadow", directory
+    )
+    host.create("loose", directory, no_contain_symlinks="")
+    own = "echo own >/etc/shadow; cat /data/.bin/up /data/shadow; ln -s ../pkg /data/new; readlink /data/new"
+    assert host.run("loose", own).stdout == "runs\nown\n../pkg\n"
+    with sleeping(host, "loose") as container:
+        refused = machine.run("docker", "cp", "-L", f"{container}:/data/shadow", "/root/stolen", check=False)
+        assert "/etc/shadow" in said(refused), "docker cp looks in the container, which has no such file"
+        assert not machine.run("test", "-e", "/root/stolen", check=False)
+
+
+def test_a_link_on_the_server_does_not_lead_dockers_copy_of_an_images_files_onto_the_host(host: Host) -> None:
+    """Docker takes a volume for empty by a listing that is remembered, and opens each file a moment later."""
+    machine, directory = host.machine, host.directory("trap")
+    machine.write("/etc/precious", "precious\n")
+    host.create("trap", directory, uid="0", gid="0", dcache_timeout="60")
+    with sleeping(host, "trap") as container:
+        assert machine.run("docker", "exec", container, "ls", "/data").stdout == ""
+        machine.sh("ln -s /etc/precious $1/file", directory)
+        trapped = machine.run("docker", "create", "-v", "trap:/data", CONTENT_IMAGE, check=False)
+        assert f"open {MOUNTS}/trap/file: operation not permitted" in said(trapped)
+    assert machine.read("/etc/precious") == "precious\n"
+
+
+def test_transformed_links_reach_what_the_server_has_in_the_volume(host: Host) -> None:
+    directory = host.directory("transformed")
+    host.machine.sh("mkdir $1/target; echo hello >$1/target/file; ln -s $1/target $1/link", directory)
+    host.create("transformed", directory, transform_symlinks="")
+    assert host.run("transformed", "readlink /data/link; cat /data/link/file").stdout == "target\nhello\n"
+
+
+def test_links_that_are_followed_on_the_server_are_what_they_lead_to(host: Host) -> None:
+    directory, elsewhere = host.directory("followed"), host.directory("elsewhere")
+    host.machine.sh("echo hello >$2/file; ln -s $2 $1/link; ln -s ../elsewhere/file $1/up", directory, elsewhere)
+    host.create("followed", directory, follow_symlinks="")
+    assert host.run("followed", "cat /data/up /data/link/file").stdout == "hello\nhello\n"
+    # what the page warns of
+    assert host.run("followed", "rm -r /data/link", check=False).returncode != 0
+    assert host.machine.run("ls", elsewhere).stdout == ""
+
+
 # ------------------------------------------------------------------------------------------------
 # Changes made on the server
 
@@ -82,6 +126,33 @@ def test_a_file_changed_on_the_server_is_read_as_it_is_now(host: Host) -> None:
         # a name that is asked for is looked up; only listings and sizes are remembered for a while
         assert host.machine.run(*exec_, "cat /data/new").stdout == "new\n"
         host.machine.until(lambda: host.machine.run(*exec_, "cat /data/file").stdout == "newer\n", timeout=3)
+
+
+def test_files_added_and_removed_on_the_server_are_so_in_the_next_listing(host: Host) -> None:
+    directory = host.directory("added")
+    host.machine.sh("echo old >$1/file; touch $1/gone", directory)
+    host.create("added", directory)
+    with sleeping(host, "added") as container:
+        ls = ("docker", "exec", container, "ls", "-l", "/data")
+        assert "gone" in host.machine.run(*ls).stdout
+        host.machine.sh("echo newer >$1/file; touch $1/new; rm $1/gone", directory)
+
+        def listed() -> bool:
+            text = host.machine.run(*ls).stdout
+            return "new\n" in text and "gone" not in text and " 6 " in text
+
+        host.machine.until(listed, timeout=5)
+
+
+def test_a_followed_log_grows_as_fast_as_dcache_timeout_says(host: Host) -> None:
+    directory = host.directory("followed-log")
+    host.machine.sh("echo one >$1/log", directory)
+    host.create("followed-log", directory, dcache_timeout="1")
+    host.start("tail", "followed-log", "tail -f /data/log")
+    logs = ("docker", "logs", "tail")
+    host.machine.until(lambda: host.machine.run(*logs).stdout == "one\n", timeout=5)
+    host.machine.sh("echo two >>$1/log", directory)
+    host.machine.until(lambda: host.machine.run(*logs).stdout == "one\ntwo\n", timeout=5)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -117,6 +188,18 @@ def test_an_entrypoint_that_can_not_chown_says_so(host: Host, take: str) -> None
     host.create("entry", directory, check=True, **mapped)
     assert "chown: /data: Permission denied" in said(host.run("entry", entrypoint(TAKE[take]), check=False))
     assert host.machine.run("ls", directory).stdout == ""
+
+
+def test_an_entrypoint_that_insists_on_chown_has_its_way_with_a_map_of_users(host: Host) -> None:
+    directory = host.directory("mapped")
+    for path in ("/root/users", "/root/groups"):
+        host.machine.write(path, "root:1000\nwww-data:1000\n")
+    files = {"idmap": "file", "uidfile": "/root/users", "gidfile": "/root/groups", "nomap": "ignore"}
+    host.create("mapped", directory, uid="33", gid="33", check=True, **files)
+    assert host.run("mapped", entrypoint(TAKE["insists"], user=33)).stdout == "33\n"
+    assert host.machine.run("stat", "-c", "%U", f"{directory}/own").stdout == "alice\n"
+    with sleeping(host, "mapped") as container:
+        host.machine.run("docker", "cp", "/etc/apt", f"{container}:/data/")
 
 
 def test_users_of_two_containers_are_told_apart_by_what_the_server_says(host: Host) -> None:
@@ -333,4 +416,4 @@ def test_the_commands_of_the_page_work_as_written(host: Host) -> None:
         assert machine.run("test", "-e", "/srv/web/apt/sources.list")
         assert machine.run("docker", "volume", "ls", "-q").stdout == ""
     finally:
-        machine.run("rm", "-f", "/etc/docker-volume-sshfs/id_ed25519")
+        machine.sh("cd /etc/docker-volume-sshfs; rm -f id_ed25519 alices-users")
