@@ -145,6 +145,24 @@ def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(
     assert machine.read(f"{directory}/file") == "precious\nmore\n"
 
 
+def test_after_a_purge_a_lost_connection_is_not_made_again(host: Host) -> None:
+    """Without the known host keys it could be made to anybody."""
+    machine, directory = host.machine, host.directory("lost")
+    host.create("lost", directory)
+    host.start("holder", "lost", "sleep 1000")
+    host.apt(f"purge {PACKAGE}")
+    machine.run("kill", session(host))
+    machine.until("! docker exec holder touch /data/later")
+    assert machine.run("ls", directory).stdout == ""
+    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.until(lambda: traces(host) == "")
+
+
+def session(host: Host) -> str:
+    """Return the pid of the server's process for the latest login of alice."""
+    return host.machine.run("pgrep", "-n", "-f", "^sshd(-session)?: alice@notty").stdout.strip()
+
+
 def test_purge_after_remove_ends_what_nobody_uses_any_more(host: Host) -> None:
     machine = host.machine
     host.create("two-steps", host.directory("two-steps"))
@@ -160,13 +178,13 @@ def test_a_server_that_has_stalled_does_not_hang_a_purge(host: Host) -> None:
     machine = host.machine
     host.create("stalled", host.directory("stalled"))
     host.start("holder", "stalled", "sleep 1000")
-    session = machine.run("pgrep", "-n", "-f", "^sshd(-session)?: alice@notty").stdout.strip()
-    machine.run("kill", "-STOP", session)
+    stalled = session(host)
+    machine.run("kill", "-STOP", stalled)
     try:
         host.apt(f"purge {PACKAGE}")
         assert not machine.run("test", "-e", STATE, check=False)
     finally:
-        machine.run("kill", "-CONT", session)
+        machine.run("kill", "-CONT", stalled)
         machine.run("docker", "rm", "-f", "holder", timeout=90)
     machine.until(lambda: traces(host) == "")
 
