@@ -34,10 +34,8 @@ class Repository:
 
     def release(self, package: Path) -> str:
         """Add a package, sign all with a key of its own, and return what the script printed."""
-        self._host.machine.push(package, "/root/package.deb")
-        name = f"/root/{PACKAGE}_{package.stem}.deb"
-        self._host.machine.run("mv", "/root/package.deb", name)
-        return self._host.machine.run(self._release, "--throwaway-key", DIRECTORY, name).stdout
+        self._host.machine.push(package, f"/root/{package.name}")
+        return self._host.machine.run(self._release, "--throwaway-key", DIRECTORY, f"/root/{package.name}").stdout
 
     def forget(self) -> None:
         """Let the machine forget the repository."""
@@ -51,10 +49,9 @@ def offered(host: Host) -> Iterator[Repository]:
     machine = host.machine
     repository = Repository(host)
     repository.release(host.package)
-    request = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=example.org -addext subjectAltName=DNS:example.org"
-    )
-    machine.sh(f"cd /srv && {request} -keyout certificate-key -out certificate && cp certificate {_CERTIFICATE}")
+    name = "-subj /CN=example.org -addext subjectAltName=DNS:example.org"
+    request = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 {name} -keyout certificate-key -out certificate"
+    machine.sh(f"cd /srv && {request} && cp certificate {_CERTIFICATE}")
     machine.sh("update-ca-certificates; grep -q example.org /etc/hosts || echo 127.0.0.1 example.org >>/etc/hosts")
     # a person says yes; Debian can't be reached from here, and what is known of it must stay
     ours_alone = 'APT::Get::List-Cleanup "0"; Dir::Etc::SourceList "/dev/null"; Acquire::https::Proxy "DIRECT";'

@@ -29,9 +29,8 @@ def traces(host: Host) -> str:
     places = f"{STATE} /run/docker-volume-sshfs /etc/default/docker-volume-sshfs /etc/docker/plugins /etc/needrestart"
     found = host.machine.sh(f"find {places} -name '*sshfs*' 2>/dev/null || true").stdout
     processes = host.machine.run("pgrep", "-a", "-x", "sshfs", check=False).stdout
-    return (
-        found + processes + host.machine.run("systemctl", "list-units", "--all", "--plain", "-q", f"{PACKAGE}*").stdout
-    )
+    units = host.machine.run("systemctl", "list-units", "--all", "--plain", "--quiet", f"{PACKAGE}*").stdout
+    return found + processes + units
 
 
 def test_upgrade_and_downgrade_leave_containers_and_their_files_alone(host: Host, newer: Path) -> None:
