@@ -92,7 +92,7 @@ def _require_consistency(values: Mapping[str, str]) -> None:
     ):
         if name in values and values.get(needed) != value:
             raise errors.InvalidOption(name, f"needs {needed}={value}")
-    if values["idmap"] == "file" and not {"uidfile", "gidfile"} & set(values):
+    if values.get("idmap") == "file" and not {"uidfile", "gidfile"} & set(values):
         raise errors.InvalidOption("idmap", "is 'file' and needs a uidfile or a gidfile")
     if "CertificateFile" in values and "IdentityFile" not in values:
         raise errors.InvalidOption("CertificateFile", "needs the IdentityFile to which it belongs")
@@ -115,11 +115,22 @@ def _access(flags: Mapping[str, str]) -> Access:
     )
 
 
+def _implied(options: Mapping[str, str]) -> dict[str, str]:
+    """Return what follows from what was said, or not said, for want of a default that suits everybody."""
+    implied = {}
+    if "dcache_timeout" not in options:
+        implied["dcache_dir_timeout"] = "2"  # docs/facts.md, "What is remembered"
+    if "uid" in options or "gid" in options:
+        implied["idmap"] = "user"  # docs/facts.md, "Who may be given files"
+    if options.get("idmap") == "file":
+        implied["nomap"] = "ignore"
+    return implied
+
+
 def _said_to(destination: Destination, options: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     """Yield what sshfs or ssh must be told: what the user said, and defaults that are not theirs."""
     for option in TABLE:
-        imposed = option.imposed and option.yields_to not in options
-        if option.destination is not destination or not (imposed or option.name in options):
+        if option.destination is not destination or not (option.imposed or option.name in options):
             continue
         value = options.get(option.name, option.default)
         if destination is Destination.SSH or option.canonical is not flag:
@@ -145,6 +156,7 @@ def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Vo
     values = {option.name: option.default for option in TABLE if option.default} | options
     _require_consistency(values)
     user, host, directory = parse_sshcmd(values["sshcmd"])
+    said = _implied(options) | options
     return Volume(
         name=name,
         options=options,
@@ -161,8 +173,8 @@ def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Vo
         check=Check(values["check"]),
         create_directory=values["create_directory"] == YES,
         access=_access(values),
-        sshfs_options=tuple(_said_to(Destination.SSHFS, options)),
-        ssh_options=tuple((keyword, value or "") for keyword, value in _said_to(Destination.SSH, options)),
+        sshfs_options=tuple(_said_to(Destination.SSHFS, said)),
+        ssh_options=tuple((keyword, value or "") for keyword, value in _said_to(Destination.SSH, said)),
         created_at=created_at,
     )
 

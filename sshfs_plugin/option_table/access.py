@@ -41,8 +41,8 @@ TOPIC = Topic(
         Option(
             name="idmap",
             value="none|user|file",
-            meaning="`user` shows the files of the login user as root's; `file` translates by `uidfile` and `gidfile`.",
-            default="none",
+            meaning="`user` shows the files of the login user as root's, and lets them be given to root; `file` "
+            "translates by `uidfile` and `gidfile`. Without this option: `user` beside `uid` or `gid`, else `none`.",
             destination=Destination.SSHFS,
             canonical=one_of("none", "user", "file"),
         ),
@@ -65,8 +65,8 @@ TOPIC = Topic(
         Option(
             name="nomap",
             value="error|ignore",
-            meaning="With `idmap=file`: whether a number that is not in the file is an error or stays as it is.",
-            default="error",
+            meaning="With `idmap=file`: whether a number that is not in the file makes a file unusable or, as without "
+            "this option, stays as it is.",
             destination=Destination.SSHFS,
             canonical=one_of("error", "ignore"),
         ),

@@ -34,7 +34,6 @@ class Option:
         meaning: One or two sentences for the documentation.
         default: What holds without the option, as canonical text; empty if nothing does, or if sshfs or ssh decide.
         imposed: Whether the default is this plugin's own, so that sshfs must be told of it.
-        yields_to: Another option, beside which the default does not hold.
         destination: Who acts on it.
         canonical: Checks a value and returns its one canonical spelling; raises ValueError with the reason.
         shape: What a comma in the value means.
@@ -47,7 +46,6 @@ class Option:
     meaning: str
     default: str = ""
     imposed: bool = False
-    yields_to: str = ""
     destination: Destination = Destination.PLUGIN
     canonical: Callable[[str], str]
     shape: Shape = Shape.PLAIN

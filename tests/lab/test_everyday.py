@@ -159,9 +159,7 @@ def test_a_followed_log_grows_as_fast_as_dcache_timeout_says(host: Host) -> None
 # Owners
 
 
-@pytest.mark.parametrize(
-    "options", [{"uid": "0", "gid": "0"}, {"idmap": "user"}, {"uid": "33", "gid": "33", "idmap": "user"}]
-)
+@pytest.mark.parametrize("options", [{"uid": "0", "gid": "0"}, {"idmap": "user"}, {"uid": "33", "gid": "33"}])
 def test_an_images_files_are_copied_into_an_empty_volume_if_they_seem_to_be_its_owners(
     host: Host, options: dict[str, str]
 ) -> None:
@@ -194,7 +192,7 @@ def test_an_entrypoint_that_insists_on_chown_has_its_way_with_a_map_of_users(hos
     directory = host.directory("mapped")
     for path in ("/root/users", "/root/groups"):
         host.machine.write(path, "root:1000\nwww-data:1000\n")
-    files = {"idmap": "file", "uidfile": "/root/users", "gidfile": "/root/groups", "nomap": "ignore"}
+    files = {"idmap": "file", "uidfile": "/root/users", "gidfile": "/root/groups"}
     host.create("mapped", directory, uid="33", gid="33", check=True, **files)
     assert host.run("mapped", entrypoint(TAKE["insists"], user=33)).stdout == "33\n"
     assert host.machine.run("stat", "-c", "%U", f"{directory}/own").stdout == "alice\n"

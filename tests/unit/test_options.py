@@ -211,7 +211,6 @@ def test_value_when_it_has_several_spellings_is_recorded_in_one(option: str, typ
     [
         ("port", "22"),
         ("ro", "no"),
-        ("idmap", "none"),
         ("reconnect", "yes"),
         ("ServerAliveInterval", "15"),
         ("host_key_check", "accept-new"),
@@ -498,6 +497,29 @@ def test_option_when_sshfs_has_it_goes_to_sshfs_and_when_ssh_has_it_to_ssh() -> 
         "TCPKeepAlive": "no",
         "Compression": "yes",
     }
+
+
+@pytest.mark.parametrize(
+    ("opts", "told"),
+    [
+        ({"uid": "1000"}, {"idmap": "user"}),
+        ({"gid": "1000"}, {"idmap": "user"}),
+        ({"uid": "1000", "idmap": "none"}, {"idmap": "none"}),
+        ({"idmap": "file", "uidfile": "/etc/uids", "uid": "33"}, {"idmap": "file", "nomap": "ignore"}),
+        ({"idmap": "file", "uidfile": "/etc/uids", "nomap": "error"}, {"idmap": "file", "nomap": "error"}),
+        ({}, {"dcache_dir_timeout": "2"}),
+        ({"dcache_timeout": "60"}, {"dcache_timeout": "60"}),
+        ({"dcache_timeout": "60", "dcache_dir_timeout": "2"}, {"dcache_timeout": "60", "dcache_dir_timeout": "2"}),
+    ],
+)
+def test_option_when_it_follows_from_another_is_told_to_sshfs_and_not_recorded(
+    opts: dict[str, str], told: dict[str, str]
+) -> None:
+    made = volume(**opts)
+    names = ("idmap", "nomap", "dcache_timeout", "dcache_dir_timeout")
+    heard = {name: value for name, value in made.sshfs_options if name in names}
+    assert heard == ({"dcache_dir_timeout": "2"} if "dcache_timeout" not in opts else {}) | told
+    assert set(made.options) == {"sshcmd", *opts}
 
 
 def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
