@@ -4,6 +4,7 @@
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.discovery import TLS
 
 _OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
@@ -20,11 +22,13 @@ class Service:
     """The running service, which an open socket starts when it is asked.
 
     Attributes:
-        address: Its socket.
+        address: Where it listens: ``unix:///...``, ``tcp://...`` or ``https://...``.
+        tls: How to prove who asks; None without TLS.
         deadline: When to stop waiting for it, all questions together.
     """
 
-    address: Path
+    address: str
+    tls: TLS | None = None
     deadline: Deadline
 
     def list_names(self) -> list[str]:
@@ -56,13 +60,15 @@ class Service:
         return [self._ask("VolumeDriver.Get", {"Name": name})["Volume"] for name in self.list_names()]
 
     def _ask(self, call: str, body: Mapping[str, str]) -> dict[str, Any]:
-        connection = _UnixConnection(self.address, max(0.1, self.deadline.left()))
+        connection = self._connection()
         try:
             connection.request("POST", f"/{call}", json.dumps(body))
             reply = connection.getresponse()
             answer = json.loads(reply.read())
         except (FileNotFoundError, ConnectionRefusedError):
-            raise errors.ServiceError(f"the plugin's socket {self.address} is closed", _OPEN_IT) from None
+            raise errors.ServiceError(
+                f"the plugin's socket {self.address.removeprefix('unix://')} is closed", _OPEN_IT
+            ) from None
         except TimeoutError:
             raise errors.ServiceError(
                 "the plugin's service does not answer", "journalctl -u docker-volume-sshfs tells why"
@@ -78,6 +84,23 @@ class Service:
             said = answer.get("Err") if isinstance(answer, dict) else ""
             raise errors.ServiceError(f"the plugin's service says: {said or f'status {reply.status}'}")
         return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        seconds = max(0.1, self.deadline.left())
+        _, _, where = self.address.partition("://")
+        if self.address.startswith("unix:"):
+            return _UnixConnection(Path(where), seconds)
+        if self.tls is None:
+            return http.client.HTTPConnection(where, timeout=seconds)
+        try:
+            context = ssl.create_default_context(cafile=self.tls.authority)
+            context.load_cert_chain(self.tls.certificate, self.tls.key)
+        except OSError as error:
+            raise errors.ServiceError(
+                f"cannot use the certificates for {self.address} ({error.strerror or error})",
+                "the .json file that Docker reads names them, see docs/ways-in.md",
+            ) from error
+        return http.client.HTTPSConnection(where, timeout=seconds, context=context)
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -59,6 +59,15 @@ def find(root: Path = Path("/")) -> Found | None:
     return next(_everything(root), None)
 
 
+def in_the_way(addresses: Iterable[str]) -> str:
+    """Tell what Docker finds in place of these addresses; empty if it finds one of them, or nothing."""
+    found = find()
+    if found is None or found.leads_to(addresses):
+        return ""
+    what = f"calls {found.address}, by" if found.address else "uses the managed plugin in"
+    return f"Docker {what} {found.file}, and not this plugin: remove that, and restart Docker"
+
+
 def _everything(root: Path) -> Iterator[Found]:
     yield from _managed(root / _MANAGED)
     for socket in _named(root / _SOCKETS, ".sock"):

@@ -9,7 +9,7 @@ import os
 import ssl
 import sys
 
-from sshfs_plugin import errors, journal, listening
+from sshfs_plugin import discovery, errors, journal, listening
 from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"
@@ -54,7 +54,7 @@ def on_starting(_server: object) -> None:
     except errors.ExposedSocket as error:
         logging.getLogger(__name__).critical("%s", error)
         sys.exit(os.EX_CONFIG)
-    if where and (other := listening.in_the_way(where)):
+    if where and (other := discovery.in_the_way(where)):
         logging.getLogger(__name__).warning("%s", other)
 
 

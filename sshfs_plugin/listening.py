@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterable
 
-from sshfs_plugin import discovery, errors
+from sshfs_plugin import errors
 from sshfs_plugin.settings import Settings
 from systemd import daemon  # noqa: TID251 (it tells which file descriptors are sockets from systemd)
 
@@ -40,12 +40,3 @@ def require_protected(where: Iterable[str], settings: Settings) -> None:
         host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
         if address.startswith("tcp://") and not ipaddress.ip_address(host).is_loopback:
             raise errors.ExposedSocket(address)
-
-
-def in_the_way(where: Iterable[str]) -> str:
-    """Tell what Docker finds in place of these addresses; empty if it finds one of them, or nothing."""
-    found = discovery.find()
-    if found is None or found.leads_to(where):
-        return ""
-    what = f"calls {found.address}" if found.address else "uses the managed plugin"
-    return f"Docker {what} of {found.file} in place of this plugin: remove that, and restart Docker"

@@ -6,6 +6,7 @@ the units are ordered before docker.service, and a plain stop would wait for Doc
 """
 
 import logging
+import re
 import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence
@@ -86,6 +87,16 @@ def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
         return {}
     blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.stdout.split("\n\n"))
     return {block["Id"]: f"{block['ActiveState']} ({block['SubState']})" for block in blocks if "Id" in block}
+
+
+def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
+    """Return where a socket unit listens, as Docker's specs write it; nothing where systemd can't be asked."""
+    try:
+        shown = command.run(["systemctl", "show", "--property=Listen", unit], seconds=seconds)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    places = re.findall(r"^Listen=(.+) \(Stream\)$", shown.stdout, re.MULTILINE)
+    return tuple(f"unix://{place}" if place.startswith("/") else f"tcp://{place}" for place in places)
 
 
 def _unit(name: VolumeName) -> str:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """``status``: what the running service and systemd say of the volumes, as a table or for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sshfs_plugin import errors, units
+from sshfs_plugin import discovery, errors, units
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.client import Service
@@ -64,29 +64,46 @@ class _Volume:
 
 
 def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
-    """Show one volume or all of them; fine if each answers and none has a last error.
+    """Show one volume or all of them; fine if Docker finds this plugin, each volume answers and none has a last error.
 
     Raises:
         VolumeNotFound: There is no volume of that name.
         ServiceError: The service can't be asked, and what to do.
     """
-    service = Service(address=settings.socket, deadline=Deadline.after(SERVICE_SECONDS))
+    listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
+    service = _service(settings, listens)
     try:
         volumes = [_Volume(said) for said in ([service.get(name)] if name else service.get_all())]
     except errors.ServiceError as error:
         raise _with_the_sockets_failure(error) from None
     own_units = [SOCKET_UNIT, SERVICE_UNIT]
     states = units.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
+    in_the_way = discovery.in_the_way(listens) if listens else ""
     if as_json:
         told: list[dict[str, Any]] = [{**volume.facts, "unitState": states.get(volume.unit, "")} for volume in volumes]
         if name:
             told[0]["options"] = _options(settings, VolumeName(name))
-        terminal.say_json({"units": {unit: states.get(unit, "") for unit in own_units}, "volumes": told})
+        terminal.say_json(
+            {"units": {unit: states.get(unit, "") for unit in own_units}, "inTheWay": in_the_way, "volumes": told}
+        )
     elif name:
         _show(settings, volumes[0], states)
     else:
         _show_all(volumes, states)
-    return Exit.FINE if all(volume.is_well for volume in volumes) else Exit.BROKEN
+    if in_the_way:
+        terminal.say(in_the_way, colour="red", error=True)
+    return Exit.FINE if not in_the_way and all(volume.is_well for volume in volumes) else Exit.BROKEN
+
+
+def _service(settings: Settings, listens: Sequence[str]) -> Service:
+    """Return the service where its socket listens, with the certificates that Docker uses if it takes any."""
+    deadline = Deadline.after(SERVICE_SECONDS)
+    if not listens:
+        return Service(address=f"unix://{settings.socket}", deadline=deadline)
+    found = discovery.find()
+    if found and found.leads_to(listens):
+        return Service(address=found.address, tls=found.tls, deadline=deadline)
+    return Service(address=listens[0], deadline=deadline)
 
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from support import fakes
 from support.administrator import Administrator
 from support.fakes import ID, SSHCMD
 
-from sshfs_plugin import api, command, errors, options
+from sshfs_plugin import api, command, discovery, errors, options
 from sshfs_plugin.cli import status
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
@@ -239,3 +240,63 @@ def test_status_when_the_answer_is_none_ends_with_three(
     assert said.code == 3
     assert said.err.startswith(f"docker-volume-sshfs: {error}")
     assert said.err.count("\n") == 1
+
+
+LISTENING_ELSEWHERE = (
+    SYSTEMCTL
+    + """
+case $* in *Listen*) echo 'Listen=/run/elsewhere/sshfs.sock (Stream)'; echo 'Listen=127.0.0.1:9443 (Stream)' ;; esac
+"""
+)
+
+
+def test_status_asks_the_service_where_its_socket_listens(
+    administrator: Administrator, programs: fakes.Programs
+) -> None:
+    programs.add("systemctl", LISTENING_ELSEWHERE)
+    assert (
+        administrator("status").err
+        == f"docker-volume-sshfs: the plugin's socket /run/elsewhere/sshfs.sock is closed: {CURE}\n"
+    )
+
+
+@pytest.fixture
+def photos(service: Driver, settings: Settings) -> Settings:
+    """Serve a volume."""
+    create(service, settings, "photos")
+    return settings
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "photos"), ("status", "--json")])
+def test_status_tells_what_docker_finds_in_place_of_this_plugin(
+    administrator: Administrator,
+    photos: Settings,
+    programs: fakes.Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    programs.add("systemctl", f"{SYSTEMCTL}echo 'Listen={photos.socket} (Stream)'")
+    other = Path("/run/docker/plugins/sshfs.sock")
+    monkeypatch.setattr(discovery, "find", lambda: discovery.Found(file=other, address=f"unix://{other}"))
+    said = administrator(*words)
+    assert said.code == 1
+    assert (
+        said.err == f"Docker calls unix://{other}, by {other}, and not this plugin: remove that, and restart Docker\n"
+    )
+    monkeypatch.setattr(discovery, "find", lambda: discovery.Found(file=other, address=f"unix://{photos.socket}"))
+    assert (administrator(*words).code, administrator(*words).err) == (0, "")
+
+
+def test_status_without_the_certificates_that_docker_uses_says_which_file_to_look_at(
+    administrator: Administrator, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs.add("systemctl", "echo 'Listen=127.0.0.1:9443 (Stream)'")
+    missing = discovery.TLS(authority=tmp_path / "ca.pem", certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
+    found = discovery.Found(file=tmp_path / "sshfs.json", address="https://127.0.0.1:9443", tls=missing)
+    monkeypatch.setattr(discovery, "find", lambda: found)
+    said = administrator("status")
+    assert said.code == 3
+    assert said.err == (
+        "docker-volume-sshfs: cannot use the certificates for https://127.0.0.1:9443 (No such file or directory): "
+        "the .json file that Docker reads names them, see docs/ways-in.md\n"
+    )

@@ -106,3 +106,29 @@ def test_a_description_says_with_what_a_client_proves_who_it_is(host: Host) -> N
 )
 def test_an_address_leads_to_us_if_we_listen_there(address: str, ours: list[str], leads: bool) -> None:
     assert discovery.Found(file=Path("spec"), address=address).leads_to(ours) is leads
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, ""),
+        (discovery.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), ""),
+        (
+            discovery.Found(
+                file=Path("/run/docker/plugins/sshfs.sock"), address="unix:///run/docker/plugins/sshfs.sock"
+            ),
+            "Docker calls unix:///run/docker/plugins/sshfs.sock, by /run/docker/plugins/sshfs.sock, and not this "
+            "plugin: remove that, and restart Docker",
+        ),
+        (
+            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), address=""),
+            "Docker uses the managed plugin in /var/lib/docker/plugins/0123, and not this plugin: remove that, "
+            "and restart Docker",
+        ),
+    ],
+)
+def test_what_docker_finds_before_us_is_told(
+    found: discovery.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "find", lambda: found)
+    assert discovery.in_the_way([OURS]) == said

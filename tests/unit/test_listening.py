@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin import discovery, errors, listening
+from sshfs_plugin import errors, listening
 from sshfs_plugin.settings import Settings
 
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
@@ -52,29 +52,3 @@ def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(addr
         "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says"
     )
     listening.require_protected([OURS, address], Settings(tls=Path("/etc/docker-volume-sshfs/tls")))
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (None, ""),
-        (discovery.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), ""),
-        (
-            discovery.Found(
-                file=Path("/run/docker/plugins/sshfs.sock"), address="unix:///run/docker/plugins/sshfs.sock"
-            ),
-            "Docker calls unix:///run/docker/plugins/sshfs.sock of /run/docker/plugins/sshfs.sock in place of this "
-            "plugin: remove that, and restart Docker",
-        ),
-        (
-            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), address=""),
-            "Docker uses the managed plugin of /var/lib/docker/plugins/0123 in place of this plugin: remove that, "
-            "and restart Docker",
-        ),
-    ],
-)
-def test_what_docker_finds_before_us_is_told(
-    found: discovery.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(discovery, "find", lambda: found)
-    assert listening.in_the_way([OURS]) == said
