@@ -31,6 +31,8 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("dev", "suid"), _UNGUARDED),
     "HostName": "the server is the one that sshcmd names, so that what is checked is what is mounted",
     "NoHostAuthenticationForLocalhost": "say host_key_check=no if a server need not prove who it is",
+    **dict.fromkeys(("dmask", "fmask"), "not every sshfs has it: say umask"),
+    "nosymfollow": "contain_symlinks, which is on, does what can be done",
     "ProxyJump": "the check can't go through another host yet",
 }
 """Options that a volume must not use, each with the reason that the user is given."""
@@ -52,7 +54,7 @@ _TALK = "journalctl -u docker-volume-sshfs@NAME shows what sshfs and ssh say, an
 _UNIT = "the volume's unit sees to it"
 
 IGNORED: Mapping[str, str] = {
-    **dict.fromkeys(("nodev", "nosuid", "IdentitiesOnly"), _ALWAYS_SO),
+    **dict.fromkeys(("nodev", "nosuid", "symfollow", "IdentitiesOnly"), _ALWAYS_SO),
     **dict.fromkeys(
         (
             "AddKeysToAgent",
@@ -118,6 +120,8 @@ IGNORED: Mapping[str, str] = {
             "large_read",
             "nonempty",
             "nopath",
+            "parallel_direct_write",
+            "parallel_direct_writes",
             "readdir_ino",
             "splice_move",
             "splice_read",
@@ -200,7 +204,18 @@ IGNORED: Mapping[str, str] = {
         _OWN_CONNECTION,
     ),
     **dict.fromkeys(
-        ("atime", "diratime", "dirsync", "noatime", "nodiratime", "norelatime", "relatime", "strictatime"),
+        (
+            "atime",
+            "diratime",
+            "dirsync",
+            "noatime",
+            "nodiratime",
+            "norelatime",
+            "relatime",
+            "nostrictatime",
+            "strictatime",
+            "symfollow",
+        ),
         _SERVER_KEEPS,
     ),
     **dict.fromkeys(("unreliable_append", "writeback_cache"), _SSHFS_PROTOCOL),

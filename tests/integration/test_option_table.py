@@ -23,6 +23,8 @@ SAMPLES = {
     "umask": "022",
     "uidfile": "/etc/a, b\\c",
     "gidfile": "/etc/größe",
+    "idmap": "user",
+    "nomap": "ignore",
     "workaround": "rename:nofstat",
     "modules": "iconv",
     "from_code": "ISO-8859-1",

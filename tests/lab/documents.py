@@ -13,10 +13,21 @@ def script(document: str) -> str:
 
     A block is run if it is fenced as ``sh``, and becomes a file if a name follows its kind; others are only shown.
     """
-    steps = ["set -eux"]
-    for kind, name, text in _BLOCK.findall((ROOT / document).read_text()):
+    return "\n".join(["set -eux", *_steps((ROOT / document).read_text())])
+
+
+def section(document: str, heading: str) -> tuple[str, str]:
+    """Return the commands of one section of a document: all but the last block, and the last, which is the way back."""
+    text = re.split(rf"^## {re.escape(heading)}$", (ROOT / document).read_text(), flags=re.MULTILINE)[1]
+    *there, back = _steps(re.split(r"^## ", text, flags=re.MULTILINE)[0])
+    return "\n".join(["set -eux", *there]), f"set -eux\n{back}"
+
+
+def _steps(text: str) -> list[str]:
+    steps = []
+    for kind, name, block in _BLOCK.findall(text):
         if name:
-            steps.append(f"cat >{name} <<'THE-END'\n{text}THE-END")
+            steps.append(f"cat >{name} <<'THE-END'\n{block}THE-END")
         elif kind == "sh":
-            steps.append(text)
-    return "\n".join(steps)
+            steps.append(block)
+    return steps

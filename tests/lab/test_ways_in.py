@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Every way in which Docker finds the service: the page about them word for word, and what each lets through."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .documents import section
+from .host import KEY, PACKAGE, Host
+
+PAGE = "docs/ways-in.md"
+SERVICE, SOCKET = f"{PACKAGE}.service", f"{PACKAGE}.socket"
+DROP_INS = f"/etc/systemd/system/{SOCKET}.d"
+SPEC = "/run/docker-volume-sshfs/sshfs.spec"
+OURS = "unix:///run/docker-volume-sshfs/sshfs.sock\n"
+TLS = "https://127.0.0.1:9443"
+
+
+@pytest.fixture
+def administrator(host: Host) -> Host:
+    """Give the host as the page expects it: with the default key, and room for drop-ins."""
+    host.machine.sh(
+        f"install -m 600 {KEY} /etc/docker-volume-sshfs/id_ed25519; mkdir -p {DROP_INS} /srv/photos; "
+        "chown alice: /srv/photos"
+    )
+    return host
+
+
+@contextmanager
+def way(host: Host, heading: str) -> Iterator[str]:
+    """Go a way and back, as the page says; what was said on the way there is given."""
+    there, back = section(PAGE, heading)
+    try:
+        yield host.machine.sh('sh -c "$1" 2>&1', there, timeout=120).stdout
+    finally:
+        host.machine.sh('sh -c "$1" 2>&1', back, timeout=120)
+
+
+def listens(host: Host) -> list[str]:
+    shown = host.machine.run("systemctl", "show", "-p", "Listen", SOCKET).stdout
+    return [line.removeprefix("Listen=").removesuffix(" (Stream)") for line in shown.splitlines()]
+
+
+def docker_reaches_it(host: Host, volume: str) -> None:
+    """Docker knows the volume, and a container can write to it."""
+    assert host.inspect(volume)["Driver"] == "sshfs"
+    host.run(volume, f"touch /data/{volume}")
+    assert host.machine.run("test", "-e", f"/srv/photos/{volume}")
+    assert host.machine.run("docker-volume-sshfs", "status").stdout.count(volume) >= 1
+
+
+def test_sock(administrator: Host) -> None:
+    host = administrator
+    with way(host, ".sock"):
+        assert listens(host) == ["/run/docker-volume-sshfs/sshfs.sock", "/run/docker/plugins/sshfs.sock"]
+        docker_reaches_it(host, "by-sock")
+        # without the spec, too, for a Docker that starts now
+        host.machine.sh(f"rm {SPEC} && systemctl restart docker")
+        docker_reaches_it(host, "by-sock")
+    assert host.machine.read(SPEC) == OURS
+    docker_reaches_it(host, "by-sock")
+
+
+def test_sock_in_a_directory(administrator: Host) -> None:
+    host = administrator
+    place = "/run/docker/plugins/sshfs/sshfs.sock"
+    host.machine.write(f"{DROP_INS}/sock.conf", f"[Socket]\nListenStream=\nListenStream={place}\nExecStartPost=\n")
+    _, back = section(PAGE, ".sock")
+    try:
+        host.machine.sh(f"systemctl stop {SOCKET} {SERVICE}; systemctl daemon-reload; systemctl start {SOCKET}")
+        host.machine.run("systemctl", "restart", "docker")
+        host.create("deep", host.directory("deep"))
+        host.run("deep", "touch /data/file")
+        assert "deep" in host.machine.run("docker-volume-sshfs", "status").stdout
+    finally:
+        host.machine.sh('sh -c "$1"; systemctl restart docker', back, timeout=120)
+
+
+def test_tcp_on_loopback(administrator: Host) -> None:
+    host = administrator
+    with way(host, ".spec with TCP"):
+        assert host.machine.read(SPEC) == "tcp://127.0.0.1:9345\n"
+        docker_reaches_it(host, "by-tcp")
+    assert host.machine.read(SPEC) == OURS
+    docker_reaches_it(host, "by-tcp")
+
+
+def test_tcp_for_the_world_is_refused(administrator: Host) -> None:
+    host = administrator
+    _, back = section(PAGE, ".spec with TCP")
+    host.machine.write(f"{DROP_INS}/tcp.conf", "[Socket]\nListenStream=0.0.0.0:9345\n")
+    try:
+        host.machine.sh(f"systemctl stop {SOCKET} {SERVICE}; systemctl daemon-reload; systemctl start {SOCKET}")
+        assert not host.machine.run("systemctl", "start", SERVICE, check=False)
+        said = host.machine.run("journalctl", "-u", SERVICE, "-n", "30", "-o", "cat").stdout
+        assert (
+            "the plugin will not be served at tcp://0.0.0.0:9345, where other hosts could act as root on this one: "
+            "listen on 127.0.0.1, or ask for certificates"
+        ) in said
+    finally:
+        host.machine.sh(f"systemctl reset-failed {SERVICE} {SOCKET}", check=False)
+        host.machine.sh('sh -c "$1" 2>&1', back, timeout=120)
+    host.machine.run("docker", "volume", "ls")
+    assert host.property(SERVICE, "ActiveState") == "active"
+
+
+def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator: Host) -> None:
+    host, machine = administrator, administrator.machine
+    with way(host, ".json with TLS") as said:
+        assert "by-tls" in said
+        docker_reaches_it(host, "by-tls")
+        assert not machine.run("test", "-e", SPEC, check=False)
+        ca = ("--cacert", "/etc/docker/sshfs-plugin/ca.pem")
+        certificate = ("--cert", "/etc/docker/sshfs-plugin/cert.pem", "--key", "/etc/docker/sshfs-plugin/key.pem")
+        ask = ("curl", "-sS", "-X", "POST", f"{TLS}/VolumeDriver.List", "-H", "Accept: x")
+        assert "by-tls" in machine.run(*ask, *ca, *certificate).stdout
+        machine.sh(
+            "openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=Docker "
+            "-keyout /root/stranger.key -out /root/stranger.pem"
+        )
+        for stranger in (
+            (*ask, *ca),
+            (*ask, *ca, "--cert", "/root/stranger.pem", "--key", "/root/stranger.key"),
+            ("curl", "-sS", "-X", "POST", "http://127.0.0.1:9443/VolumeDriver.List"),
+        ):
+            refused = machine.run(*stranger, check=False)
+            assert refused.returncode != 0
+            assert "by-tls" not in refused.stdout
+        give_up_while_the_server_is_frozen(host, ("curl", "--max-time", "1", *ca, *certificate))
+        assert "by-tls" in machine.run("docker-volume-sshfs", "status").stdout
+    docker_reaches_it(host, "by-tls")
+
+
+def give_up_while_the_server_is_frozen(host: Host, curl: tuple[str, ...]) -> None:
+    """Mount and go: who has gone holds nothing, which is as hard to see over TLS as it matters."""
+    machine = host.machine
+    server = host.property("ssh.service", "MainPID")
+    body = '{"Name": "by-tls", "ID": "gone"}'
+    machine.run("kill", "-STOP", server)
+    try:
+        gave_up = machine.run(*curl, "-H", "Accept: x", "-d", body, f"{TLS}/VolumeDriver.Mount", check=False)
+        assert gave_up.returncode == 28
+    finally:
+        machine.run("kill", "-CONT", server)
+    machine.until(lambda: "the client has gone and holds nothing" in host.log("by-tls"))
+    machine.until(lambda: not host.is_mounted("by-tls"))
+    assert host.status("by-tls")["holders"] == 0
+
+
+def test_what_hides_the_plugin_is_told(administrator: Host) -> None:
+    """A socket that an older plugin has left behind comes before our spec."""
+    machine = administrator.machine
+    other = "/run/docker/plugins/sshfs.sock"
+    machine.sh(
+        f"mkdir -p /run/docker/plugins && /usr/bin/python3 -c "
+        f"'import socket; socket.socket(socket.AF_UNIX).bind(\"{other}\")'"
+    )
+    try:
+        told = machine.run("docker-volume-sshfs", "status", check=False)
+        assert told.returncode == 1
+        assert (
+            f"Docker calls unix://{other}, by {other}, and not this plugin: remove that, and restart Docker"
+            in told.stderr
+        )
+        machine.run("systemctl", "restart", SERVICE)
+        logged = machine.run("journalctl", "-u", SERVICE, "-n", "20", "-o", "cat").stdout
+        assert f"Docker calls unix://{other}" in logged
+    finally:
+        machine.sh(f"rm {other}")
+    assert machine.run("docker-volume-sshfs", "status")
