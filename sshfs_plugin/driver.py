@@ -208,16 +208,18 @@ class Driver:
             return
         with self._turns.at_host(entry.volume.remote.host, deadline):
             wanted = entry.volume.check is not Check.NEVER
-            passed_before = time.monotonic() <= entry.passed_until
+            passed_before = wanted and time.monotonic() <= entry.passed_until
             if wanted and not passed_before:
                 self._climb(entry, deadline)
             try:
                 self._supervisor.start(name, deadline)
             except errors.MountError:
                 entry.passed_until = 0.0
-                if wanted and passed_before:
-                    self._climb(entry, deadline)  # names what has broken since; ssh's words come next best
-                raise
+                if not passed_before:
+                    raise
+                # names what has broken since, or mends it: a host key that was forgotten is accepted anew
+                self._climb(entry, deadline)
+                self._supervisor.start(name, deadline)
         entry.answering = True
 
     def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:

@@ -155,6 +155,7 @@ class FakePreflight:
     climbed: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
+    mends: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
 
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
@@ -167,6 +168,7 @@ class FakePreflight:
             gate.hold()
         if problem := self.problems.get(volume.name):
             raise problem
+        self.mends()
 
     def forget(self, name: VolumeName) -> None:
         """Note that a volume is to be forgotten."""

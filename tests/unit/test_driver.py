@@ -199,6 +199,16 @@ def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver
     assert driver.get("photos").last_error == ""
 
 
+def test_mount_that_fails_after_a_check_was_spared_is_checked_and_tried_again(driver: Driver, host: fakes.Host) -> None:
+    """A host key that was forgotten meanwhile is accepted anew by the check, and only then known to ssh."""
+    create(driver)
+    host.supervisor.start_problems["photos"] = errors.MountFailed("Host key verification failed.")
+    host.preflight.mends = host.supervisor.start_problems.clear
+    mount(driver)
+    assert status_of(driver) == (True, 1)
+    assert host.preflight.climbed == ["photos", "photos"]
+
+
 def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: fakes.Host) -> None:
     create(driver)
     driver.mount("photos", ID, caller(gone=True), soon())
