@@ -1,73 +1,63 @@
 # SPDX-License-Identifier: MIT
 """Options that say who may do what with the files, and whose they appear to be."""
 
-from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
-from sshfs_plugin.option_values import NO, flag, number, one_of, path, umask
+from sshfs_plugin.option_table.row import Option, Shape, Topic, sshfs_option, sshfs_switch
+from sshfs_plugin.option_values import flag, number, one_of, path, umask
 
 _LARGEST_ID = 2**32 - 2
 
 TOPIC = Topic(
     "Who may do what",
     (
-        Option(
+        sshfs_switch(
             name="ro",
             negations=("rw",),
             meaning="Nobody can write to the volume.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_option(
             name="uid",
             value="number",
             meaning="Every file appears to belong to this user.",
-            destination=Destination.SSHFS,
             canonical=number(0, _LARGEST_ID),
         ),
-        Option(
+        sshfs_option(
             name="gid",
             value="number",
             meaning="Every file appears to belong to this group.",
-            destination=Destination.SSHFS,
             canonical=number(0, _LARGEST_ID),
         ),
-        Option(
+        sshfs_option(
             name="umask",
             value="octal",
             meaning="Permissions are shown as all but these; it hides the real ones.",
-            destination=Destination.SSHFS,
             canonical=umask,
         ),
-        Option(
+        sshfs_option(
             name="idmap",
             value="none|user|file",
             meaning="`user` shows the files of the login user as root's, and lets them be given to root; `file` "
             "translates by `uidfile` and `gidfile`. Without this option: `user` beside `uid` or `gid`, else `none`.",
-            destination=Destination.SSHFS,
             canonical=one_of("none", "user", "file"),
         ),
-        Option(
+        sshfs_option(
             name="uidfile",
             value="path",
             meaning="With `idmap=file`: a file of lines `name:number`, a user of this host and its number there.",
-            destination=Destination.SSHFS,
             canonical=path,
             shape=Shape.FREE,
         ),
-        Option(
+        sshfs_option(
             name="gidfile",
             value="path",
             meaning="The same for groups.",
-            destination=Destination.SSHFS,
             canonical=path,
             shape=Shape.FREE,
         ),
-        Option(
+        sshfs_option(
             name="nomap",
             value="error|ignore",
             meaning="With `idmap=file`: whether a number that is not in the file makes a file unusable or, as without "
             "this option, stays as it is.",
-            destination=Destination.SSHFS,
             canonical=one_of("error", "ignore"),
         ),
         Option(
@@ -82,13 +72,10 @@ TOPIC = Topic(
             meaning="Owner, group and mode are checked. On, unless `allow_other` is given without it.",
             canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="noexec",
             negations=("exec",),
             meaning="No program in the volume can be started.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
     ),
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Options that say how the connection is made and kept."""
 
-from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.option_table.row import Shape, Topic, ssh_option, sshfs_option
 from sshfs_plugin.option_values import (
     NO,
     YES,
@@ -20,155 +20,136 @@ _ALGORITHMS_MEANING = "in ssh's syntax: `a,b` these alone, `+a` one more, `-a` o
 TOPIC = Topic(
     "The connection",
     (
-        Option(
+        sshfs_option(
             name="reconnect",
             meaning="A lost connection is made again. On, unless switched off.",
             default=YES,
             imposed=True,
-            destination=Destination.SSHFS,
             canonical=flag,
         ),
-        Option(
+        ssh_option(
             name="ServerAliveInterval",
             aliases=("ProtocolKeepAlives",),
             value="seconds",
             meaning="How often an idle connection is probed.",
             default="15",
             imposed=True,
-            destination=Destination.SSH,
             canonical=number(1, 3600),
         ),
-        Option(
+        ssh_option(
             name="ServerAliveCountMax",
             value="number",
             meaning="After how many unanswered probes the connection counts as lost.",
             default="3",
             imposed=True,
-            destination=Destination.SSH,
             canonical=number(1, 100),
         ),
-        Option(
+        ssh_option(
             name="ConnectTimeout",
             aliases=("SetupTimeOut",),
             value="seconds",
             meaning="How long to wait for the server at each connection.",
             default="10",
             imposed=True,
-            destination=Destination.SSH,
             canonical=number(1, 60),
         ),
-        Option(
+        ssh_option(
             name="TCPKeepAlive",
             aliases=("KeepAlive",),
             meaning="The kernel probes the connection, too.",
             default=YES,
-            destination=Destination.SSH,
             canonical=flag,
         ),
-        Option(
+        ssh_option(
             name="Compression",
             meaning="Data is compressed: faster over slow lines, slower over fast ones.",
             default=NO,
-            destination=Destination.SSH,
             canonical=flag,
         ),
-        Option(
+        ssh_option(
             name="Ciphers",
             value="list",
             meaning=f"Ciphers, {_ALGORITHMS_MEANING} The fastest on most processors: `^aes128-gcm@openssh.com`.",
-            destination=Destination.SSH,
             canonical=algorithms,
             shape=Shape.LIST,
         ),
-        Option(
+        ssh_option(
             name="MACs",
             value="list",
             meaning=f"Message authentication codes, {_ALGORITHMS_MEANING}",
-            destination=Destination.SSH,
             canonical=algorithms,
             shape=Shape.LIST,
         ),
-        Option(
+        ssh_option(
             name="KexAlgorithms",
             value="list",
             meaning=f"Key exchanges, {_ALGORITHMS_MEANING}",
-            destination=Destination.SSH,
             canonical=algorithms,
             shape=Shape.LIST,
         ),
-        Option(
+        ssh_option(
             name="HostKeyAlgorithms",
             value="list",
             meaning=f"Kinds of host keys, {_ALGORITHMS_MEANING} An old server may need `+ssh-rsa`.",
-            destination=Destination.SSH,
             canonical=algorithms,
             shape=Shape.LIST,
         ),
-        Option(
+        ssh_option(
             name="PubkeyAcceptedAlgorithms",
             aliases=("PubkeyAcceptedKeyTypes",),
             value="list",
             meaning=f"Kinds of keys to log in with, {_ALGORITHMS_MEANING}",
-            destination=Destination.SSH,
             canonical=algorithms,
             shape=Shape.LIST,
         ),
-        Option(
+        ssh_option(
             name="RequiredRSASize",
             value="bits",
             meaning="The shortest RSA key that is taken.",
-            destination=Destination.SSH,
             canonical=number(1024, 16384),
         ),
-        Option(
+        ssh_option(
             name="RekeyLimit",
             value="size [time]",
             meaning="After how much data, and how much time, new keys are exchanged: `1G 1h`.",
-            destination=Destination.SSH,
             canonical=rekey_limit,
         ),
-        Option(
+        ssh_option(
             name="AddressFamily",
             value="any|inet|inet6",
             meaning="Only IPv4 or only IPv6.",
             default="any",
-            destination=Destination.SSH,
             canonical=one_of("any", "inet", "inet6"),
         ),
-        Option(
+        ssh_option(
             name="BindAddress",
             value="address",
             meaning="The address of this host from which to connect.",
-            destination=Destination.SSH,
             canonical=address,
         ),
-        Option(
+        ssh_option(
             name="BindInterface",
             value="name",
             meaning="The network interface from whose address to connect.",
-            destination=Destination.SSH,
             canonical=interface,
         ),
-        Option(
+        ssh_option(
             name="IPQoS",
             value="class",
             meaning="How the network is to treat the packets.",
-            destination=Destination.SSH,
             canonical=quality_of_service,
         ),
-        Option(
+        ssh_option(
             name="LogLevel",
             value="level",
             meaning="How much ssh tells the journal, from `QUIET` to `DEBUG3`.",
-            destination=Destination.SSH,
             canonical=one_of("quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3"),
         ),
-        Option(
+        sshfs_option(
             name="max_conns",
             value="number",
             meaning="Over how many connections the work is spread; more than one is for large files alone.",
             default="1",
-            destination=Destination.SSHFS,
             canonical=number(1, 16),
         ),
     ),

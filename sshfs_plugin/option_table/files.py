@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Options that say how files behave and what is remembered of them."""
 
-from sshfs_plugin.option_table.row import Destination, Option, Topic
+from sshfs_plugin.option_table.row import Topic, sshfs_option, sshfs_switch
 from sshfs_plugin.option_values import NO, YES, charset, flag, number, one_of, seconds, words
 
 _LONGEST_CACHING = 24 * 3600
@@ -9,52 +9,38 @@ _LONGEST_CACHING = 24 * 3600
 BEHAVIOUR = Topic(
     "How files behave",
     (
-        Option(
+        sshfs_option(
             name="contain_symlinks",
             negations=("no_contain_symlinks",),
             meaning="Symbolic links that are absolute or contain `..` can't be read. On, unless switched off: see "
             "docs/everyday.md before you do.",
             default=YES,
-            destination=Destination.SSHFS,
             canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="follow_symlinks",
             meaning="The server follows symbolic links; what they lead to appears in their place.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="transform_symlinks",
             meaning="Absolute symbolic links are shown as relative ones.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="disable_hardlink",
             meaning="Hard links can't be made.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="sshfs_sync",
             aliases=("sync",),
             negations=("async",),
             meaning="Each write waits for the server.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_option(
             name="workaround",
             value="list",
             meaning="For servers other than OpenSSH, a list with colons: `rename` (renaming onto an existing file), "
             "`renamexdev`, `truncate`, `fstat`, `buflimit`, `createmode`, each with `no` before it to switch it off, "
             "or `none`.",
-            destination=Destination.SSHFS,
             canonical=words(
                 ":",
                 "none",
@@ -65,25 +51,22 @@ BEHAVIOUR = Topic(
                 ),
             ),
         ),
-        Option(
+        sshfs_option(
             name="modules",
             value="iconv",
             meaning="`iconv` translates the names of files, see `from_code` and `to_code`.",
-            destination=Destination.SSHFS,
             canonical=one_of("iconv"),
         ),
-        Option(
+        sshfs_option(
             name="from_code",
             value="charset",
             meaning="With `modules=iconv`: how the server spells the names of files.",
-            destination=Destination.SSHFS,
             canonical=charset,
         ),
-        Option(
+        sshfs_option(
             name="to_code",
             value="charset",
             meaning="With `modules=iconv`: how containers do.",
-            destination=Destination.SSHFS,
             canonical=charset,
         ),
     ),
@@ -92,178 +75,142 @@ BEHAVIOUR = Topic(
 CACHING = Topic(
     "What is remembered, and for how long",
     (
-        Option(
+        sshfs_option(
             name="dcache_timeout",
             aliases=("cache_timeout",),
             value="seconds",
             meaning="How long sshfs remembers directories, attributes and links: a change that is made on the server "
             "shows up after this time at the latest. It stands for the next three, too.",
             default="20",
-            destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),
-        Option(
+        sshfs_option(
             name="dcache_dir_timeout",
             aliases=("cache_dir_timeout",),
             value="seconds",
             meaning="The same for the names in a directory alone: 2, unless this or `dcache_timeout` is given.",
-            destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),
-        Option(
+        sshfs_option(
             name="dcache_stat_timeout",
             aliases=("cache_stat_timeout",),
             value="seconds",
             meaning="The same for attributes.",
-            destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),
-        Option(
+        sshfs_option(
             name="dcache_link_timeout",
             aliases=("cache_link_timeout",),
             value="seconds",
             meaning="The same for symbolic links.",
-            destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),
-        Option(
+        sshfs_option(
             name="dir_cache",
             aliases=("cache",),
             value="yes|no",
             meaning="Whether sshfs remembers any of that.",
             default=YES,
-            destination=Destination.SSHFS,
             canonical=one_of(YES, NO),
         ),
-        Option(
+        sshfs_option(
             name="dcache_max_size",
             aliases=("cache_max_size",),
             value="number",
             meaning="How many files and directories are remembered.",
             default="10000",
-            destination=Destination.SSHFS,
             canonical=number(0, 2**31 - 1),
         ),
-        Option(
+        sshfs_option(
             name="dcache_clean_interval",
             aliases=("cache_clean_interval",),
             value="seconds",
             meaning="How often what is out of date is dropped.",
             default="60",
-            destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),
-        Option(
+        sshfs_option(
             name="dcache_min_clean_interval",
             aliases=("cache_min_clean_interval",),
             value="seconds",
             meaning="How often at most, when there is too much of it.",
             default="5",
-            destination=Destination.SSHFS,
             canonical=number(0, _LONGEST_CACHING),
         ),
-        Option(
+        sshfs_option(
             name="attr_timeout",
             value="seconds",
             meaning="How long the kernel remembers attributes.",
             default="1",
-            destination=Destination.SSHFS,
             canonical=seconds,
         ),
-        Option(
+        sshfs_option(
             name="entry_timeout",
             value="seconds",
             meaning="How long the kernel remembers that a name exists.",
             default="1",
-            destination=Destination.SSHFS,
             canonical=seconds,
         ),
-        Option(
+        sshfs_option(
             name="negative_timeout",
             value="seconds",
             meaning="How long the kernel remembers that a name does not exist.",
             default="0",
-            destination=Destination.SSHFS,
             canonical=seconds,
         ),
-        Option(
+        sshfs_option(
             name="ac_attr_timeout",
             value="seconds",
             meaning="With `auto_cache`: how long attributes count when it compares them.",
-            destination=Destination.SSHFS,
             canonical=seconds,
         ),
-        Option(
+        sshfs_switch(
             name="kernel_cache",
             meaning="Content stays in memory when a file is opened again, even if it has changed on the server.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="auto_cache",
             negations=("noauto_cache",),
             meaning="Content stays in memory when a file is opened again, unless its time or size has changed.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="direct_io",
             meaning="Content is never kept in memory; programs can't share a file's memory then (mmap).",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="no_readahead",
             meaning="Nothing is read before it is asked for.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="sync_readdir",
             meaning="A directory is read in single steps.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_option(
             name="max_read",
             value="bytes",
             meaning="The largest read that is sent at once.",
-            destination=Destination.SSHFS,
             canonical=number(4096, 2**20),
         ),
-        Option(
+        sshfs_option(
             name="max_write",
             value="bytes",
             meaning="The largest write that is sent at once.",
-            destination=Destination.SSHFS,
             canonical=number(4096, 2**20),
         ),
-        Option(
+        sshfs_option(
             name="remember",
             value="seconds",
             meaning="How long a file that nobody uses keeps its inode number.",
             default="0",
-            destination=Destination.SSHFS,
             canonical=number(0, 2**31 - 1),
         ),
-        Option(
+        sshfs_switch(
             name="noforget",
             meaning="It keeps it for ever.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
-        Option(
+        sshfs_switch(
             name="no_rofd_flush",
             meaning="Closing a file that was only read sends nothing.",
-            default=NO,
-            destination=Destination.SSHFS,
-            canonical=flag,
         ),
     ),
 )

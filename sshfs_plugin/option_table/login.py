@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Options that say how to log in, and to whom."""
 
-from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.option_table.row import Option, Shape, Topic, ssh_option
 from sshfs_plugin.option_values import fingerprint, one_of, path, plain_text
 from sshfs_plugin.volume import HostKeyCheck
 
@@ -72,11 +72,10 @@ HOST_KEYS = Topic(
             canonical=path,
             shape=Shape.FREE,
         ),
-        Option(
+        ssh_option(
             name="RevokedHostKeys",
             value="path",
             meaning="A file of host keys that ssh must not trust.",
-            destination=Destination.SSH,
             canonical=path,
             shape=Shape.FREE,
         ),

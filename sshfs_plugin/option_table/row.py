@@ -4,6 +4,9 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+
+from sshfs_plugin.option_values import NO, flag
 
 
 class Destination(enum.Enum):
@@ -54,6 +57,11 @@ class Option:
     def spellings(self) -> tuple[str, ...]:
         """All names under which users know it."""
         return (self.name, *self.aliases, *self.negations)
+
+
+sshfs_option = partial(Option, destination=Destination.SSHFS)
+sshfs_switch = partial(sshfs_option, default=NO, canonical=flag)
+ssh_option = partial(Option, destination=Destination.SSH)
 
 
 @dataclass(frozen=True, slots=True)
