@@ -8,12 +8,15 @@ import pytest
 
 from .documents import section
 from .host import KEY, PACKAGE, Host
+from .story import live_in_containers, tell_calls
 
 PAGE = "docs/ways-in.md"
 SERVICE, SOCKET = f"{PACKAGE}.service", f"{PACKAGE}.socket"
 DROP_INS = f"/etc/systemd/system/{SOCKET}.d"
 SPEC = "/run/docker-volume-sshfs/sshfs.spec"
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock\n"
+UNIX = ("curl", "--unix-socket", "/run/docker-volume-sshfs/sshfs.sock")
+JSON = "/etc/docker/plugins/sshfs.json"
 TLS = "https://127.0.0.1:9443"
 
 
@@ -50,6 +53,11 @@ def docker_reaches_it(host: Host, volume: str) -> None:
     assert host.machine.run("docker-volume-sshfs", "status").stdout.count(volume) >= 1
 
 
+def test_spec(administrator: Host) -> None:
+    tell_calls(administrator, UNIX, "http://plugin")
+    live_in_containers(administrator, "by-spec")
+
+
 def test_sock(administrator: Host) -> None:
     host = administrator
     with way(host, ".sock"):
@@ -58,6 +66,8 @@ def test_sock(administrator: Host) -> None:
         # without the spec, too, for a Docker that starts now
         host.machine.sh(f"rm {SPEC} && systemctl restart docker")
         docker_reaches_it(host, "by-sock")
+        tell_calls(host, ("curl", "--unix-socket", "/run/docker/plugins/sshfs.sock"), "http://plugin")
+        live_in_containers(host, "in-sock")
     assert host.machine.read(SPEC) == OURS
     docker_reaches_it(host, "by-sock")
 
@@ -82,6 +92,8 @@ def test_tcp_on_loopback(administrator: Host) -> None:
     with way(host, ".spec with TCP"):
         assert host.machine.read(SPEC) == "tcp://127.0.0.1:9345\n"
         docker_reaches_it(host, "by-tcp")
+        tell_calls(host, ("curl",), "http://127.0.0.1:9345")
+        live_in_containers(host, "in-tcp")
     assert host.machine.read(SPEC) == OURS
     docker_reaches_it(host, "by-tcp")
 
@@ -127,6 +139,11 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
             refused = machine.run(*stranger, check=False)
             assert refused.returncode != 0
             assert "by-tls" not in refused.stdout
+        tell_calls(host, ("curl", *ca, *certificate), TLS)
+        live_in_containers(host, "in-tls")
+        machine.sh(f"mkdir -p /usr/lib/docker/plugins && mv {JSON} /usr/lib/docker/plugins && systemctl restart docker")
+        docker_reaches_it(host, "by-tls")
+        machine.run("mv", "/usr/lib/docker/plugins/sshfs.json", JSON)
         give_up_while_the_server_is_frozen(host, ("curl", "--max-time", "1", *ca, *certificate))
         assert "by-tls" in machine.run("docker-volume-sshfs", "status").stdout
     docker_reaches_it(host, "by-tls")
