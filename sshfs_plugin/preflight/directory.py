@@ -15,6 +15,11 @@ from sshfs_plugin.volume import Remote
 _SFTP_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
 
 
+_MADE_ONCE = (
+    "create_directory makes it at docker volume create alone; if it has been there, is a disk missing on the server?"
+)
+
+
 def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> paramiko.SFTPClient:
     """Start SFTP over a connection that is logged in.
 
@@ -79,8 +84,13 @@ def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, secon
         limit.cancel()
 
 
-def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote) -> str:
+def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bool = False) -> str:
     """Find the directory there, readable, and return its mode and owner as the server tells them.
+
+    Args:
+        sftp: The open connection.
+        remote: What to look for.
+        was_made: Whether it should be there because ``create_directory`` makes it, or has made it.
 
     Raises:
         DirectoryUnusable: The directory is missing, is none, or can't be read.
@@ -99,7 +109,8 @@ def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote) -> str:
         return f"{stat.filemode(mode)}, owner {found.st_uid}, group {found.st_gid}"
     except FileNotFoundError:
         raise errors.DirectoryUnusable(
-            f"{subject} does not exist {where} for {remote.user}", _missing_hint(sftp, remote)
+            f"{subject} does not exist {where} for {remote.user}",
+            _MADE_ONCE if was_made else _missing_hint(sftp, remote),
         ) from None
     except PermissionError:
         raise errors.DirectoryUnusable(

@@ -60,7 +60,7 @@ class Ladder:
                 with self.witness(Rung.DIRECTORY) as note:
                     if creating and volume.create_directory:
                         make_directory(sftp, remote)
-                    note(look_at_directory(sftp, remote))
+                    note(look_at_directory(sftp, remote, was_made=volume.create_directory))
                 if self.writes:
                     with self.witness(Rung.WRITING) as note:
                         note(f"{try_writing(sftp, remote)} made and removed")
