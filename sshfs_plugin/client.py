@@ -14,6 +14,9 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.discovery import TLS
 
+_AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
+"""By this the service knows a client that is as patient as Docker; others get a few seconds."""
+
 _OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
 
@@ -59,10 +62,19 @@ class Service:
         """
         return [self._ask("VolumeDriver.Get", {"Name": name})["Volume"] for name in self.list_names()]
 
-    def _ask(self, call: str, body: Mapping[str, str]) -> dict[str, Any]:
+    def create(self, name: str, opts: Mapping[str, str]) -> None:
+        """Make a volume, as ``docker volume create`` does.
+
+        Raises:
+            ServiceRefusal: It can't be made, and why.
+            ServiceError: As above.
+        """
+        self._ask("VolumeDriver.Create", {"Name": name, "Opts": dict(opts)})
+
+    def _ask(self, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
         connection = self._connection()
         try:
-            connection.request("POST", f"/{call}", json.dumps(body))
+            connection.request("POST", f"/{call}", json.dumps(body), _AS_DOCKER)
             reply = connection.getresponse()
             answer = json.loads(reply.read())
         except (FileNotFoundError, ConnectionRefusedError):
@@ -82,7 +94,7 @@ class Service:
             connection.close()
         if not isinstance(answer, dict) or answer.get("Err") or reply.status != http.HTTPStatus.OK:
             said = answer.get("Err") if isinstance(answer, dict) else ""
-            raise errors.ServiceError(f"the plugin's service says: {said or f'status {reply.status}'}")
+            raise errors.ServiceRefusal(said or f"status {reply.status}")
         return answer
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -228,6 +228,30 @@ class ServiceError(PluginError):
     """The plugin's own service can't be asked."""
 
 
+class ServiceRefusal(ServiceError):
+    """The plugin's own service was asked and says no.
+
+    Attributes:
+        said: Its own sentence, as Docker would show it.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"the plugin's service says: {said}")
+        self.said = said
+
+
+class LegacyStateUnusable(RequestError):
+    """The state file of another plugin can't be read or is none."""
+
+
+class InvalidAlias(RequestError):
+    """A name under which Docker could not find a plugin."""
+
+
+class AliasTaken(VolumeError):
+    """Docker finds something else under a name that is to become ours."""
+
+
 class NotRoot(RequestError):
     """What was asked for takes root."""
 
