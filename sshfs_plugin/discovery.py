@@ -6,7 +6,7 @@ Whatever comes before ours makes Docker call something else (docs/facts.md, "How
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,9 @@ class Found:
         return self.address.partition("://")[2] in ours
 
 
-def find(root: Path = Path("/")) -> Found | None:
-    """Return what Docker finds first under the name of this plugin, None if there is nothing."""
-    return next(_everything(root), None)
+def find(root: Path = Path("/"), name: str = NAME) -> Found | None:
+    """Return what Docker finds first under the name of this plugin or another one, None if there is nothing."""
+    return next(_everything(root, name), None)
 
 
 def in_the_way(addresses: Iterable[str]) -> str:
@@ -68,29 +68,36 @@ def in_the_way(addresses: Iterable[str]) -> str:
     return f"Docker {what} {found.file}, and not this plugin: remove that, and restart Docker"
 
 
-def _everything(root: Path) -> Iterator[Found]:
-    yield from _managed(root / _MANAGED)
-    for socket in _named(root / _SOCKETS, ".sock"):
+def managed(root: Path = Path("/")) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield each managed plugin's directory, and what Docker has written down of the plugin."""
+    for config in sorted((root / _MANAGED).glob("*/config.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            yield config.parent, json.loads(config.read_text())["plugin"]
+
+
+def _everything(root: Path, name: str) -> Iterator[Found]:
+    yield from _managed(root, name)
+    for socket in _named(root / _SOCKETS, name, ".sock"):
         if socket.is_socket():
             yield Found(file=socket, address=f"unix:///{socket.relative_to(root)}")
     for directory in _SPECS:
         for kind in (".spec", ".json"):
-            for file in _named(root / directory, kind):
+            for file in _named(root / directory, name, kind):
                 with suppress(OSError, ValueError, KeyError):  # Docker can't use it either
                     yield _spec(file) if kind == ".spec" else _described(file)
 
 
-def _named(directory: Path, kind: str) -> Iterator[Path]:
-    yield directory / f"{NAME}{kind}"
-    yield directory / NAME / f"{NAME}{kind}"
+def _named(directory: Path, name: str, kind: str) -> Iterator[Path]:
+    yield directory / f"{name}{kind}"
+    yield directory / name / f"{name}{kind}"
 
 
-def _managed(directory: Path) -> Iterator[Found]:
-    """Yield the managed plugins of this name, under which Docker finds them even if they are disabled."""
-    for config in sorted(directory.glob("*/config.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(config.read_text())["plugin"]["Name"] == f"{NAME}:latest":
-                yield Found(file=config.parent, address="")
+def _managed(root: Path, name: str) -> Iterator[Found]:
+    """Yield the managed plugins of a name, under which Docker finds them even if they are disabled."""
+    tagged = name if ":" in name else f"{name}:latest"
+    for directory, plugin in managed(root):
+        if plugin.get("Name") == tagged:
+            yield Found(file=directory, address="")
 
 
 def _spec(file: Path) -> Found:

@@ -26,6 +26,7 @@ class Settings:
         configuration: Where the default key is looked for.
         libexec: The programs that systemd and ssh run.
         home: What ``~`` stands for in the options.
+        root: Below which Docker's own directories are.
         supervisor: ``systemd``, ``process``, or ``auto`` to look whether systemd is PID 1.
         threads: How many calls can be under way at once.
         tls: A directory with ``cert.pem`` and ``key.pem`` of the service and ``ca.pem``, the authority that has signed
@@ -37,6 +38,7 @@ class Settings:
     configuration: Path = Path("/etc/docker-volume-sshfs")
     libexec: Path = Path("/usr/libexec/docker-volume-sshfs")
     home: Path = Path("/root")
+    root: Path = Path("/")
     supervisor: str = "auto"
     threads: int = 160
     tls: Path | None = None
@@ -88,6 +90,11 @@ class Settings:
     def socket(self) -> Path:
         """Where the service listens, as its socket unit says."""
         return self.runtime / "sshfs.sock"
+
+    @property
+    def spec(self) -> Path:
+        """The file that tells Docker of the socket, there while the socket is open."""
+        return self.runtime / "sshfs.spec"
 
     @property
     def holders(self) -> Path:

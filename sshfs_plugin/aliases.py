@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Further names under which Docker finds this plugin: those of the plugin whose volumes it has taken over.
+
+Each is a link to the spec of our own name, which is there while the socket is open. Docker passes over a link that
+leads nowhere, while a spec without a socket would cost it 15 seconds.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sshfs_plugin import discovery, errors
+from sshfs_plugin.settings import Settings
+
+_PART = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*")
+_SPECS = Path("etc/docker/plugins")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the names that Docker takes for one and the same plugin: without a tag, ``latest`` is meant.
+
+    Raises:
+        InvalidAlias: No plugin can have that name.
+    """
+    if not all(_PART.fullmatch(part) for part in name.split("/")):
+        raise errors.InvalidAlias(f"{name!r} can't be the name of a plugin", "say vieux/sshfs or vieux/sshfs:latest")
+    return (name,) if ":" in name.rpartition("/")[2] else (name, f"{name}:latest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aliases:
+    """The links of a host.
+
+    Attributes:
+        root: Below which Docker's directories are.
+        spec: Where they lead.
+    """
+
+    root: Path
+    spec: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Aliases":
+        """Return those of a host with these settings."""
+        return cls(root=settings.root, spec=settings.spec)
+
+    def names(self) -> list[str]:
+        """Return the names besides our own under which Docker is sent to this plugin."""
+        links = (self.root / _SPECS).rglob("*.spec")
+        ours = (link.relative_to(self.root / _SPECS) for link in links if self._is_ours(link))
+        names = (str(link).removesuffix(".spec") for link in ours)
+        return sorted(name for name in names if name != discovery.NAME)
+
+    def add(self, *names: str) -> None:
+        """Send Docker to this plugin under all of these names, or under none.
+
+        Raises:
+            AliasTaken: Docker would find something else first, and what to do.
+            StateError: A link can't be made.
+        """
+        for name in names:
+            self._require_free(name)
+        for link in (self._link(name) for name in names):
+            try:
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not self._is_ours(link):
+                    link.symlink_to(self.spec)
+            except OSError as error:
+                raise errors.StateError(f"cannot make the link {link}, {error.strerror}", "what is there?") from error
+
+    def remove(self, name: str) -> None:
+        """Take a name back, with the directories that were made for it.
+
+        Raises:
+            StateError: The link can't be removed.
+        """
+        link = self._link(name)
+        try:
+            link.unlink(missing_ok=True)
+            for directory in link.relative_to(self.root / _SPECS).parents[:-1]:
+                if not any((self.root / _SPECS / directory).iterdir()):
+                    (self.root / _SPECS / directory).rmdir()
+        except OSError as error:
+            raise errors.StateError(f"cannot remove the link {link}, {error.strerror}") from error
+
+    def _link(self, name: str) -> Path:
+        return self.root / _SPECS / f"{name}.spec"
+
+    def _is_ours(self, link: Path) -> bool:
+        return link.is_symlink() and link.readlink() == self.spec
+
+    def _require_free(self, name: str) -> None:
+        found = discovery.find(self.root, name)
+        if found and not found.address:
+            raise errors.AliasTaken(
+                f"the plugin {name} is still installed, and Docker would go on asking it",
+                f"stop its containers, then docker plugin rm -f {name}",
+            )
+        if found and not self._is_ours(found.file):
+            raise errors.AliasTaken(f"Docker finds {found.file} under the name {name}", "remove that first")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""``alias``: the names of another plugin, under which Docker is to find this one."""
+
+from sshfs_plugin.aliases import Aliases, spellings
+from sshfs_plugin.cli import terminal
+from sshfs_plugin.settings import Settings
+
+
+def add(settings: Settings, name: str) -> None:
+    """Let Docker find this plugin under a name, too.
+
+    Raises:
+        InvalidAlias: No plugin can have it.
+        AliasTaken: Docker would find another plugin, and what to do.
+        StateError: A link can't be made.
+    """
+    Aliases.of(settings).add(*spellings(name))
+    terminal.say(f"Docker finds this plugin as {' and '.join(spellings(name))} from now on.", colour="green")
+
+
+def remove(settings: Settings, name: str) -> None:
+    """Take a name back.
+
+    Raises:
+        InvalidAlias: No plugin can have it.
+        StateError: A link can't be removed.
+    """
+    aliases = Aliases.of(settings)
+    there = [spelling for spelling in spellings(name) if spelling in aliases.names()]
+    for spelling in there:
+        aliases.remove(spelling)
+        terminal.say(f"{spelling} is no name of this plugin any more.")
+    if not there:
+        terminal.say(f"{name} was no name of this plugin.")
+
+
+def show(settings: Settings) -> None:
+    """Show the names besides ``sshfs``."""
+    for name in Aliases.of(settings).names():
+        terminal.say(name)
