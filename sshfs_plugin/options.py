@@ -13,11 +13,14 @@ from sshfs_plugin.volume import Access, Check, Credentials, HostKeyCheck, Remote
 log = logging.getLogger(__name__)
 
 
-def _split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield single options out of what was typed, where one ``-o`` may hold a list as sshfs takes it.
 
     ``-o allow_other,uid=1000`` arrives as the key ``allow_other,uid`` with the value ``1000``, and ``-o
     uid=1000,gid=1000`` as the key ``uid`` with the value ``1000,gid=1000``.
+
+    Raises:
+        UnknownOption, RefusedOption: A list begins with something that a volume can't have.
     """
     for key, value in opts.items():
         names, rest = key, value
@@ -49,7 +52,7 @@ def _first_value(name: str, text: str) -> tuple[str, str, str]:
 def _canonical(opts: Mapping[str, str]) -> dict[str, str]:
     """Map each option's name to its canonical value, leaving out what is the default anyway."""
     canonical: dict[str, str] = {}
-    for name, value in _split(opts):
+    for name, value in split(opts):
         if why := why_ignored(name):
             log.warning("option '%s' is ignored: %s", name, why)
             continue

@@ -2,6 +2,7 @@
 """The grammar of the command line, and how errors leave it; each command's own module does its work."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click  # noqa: TID251 (this is the place, with terminal.py)
@@ -150,6 +151,71 @@ def options(name: str | None) -> None:
         options.show(name)
     else:
         options.show_all()
+
+
+_plugin = click.argument("name", default="vieux/sshfs")
+
+
+@command_line.group()
+def alias() -> None:
+    """Let Docker find this plugin under another plugin's name, too.
+
+    NAME is vieux/sshfs if it is not said; without a tag it stands for NAME:latest as well.
+    """
+
+
+@alias.command("add")
+@_plugin
+def add_alias(name: str) -> None:
+    """Answer as NAME, once the plugin of that name is removed."""
+    from sshfs_plugin.cli import alias, targets
+
+    alias.add(targets.settings_for_root(), name)
+
+
+@alias.command("remove")
+@_plugin
+def remove_alias(name: str) -> None:
+    """Answer as NAME no more."""
+    from sshfs_plugin.cli import alias, targets
+
+    alias.remove(targets.settings_for_root(), name)
+
+
+@alias.command("list")
+def list_aliases() -> None:
+    """List the names besides sshfs."""
+    from sshfs_plugin.cli import alias, targets
+
+    alias.show(targets.settings_for_root())
+
+
+_existing_directory = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@command_line.command("import-vieux")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; nobody is asked and nothing is written.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="The state file, if it is not that of the installed plugin or /var/lib/docker/plugins/sshfs-state.json.",
+)
+@click.option(
+    "--keys",
+    type=_existing_directory,
+    help="The directory on this host that was the plugin's sshkey.source, if the plugin is not installed any more.",
+)
+@click.option("--no-check", is_flag=True, help="Ask no server now, but each before it is mounted (check=mount).")
+@click.pass_context
+def import_vieux(ctx: click.Context, dry_run: bool, state: Path | None, keys: Path | None, no_check: bool) -> None:
+    """Make the volumes that the plugin vieux/sshfs, or a fork of it, has.
+
+    Volumes that are there already stay as they are, so it can be run again. Its state file is only read.
+    """
+    from sshfs_plugin.cli import import_vieux, targets
+
+    settings = targets.settings_for_root()
+    ctx.exit(import_vieux.import_vieux(settings, state, keys, checked=not no_check, dry_run=dry_run))
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""``import-vieux``: the volumes of vieux/sshfs, or of a fork of it, made anew through the running service."""
+
+import enum
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sshfs_plugin import errors, legacy, options
+from sshfs_plugin.cli import terminal
+from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.client import Service
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.migration import Move, Mover
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import Volume
+
+CREATE_SECONDS = 120.0
+"""As long as Docker would wait for each."""
+
+
+class _Verdict(enum.StrEnum):
+    """What is to be done about a volume."""
+
+    MADE = "made"
+    THERE = "there already"
+    LEFT_OUT = "left out"
+
+
+def import_vieux(settings: Settings, state: Path | None, keys: Path | None, *, checked: bool, dry_run: bool) -> Exit:
+    """Make the volumes of a state file, or show what would become of them; fine if none is missing in the end.
+
+    Args:
+        settings: This host's.
+        state: The state file; None for that of the plugin that is installed, or the usual one.
+        keys: The directory that the plugin saw as ``/root/.ssh``; None to ask the plugin that is installed.
+        checked: Whether servers are asked now rather than before mounting.
+        dry_run: Whether to show it only; then nobody is asked and nothing is written.
+
+    Raises:
+        LegacyStateUnusable: The state file is none.
+        ServiceError: The service can't be asked.
+    """
+    state = state or legacy.state_file(settings.root)
+    plugins = [plugin for plugin in legacy.installed(settings.root) if plugin.state == state]
+    keys = keys or next((plugin.keys for plugin in plugins if plugin.keys), None)
+    mover = Mover(keys=keys, checked=checked)
+    moves = [mover.plan(name, given) for name, given in legacy.volumes(state).items()]
+    if not moves:
+        terminal.say(f"There are no volumes in {state}.")
+        return Exit.FINE
+    missing = (_show if dry_run else _make)(settings, moves)
+    _show_what_else_counts(keys)
+    if missing:
+        what = "can't be made" if dry_run else "are missing"
+        terminal.say(f"{len(missing)} of {len(moves)} volumes {what}: {', '.join(missing)}", error=True)
+        return Exit.BROKEN
+    if not dry_run:
+        _show_the_way_on([plugin.name for plugin in plugins])
+    return Exit.FINE
+
+
+def _show(settings: Settings, moves: Sequence[Move]) -> list[str]:
+    """Show what would be done; return the names of those that can't be made."""
+    judged = [(move, *_judge(settings, move)) for move in moves]
+    terminal.table(("NAME", "REMOTE", "OPTIONS", "WOULD BE", "REMARKS"), [_row(*judgement) for judgement in judged])
+    return [move.name for move, verdict, _ in judged if verdict is _Verdict.LEFT_OUT]
+
+
+def _row(move: Move, verdict: _Verdict, problem: str) -> tuple[str, ...]:
+    remarks = "; ".join(filter(None, (problem, *move.remarks)))
+    if move.volume is None:
+        return move.name, "", ", ".join(name for name in move.names if name != "sshcmd"), verdict, remarks
+    remote = move.volume.remote
+    return move.name, f"{remote.source} port {remote.port}", _shown_options(move.volume), verdict, remarks
+
+
+def _shown_options(volume: Volume) -> str:
+    shown = {name: text for name, text in volume.options.items() if name not in ("sshcmd", "port")}
+    return ", ".join(f"{name}={'(not shown)' if name == 'password' else text}" for name, text in shown.items())
+
+
+def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
+    """Return what is to be done about a volume, and what is in the way; when it is checked makes no difference."""
+    if move.volume is None:
+        return _Verdict.LEFT_OUT, move.problem
+    try:
+        existing = VolumeStore(settings.volumes).load(move.volume.name)
+    except errors.VolumeNotFound:
+        return _Verdict.MADE, ""
+    if differing := [name for name in options.differences(existing, move.volume) if name != "check"]:
+        return _Verdict.LEFT_OUT, str(errors.VolumeExists(move.name, differing))
+    return _Verdict.THERE, ""
+
+
+def _make(settings: Settings, moves: Sequence[Move]) -> list[str]:
+    """Make what is not there; return the names of those that are missing then."""
+    return [move.name for move in moves if not _made(settings, move)]
+
+
+def _made(settings: Settings, move: Move) -> bool:
+    """Make a volume unless it is there, and print how that went."""
+    started = time.monotonic()
+    verdict, problem = _judge(settings, move)
+    if move.volume and verdict is _Verdict.MADE:
+        service = Service(address=settings.socket, deadline=Deadline.after(CREATE_SECONDS))
+        try:
+            service.create(move.name, move.volume.options)
+        except errors.ServiceRefusal as error:
+            problem = error.said
+    said = "; ".join((problem or verdict, *move.remarks))
+    terminal.step(move.name, time.monotonic() - started, said, holds=not problem)
+    return not problem
+
+
+def _show_what_else_counts(keys: Path | None) -> None:
+    if keys and (keys / "config").exists():
+        terminal.say(
+            f"{keys / 'config'} was read by the other plugin and is not by this one: say its settings as options.",
+            colour="yellow",
+        )
+
+
+def _show_the_way_on(plugins: Sequence[str]) -> None:
+    """Say how containers come to the volumes, where the other plugin has not gone yet."""
+    for name in plugins:
+        terminal.say(f"Next, with the containers stopped: docker plugin rm -f {name}")
+        terminal.say(f"and then: docker-volume-sshfs alias add {name.removesuffix(':latest')}")

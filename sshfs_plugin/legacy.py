@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What vieux/sshfs and its forks have left on a host: their volumes, and what Docker knows of the plugins themselves.
+
+Their files are read and never written.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sshfs_plugin import discovery, errors
+
+_STATE_FILE = "sshfs-state.json"
+_STATE_INSIDE, _KEYS_INSIDE = "/mnt/state", "/root/.ssh"
+_USUAL_STATE = Path("var/lib/docker/plugins") / _STATE_FILE
+
+_SSHCMDS = ("Sshcmd", "SSHCmd")
+"""How vieux and the fork of ucphhpc write it; both keep what they have no field for in Options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A plugin of this family that Docker has not removed yet.
+
+    Attributes:
+        name: As Docker lists it, with its tag.
+        state: Its state file on this host.
+        keys: The directory on this host that it sees as ``/root/.ssh``, None if there is none.
+    """
+
+    name: str
+    state: Path
+    keys: Path | None
+
+
+def installed(root: Path = Path("/")) -> list[Installed]:
+    """Return the plugins of this family, whatever they are called, by what they keep their state in."""
+    return list(_installed(root))
+
+
+def _installed(root: Path) -> Iterator[Installed]:
+    for _, plugin in discovery.managed(root):
+        with suppress(KeyError, TypeError, AttributeError):
+            sources = {mount["Destination"]: mount["Source"] for mount in plugin["Settings"]["Mounts"]}
+            if state := sources.get(_STATE_INSIDE):
+                keys = sources.get(_KEYS_INSIDE)
+                yield Installed(name=plugin["Name"], state=Path(state, _STATE_FILE), keys=Path(keys) if keys else None)
+
+
+def state_file(root: Path = Path("/")) -> Path:
+    """Return the state file of the plugin that is installed, else where it usually was."""
+    return next((plugin.state for plugin in _installed(root)), root / _USUAL_STATE)
+
+
+def volumes(file: Path) -> dict[str, dict[str, str]]:
+    """Read a state file.
+
+    Returns:
+        For each name of a volume its options, as they were typed after ``-o``.
+
+    Raises:
+        LegacyStateUnusable: There is none, it can't be read, or it is something else.
+    """
+    try:
+        state = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise errors.LegacyStateUnusable(
+            f"there is no state file {file}", "say --state FILE if the plugin's state.source was another directory"
+        ) from None
+    except OSError as error:
+        raise errors.LegacyStateUnusable(
+            f"cannot read the state file {file}, {error.strerror}", "is it a file that root can read?"
+        ) from None
+    except (ValueError, RecursionError):
+        raise errors.LegacyStateUnusable(
+            f"the state file {file} is not JSON", "it may be torn: mend a copy of it and say --state COPY"
+        ) from None
+    try:
+        return {name: _options(volume) for name, volume in state.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise errors.LegacyStateUnusable(
+            f"{file} is no state file of vieux/sshfs or of a fork of it",
+            "say --state FILE with the one that the plugin wrote",
+        ) from None
+
+
+def _options(volume: Mapping[str, Any]) -> dict[str, str]:
+    (sshcmd,) = (volume[name] for name in _SSHCMDS if name in volume)
+    fields = {
+        "sshcmd": sshcmd,
+        "port": volume.get("Port", ""),
+        "IdentityFile": volume.get("IdentityFile", ""),
+        "password": volume.get("Password", ""),
+    }
+    listed = [option.partition("=") for option in volume.get("Options") or []]
+    given = {name: text for name, text in fields.items() if text} | {name: text for name, _, text in listed}
+    if not all(isinstance(text, str) for text in given.values()):
+        raise TypeError("every option was text")
+    return given

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""What becomes of another plugin's volume here: the same options, but for paths that only that plugin saw."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.option_table import lookup, why_ignored
+from sshfs_plugin.option_values import path
+from sshfs_plugin.volume import Check, Volume, volume_name
+
+_INSIDE = ("/root/.ssh/", "~/.ssh/")
+_KEYS_THAT_SSH_TRIES = ("id_rsa", "id_ecdsa", "id_ed25519")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What is to become of one volume.
+
+    Attributes:
+        name: Its name, which may be impossible here.
+        names: The options that it had, without their values.
+        volume: What it will be; None if it can't be.
+        problem: Why it can't be, and what to do; else empty.
+        remarks: What its owner should know.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    volume: Volume | None = None
+    problem: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Turns volumes of the other plugin into ours.
+
+    Attributes:
+        keys: The directory on this host that the other plugin saw as ``/root/.ssh``; None if that is not known.
+        checked: Whether servers are asked when the volumes are made, rather than before they are mounted.
+    """
+
+    keys: Path | None = None
+    checked: bool = True
+
+    def plan(self, name: str, given: Mapping[str, str]) -> Move:
+        """Say what becomes of a volume; nobody is asked, but files on this host are looked for."""
+        draft = _Draft(self.keys)
+        try:
+            draft.take(given)
+            if not self.checked:
+                draft.kept["check"] = Check.MOUNT.value
+            volume = options.parse(volume_name(name), draft.kept, datetime.now(UTC))
+        except errors.InvalidVolumeName as error:
+            problem = f"{error}; make it under another name, and its containers anew"
+        except errors.RequestError as error:
+            problem = str(error)
+        else:
+            return Move(name=name, names=tuple(given), volume=volume, remarks=tuple(draft.remarks))
+        return Move(name=name, names=tuple(given), problem=problem, remarks=tuple(draft.remarks))
+
+
+@dataclass(slots=True)
+class _Draft:
+    keys: Path | None
+    kept: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def take(self, given: Mapping[str, str]) -> None:
+        for name, value in options.split(given):
+            if why := why_ignored(name):
+                self.remarks.append(f"option '{name}' is ignored: {why}")
+            else:
+                option = lookup(name)
+                self.kept[name] = self._on_this_host(option.name, value) if option.canonical is path else value
+        names = {lookup(name).name for name in self.kept}
+        if not names & {"IdentityFile", "password", "password_file"}:
+            self._take_the_key_that_ssh_found()
+
+    def _on_this_host(self, name: str, value: str) -> str:
+        inside = next((value.removeprefix(start) for start in _INSIDE if value.startswith(start)), "")
+        there = str(self.keys / inside) if inside and self.keys else value
+        if there.startswith("/") and not Path(there).exists():
+            raise errors.InvalidOption(
+                name,
+                f"is {value} inside of the other plugin, but {there} does not exist on this host: say --keys DIR, its "
+                "sshkey.source, or copy the file and make the volume by hand",
+            )
+        return there
+
+    def _take_the_key_that_ssh_found(self) -> None:
+        if self.keys is None:
+            return
+        found = [self.keys / name for name in _KEYS_THAT_SSH_TRIES if (self.keys / name).exists()]
+        if found:
+            self.kept["IdentityFile"] = str(found[0])
+            self.remarks.append(f"no key was named: it is to log in with {found[0]}")

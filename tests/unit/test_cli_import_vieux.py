@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""docker-volume-sshfs import-vieux and alias: what somebody reads who comes from another plugin, and what is left."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import fakes
+from support.administrator import Administrator
+
+from sshfs_plugin import api, errors, options
+from sshfs_plugin.driver import Driver
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import VolumeName
+
+PLUGINS = "var/lib/docker/plugins"
+SPECS = "etc/docker/plugins"
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    """Give the settings of a host whose Docker is in the test's directory, too."""
+    (tmp_path / PLUGINS).mkdir(parents=True)
+    (tmp_path / SPECS).mkdir(parents=True)
+    (tmp_path / SPECS / "sshfs.spec").symlink_to(settings.spec)
+    return replace(settings, root=tmp_path)
+
+
+@pytest.fixture
+def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
+    """Serve a driver that keeps its records on disk where the command looks for both."""
+    settings.runtime.mkdir(parents=True)
+    settings.volumes.mkdir(parents=True)
+    driver = Driver(
+        volumes=VolumeStore(settings.volumes),
+        holder_records=host.holder_records,
+        preflight=host.preflight,
+        supervisor=host.supervisor,
+    )
+    settings.spec.write_text(f"unix://{settings.socket}\n")
+    with fakes.serving(api.create_app(driver, slow_calls=4, tell=lambda _: None), settings.socket):
+        yield host
+
+
+def leave(settings: Settings, **volumes: Any) -> Path:
+    """Write vieux's state file; a volume is what differs from an ordinary one."""
+    ordinary = {"Password": "", "Sshcmd": "me@nas:/photos", "Port": "", "Options": None, "Mountpoint": "/mnt/volumes/0"}
+    file = settings.root / PLUGINS / "sshfs-state.json"
+    file.write_text(json.dumps({name.replace("__", " "): ordinary | given for name, given in volumes.items()}))
+    return file
+
+
+def install(settings: Settings, name: str = "vieux/sshfs:latest", keys: str = "") -> None:
+    """Let Docker have the other plugin."""
+    mounts = [
+        {"Destination": "/mnt/state", "Source": str(settings.root / PLUGINS)},
+        {"Destination": "/root/.ssh", "Source": keys},
+    ]
+    config = settings.root / PLUGINS / "0123abc/config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"plugin": {"Name": name, "Settings": {"Mounts": mounts}}}))
+
+
+def recorded(settings: Settings, name: str) -> dict[str, str]:
+    """Return the options with which a volume is on record."""
+    return dict(VolumeStore(settings.volumes).load(VolumeName(name)).options)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """Give the directory that was the other plugin's sshkey.source."""
+    directory = tmp_path / "keys"
+    directory.mkdir()
+    (directory / "nas").touch()
+    return directory
+
+
+def test_each_volume_is_made_with_the_options_that_it_had(
+    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+) -> None:
+    state = leave(
+        settings,
+        photos={"Options": ["IdentityFile=/root/.ssh/nas", "allow_other,uid=1000"], "Port": "2222"},
+        music={"Password": "hunter2", "Options": ["nonempty"]},
+    )
+    before = state.read_bytes()
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert (said.code, said.err) == (0, "")
+    assert said.lines == [
+        "✓ photos made",
+        "✓ music made; option 'nonempty' is ignored: fuse 3 does it anyway, or has no such thing",
+    ]
+    assert recorded(settings, "photos") == {
+        "sshcmd": "me@nas:/photos",
+        "port": "2222",
+        "IdentityFile": str(keys / "nas"),
+        "allow_other": "yes",
+        "uid": "1000",
+    }
+    assert recorded(settings, "music") == {"sshcmd": "me@nas:/photos", "password": "hunter2"}
+    assert service.preflight.created == ["photos", "music"]
+    assert min(service.preflight.seconds) > 60, "servers get the time that Docker would give them"
+    assert state.read_bytes() == before
+
+
+def test_a_dry_run_shows_it_and_does_nothing(administrator: Administrator, settings: Settings, keys: Path) -> None:
+    leave(
+        settings,
+        photos={"Options": ["IdentityFile=/root/.ssh/nas", "big_writes"]},
+        music={"Password": "hunter2", "Port": "2222"},
+        x={},
+    )
+    said = administrator("import-vieux", "--dry-run", "--keys", str(keys))
+    assert said.code == 1
+    assert said.err == "1 of 3 volumes can't be made: x\n"
+    assert said.lines == [
+        "NAME REMOTE OPTIONS WOULD BE REMARKS",
+        f"photos me@nas:/photos port 22 IdentityFile={keys}/nas made option 'big_writes' is ignored: fuse 3 does it "
+        "anyway, or has no such thing",
+        "music me@nas:/photos port 2222 password=(not shown) made",
+        "x left out 'x' can't be the name of a volume: use at least two letters, digits, '_', '.' and '-', and begin "
+        "with a letter or digit; make it under another name, and its containers anew",
+    ]
+    assert not settings.state.exists()
+
+
+def test_it_can_be_run_again_and_does_what_is_left(
+    administrator: Administrator, service: fakes.Host, settings: Settings
+) -> None:
+    leave(settings, photos={}, music={})
+    service.preflight.problems["photos"] = errors.HostUnreachable("connection refused by nas", "is it on?")
+    said = administrator("import-vieux")
+    assert (said.code, said.err) == (1, "1 of 2 volumes are missing: photos\n")
+    assert said.lines == ["✗ photos connection refused by nas: is it on?", "✓ music made"]
+    assert administrator("import-vieux", "--dry-run").lines[1:] == [
+        "photos me@nas:/photos port 22 made",
+        "music me@nas:/photos port 22 there already",
+    ]
+    service.preflight.problems.clear()
+    said = administrator("import-vieux")
+    assert (said.code, said.lines) == (0, ["✓ photos made", "✓ music there already"])
+
+
+def test_a_server_that_is_away_is_no_obstacle_without_the_check(
+    administrator: Administrator, service: fakes.Host, settings: Settings
+) -> None:
+    leave(settings, photos={})
+    service.preflight.problems["photos"] = errors.HostUnreachable("connection refused by nas", "is it on?")
+    assert administrator("import-vieux", "--no-check").lines == ["✓ photos made"]
+    assert recorded(settings, "photos")["check"] == "mount"
+    assert administrator("import-vieux").lines == ["✓ photos there already"]
+
+
+def test_a_volume_of_the_same_name_with_other_options_is_left_alone(
+    administrator: Administrator, service: fakes.Host, settings: Settings
+) -> None:
+    leave(settings, photos={"Options": ["uid=1000"]})
+    VolumeStore(settings.volumes).save(
+        options.parse(VolumeName("photos"), {"sshcmd": "me@nas:/photos"}, datetime.now(UTC))
+    )
+    expected = "volume 'photos' exists already and differs in 'uid': to change it, docker volume rm photos first"
+    for words in (["import-vieux"], ["import-vieux", "--dry-run"]):
+        said = administrator(*words)
+        assert said.code == 1
+        assert expected in said.out
+    assert recorded(settings, "photos") == {"sshcmd": "me@nas:/photos"}
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("ProxyCommand=nc %h 22", "option 'ProxyCommand' is refused: it would run a command"),
+        ("passwd=hunter2", "unknown option 'passwd': did you mean 'password'?"),
+        ("uid=me", "option 'uid' must be a number from 0 to"),
+        (
+            "IdentityFile=/root/.ssh/elsewhere",
+            "option 'IdentityFile' is /root/.ssh/elsewhere inside of the other plugin, but /root/.ssh/elsewhere does "
+            "not exist on this host: say --keys DIR",
+        ),
+        ("IdentityFile=/mnt/volumes/photos_id_rsa", "but /mnt/volumes/photos_id_rsa does not exist on this host"),
+    ],
+)
+def test_an_option_that_a_volume_cannot_have_is_named_and_the_others_go_on(
+    administrator: Administrator, service: fakes.Host, settings: Settings, option: str, problem: str
+) -> None:
+    leave(settings, photos={"Options": [option]}, music={})
+    dry = administrator("import-vieux", "--dry-run")
+    said = administrator("import-vieux")
+    assert (dry.code, said.code) == (1, 1)
+    assert problem in dry.out
+    assert problem in said.out
+    assert "hunter2" not in dry.out + said.out
+    assert said.lines[1] == "✓ music made"
+
+
+def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(
+    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+) -> None:
+    install(settings, keys=str(keys))
+    (keys / "config").touch()
+    leave(settings, photos={"Options": ["IdentityFile=~/.ssh/nas"]})
+    said = administrator("import-vieux")
+    assert recorded(settings, "photos")["IdentityFile"] == str(keys / "nas")
+    assert said.lines[1:] == [
+        f"{keys}/config was read by the other plugin and is not by this one: say its settings as options.",
+        "Next, with the containers stopped: docker plugin rm -f vieux/sshfs:latest",
+        "and then: docker-volume-sshfs alias add vieux/sshfs",
+    ]
+
+
+def test_a_volume_that_named_no_key_gets_the_one_that_ssh_found(
+    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+) -> None:
+    (keys / "id_ed25519").touch()
+    leave(settings, photos={}, music={"Password": "hunter2"})
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert said.lines[0] == f"✓ photos made; no key was named: it is to log in with {keys}/id_ed25519"
+    assert recorded(settings, "photos")["IdentityFile"] == f"{keys}/id_ed25519"
+    assert "IdentityFile" not in recorded(settings, "music")
+
+
+def test_no_volumes_are_no_error(administrator: Administrator, settings: Settings) -> None:
+    file = leave(settings)
+    said = administrator("import-vieux")
+    assert (said.code, said.out) == (0, f"There are no volumes in {file}.\n")
+
+
+def test_a_file_that_is_none_is_a_mistake_of_the_command_line(administrator: Administrator, tmp_path: Path) -> None:
+    said = administrator("import-vieux", "--state", str(tmp_path / "missing"))
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"docker-volume-sshfs: there is no state file {tmp_path}/missing: say --state FILE")
+
+
+def test_a_closed_socket_ends_it_with_three(administrator: Administrator, settings: Settings) -> None:
+    leave(settings, photos={})
+    said = administrator("import-vieux")
+    assert said.code == 3
+    assert said.err.endswith("is closed: systemctl enable --now docker-volume-sshfs.socket opens it\n")
+
+
+def test_it_takes_root(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in (["import-vieux"], ["alias", "add"], ["alias", "remove"], ["alias", "list"]):
+        said = administrator(*words)
+        assert (said.code, said.err.endswith("are for root alone: say sudo before the command\n")) == (2, True)
+
+
+def specs(settings: Settings) -> dict[str, str]:
+    """Return every spec, and where it leads."""
+    directory = settings.root / SPECS
+    return {str(file.relative_to(directory)): str(file.readlink()) for file in directory.rglob("*.spec")}
+
+
+def test_an_alias_is_added_and_taken_back_without_a_trace(administrator: Administrator, settings: Settings) -> None:
+    ours = {"sshfs.spec": str(settings.spec)}
+    for _ in range(2):
+        said = administrator("alias", "add")
+        assert (said.code, said.err) == (0, "")
+        assert said.out == "Docker finds this plugin as vieux/sshfs and vieux/sshfs:latest from now on.\n"
+    assert specs(settings) == ours | {
+        "vieux/sshfs.spec": str(settings.spec),
+        "vieux/sshfs:latest.spec": str(settings.spec),
+    }
+    assert administrator("alias", "list").out == "vieux/sshfs\nvieux/sshfs:latest\n"
+    assert administrator("alias", "remove").lines == [
+        "vieux/sshfs is no name of this plugin any more.",
+        "vieux/sshfs:latest is no name of this plugin any more.",
+    ]
+    assert specs(settings) == ours
+    assert not (settings.root / SPECS / "vieux").exists()
+    assert administrator("alias", "remove").out == "vieux/sshfs was no name of this plugin.\n"
+    assert administrator("alias", "list").out == ""
+
+
+def test_an_alias_may_be_a_tag_and_leaves_its_neighbours_alone(
+    administrator: Administrator, settings: Settings
+) -> None:
+    administrator("alias", "add", "vieux/sshfs:next")
+    (settings.root / SPECS / "vieux/other.spec").symlink_to("/run/other.spec")
+    assert administrator("alias", "list").out == "vieux/sshfs:next\n"
+    administrator("alias", "remove", "vieux/sshfs:next")
+    assert specs(settings) == {"sshfs.spec": str(settings.spec), "vieux/other.spec": "/run/other.spec"}
+    assert administrator("alias", "remove", "vieux/other").out == "vieux/other was no name of this plugin.\n"
+
+
+def test_an_alias_of_a_plugin_that_is_still_installed_says_how_to_remove_it(
+    administrator: Administrator, settings: Settings
+) -> None:
+    install(settings)
+    said = administrator("alias", "add")
+    assert said.code == 1
+    assert said.err == (
+        "docker-volume-sshfs: the plugin vieux/sshfs is still installed, and Docker would go on asking it: stop its "
+        "containers, then docker plugin rm -f vieux/sshfs\n"
+    )
+    assert list(specs(settings)) == ["sshfs.spec"]
+
+
+def test_an_alias_does_not_take_the_place_of_another_spec(administrator: Administrator, settings: Settings) -> None:
+    other = settings.root / SPECS / "vieux/sshfs.spec"
+    other.parent.mkdir()
+    other.write_text("unix:///run/other.sock")
+    said = administrator("alias", "add")
+    assert said.code == 1
+    assert said.err == (f"docker-volume-sshfs: Docker finds {other} under the name vieux/sshfs: remove that first\n")
+    assert other.read_text() == "unix:///run/other.sock"
+
+
+@pytest.mark.parametrize("name", ["../sshfs", "/etc/passwd", "vieux//sshfs", ""])
+def test_an_alias_that_is_no_name_of_a_plugin_is_refused(administrator: Administrator, name: str) -> None:
+    for verb in ("add", "remove"):
+        said = administrator("alias", verb, name)
+        assert said.code == 2
+        assert "can't be the name of a plugin: say vieux/sshfs or vieux/sshfs:latest" in said.err
