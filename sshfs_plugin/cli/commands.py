@@ -190,7 +190,7 @@ def list_aliases() -> None:
     alias.show(targets.settings_for_root())
 
 
-_existing_directory = click.Path(exists=True, file_okay=False, path_type=Path)
+_existing_directory = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 
 
 @command_line.command("import-vieux")

@@ -43,7 +43,9 @@ def import_vieux(settings: Settings, state: Path | None, keys: Path | None, *, c
         ServiceError: The service can't be asked.
     """
     state = state or legacy.state_file(settings.root)
-    plugins = [plugin for plugin in legacy.installed(settings.root) if plugin.state == state]
+    installed = legacy.installed(settings.root)
+    # a copy of the state file belongs to whichever plugin there is
+    plugins = [plugin for plugin in installed if plugin.state == state] or installed
     keys = keys or next((plugin.keys for plugin in plugins if plugin.keys), None)
     mover = Mover(keys=keys, checked=checked)
     moves = [mover.plan(name, given) for name, given in legacy.volumes(state).items()]

@@ -214,6 +214,24 @@ def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(
     ]
 
 
+def test_a_copy_of_the_state_file_belongs_to_the_plugin_that_is_there(
+    administrator: Administrator, settings: Settings, keys: Path, tmp_path: Path
+) -> None:
+    install(settings, keys=str(keys))
+    copy = leave(settings, photos={"Options": ["IdentityFile=/root/.ssh/nas"]}).rename(tmp_path / "copy")
+    said = administrator("import-vieux", "--dry-run", "--state", str(copy))
+    assert said.lines[1] == f"photos me@nas:/photos port 22 IdentityFile={keys}/nas made"
+
+
+def test_the_directory_of_the_keys_may_be_typed_relative_to_the_current_one(
+    administrator: Administrator, settings: Settings, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(settings, photos={"Options": ["IdentityFile=/root/.ssh/nas"]})
+    monkeypatch.chdir(keys.parent)
+    said = administrator("import-vieux", "--dry-run", "--keys", "keys")
+    assert f"IdentityFile={keys}/nas" in said.lines[1]
+
+
 def test_a_volume_that_named_no_key_gets_the_one_that_ssh_found(
     administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
 ) -> None:
