@@ -198,6 +198,7 @@ _existing_directory = click.Path(exists=True, file_okay=False, resolve_path=True
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="The state file, if it is not that of the installed plugin or /var/lib/docker/plugins/sshfs-state.json.",
 )
 @click.option(

@@ -330,6 +330,14 @@ def test_an_alias_does_not_take_the_place_of_another_spec(administrator: Adminis
     assert other.read_text() == "unix:///run/other.sock"
 
 
+def test_an_alias_that_cannot_be_written_down_says_where(administrator: Administrator, settings: Settings) -> None:
+    (settings.root / SPECS / "vieux").touch()
+    said = administrator("alias", "add")
+    link = settings.root / SPECS / "vieux/sshfs.spec"
+    assert said.code == 1
+    assert said.err.startswith(f"docker-volume-sshfs: cannot make the link {link}, ")
+
+
 @pytest.mark.parametrize("name", ["../sshfs", "/etc/passwd", "vieux//sshfs", ""])
 def test_an_alias_that_is_no_name_of_a_plugin_is_refused(administrator: Administrator, name: str) -> None:
     for verb in ("add", "remove"):

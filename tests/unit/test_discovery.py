@@ -82,6 +82,20 @@ def test_what_is_no_socket_and_links_that_lead_nowhere_are_passed_over_as_docker
     assert host.found == ("usr/lib/docker/plugins/sshfs.spec", OURS)
 
 
+def test_other_names_are_looked_for_in_the_same_places(host: Host) -> None:
+    for name in ("vieux/sshfs", "vieux/sshfs:latest"):
+        assert discovery.find(host.root, name) is None
+        host.write(f"etc/docker/plugins/{name}.spec", OURS)
+        found = discovery.find(host.root, name)
+        assert found
+        assert (found.file, found.address) == (host.root / f"etc/docker/plugins/{name}.spec", OURS)
+    host.manage("vieux/sshfs:latest")
+    managed = discovery.Found(file=host.root / "var/lib/docker/plugins/0123abc", address="")
+    assert discovery.find(host.root, "vieux/sshfs") == discovery.find(host.root, "vieux/sshfs:latest") == managed
+    assert discovery.find(host.root, "vieux/sshfs:next") is None
+    assert discovery.find(host.root) is None
+
+
 def test_a_description_says_with_what_a_client_proves_who_it_is(host: Host) -> None:
     tls = {"InsecureSkipVerify": False, "CAFile": "/c/ca.pem", "CertFile": "/c/cert.pem", "KeyFile": "/c/key.pem"}
     described = {"Name": "sshfs", "Addr": "https://127.0.0.1:9443", "TLSConfig": tls}
