@@ -6,18 +6,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sshfs_plugin import errors, legacy, options
+from sshfs_plugin import errors, legacy, options, units
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
-from sshfs_plugin.client import Service
-from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.cli.reach import SOCKET_UNIT, reach
 from sshfs_plugin.migration import Move, Mover
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import Volume
 
-CREATE_SECONDS = 120.0
-"""As long as Docker would wait for each."""
+CREATE_SECONDS, SYSTEMD_SECONDS = 120.0, 5.0
+"""Each volume gets the time that Docker would give it."""
 
 
 class _Verdict(enum.StrEnum):
@@ -106,9 +105,9 @@ def _made(settings: Settings, move: Move) -> bool:
     started = time.monotonic()
     verdict, problem = _judge(settings, move)
     if move.volume and verdict is _Verdict.MADE:
-        service = Service(address=settings.socket, deadline=Deadline.after(CREATE_SECONDS))
+        listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
         try:
-            service.create(move.name, move.volume.options)
+            reach(settings, listens, seconds=CREATE_SECONDS).create(move.name, move.volume.options)
         except errors.ServiceRefusal as error:
             problem = error.said
     said = "; ".join((problem or verdict, *move.remarks))

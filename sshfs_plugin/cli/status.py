@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
 """``status``: what the running service and systemd say of the volumes, as a table or for programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sshfs_plugin import discovery, errors, units
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
-from sshfs_plugin.client import Service
-from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.cli.reach import SOCKET_UNIT, reach
 from sshfs_plugin.parts import SILENT
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
@@ -18,7 +17,7 @@ from sshfs_plugin.volume import VolumeName
 SERVICE_SECONDS, SYSTEMD_SECONDS = 20.0, 5.0
 """An open socket may have to start the service first, for which systemd gives it 15 seconds."""
 
-SOCKET_UNIT, SERVICE_UNIT = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
+SERVICE_UNIT = "docker-volume-sshfs.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         ServiceError: The service can't be asked, and what to do.
     """
     listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
-    service = _service(settings, listens)
+    service = reach(settings, listens, seconds=SERVICE_SECONDS)
     try:
         volumes = [_Volume(said) for said in ([service.get(name)] if name else service.get_all())]
     except errors.ServiceError as error:
@@ -93,17 +92,6 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     if in_the_way:
         terminal.say(in_the_way, colour="red", error=True)
     return Exit.FINE if not in_the_way and all(volume.is_well for volume in volumes) else Exit.BROKEN
-
-
-def _service(settings: Settings, listens: Sequence[str]) -> Service:
-    """Return the service where its socket listens, with the certificates that Docker uses if it takes any."""
-    deadline = Deadline.after(SERVICE_SECONDS)
-    if not listens:
-        return Service(address=f"unix://{settings.socket}", deadline=deadline)
-    found = discovery.find()
-    if found and found.leads_to(listens):
-        return Service(address=found.address, tls=found.tls, deadline=deadline)
-    return Service(address=listens[0], deadline=deadline)
 
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:

@@ -23,6 +23,12 @@ PLUGINS = "var/lib/docker/plugins"
 SPECS = "etc/docker/plugins"
 
 
+@pytest.fixture(autouse=True)
+def systemctl(programs: fakes.Programs) -> None:
+    """Run a systemd that knows no socket, whatever this machine has."""
+    programs.add("systemctl")
+
+
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     """Give the settings of a host whose Docker is in the test's directory, too."""

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""The running service, wherever its socket is."""
+
+from collections.abc import Sequence
+
+from sshfs_plugin import discovery
+from sshfs_plugin.client import Service
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.settings import Settings
+
+SOCKET_UNIT = "docker-volume-sshfs.socket"
+
+
+def reach(settings: Settings, listens: Sequence[str], *, seconds: float) -> Service:
+    """Return the service where its socket listens, with the certificates that Docker uses if it takes any.
+
+    Args:
+        settings: Where the socket is if nobody can tell where it listens.
+        listens: Where systemd says that it does.
+        seconds: How long to wait for the service, all questions together.
+    """
+    deadline = Deadline.after(seconds)
+    if not listens:
+        return Service(address=f"unix://{settings.socket}", deadline=deadline)
+    found = discovery.find()
+    if found and found.leads_to(listens):
+        return Service(address=found.address, tls=found.tls, deadline=deadline)
+    return Service(address=listens[0], deadline=deadline)
