@@ -21,7 +21,8 @@ class Settings:
     """What the parts are told about this host.
 
     Attributes:
-        state: What must outlive a reboot: volume records, known hosts, mountpoints.
+        state: What must outlive a reboot: volume records and known hosts.
+        mounts: The mountpoints, one a volume.
         runtime: What must not: holders, the ssh_config of each mount.
         configuration: Where the default key is looked for.
         libexec: The programs that systemd and ssh run.
@@ -34,6 +35,7 @@ class Settings:
     """
 
     state: Path = Path("/var/lib/docker-volume-sshfs")
+    mounts: Path = Path("/var/lib/docker-volume-sshfs/mounts")
     runtime: Path = Path("/run/docker-volume-sshfs")
     configuration: Path = Path("/etc/docker-volume-sshfs")
     libexec: Path = Path("/usr/libexec/docker-volume-sshfs")
@@ -70,11 +72,6 @@ class Settings:
     def volumes(self) -> Path:
         """The volume records."""
         return self.state / "volumes"
-
-    @property
-    def mounts(self) -> Path:
-        """The mountpoints, one a volume."""
-        return self.state / "mounts"
 
     @property
     def known_hosts(self) -> Path:

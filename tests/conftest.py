@@ -65,6 +65,7 @@ def settings(tmp_path: Path) -> Settings:
     """Give the settings of a plugin that lives in a directory of its own."""
     return Settings(
         state=tmp_path / "state",
+        mounts=tmp_path / "mounts",
         runtime=tmp_path / "run",
         configuration=tmp_path / "etc",
         libexec=tmp_path / "libexec",

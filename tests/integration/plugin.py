@@ -47,6 +47,7 @@ class Plugin:
         self.directory = directory
         self.settings = Settings(
             state=directory / "state",
+            mounts=directory / "mounts",
             runtime=directory / "run",
             configuration=directory / "etc",
             libexec=directory / "libexec",

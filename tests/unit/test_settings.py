@@ -28,6 +28,7 @@ def test_settings_when_variables_are_set_follow_them() -> None:
     settings = Settings.from_environment(
         {
             "SSHFS_PLUGIN_STATE": "/srv/state",
+            "SSHFS_PLUGIN_MOUNTS": "/mnt/volumes",
             "SSHFS_PLUGIN_RUNTIME": "/srv/run",
             "SSHFS_PLUGIN_SUPERVISOR": "process",
             "SSHFS_PLUGIN_THREADS": "8",
@@ -35,6 +36,7 @@ def test_settings_when_variables_are_set_follow_them() -> None:
         }
     )
     assert settings.volumes == Path("/srv/state/volumes")
+    assert settings.mounts == Path("/mnt/volumes")
     assert settings.holders == Path("/srv/run/holders")
     assert settings.supervisor == "process"
     assert settings.threads == 8
