@@ -31,15 +31,22 @@ class _Subject(logging.Filter):
 
 
 def set_up() -> None:
-    """Log to the journal where there is one, else to stderr."""
-    handler: logging.Handler = (
-        JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER) if JOURNAL.exists() else logging.StreamHandler(sys.stderr)
-    )
-    handler.addFilter(_Subject())
-    handler.setFormatter(logging.Formatter("%(subject)s%(message)s"))
+    """Log to the journal where there is one, else to stdout and stderr."""
+    handlers = [JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)] if JOURNAL.exists() else _streams()
+    for handler in handlers:
+        handler.addFilter(_Subject())
+        handler.setFormatter(logging.Formatter("%(subject)s%(message)s"))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
     root.setLevel(logging.DEBUG if os.environ.get("SSHFS_PLUGIN_DEBUG") else logging.INFO)
+
+
+def _streams() -> list[logging.Handler]:
+    """Keep stderr for what is wrong: Docker logs every line that a managed plugin says there as an error."""
+    news, trouble = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    news.addFilter(lambda record: record.levelno < logging.WARNING)
+    trouble.setLevel(logging.WARNING)
+    return [news, trouble]
 
 
 def status(text: str) -> None:

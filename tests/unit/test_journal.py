@@ -26,7 +26,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield listening
 
 
-def test_where_there_is_no_journal_lines_go_to_stderr_with_verb_and_volume(
+def test_where_there_is_no_journal_trouble_goes_to_stderr_and_all_else_to_stdout_with_verb_and_volume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(journal, "JOURNAL", tmp_path / "nowhere")
@@ -36,7 +36,9 @@ def test_where_there_is_no_journal_lines_go_to_stderr_with_verb_and_volume(
         log.warning("slow: %s", "nas")
     with context.about(VERB="List"):
         log.error("oops")
-    assert capsys.readouterr().err == "ready\nMount photos: slow: nas\nList: oops\n"
+    said = capsys.readouterr()
+    assert said.out == "ready\n"
+    assert said.err == "Mount photos: slow: nas\nList: oops\n"
 
 
 def test_where_there_is_a_journal_lines_carry_fields_to_filter_by(
@@ -74,7 +76,7 @@ def test_set_up_again_does_not_log_twice(
     journal.set_up()
     journal.set_up()
     log.info("once")
-    assert capsys.readouterr().err == "once\n"
+    assert capsys.readouterr().out == "once\n"
 
 
 def test_status_and_readiness_reach_systemd(manager: socket.socket) -> None:
