@@ -383,31 +383,41 @@ def _isolated(log: Path, *argv: str | Path) -> None:
         raise AssertionError(f"cannot make a root ({argv[0]} failed, all of it in {log})\n{ends}")
 
 
-def _in_root(log: Path, root: Path, script: str, *args: str) -> None:
+def in_root(log: Path, root: Path, script: str, *args: str) -> None:
+    """Run a script in a root that is being made."""
     enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" /bin/sh -eu -c "$@"'
     settings = {**_ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive"}
     environment = (f"{name}={value}" for name, value in settings.items())
     _isolated(log, "env", *environment, "sh", "-c", enter, root, script, "lab", *args)
 
 
-def _make(release: str, root: Path, log: Path) -> None:
+def debootstrap(log: Path, root: Path, release: str, *flags: str) -> None:
+    """Make the smallest Debian."""
     log.unlink(missing_ok=True)
-    sources = _sources(release)
-    flags = ("--variant=minbase", "--include=systemd,systemd-sysv,dbus,ca-certificates")
-    _isolated(log, "debootstrap", *flags, release, root, sources[0].uri)
+    _isolated(log, "debootstrap", "--variant=minbase", *flags, release, root, _sources(release)[0].uri)
     # a strict umask may have made it, and alice has to pass through "/"
     root.chmod(0o755)
+
+
+def let_fetch(root: Path, release: str) -> None:
+    """Let apt in a root fetch packages from where this host does."""
+    sources = _sources(release)
     _put(root, "/etc/apt/sources.list", "".join(f"deb {s.uri} {s.suite} main\n" for s in sources))
     _put(root, "/etc/apt/apt.conf.d/99lab", _apt_settings())
     trusted = ("etc/apt/trusted.gpg.d", "etc/apt/keyrings", "usr/local/share/ca-certificates")
     for directory in trusted:
         _copy_absent(Path("/", directory), root / directory)
     shutil.copy("/etc/resolv.conf", root / "etc")
-    _in_root(log, root, _INSTALL, *_packages(release))
+
+
+def _make(release: str, root: Path, log: Path) -> None:
+    debootstrap(log, root, release, "--include=systemd,systemd-sysv,dbus,ca-certificates")
+    let_fetch(root, release)
+    in_root(log, root, _INSTALL, *_packages(release))
     for path, text in _FILES.items():
         _put(root, path, text)
     _put(root, "/usr/local/sbin/lab-writable", _WRITABLE, 0o755)
-    _in_root(log, root, _SETTLE)
+    in_root(log, root, _SETTLE)
 
 
 def root_for(release: str) -> Path:
@@ -419,18 +429,23 @@ def root_for(release: str) -> Path:
     Raises:
         AssertionError: It could not be made; the message names the log.
     """
-    root = CACHE / f"{release}-{_fingerprint(release)}"
-    making = CACHE / f"{root.name}.making"
-    with _locked(CACHE / f"{root.name}.lock"):
-        if not root.is_dir():
+    return cached(f"{release}-{_fingerprint(release)}", lambda root, log: _make(release, root, log))
+
+
+def cached(name: str, make: Callable[[Path, Path], None]) -> Path:
+    """Return a directory of the cache; on the first call it is made, by a function that gets it and its log."""
+    made = CACHE / name
+    making = CACHE / f"{name}.making"
+    with _locked(CACHE / f"{name}.lock"):
+        if not made.is_dir():
             _delete(making)
             try:
                 making.mkdir()
-                _make(release, making, CACHE / f"{root.name}.log")
-                making.rename(root)
+                make(making, CACHE / f"{name}.log")
+                making.rename(made)
             finally:
                 _delete(making)
-    return root
+    return made
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: MIT
+"""The managed plugin: made of the package by our script, used by Docker, gone and come back, pushed and installed."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from . import base_image
+from .documents import script
+from .host import PACKAGE, Host
+from .machine import Machine
+
+KEY = "/root/.ssh/id_ed25519"
+STATE = f"/var/lib/docker/plugins/{PACKAGE}"
+IN_PLUGIN = "runc --root /run/docker/runtime-runc/plugins.moby exec"
+BEAT = "while true; do date >>/data/beat; sleep 0.1; done"
+
+LARGEST = 160
+"""MB that the plugin may take on a disk."""
+
+_REGISTRY = """\
+version: 0.1
+storage: {filesystem: {rootdirectory: /srv/registry/storage}}
+http: {addr: "127.0.0.1:443", tls: {certificate: /srv/registry/certificate, key: /srv/registry/key}}
+"""
+_CERTIFICATE = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=example.org -addext subjectAltName=DNS:example.org"
+)
+_TRUSTED = "/etc/docker/certs.d/example.org"
+
+
+class Managed:
+    """The plugin ``sshfs``, on a machine without the package."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.machine = host.machine
+        self.said = ""
+
+    def make(self) -> None:
+        """Make and enable it as a user does, and keep what was printed."""
+        words = f"scripts/managed-plugin ../{self.host.package.name} sshfs sshkey.source=/root/.ssh"
+        self.said = self.machine.sh(f"cd /root/checkout && {words} 2>&1", timeout=200).stdout
+
+    @property
+    def id(self) -> str:
+        """All of its ID."""
+        return self.machine.run("docker", "plugin", "inspect", "-f", "{{.Id}}", "sshfs").stdout.strip()
+
+    def create(self, name: str) -> str:
+        """Create a volume with the key of the plugin, and return its directory on the server."""
+        directory = self.host.directory(name)
+        self.host.create(name, directory, IdentityFile=KEY)
+        return directory
+
+    def inside(self, command: str) -> str:
+        """Return what a command prints in the plugin."""
+        return self.machine.sh(f"{IN_PLUGIN} {self.id} {command}").stdout
+
+    def mounts(self) -> list[str]:
+        """Return the devices of the volumes that are mounted on the host."""
+        listed = self.machine.run("findmnt", "-n", "-r", "-t", "fuse.sshfs", "-o", "MAJ:MIN", check=False).stdout
+        return sorted(set(listed.split()))
+
+    def log(self) -> str:
+        """Return what Docker has logged of it since it was made."""
+        return self.machine.sh(f"journalctl -u docker -o cat | grep plugin={self.id}").stdout
+
+    def disabled(self, *settings: str) -> None:
+        """Disable it while it is in use, change settings, and enable it."""
+        self.machine.run("docker", "plugin", "disable", "-f", "sshfs")
+        for setting in settings:
+            self.machine.run("docker", "plugin", "set", "sshfs", setting)
+        self.machine.run("docker", "plugin", "enable", "sshfs")
+
+    def await_beat(self, directory: str) -> None:
+        """Wait until a container writes, anew if it must."""
+        self.machine.sh(f"rm -f {directory}/beat")
+        self.machine.until(f"test -s {directory}/beat", timeout=60)
+
+
+@pytest.fixture(scope="module")
+def made(machine: Machine, package: Path) -> Iterator[Managed]:
+    """Give the plugin, made and enabled."""
+    host = Host(machine, package)
+    if host.is_installed():
+        host.clear()
+        host.apt(f"purge {PACKAGE}")
+    base_image.give(machine, package)
+    host.checkout()
+    machine.push(package, f"/root/{package.name}")
+    machine.sh("rm -rf /root/.ssh && mkdir -m 700 /root/.ssh && cp /root/keys/id_ed25519 /root/.ssh")
+    managed = Managed(host)
+    managed.make()
+    yield managed
+    if machine.is_on:
+        machine.sh(f"docker plugin ls -q | xargs -r docker plugin rm -f; rm -rf {STATE} /root/.ssh /srv/archive")
+        machine.sh(f"docker rmi docker-volume-sshfs-rootfs {base_image.IMAGE}; systemctl stop archive || true")
+
+
+@pytest.fixture
+def managed(made: Managed) -> Iterator[Managed]:
+    """Give the plugin without volumes."""
+    yield made
+    remove_all = "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm"
+    made.machine.sh(remove_all, timeout=120)
+
+
+def test_it_is_small(managed: Managed, capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.search(r"^(\d+)M\s.*/rootfs$", managed.said, re.MULTILINE)
+    assert found, managed.said
+    with capsys.disabled():
+        sys.stdout.write(f"\nthe managed plugin takes {found[1]} MB\n")
+    assert int(found[1]) <= LARGEST
+
+
+def test_a_volume_is_written_by_one_container_and_read_by_another(managed: Managed) -> None:
+    directory = managed.create("album")
+    managed.host.run("album", "echo hello >/data/file")
+    assert managed.host.run("album", "cat /data/file").stdout == "hello\n"
+    assert managed.machine.read(f"{directory}/file") == "hello\n"
+    assert managed.host.inspect("album")["Driver"] == "sshfs:latest"
+    assert managed.mounts() == []
+
+
+def test_a_mistake_is_named(managed: Managed) -> None:
+    refused = managed.host.create("album", "/srv/nowhere", check=False, IdentityFile=KEY)
+    assert "the directory /srv/nowhere does not exist on localhost for alice" in refused.stderr
+
+
+def test_a_volume_is_read_ahead_as_with_the_package(managed: Managed) -> None:
+    managed.create("ahead")
+    managed.host.start("reader", "ahead", "sleep 1000")
+    (device,) = managed.mounts()
+    assert managed.machine.read(f"/sys/class/bdi/{device}/read_ahead_kb") == "1024\n"
+
+
+def test_keys_can_be_read_by_the_plugin_and_not_changed(managed: Managed) -> None:
+    assert "Read-only file system" in managed.inside("sh -c 'touch /root/.ssh/id_ed25519 2>&1 || true'")
+
+
+def test_no_dead_process_is_left_to_the_first(managed: Managed) -> None:
+    managed.create("often")
+    for _ in range(3):
+        managed.host.run("often", "true")
+    children = 'ps -o stat=,args= --ppid "$(pgrep -xo tini)"'
+    assert "gunicorn" in managed.machine.sh(children).stdout
+    managed.machine.until(f"! {children} | grep '^Z'")
+
+
+def test_an_sshfs_that_was_killed_is_brought_back(managed: Managed) -> None:
+    managed.create("killed")
+    managed.host.start("holder", "killed", "sleep 1000")
+    managed.machine.run("pkill", "-KILL", "-x", "sshfs")
+    managed.machine.until(lambda: managed.host.run("killed", "touch /data/back"))
+
+
+def test_it_is_not_disabled_by_accident_and_comes_back_with_its_volumes(managed: Managed) -> None:
+    machine, directory = managed.machine, managed.create("kept")
+    managed.host.start("holder", "kept", BEAT)
+    managed.await_beat(directory)
+    refused = machine.run("docker", "plugin", "disable", "sshfs", check=False)
+    assert "is in use" in refused.stderr
+    managed.await_beat(directory)
+    machine.run("docker", "plugin", "disable", "-f", "sshfs")
+    assert not machine.run("grep", "propagated-mount", "/proc/self/mountinfo", check=False)
+    assert not machine.run("pgrep", "-x", "sshfs", check=False)
+    machine.run("docker", "plugin", "enable", "sshfs")
+    assert managed.host.status("kept")["state"] == "not mounted"
+    dead = machine.run("docker", "exec", "holder", "ls", "/data", check=False)
+    assert "Transport endpoint is not connected" in dead.stderr
+    machine.run("docker", "restart", "-t", "0", "holder")
+    managed.await_beat(directory)
+    assert managed.host.status("kept")["holders"] == 1
+
+
+def test_a_container_keeps_its_files_even_if_the_volume_is_unmounted_below_it(managed: Managed) -> None:
+    """All that a miscount could do, since from inside no container's use is seen."""
+    directory = managed.create("lost")
+    managed.host.start("holder", "lost", BEAT)
+    managed.inside("umount /mnt/volumes/lost")
+    managed.await_beat(directory)
+    refused = managed.host.run("lost", "true", check=False)
+    assert "was unmounted by hand while containers go on using it" in refused.stderr
+    managed.machine.run("docker", "rm", "-f", "holder")
+    managed.machine.until(lambda: managed.host.run("lost", "cat /data/beat"))
+
+
+def test_its_log_is_in_docker_s_and_says_more_when_asked_to(managed: Managed) -> None:
+    managed.create("told")
+    managed.host.run("told", "true")
+    assert re.search('level=info msg="Mount told: mounted"', managed.log())
+    assert "running" not in managed.log()
+    managed.disabled("DEBUG=1")
+    managed.host.run("told", "true")
+    assert re.search("Mount told: running ", managed.log())
+    managed.disabled("DEBUG=0")
+
+
+def test_it_hides_a_package_that_is_installed_too(managed: Managed) -> None:
+    managed.host.install()
+    try:
+        managed.create("whose")
+        assert managed.host.inspect("whose")["Driver"] == "sshfs:latest"
+        assert not managed.machine.run("test", "-e", f"/var/lib/{PACKAGE}/volumes/whose.json", check=False)
+    finally:
+        managed.host.apt(f"purge {PACKAGE}")
+
+
+def test_volumes_survive_a_restart_of_docker(managed: Managed) -> None:
+    directory = managed.create("restarted")
+    managed.host.start("holder", "restarted", BEAT, "--restart=always")
+    managed.await_beat(directory)
+    managed.machine.run("systemctl", "restart", "docker")
+    managed.await_beat(directory)
+    assert managed.host.status("restarted")["holders"] == 1
+    managed.machine.run("docker", "rm", "-f", "holder")
+    assert managed.mounts() == []
+
+
+def test_volumes_survive_a_crash_of_docker(managed: Managed) -> None:
+    machine, directory = managed.machine, managed.create("crashed")
+    managed.host.start("holder", "crashed", BEAT, "--restart=always")
+    before = machine.run("systemctl", "show", "-P", "MainPID", "docker").stdout
+    machine.run("systemctl", "kill", "-s", "KILL", "docker")
+    machine.until(lambda: machine.run("systemctl", "show", "-P", "MainPID", "docker").stdout not in (before, "0\n"))
+    machine.until("docker version", timeout=60)
+    if machine.run("docker", "inspect", "-f", "{{.State.Running}}", "holder").stdout == "false\n":
+        # what the next test shows has happened
+        managed.disabled()
+        machine.run("docker", "start", "holder")
+    managed.await_beat(directory)
+    assert managed.host.status("crashed")["holders"] == 1
+
+
+def test_where_docker_has_lost_the_way_to_volumes_nothing_is_written_to_the_hosts_disk(managed: Managed) -> None:
+    """As Docker 20.10 may when it comes back from a crash."""
+    directory, place = managed.create("astray"), f"/var/lib/docker/plugins/{managed.id}/propagated-mount"
+    managed.machine.sh(f"while mountpoint -q {place}; do umount {place}; done")
+    # our end of it was unmounted, too, which it is not when Docker cleans up before the plugin has started
+    managed.inside("mount -t tmpfs -o size=64k,mode=0700,nosuid,nodev volumes /mnt/volumes")
+    refused = managed.host.run("astray", "echo precious >/data/file", check=False)
+    assert "no such file or directory" in refused.stderr
+    assert managed.machine.run("find", place, directory, "-type", "f").stdout == ""
+    managed.disabled()
+    managed.host.run("astray", "echo precious >/data/file")
+    assert managed.machine.read(f"{directory}/file") == "precious\n"
+
+
+@contextmanager
+def registry(machine: Machine) -> Iterator[None]:
+    """Let example.org be a registry with a certificate that Docker has been told to trust."""
+    machine.write("/srv/registry/config.yml", _REGISTRY)
+    machine.sh(f"cd /srv/registry && {_CERTIFICATE} -keyout key -out certificate")
+    machine.sh(f"mkdir -p {_TRUSTED} && cp /srv/registry/certificate {_TRUSTED}/ca.crt")
+    machine.sh("grep -q example.org /etc/hosts || echo 127.0.0.1 example.org >>/etc/hosts")
+    machine.run("systemd-run", "--unit=registry", "docker-registry", "serve", "/srv/registry/config.yml")
+    try:
+        machine.until("curl -fsS --cacert /srv/registry/certificate https://example.org/v2/")
+        yield
+    finally:
+        machine.run("systemctl", "stop", "registry")
+        machine.run("rm", "-rf", "/srv/registry", _TRUSTED)
+
+
+def test_the_commands_of_its_page_work_as_written(managed: Managed) -> None:
+    machine = managed.machine
+    managed.machine.run("docker", "plugin", "rm", "-f", "sshfs")
+    machine.sh("rm -rf /srv/photos && mkdir /srv/photos && chown alice: /srv/photos")
+    machine.run("docker", "tag", "busybox:lab", "busybox")
+    try:
+        with registry(machine):
+            commands = f"cd /root/checkout && {script('docs/managed-plugin.md')}"
+            said = machine.sh('sh -c "$1" 2>&1', commands, timeout=250).stdout
+            size = machine.run("du", "-sm", "/srv/registry/storage").stdout.split()[0]
+        assert said.count("hello\n") == 2
+        assert '"Name": "photos"' in said
+        assert "DEBUG=1" in said
+        assert "Installed plugin example.org/sshfs" in said
+        assert "Upgraded plugin sshfs" in said
+        assert int(size) < LARGEST / 2
+        assert machine.run("docker", "plugin", "ls", "-q").stdout == ""
+        assert machine.read("/srv/photos/hello.txt") == "hello\n"
+    finally:
+        machine.run("docker", "rmi", "busybox")
+        managed.make()
+
+
+def test_volumes_survive_a_reboot(managed: Managed) -> None:
+    machine, directory = managed.machine, managed.create("booted")
+    # the server is this same host, so Docker must not mount before sshd is up
+    machine.write("/etc/systemd/system/docker.service.d/ssh.conf", "[Unit]\nAfter=ssh.service\n")
+    machine.run("systemctl", "daemon-reload")
+    managed.host.start("holder", "booted", BEAT, "--restart=always")
+    managed.await_beat(directory)
+    machine.reboot()
+    managed.await_beat(directory)
+    assert managed.host.status("booted")["holders"] == 1
+    machine.run("rm", "/etc/systemd/system/docker.service.d/ssh.conf")
