@@ -240,9 +240,8 @@ def test_volumes_survive_a_crash_of_docker(managed: Managed) -> None:
 def test_where_docker_has_lost_the_way_to_volumes_nothing_is_written_to_the_hosts_disk(managed: Managed) -> None:
     """As Docker 20.10 may when it comes back from a crash."""
     directory, place = managed.create("astray"), f"/var/lib/docker/plugins/{managed.id}/propagated-mount"
-    managed.machine.sh(f"while mountpoint -q {place}; do umount {place}; done")
-    # our end of it was unmounted, too, which it is not when Docker cleans up before the plugin has started
-    managed.inside("mount -t tmpfs -o size=64k,mode=0700,nosuid,nodev volumes /mnt/volumes")
+    cut_off = "umount $0 && mount --make-private $0 && mount -t tmpfs -o size=64k,mode=0700 volumes $0"
+    managed.inside(f"sh -c '{cut_off}' /mnt/volumes")
     refused = managed.host.run("astray", "echo precious >/data/file", check=False)
     assert "no such file or directory" in refused.stderr
     assert managed.machine.run("find", place, directory, "-type", "f").stdout == ""
