@@ -93,7 +93,7 @@ class KnownHosts:
     def lookup(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return the keys that are known of a server, revoked ones included."""
         return tuple(
-            key for file in (self.own, *self.others) if file.exists() for key in _find(file, pattern(host, port))
+            key for file in (self.own, *self.others) if file.is_file() for key in _find(file, pattern(host, port))
         )
 
     def names(self) -> list[str]:

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable
+from decimal import Decimal
 
 YES, NO = "yes", "no"
 _TRUE = {"", "yes", "true", "on", "1"}
@@ -56,7 +57,7 @@ def seconds(text: str) -> str:
     """Check a duration that may have a fraction."""
     if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", text):
         raise ValueError(f"must be a number of seconds, not {text!r}")
-    return f"{float(text):g}"
+    return f"{Decimal(text).normalize():f}"
 
 
 def words(separator: str, *choices: str) -> Callable[[str], str]:
@@ -110,6 +111,13 @@ def path(text: str) -> str:
     return text
 
 
+def path_for_sshfs(text: str) -> str:
+    """Check the path of a file on this host that sshfs opens itself; it knows no home."""
+    if not plain_text(text).startswith("/"):
+        raise ValueError(f"must be an absolute path on this host, not {text!r}")
+    return text
+
+
 def umask(text: str) -> str:
     """Check a mask of permissions."""
     if not re.fullmatch(r"[0-7]{1,4}", text):
@@ -133,12 +141,17 @@ _SSHCMD = re.compile(r"(?:(?P<user>[^:/]*)@)?(?:\[(?P<address>[^\]]*)\]|(?P<host
 _HOST = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
 
 
+_ZONE = re.compile(r"[a-zA-Z0-9_.-]+")
+
+
 def _is_ipv6(text: str) -> bool:
+    """Tell whether a text is an IPv6 address, with a zone in which nothing means anything to ssh but its letters."""
+    address, percent, zone = text.partition("%")
     try:
-        ipaddress.IPv6Address(text)
+        ipaddress.IPv6Address(address)
     except ValueError:
         return False
-    return True
+    return not percent or bool(_ZONE.fullmatch(zone))
 
 
 def _is_user(text: str) -> bool:
@@ -154,6 +167,7 @@ def user(text: str) -> str:
 
 def host(text: str) -> str:
     """Check the name or address of a server, an IPv6 address with or without brackets."""
+    plain_text(text)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if _is_ipv6(bare):
         return str(ipaddress.IPv6Address(bare))
@@ -162,11 +176,16 @@ def host(text: str) -> str:
     return text
 
 
+def _begins_at_home(text: str) -> bool:
+    return text == "~" or text.startswith("~/")
+
+
 def directory(text: str) -> str:
-    """Check a remote directory: ``~`` is the login directory, and a slash at the end says nothing."""
-    plain_text(text)
-    if text == "~" or text.startswith("~/"):
-        text = text[2:]
+    """Check a remote directory: ``~`` is the login directory, and slashes at its end say nothing."""
+    if _begins_at_home(plain_text(text)):
+        text = text[1:].lstrip("/")
+        if _begins_at_home(text):
+            text = f"./{text}"  # a directory of that name
     if text.strip("/"):
         return text.rstrip("/")
     return "/" if text else ""
@@ -186,7 +205,8 @@ def parse_sshcmd(text: str) -> tuple[str, str, str]:
     """
     form = "must look like user@host:/dir"
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", plain_text(text)):
-        raise ValueError(f"{form}, not like the URL {text!r}; a port goes into the option 'port'")
+        shown = re.sub(r"//.*@", "//...@", text)  # a password may stand there
+        raise ValueError(f"{form}, not like the URL {shown!r}; a port goes into the option 'port'")
     parts = _SSHCMD.fullmatch(text)
     if not parts:
         raise ValueError(f"{form}, with a colon between host and directory, not {text!r}")

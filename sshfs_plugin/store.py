@@ -5,6 +5,7 @@ A file is written beside its place, synced and renamed, so that a crash leaves t
 can't be understood is set aside under another name, never overwritten: it may be all that is left of a volume.
 """
 
+import errno
 import json
 import logging
 import os
@@ -24,7 +25,9 @@ log = logging.getLogger(__name__)
 VERSION = 1
 _SUFFIX = ".json"
 _Record = TypeVar("_Record")
-_NOT_UNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, errors.PluginError)
+_PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Failures that say nothing of the record itself."""
+_NOT_UNDERSTOOD = (ValueError, KeyError, TypeError, AttributeError, RecursionError, errors.PluginError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class VolumeStore:
         """
         try:
             return _volume_from(name, _read(_path(self.directory, name)))
-        except _NOT_UNDERSTOOD:
+        except (OSError, *_NOT_UNDERSTOOD):
             raise errors.VolumeNotFound(name) from None
 
     def save(self, volume: Volume) -> None:
@@ -163,13 +166,25 @@ def _load_all(
         try:
             name = volume_name(path.stem)
             yield name, understand(name, _read(path))
-        except _NOT_UNDERSTOOD as error:
-            _set_aside(path, error)
+        except (OSError, *_NOT_UNDERSTOOD) as error:
+            if isinstance(error, OSError) and error.errno in _PASSING:
+                log.error("%s can't be read (%s): restart the service to try again", path, error.strerror)
+            else:
+                _set_aside(path, error)
 
 
 def _set_aside(path: Path, error: Exception) -> None:
-    aside = path.with_name(f"{path.name}.broken-{path.lstat().st_mtime_ns}")
-    path.rename(aside)
+    try:
+        aside = path.with_name(f"{path.name}.broken-{path.lstat().st_mtime_ns}")
+        path.rename(aside)
+    except OSError as refused:
+        log.error(
+            "%s can't be understood (%s), nor be set aside (%s): mend it and restart the service",
+            path,
+            type(error).__name__,
+            refused.strerror,
+        )
+        return
     log.error(
         "%s can't be understood (%s): it is kept as %s; mend it, move it back and restart the service",
         path,

@@ -2,7 +2,7 @@
 """Options that say who may do what with the files, and whose they appear to be."""
 
 from sshfs_plugin.option_table.row import Option, Shape, Topic, sshfs_option, sshfs_switch
-from sshfs_plugin.option_values import flag, number, one_of, path, umask
+from sshfs_plugin.option_values import flag, number, one_of, path_for_sshfs, umask
 
 _LARGEST_ID = 2**32 - 2
 
@@ -43,14 +43,14 @@ TOPIC = Topic(
             name="uidfile",
             value="path",
             meaning="With `idmap=file`: a file of lines `name:number`, a user of this host and its number there.",
-            canonical=path,
+            canonical=path_for_sshfs,
             shape=Shape.FREE,
         ),
         sshfs_option(
             name="gidfile",
             value="path",
             meaning="The same for groups.",
-            canonical=path,
+            canonical=path_for_sshfs,
             shape=Shape.FREE,
         ),
         sshfs_option(

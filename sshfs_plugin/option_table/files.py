@@ -80,8 +80,7 @@ CACHING = Topic(
             aliases=("cache_timeout",),
             value="seconds",
             meaning="How long sshfs remembers directories, attributes and links: a change that is made on the server "
-            "shows up after this time at the latest. It stands for the next three, too.",
-            default="20",
+            "shows up after this time at the latest. It stands for the next three, too. Without it: 20, but for names.",
             canonical=number(0, _LONGEST_CACHING),
         ),
         sshfs_option(

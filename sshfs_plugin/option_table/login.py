@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Options that say how to log in, and to whom."""
 
-from sshfs_plugin.option_table.row import Option, Shape, Topic, ssh_option
+from sshfs_plugin.option_table.row import Option, Shape, Topic
 from sshfs_plugin.option_values import fingerprint, one_of, path, plain_text
 from sshfs_plugin.volume import HostKeyCheck
 
@@ -69,13 +69,6 @@ HOST_KEYS = Topic(
             value="path",
             meaning="A file of host keys on this host that is read in place of root's and the system's; the keys that "
             "this plugin has accepted count as well.",
-            canonical=path,
-            shape=Shape.FREE,
-        ),
-        ssh_option(
-            name="RevokedHostKeys",
-            value="path",
-            meaning="A file of host keys that ssh must not trust.",
             canonical=path,
             shape=Shape.FREE,
         ),

@@ -33,6 +33,7 @@ REFUSED: Mapping[str, str] = {
     "NoHostAuthenticationForLocalhost": "say host_key_check=no if a server need not prove who it is",
     **dict.fromkeys(("dmask", "fmask"), "not every sshfs has it: say umask"),
     "nosymfollow": "contain_symlinks, which is on, does what can be done",
+    "RevokedHostKeys": "mark the key as @revoked in a known_hosts file, which the check reads, too",
     "ProxyJump": "the check can't go through another host yet",
 }
 """Options that a volume must not use, each with the reason that the user is given."""

@@ -57,11 +57,19 @@ def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
         except _SFTP_FAILURES as error:
             if _exists(sftp, str(path)):  # somebody else has made it meanwhile
                 continue
-            why = "permission denied" if isinstance(error, PermissionError) else reason(error)
-            raise errors.DirectoryUnusable(
-                f"cannot make the directory {path} on {remote.host} for {remote.user} ({why})",
-                "give it the right to write in the directory above, or make it by hand",
-            ) from error
+            raise _unmakable(path, remote, error) from error
+
+
+def _unmakable(path: PurePosixPath, remote: Remote, error: Exception) -> errors.DirectoryUnusable:
+    subject = f"cannot make the directory {path} on {remote.host} for {remote.user}"
+    if isinstance(error, PermissionError):
+        return errors.DirectoryUnusable(
+            f"{subject}, permission denied", "give it the right to write in the directory above, or make it by hand"
+        )
+    return errors.DirectoryUnusable(
+        f"{subject} ({getattr(error, 'strerror', None) or reason(error)})",
+        "something that is no directory may be in the way, such as a file or a link that leads nowhere",
+    )
 
 
 def _exists(sftp: paramiko.SFTPClient, path: str) -> bool:

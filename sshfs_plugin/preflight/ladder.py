@@ -15,6 +15,7 @@ from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
 from sshfs_plugin.preflight.ssh import paramiko
+from sshfs_plugin.preflight.this_host import require_able
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.volume import HostKeyCheck, Volume, VolumeName
 
@@ -46,6 +47,7 @@ class Ladder:
             creating: Whether it is being created, so that a missing directory may be made if it wants that.
 
         Raises:
+            InvalidOption: This host can't do what an option asks; the server was not asked.
             CredentialsError: What to log in with can't be used; the server was not asked.
             PreflightError: The first rung that broke.
         """
@@ -74,6 +76,7 @@ class Ladder:
     def _login(self, volume: Volume) -> Login:
         with self.witness(Rung.CREDENTIALS) as note:
             login = self.keyring.login(volume.credentials)
+            require_able(volume, login, self.known_hosts)
             kept = [str(path) for path in login.identity_files] + (["a password"] if login.password else [])
             note(", ".join(kept) or "neither is there")
         return login

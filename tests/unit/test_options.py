@@ -43,6 +43,11 @@ def refusal(opts: Mapping[str, str]) -> str:
         ("bob@nas:~", "bob", "nas", ""),
         ("bob@nas:~/photos", "bob", "nas", "photos"),
         ("bob@nas:~eve/photos", "bob", "nas", "~eve/photos"),
+        ("bob@nas:~//photos", "bob", "nas", "photos"),
+        ("bob@nas:~//", "bob", "nas", ""),
+        ("bob@nas:~/~/photos", "bob", "nas", "./~/photos"),
+        ("bob@nas:~/~", "bob", "nas", "./~"),
+        ("bob@[fe80::7%eth0.1]:", "bob", "fe80::7%eth0.1", ""),
         ("bob@nas:/photos/", "bob", "nas", "/photos"),
         ("bob@nas:/", "bob", "nas", "/"),
         ("bob@nas:/photos//", "bob", "nas", "/photos"),
@@ -87,7 +92,7 @@ def test_sshcmd_when_missing_says_how_to_say_it() -> None:
         ("", "must look like user@host:/dir, with a colon between host and directory, not ''"),
         ("nas", "must look like user@host:/dir, with a colon between host and directory, not 'nas'"),
         ("bob@nas/photos", "with a colon between host and directory, not 'bob@nas/photos'"),
-        ("ssh://bob@nas/photos", "not like the URL 'ssh://bob@nas/photos'; a port goes into the option 'port'"),
+        ("ssh://bob@nas/photos", "not like the URL 'ssh://...@nas/photos'; a port goes into the option 'port'"),
         ("sftp://bob@nas:22/photos", "a port goes into the option 'port'"),
         ("@nas:/photos", "must look like user@host:/dir; '' can't be a login name"),
         ("-oProxyCommand=id@nas:/photos", "'-oProxyCommand=id' can't be a login name"),
@@ -198,6 +203,11 @@ def test_volume_when_everything_is_given_has_everything() -> None:
         ("host_key", FINGERPRINT + "=", FINGERPRINT),
         ("uid", "4294967294", "4294967294"),
         ("uid", "0", "0"),
+        ("attr_timeout", "1000000", "1000000"),
+        ("attr_timeout", "9999999.5", "9999999.5"),
+        ("attr_timeout", "0.00001", "0.00001"),
+        ("attr_timeout", "007.50", "7.5"),
+        ("attr_timeout", "0.0", "0"),
         ("password", " spaces, commas=and 'quotes' ", " spaces, commas=and 'quotes' "),
         ("password_file", "/etc/a, b", "/etc/a, b"),
     ],
@@ -258,6 +268,40 @@ def test_value_when_it_makes_no_sense_is_refused_with_what_would(option: str, ty
     assert refusal({"sshcmd": "nas:", option: typed}).startswith(f"option '{option}' {reason}")
 
 
+def test_sshcmd_when_it_is_a_url_with_a_password_does_not_repeat_it() -> None:
+    said = refusal({"sshcmd": "ssh://alice:S3cr3t@nas/dir"})
+    assert "S3cr3t" not in said
+    assert "not like the URL 'ssh://...@nas/dir'" in said
+
+
+@pytest.mark.parametrize("option", option_table.TABLE, ids=lambda option: str(option.name))
+def test_value_when_canonical_is_its_own_canonical_value(option: option_table.Option) -> None:
+    rng = repeatable(20261124)
+    digits = "0123456789"
+    typed = [
+        option.default,
+        "0",
+        "1",
+        "rename",
+        "user",
+        "/a~b",
+        "~/a",
+        "a@b:~//c",
+        *(
+            "".join(rng.choices(digits, k=rng.randint(1, 7)))
+            + rng.choice(["", "." + "".join(rng.choices(digits, k=6))])
+            for _ in range(200)
+        ),
+        *(some_text(rng) for _ in range(200)),
+    ]
+    for text in typed:
+        try:
+            canonical = option.canonical(text)
+        except ValueError:
+            continue
+        assert option.canonical(canonical) == canonical, text
+
+
 def test_password_when_refused_is_not_repeated() -> None:
     said = refusal({"sshcmd": "nas:", "password": "hunter2\n"})
     assert said == "option 'password' must not hold line breaks or control characters"
@@ -310,6 +354,7 @@ def test_name_when_empty_is_unknown() -> None:
         ("sftp_server", "it would run a command on the server"),
         ("directport", "the connection would bypass ssh and its checks"),
         ("slave", "the connection would bypass ssh and its checks"),
+        ("RevokedHostKeys", "mark the key as @revoked in a known_hosts file, which the check reads, too"),
         ("Include", "it would bring in settings that this plugin has not checked"),
     ],
 )
@@ -420,6 +465,10 @@ def test_remote_when_said_in_parts_is_the_same_as_in_one(opts: dict[str, str], s
         ),
         ({"user": "bob", "directory": "/photos"}, "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir"),
         ({"host": "-oProxyCommand=id"}, "option 'host' must be the name or address of a host, not '-oProxyCommand=id'"),
+        ({"host": "fe80::1%x\ny"}, "option 'host' must not hold line breaks or control characters"),
+        ({"host": "fe80::1%]x"}, "option 'host' must be the name or address of a host, not 'fe80::1%]x'"),
+        ({"host": "::1%*"}, "option 'host' must be the name or address of a host, not '::1%*'"),
+        ({"sshcmd": '[::1%"]:/x'}, "option 'sshcmd' may have an IPv6 address in brackets, but '::1%\"' is none"),
         ({"host": "[nas]"}, "option 'host' must be the name or address of a host, not '[nas]'"),
         ({"host": "nas", "user": "-l"}, "option 'user' must be a login name, not '-l'"),
         ({"host": "nas", "user": "bob@nas:/x"}, "option 'user' must be a login name, not 'bob@nas:/x'"),
@@ -488,9 +537,8 @@ def test_option_when_sshfs_has_it_goes_to_sshfs_and_when_ssh_has_it_to_ssh() -> 
         "attr_timeout": "0.5",
         "reconnect": None,
     }
-    said = volume(compression="yes", KEEPALIVE="no", RevokedHostKeys="~/revoked")
+    said = volume(compression="yes", KEEPALIVE="no")
     assert dict(said.ssh_options) == {
-        "RevokedHostKeys": "~/revoked",
         "ServerAliveInterval": "15",
         "ServerAliveCountMax": "3",
         "ConnectTimeout": "10",
@@ -509,6 +557,7 @@ def test_option_when_sshfs_has_it_goes_to_sshfs_and_when_ssh_has_it_to_ssh() -> 
         ({"idmap": "file", "uidfile": "/etc/uids", "nomap": "error"}, {"idmap": "file", "nomap": "error"}),
         ({}, {"dcache_dir_timeout": "2"}),
         ({"dcache_timeout": "60"}, {"dcache_timeout": "60"}),
+        ({"dcache_timeout": "20"}, {"dcache_timeout": "20"}),
         ({"dcache_timeout": "60", "dcache_dir_timeout": "2"}, {"dcache_timeout": "60", "dcache_dir_timeout": "2"}),
     ],
 )
@@ -548,7 +597,7 @@ def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
         ("attr_timeout", "1e9", "must be a number of seconds, not '1e9'"),
         ("max_read", "1", "must be a number from 4096 to 1048576, not '1'"),
         ("dir_cache", "", "must be yes or no, not ''"),
-        ("RevokedHostKeys", "keys", "must be an absolute path or begin with ~/ (root's home), not 'keys'"),
+        ("uidfile", "~/uids", "must be an absolute path on this host, not '~/uids'"),
     ],
 )
 def test_value_when_it_could_be_taken_for_something_else_is_refused(option: str, typed: str, reason: str) -> None:

@@ -181,6 +181,30 @@ def test_load_all_when_a_crash_left_a_half_written_file_ignores_it(volumes: Volu
     assert broken(volumes.directory) == []
 
 
+@pytest.mark.parametrize("name", ["brk", "x" * 245])
+def test_record_when_it_can_not_even_be_set_aside_does_not_keep_the_others_from_loading(
+    volumes: VolumeStore, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a file system that became read-only after errors, and where the name would get too long."""
+    volumes.save(volume())
+    (volumes.directory / f"{name}.json").write_text("{")
+    if name == "brk":
+        monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    assert list(volumes.load_all()) == [PHOTOS]
+    assert f"{name}.json can't be understood (" in caplog.text
+    assert "), nor be set aside (" in caplog.text
+
+
+def test_record_when_it_can_not_be_read_at_the_moment_stays_where_it_is(
+    volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    volumes.save(volume())
+    monkeypatch.setattr(Path, "read_text", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    assert volumes.load_all() == {}
+    assert [path.name for path in volumes.directory.iterdir()] == ["photos.json"]
+    assert "photos.json can't be read (Input/output error)" in caplog.text
+
+
 def test_load_all_when_the_directory_can_not_be_read_says_which(tmp_path: Path) -> None:
     (tmp_path / "volumes").write_text("a file")
     with pytest.raises(errors.StateError) as failure:

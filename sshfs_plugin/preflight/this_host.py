@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The rung below all others: whether this host can do what a volume's options ask; no server is asked."""
+
+import re
+import socket
+import tempfile
+from pathlib import Path
+
+from sshfs_plugin import command, errors, sshfs
+from sshfs_plugin.credentials import Login
+from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.volume import Volume
+
+_SECONDS = 10.0
+_NOWHERE = Path("/dev/null")
+
+
+def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
+    """Let pass only options that ssh, sshfs and this host can follow.
+
+    Raises:
+        InvalidOption: The first that they can't, and why.
+    """
+    sshfs_options = dict(volume.sshfs_options)
+    for name in ("uidfile", "gidfile"):
+        if file := sshfs_options.get(name):
+            _require_file(name, Path(file))
+    if volume.known_hosts:
+        (file_named,) = known_hosts.reading(volume.known_hosts).others
+        _require_file("known_hosts", file_named)
+    if interface := dict(volume.ssh_options).get("BindInterface"):
+        _require_interface(interface)
+    if "modules" in sshfs_options:
+        for name in ("from_code", "to_code"):
+            _require_charset(name, sshfs_options.get(name))
+    if any(keyword in volume.options for keyword, _ in volume.ssh_options):
+        _require_understood(sshfs.ssh_config(volume, login, known_hosts))
+
+
+def _require_file(option: str, file: Path) -> None:
+    if not file.exists():
+        raise errors.InvalidOption(option, f"names a file that this host does not have, {file} (is it below /tmp?)")
+    if not file.is_file() and file != _NOWHERE:
+        raise errors.InvalidOption(option, f"names {file}, which is not a file")
+
+
+def _require_interface(name: str) -> None:
+    if name not in (known for _, known in socket.if_nameindex()):
+        raise errors.InvalidOption("BindInterface", "names a network interface that this host does not have")
+
+
+def _require_charset(option: str, name: str | None) -> None:
+    if name and command.run(["iconv", "-f", name, "-t", "UTF-8", _NOWHERE], seconds=_SECONDS).returncode:
+        raise errors.InvalidOption(option, "is a character set that iconv does not know, as iconv -l lists them")
+
+
+def _require_understood(ssh_config: str) -> None:
+    """Have ssh read the configuration that it will get, and name the option that it stumbles over."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(ssh_config)
+        file.flush()
+        said = command.run(["ssh", "-T", "-G", "-F", file.name, "host"], seconds=_SECONDS).stderr
+    if complaint := re.search(r"line (\d+): (.+)", said):
+        keyword = ssh_config.splitlines()[int(complaint[1]) - 1].split()[0]
+        raise errors.InvalidOption(keyword, f"is not what ssh takes, it says: {complaint[2].strip()}")
