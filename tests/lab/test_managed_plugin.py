@@ -90,6 +90,8 @@ def made(machine: Machine, package: Path) -> Iterator[Managed]:
     if host.is_installed():
         host.clear()
         host.apt(f"purge {PACKAGE}")
+        # which keeps a plugin that it has found until then
+        machine.run("systemctl", "restart", "docker")
     base_image.give(machine, package)
     host.checkout()
     machine.push(package, f"/root/{package.name}")
@@ -100,6 +102,7 @@ def made(machine: Machine, package: Path) -> Iterator[Managed]:
     if machine.is_on:
         machine.sh(f"docker plugin ls -q | xargs -r docker plugin rm -f; rm -rf {STATE} /root/.ssh /srv/archive")
         machine.sh(f"docker rmi docker-volume-sshfs-rootfs {base_image.IMAGE}; systemctl stop archive || true")
+        machine.run("systemctl", "restart", "docker")
 
 
 @pytest.fixture
