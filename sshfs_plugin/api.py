@@ -8,6 +8,7 @@ gets as it is (docs/facts.md).
 
 import json
 import logging
+import select
 import socket
 import ssl
 import struct
@@ -271,12 +272,13 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
     """Tell whether the other end was closed, without taking anything that it may have sent."""
     if connection is None:
         return False
-    try:
-        pending = socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        # who waits for a reply over TLS has nothing to say but that it goes
-        return pending == b"" or isinstance(connection, ssl.SSLSocket)
-    except BlockingIOError:
+    asked = select.poll()
+    asked.register(connection, select.POLLIN)
+    if not asked.poll(0):  # a recv would wait as long as the worker lets a silent client wait
         return False
+    try:
+        # who waits for a reply over TLS has nothing to say but that it goes
+        return isinstance(connection, ssl.SSLSocket) or connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
 

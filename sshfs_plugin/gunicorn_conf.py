@@ -18,7 +18,7 @@ _settings = Settings.from_environment()
 
 workers = 1
 """The locks of volumes live in one process."""
-worker_class = "gthread"
+worker_class = "sshfs_plugin.worker.Worker"
 threads = _settings.threads
 worker_connections = 2 * threads
 

@@ -92,7 +92,7 @@ def test_duty_02_a_service_that_cannot_start_does_not_keep_docker_waiting_for_ev
 
 
 def test_duty_03_gunicorn_serves_with_threads_that_no_slow_mount_ends(gunicorn_conf: ModuleType) -> None:
-    assert (gunicorn_conf.worker_class, gunicorn_conf.workers) == ("gthread", 1)
+    assert (gunicorn_conf.worker_class, gunicorn_conf.workers) == ("sshfs_plugin.worker.Worker", 1)
     assert gunicorn_conf.threads >= 100
     assert gunicorn_conf.keepalive == 0
     assert gunicorn_conf.timeout >= 150

@@ -144,9 +144,26 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
         machine.sh(f"mkdir -p /usr/lib/docker/plugins && mv {JSON} /usr/lib/docker/plugins && systemctl restart docker")
         docker_reaches_it(host, "by-tls")
         machine.run("mv", "/usr/lib/docker/plugins/sshfs.json", JSON)
+        hold_every_thread_in_silence(host)
+        assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "20").stdout
         give_up_while_the_server_is_frozen(host, ("curl", "--max-time", "1", *ca, *certificate))
         assert "by-tls" in machine.run("docker-volume-sshfs", "status").stdout
     docker_reaches_it(host, "by-tls")
+
+
+SILENT = """
+import socket, time
+held = [socket.create_connection(("127.0.0.1", 9443)) for _ in range(170)]
+open("/root/held", "w").close()
+time.sleep(60)
+"""
+
+
+def hold_every_thread_in_silence(host: Host) -> None:
+    """Connect more often than there are threads, say nothing and stay."""
+    host.machine.write("/root/silent.py", SILENT)
+    host.machine.sh("rm -f /root/held; systemd-run -q --collect -u silent /usr/bin/python3 /root/silent.py")
+    host.machine.until("test -e /root/held")
 
 
 def give_up_while_the_server_is_frozen(host: Host, curl: tuple[str, ...]) -> None:

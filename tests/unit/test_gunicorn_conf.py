@@ -47,7 +47,7 @@ def test_gunicorn_itself_accepts_the_settings_and_finds_the_application(
     load()
     monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", "python:sshfs_plugin.gunicorn_conf"])
     config = pytest.importorskip("gunicorn.app.wsgiapp").WSGIApplication("%(prog)s [OPTIONS]").cfg
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class.__name__ == "Worker"
     assert config.wsgi_app == "sshfs_plugin.app:create_app()"
     assert config.umask == 0o077
 
