@@ -2,21 +2,30 @@
 """What must hold whichever way Docker finds the plugin: the calls of the protocol, and volumes in containers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .host import PACKAGE, Host
+from .host import KEY, PACKAGE, Host
 
 DOCKER = "application/vnd.docker.plugins.v1.2+json"
 
 
-def tell_calls(host: Host, curl: Sequence[str], address: str) -> None:
+def tell_calls(
+    host: Host,
+    curl: Sequence[str],
+    address: str,
+    *,
+    key: str = KEY,
+    on_the_host: Callable[[str], str] = str,
+) -> None:
     """Call the plugin as Docker does, by curl with these words, and see each kind of answer.
 
     Args:
         host: The machine.
         curl: The command with what it needs to get through.
         address: The URL in front of the calls.
+        key: Where the plugin sees alice's key.
+        on_the_host: What the host calls a mountpoint of the plugin.
     """
 
     def call(verb: str, **body: Any) -> tuple[int, dict[str, Any]]:
@@ -28,14 +37,14 @@ def tell_calls(host: Host, curl: Sequence[str], address: str) -> None:
     assert call("Plugin.Activate") == (200, {"Implements": ["VolumeDriver"], "Err": ""})
     assert call("VolumeDriver.Capabilities")[1]["Capabilities"] == {"Scope": "local"}
     directory = host.directory("calls")
-    opts = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": "/root/keys/id_ed25519"}
+    opts = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": key}
     status, refused = call("VolumeDriver.Create", Name="calls", Opts={**opts, "uid": "bob"})
     assert (status, refused["Err"]) == (500, "option 'uid' must be a number from 0 to 4294967294, not 'bob'")
     for _ in range(2):
         assert call("VolumeDriver.Create", Name="calls", Opts=opts) == (200, {"Err": ""})
     assert [listed["Name"] for listed in call("VolumeDriver.List")[1]["Volumes"] if listed["Name"] == "calls"]
     _, mounted = call("VolumeDriver.Mount", Name="calls", ID="one")
-    assert host.machine.run("findmnt", mounted["Mountpoint"])
+    assert host.machine.run("findmnt", on_the_host(mounted["Mountpoint"]))
     assert call("VolumeDriver.Path", Name="calls")[1]["Mountpoint"] == mounted["Mountpoint"]
     assert call("VolumeDriver.Get", Name="calls")[1]["Volume"]["Status"]["holders"] == 1
     assert call("VolumeDriver.Unmount", Name="calls", ID="one") == (200, {"Err": ""})
@@ -43,21 +52,29 @@ def tell_calls(host: Host, curl: Sequence[str], address: str) -> None:
     assert call("VolumeDriver.Get", Name="calls")[0] == 500
 
 
-def live_in_containers(host: Host, name: str) -> None:
-    """Use a volume as people do: several containers, docker cp, a restart of the service, rm."""
+def live_in_containers(host: Host, name: str, *, key: str = KEY, managed: bool = False) -> None:
+    """Use a volume as people do: several containers, docker cp, a restart of the service, rm.
+
+    Args:
+        host: The machine.
+        name: Of the volume.
+        key: Where the plugin sees alice's key.
+        managed: Whether it is the managed plugin, which has no service to restart.
+    """
     machine, directory = host.machine, host.directory(name)
-    refused = host.create(name, f"{directory}/missing", check=False)
+    refused = host.create(name, f"{directory}/missing", check=False, IdentityFile=key)
     assert f"the directory {directory}/missing does not exist on localhost for alice" in refused.stderr
-    host.create(name, directory)
-    assert host.inspect(name)["Driver"] == "sshfs"
+    host.create(name, directory, IdentityFile=key)
+    assert host.inspect(name)["Driver"] == ("sshfs:latest" if managed else "sshfs")
     host.run(name, "echo hello >/data/file")
     assert host.run(name, "cat /data/file").stdout == "hello\n"
     with host.writing(name, directory) as container:
         machine.run("docker", "cp", f"{container}:/data/file", "/root/copied")
-        machine.run("systemctl", "restart", PACKAGE)
+        if not managed:
+            machine.run("systemctl", "restart", PACKAGE)
         host.await_progress(directory)
         assert host.run(name, "cat /data/file").stdout == "hello\n"
         assert host.status(name)["holders"] == 1
-    machine.until(lambda: not host.is_mounted(name))
+    machine.until(lambda: bool(host.status(name)["state"] == "not mounted"))
     machine.run("docker", "volume", "rm", name)
     assert machine.read(f"{directory}/file") == "hello\n"

@@ -13,6 +13,7 @@ from . import base_image
 from .documents import script
 from .host import PACKAGE, Host
 from .machine import Machine
+from .story import live_in_containers, tell_calls
 
 KEY = "/root/.ssh/id_ed25519"
 STATE = f"/var/lib/docker/plugins/{PACKAGE}"
@@ -128,6 +129,17 @@ def test_a_volume_is_written_by_one_container_and_read_by_another(managed: Manag
     assert managed.machine.read(f"{directory}/file") == "hello\n"
     assert managed.host.inspect("album")["Driver"] == "sshfs:latest"
     assert managed.mounts() == []
+
+
+def test_it_answers_as_the_package_does_and_serves_containers_as_well(managed: Managed) -> None:
+    curl = ("curl", "--unix-socket", f"/run/docker/plugins/{managed.id}/sshfs.sock")
+    mounts = f"/var/lib/docker/plugins/{managed.id}/propagated-mount"
+    tell_calls(
+        *(managed.host, curl, "http://plugin"),
+        key=KEY,
+        on_the_host=lambda mountpoint: mountpoint.replace("/mnt/volumes", mounts),
+    )
+    live_in_containers(managed.host, "lived", key=KEY, managed=True)
 
 
 def test_a_mistake_is_named(managed: Managed) -> None:
