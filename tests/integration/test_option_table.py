@@ -29,6 +29,7 @@ SAMPLES = {
     "modules": "iconv",
     "from_code": "ISO-8859-1",
     "to_code": "UTF-8",
+    "dcache_timeout": "5",
     "dcache_dir_timeout": "5",
     "dcache_stat_timeout": "5",
     "dcache_link_timeout": "5",
