@@ -60,7 +60,7 @@ class Host:
     def directory(self, name: str) -> str:
         """Make an empty directory of alice on the server and return its path."""
         path = f"/srv/alice/{name}"
-        self.machine.sh(f"mkdir -p {path} && chown -R alice: /srv/alice")
+        self.machine.sh(f"rm -rf {path} && mkdir -p {path} && chown -R alice: /srv/alice")
         return path
 
     def create(self, name: str, directory: str, check: bool = True, **options: str) -> Result:
