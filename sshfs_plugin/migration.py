@@ -53,7 +53,7 @@ class Mover:
             draft.take(given)
             if not self.checked:
                 draft.kept["check"] = Check.MOUNT.value
-            volume = options.parse(volume_name(name), draft.kept, datetime.now(UTC))
+            volume = options.restore(volume_name(name), draft.kept, datetime.now(UTC))
         except errors.InvalidVolumeName as error:
             problem = f"{error}; make it under another name, and its containers anew"
         except errors.RequestError as error:
@@ -71,7 +71,7 @@ class _Draft:
 
     def take(self, given: Mapping[str, str]) -> None:
         for name, value in options.split(given):
-            if why := why_ignored(name):
+            if why := why_ignored(name, value):
                 self.remarks.append(f"option '{name}' is ignored: {why}")
             else:
                 option = lookup(name)

@@ -33,9 +33,33 @@ def number(lowest: int, highest: int) -> Callable[[str], str]:
     """Return the check for a whole number between two bounds."""
 
     def canonical(text: str) -> str:
-        if not re.fullmatch(r"[0-9]{1,10}", text) or not lowest <= int(text) <= highest:
+        if not re.fullmatch(r"-?[0-9]{1,10}", text) or not lowest <= int(text) <= highest:
             raise ValueError(f"must be a number from {lowest} to {highest}, not {text!r}")
         return str(int(text))
+
+    return canonical
+
+
+def port(text: str) -> str:
+    """Check a TCP port; none is SSH's, as for vieux/sshfs."""
+    return number(1, 65535)(text or "22")
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def patience(longest: int) -> Callable[[str], str]:
+    """Return the check for a time in ssh's own notation, in seconds, that comes to an end."""
+
+    def canonical(text: str) -> str:
+        parts = re.findall(r"([0-9]+)([smh]?)", text.casefold())
+        seconds = sum(int(amount) * _SECONDS[unit] for amount, unit in parts)
+        well_formed = re.fullmatch(r"([0-9]{1,5}[smh]?)+", text.casefold(), re.ASCII)
+        if well_formed and seconds == 0:
+            raise ValueError("must not be 0: containers would wait for a server that is away without limit")
+        if not well_formed or seconds > longest:
+            raise ValueError(f"must be a time from 1 to {longest} seconds, such as 30 or 1m, not {text!r}")
+        return str(seconds)
 
     return canonical
 
@@ -60,11 +84,12 @@ def seconds(text: str) -> str:
     return f"{Decimal(text).normalize():f}"
 
 
-def words(separator: str, *choices: str) -> Callable[[str], str]:
-    """Return the check for a list of a few words."""
+def words(separator: str, *choices: str, **meanings: str) -> Callable[[str], str]:
+    """Return the check for a list of a few words; others may stand for a list of these, or for nothing."""
 
     def canonical(text: str) -> str:
-        chosen = text.casefold().split(separator)
+        said = (meanings.get(word, word) for word in text.casefold().split(separator))
+        chosen = [word for words in said if words for word in words.split(separator)]
         if unknown := [word for word in chosen if word not in choices]:
             raise ValueError(
                 f"is a list of {', '.join(choices)} with {separator!r} between them; {unknown[0]!r} is none"
@@ -111,6 +136,11 @@ def path(text: str) -> str:
     return text
 
 
+def known_hosts_file(text: str) -> str:
+    """Check the path of a file of host keys, of which ssh writes ``none`` for an empty one."""
+    return "/dev/null" if text.casefold() == "none" else path(text)
+
+
 def path_for_sshfs(text: str) -> str:
     """Check the path of a file on this host that sshfs opens itself; it knows no home."""
     if not plain_text(text).startswith("/"):
@@ -154,12 +184,16 @@ def _is_ipv6(text: str) -> bool:
     return not percent or bool(_ZONE.fullmatch(zone))
 
 
+_NOT_IN_LOGINS = re.compile(r"""^-|['"`;&<>|(){}]|\s-|\\$""")
+"""What ssh itself refuses in the name of a login (its ``valid_ruser``)."""
+
+
 def _is_user(text: str) -> bool:
-    return bool(text) and not text.startswith("-") and not re.search(r"\s", text)
+    return bool(text) and not _NOT_IN_LOGINS.search(text)
 
 
 def user(text: str) -> str:
-    """Check a login name; which characters a server takes is its own business, but not what ssh would misread."""
+    """Check a login name; which characters a server takes is its own business, but ssh must take it as well."""
     if not _is_user(plain_text(text)) or re.search("[:/]", text):
         raise ValueError(f"must be a login name, not {text!r}")
     return text

@@ -2,11 +2,12 @@
 """From what a user typed after ``-o`` to a volume, or to the name of the option that is wrong."""
 
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from sshfs_plugin import errors
-from sshfs_plugin.option_table import TABLE, Destination, Shape, is_known, lookup, negates, why_ignored
+from sshfs_plugin.option_table import TABLE, Destination, Shape, can_begin, lookup, negates, why_ignored
 from sshfs_plugin.option_values import NO, YES, flag, joined_sshcmd, parse_sshcmd
 from sshfs_plugin.volume import Access, Check, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
@@ -27,33 +28,32 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         while True:
             *flags, name = (part.strip() for part in names.split(","))
             yield from ((flag, "") for flag in flags)
-            first, comma, others = _first_value(name, rest)
+            first, others = _first_value(name, rest)
             yield name, first
-            if not comma:
+            if not others:
                 break
             names, _, rest = others.partition("=")
 
 
-def _first_value(name: str, text: str) -> tuple[str, str, str]:
-    """Divide what follows ``name=`` at the comma at which the next option begins."""
-    if "," not in text or why_ignored(name):
-        return text.partition(",")
-    shape = lookup(name).shape
+def _first_value(name: str, text: str) -> tuple[str, str]:
+    r"""Divide what follows ``name=`` at the comma at which the next option begins; ``\,`` is none, as for sshfs."""
+    if "," not in text:
+        return text, ""
+    shape = Shape.LIST if why_ignored(name) else lookup(name).shape
     if shape is Shape.FREE:
-        return text, "", ""
-    first, comma, others = text.partition(",")
-    if shape is Shape.LIST:
-        while comma and not is_known(others.partition(",")[0].partition("=")[0].strip()):
-            item, comma, others = others.partition(",")
-            first = f"{first},{item}"
-    return first, comma, others
+        return text, ""
+    items = re.split(r"(?<!\\),", text)
+    end = 1
+    while shape is Shape.LIST and end < len(items) and not can_begin(items[end]):
+        end += 1
+    return ",".join(items[:end]).replace("\\,", ","), ",".join(items[end:])
 
 
-def _canonical(opts: Mapping[str, str]) -> dict[str, str]:
+def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Map each option's name to its canonical value, leaving out what is the default anyway."""
     canonical: dict[str, str] = {}
-    for name, value in split(opts):
-        if why := why_ignored(name):
+    for name, value in singles:
+        if why := why_ignored(name, value):
             log.warning("option '%s' is ignored: %s", name, why)
             continue
         option = lookup(name)
@@ -155,7 +155,20 @@ def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Vo
     Raises:
         UnknownOption, RefusedOption, InvalidOption: The option that is wrong, and why.
     """
-    options = _in_one(_canonical(opts))
+    return _made(name, split(opts), created_at)
+
+
+def restore(name: VolumeName, options: Mapping[str, str], created_at: datetime) -> Volume:
+    """Turn options one by one into a volume, as :class:`Volume` has them: nothing in their values is another option.
+
+    Raises:
+        UnknownOption, RefusedOption, InvalidOption: As above.
+    """
+    return _made(name, options.items(), created_at)
+
+
+def _made(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: datetime) -> Volume:
+    options = _in_one(_canonical(singles))
     values = {option.name: option.default for option in TABLE if option.default} | options
     _require_consistency(values)
     user, host, directory = parse_sshcmd(values["sshcmd"])

@@ -125,7 +125,7 @@ def _volume_from(name: VolumeName, record: Any) -> Volume:
     created_at = datetime.fromisoformat(record["created_at"])
     if created_at.tzinfo is None:
         raise ValueError("created_at has no time zone, and Docker would forget the volume")
-    return options.parse(name, record["options"], created_at)
+    return options.restore(name, record["options"], created_at)
 
 
 def _holders_from(_name: VolumeName, record: Any) -> Holders:

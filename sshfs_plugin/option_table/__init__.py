@@ -8,7 +8,7 @@ configuration file.
 from sshfs_plugin import errors
 from sshfs_plugin.option_table import access, connection, files, login, remote
 from sshfs_plugin.option_table.row import Destination, Option, Shape, Topic
-from sshfs_plugin.option_table.unsupported import IGNORED, REFUSED
+from sshfs_plugin.option_table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
 
 __all__ = ["IGNORED", "NAMES", "REFUSED", "TABLE", "TOPICS", "Destination", "Option", "Shape", "Topic"]
 
@@ -30,6 +30,7 @@ _BY_NAME = {name.casefold(): option for option in TABLE for name in option.spell
 _NEGATIONS = {name.casefold() for option in TABLE for name in option.negations}
 _REFUSED_BY_NAME = {name.casefold(): (name, reason) for name, reason in REFUSED.items()}
 _IGNORED_BY_NAME = {name.casefold(): reason for name, reason in IGNORED.items()}
+_HARMLESS = {(name.casefold(), value) for name, value in HARMLESS.items()}
 
 
 def lookup(name: str) -> Option:
@@ -51,14 +52,23 @@ def negates(name: str) -> bool:
     return name.casefold() in _NEGATIONS
 
 
-def why_ignored(name: str) -> str:
-    """Return why an option changes nothing about a volume; empty if it is not one of these."""
-    if name.casefold().startswith("x-"):
+def why_ignored(name: str, value: str = "") -> str:
+    """Return why an option with a value changes nothing about a volume; empty if it is not one of these."""
+    folded = name.casefold()
+    if folded.startswith("x-"):
         return "it is for the tools that read /etc/fstab"
-    return _IGNORED_BY_NAME.get(name.casefold(), "")
+    return ALWAYS_SO if (folded, value.casefold()) in _HARMLESS else _IGNORED_BY_NAME.get(folded, "")
+
+
+def can_begin(text: str) -> bool:
+    """Tell whether an option may begin with a text, be it a name alone or one with a value."""
+    name, equals, _ = text.partition("=")
+    folded = name.strip().casefold()
+    if folded in _BY_NAME:
+        return bool(equals) or not _BY_NAME[folded].value
+    return folded in _REFUSED_BY_NAME or bool(why_ignored(folded))
 
 
 def is_known(name: str) -> bool:
-    """Tell whether a word is the name of any option, so that it can begin one."""
-    folded = name.casefold()
-    return folded in _BY_NAME or folded in _REFUSED_BY_NAME or bool(why_ignored(name))
+    """Tell whether a word is the name of any option."""
+    return can_begin(f"{name}=")

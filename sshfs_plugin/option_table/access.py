@@ -44,14 +44,14 @@ TOPIC = Topic(
             value="path",
             meaning="With `idmap=file`: a file of lines `name:number`, a user of this host and its number there.",
             canonical=path_for_sshfs,
-            shape=Shape.FREE,
+            shape=Shape.LIST,
         ),
         sshfs_option(
             name="gidfile",
             value="path",
             meaning="The same for groups.",
             canonical=path_for_sshfs,
-            shape=Shape.FREE,
+            shape=Shape.LIST,
         ),
         sshfs_option(
             name="nomap",

@@ -11,6 +11,7 @@ from sshfs_plugin.option_values import (
     interface,
     number,
     one_of,
+    patience,
     quality_of_service,
     rekey_limit,
 )
@@ -34,7 +35,7 @@ TOPIC = Topic(
             meaning="How often an idle connection is probed.",
             default="15",
             imposed=True,
-            canonical=number(1, 3600),
+            canonical=patience(3600),
         ),
         ssh_option(
             name="ServerAliveCountMax",
@@ -51,7 +52,7 @@ TOPIC = Topic(
             meaning="How long to wait for the server at each connection.",
             default="10",
             imposed=True,
-            canonical=number(1, 60),
+            canonical=patience(3600),
         ),
         ssh_option(
             name="TCPKeepAlive",
@@ -150,7 +151,7 @@ TOPIC = Topic(
             value="number",
             meaning="Over how many connections the work is spread; more than one is for large files alone.",
             default="1",
-            canonical=number(1, 16),
+            canonical=number(1, 100),
         ),
     ),
 )

@@ -4,7 +4,7 @@
 from sshfs_plugin.option_table.row import Topic, sshfs_option, sshfs_switch
 from sshfs_plugin.option_values import NO, YES, charset, flag, number, one_of, seconds, words
 
-_LONGEST_CACHING = 24 * 3600
+_LARGEST = 2**31 - 1
 
 BEHAVIOUR = Topic(
     "How files behave",
@@ -49,6 +49,9 @@ BEHAVIOUR = Topic(
                     for what in ("rename", "renamexdev", "truncate", "fstat", "buflimit", "createmode")
                     for no in ("", "no")
                 ),
+                # what sshfs 2 had besides
+                all="rename:truncate:fstat:buflimit",
+                **dict.fromkeys(("nodelay", "nonodelay", "nodelaysrv", "nonodelaysrv"), ""),
             ),
         ),
         sshfs_option(
@@ -81,28 +84,28 @@ CACHING = Topic(
             value="seconds",
             meaning="How long sshfs remembers directories, attributes and links: a change that is made on the server "
             "shows up after this time at the latest. It stands for the next three, too. Without it: 20, but for names.",
-            canonical=number(0, _LONGEST_CACHING),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="dcache_dir_timeout",
             aliases=("cache_dir_timeout",),
             value="seconds",
             meaning="The same for the names in a directory alone: 2, unless this or `dcache_timeout` is given.",
-            canonical=number(0, _LONGEST_CACHING),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="dcache_stat_timeout",
             aliases=("cache_stat_timeout",),
             value="seconds",
             meaning="The same for attributes.",
-            canonical=number(0, _LONGEST_CACHING),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="dcache_link_timeout",
             aliases=("cache_link_timeout",),
             value="seconds",
             meaning="The same for symbolic links.",
-            canonical=number(0, _LONGEST_CACHING),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="dir_cache",
@@ -118,7 +121,7 @@ CACHING = Topic(
             value="number",
             meaning="How many files and directories are remembered.",
             default="10000",
-            canonical=number(0, 2**31 - 1),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="dcache_clean_interval",
@@ -126,7 +129,7 @@ CACHING = Topic(
             value="seconds",
             meaning="How often what is out of date is dropped.",
             default="60",
-            canonical=number(0, _LONGEST_CACHING),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="dcache_min_clean_interval",
@@ -134,7 +137,7 @@ CACHING = Topic(
             value="seconds",
             meaning="How often at most, when there is too much of it.",
             default="5",
-            canonical=number(0, _LONGEST_CACHING),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="attr_timeout",
@@ -188,20 +191,20 @@ CACHING = Topic(
             name="max_read",
             value="bytes",
             meaning="The largest read that is sent at once.",
-            canonical=number(4096, 2**20),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="max_write",
             value="bytes",
             meaning="The largest write that is sent at once.",
-            canonical=number(4096, 2**20),
+            canonical=number(0, _LARGEST),
         ),
         sshfs_option(
             name="remember",
             value="seconds",
-            meaning="How long a file that nobody uses keeps its inode number.",
+            meaning="How long a file that nobody uses keeps its inode number; `-1` for ever, as `noforget`.",
             default="0",
-            canonical=number(0, 2**31 - 1),
+            canonical=number(-1, _LARGEST),
         ),
         sshfs_switch(
             name="noforget",

@@ -2,7 +2,7 @@
 """Options that say how to log in, and to whom."""
 
 from sshfs_plugin.option_table.row import Option, Shape, Topic
-from sshfs_plugin.option_values import fingerprint, one_of, path, plain_text
+from sshfs_plugin.option_values import fingerprint, known_hosts_file, one_of, path, plain_text
 from sshfs_plugin.volume import HostKeyCheck
 
 LOGIN = Topic(
@@ -15,7 +15,7 @@ LOGIN = Topic(
             meaning="The private key on this host; `~` is root's home. Without it and without a password: "
             "`/etc/docker-volume-sshfs/id_ed25519` if it exists, else root's `~/.ssh/id_*`.",
             canonical=path,
-            shape=Shape.FREE,
+            shape=Shape.LIST,
         ),
         Option(
             name="CertificateFile",
@@ -23,7 +23,7 @@ LOGIN = Topic(
             meaning="The certificate of that key, signed by a CA that the server trusts. Without it, a file of the "
             "key's name and `-cert.pub` is used if there is one.",
             canonical=path,
-            shape=Shape.FREE,
+            shape=Shape.LIST,
         ),
         Option(
             name="password_file",
@@ -31,7 +31,7 @@ LOGIN = Topic(
             meaning="A file on this host, of mode 600 and not below /tmp, whose first line is the password; it is "
             "read at each connection.",
             canonical=path,
-            shape=Shape.FREE,
+            shape=Shape.LIST,
         ),
         Option(
             name="password",
@@ -55,7 +55,7 @@ HOST_KEYS = Topic(
             "`yes` takes only servers that are known already, to this plugin, to root's `~/.ssh/known_hosts` or to "
             "`/etc/ssh/ssh_known_hosts`; `no` trusts anybody.",
             default=HostKeyCheck.ACCEPT_NEW.value,
-            canonical=one_of("accept-new", "yes", "no", ask="yes", off="no"),
+            canonical=one_of("accept-new", "yes", "no", ask="yes", true="yes", off="no", false="no"),
         ),
         Option(
             name="host_key",
@@ -69,8 +69,8 @@ HOST_KEYS = Topic(
             value="path",
             meaning="A file of host keys on this host that is read in place of root's and the system's; the keys that "
             "this plugin has accepted count as well.",
-            canonical=path,
-            shape=Shape.FREE,
+            canonical=known_hosts_file,
+            shape=Shape.LIST,
         ),
     ),
 )

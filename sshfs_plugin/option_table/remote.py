@@ -2,7 +2,7 @@
 """Options that say where a volume is."""
 
 from sshfs_plugin.option_table.row import Option, Shape, Topic
-from sshfs_plugin.option_values import NO, directory, flag, host, number, one_of, sshcmd, user
+from sshfs_plugin.option_values import NO, directory, flag, host, one_of, port, sshcmd, user
 from sshfs_plugin.volume import Check
 
 TOPIC = Topic(
@@ -40,7 +40,7 @@ TOPIC = Topic(
             value="number",
             meaning="The port of the SSH server.",
             default="22",
-            canonical=number(1, 65535),
+            canonical=port,
         ),
         Option(
             name="create_directory",

@@ -34,11 +34,17 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("dmask", "fmask"), "not every sshfs has it: say umask"),
     "nosymfollow": "contain_symlinks, which is on, does what can be done",
     "RevokedHostKeys": "mark the key as @revoked in a known_hosts file, which the check reads, too",
-    "ProxyJump": "the check can't go through another host yet",
+    "ProxyJump": "the check can't go through another host: keep a tunnel open with ssh -L, and name its end",
 }
 """Options that a volume must not use, each with the reason that the user is given."""
 
-_ALWAYS_SO = "it is always so"
+HARMLESS: Mapping[str, str] = {
+    "PermitLocalCommand": "no",
+    **dict.fromkeys(("KnownHostsCommand", "ProxyCommand", "ProxyJump", "RemoteCommand", "RevokedHostKeys"), "none"),
+}
+"""Refused options, each with the value that says no more than what holds anyway."""
+
+ALWAYS_SO = "it is always so"
 _BY_CREDENTIALS = "the key and the password that the volume has decide how to log in"
 _BY_HOST_KEY_CHECK = "host_key_check, host_key and known_hosts decide which server is trusted"
 _FORWARDS_NOTHING = "a volume's connection forwards nothing"
@@ -55,7 +61,7 @@ _TALK = "journalctl -u docker-volume-sshfs@NAME shows what sshfs and ssh say, an
 _UNIT = "the volume's unit sees to it"
 
 IGNORED: Mapping[str, str] = {
-    **dict.fromkeys(("nodev", "nosuid", "symfollow", "IdentitiesOnly"), _ALWAYS_SO),
+    **dict.fromkeys(("nodev", "nosuid", "symfollow", "IdentitiesOnly"), ALWAYS_SO),
     **dict.fromkeys(
         (
             "AddKeysToAgent",
@@ -115,10 +121,19 @@ IGNORED: Mapping[str, str] = {
             "atomic_o_trunc",
             "async_read",
             "big_writes",
+            "congestion_threshold",
             "hard_remove",
             "intr",
             "intr_signal",
             "large_read",
+            "max_background",
+            "max_readahead",
+            "no_remote_flock",
+            "no_remote_lock",
+            "no_remote_posix_lock",
+            "no_splice_move",
+            "no_splice_read",
+            "no_splice_write",
             "nonempty",
             "nopath",
             "parallel_direct_write",
@@ -215,7 +230,6 @@ IGNORED: Mapping[str, str] = {
             "relatime",
             "nostrictatime",
             "strictatime",
-            "symfollow",
         ),
         _SERVER_KEEPS,
     ),

@@ -48,7 +48,6 @@ SAMPLES = {
     "BindInterface": "lo",
     "IPQoS": "af21 cs1",
     "LogLevel": "DEBUG",
-    "RevokedHostKeys": "/etc/ssh/a b%h,c",
 }
 """A value for each option that has no default, or another one."""
 
