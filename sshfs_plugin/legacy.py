@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import discovery, errors
+from sshfs_plugin.settings import PREFIX
 
 _STATE_FILE = "sshfs-state.json"
 _STATE_INSIDE, _KEYS_INSIDE = "/mnt/state", "/root/.ssh"
+_SOCKET = "sshfs.sock"
 _USUAL_STATE = Path("var/lib/docker/plugins") / _STATE_FILE
 
 _SSHCMDS = ("Sshcmd", "SSHCmd")
@@ -37,13 +39,17 @@ class Installed:
 
 
 def installed(root: Path = Path("/")) -> list[Installed]:
-    """Return the plugins of this family, whatever they are called, by what they keep their state in."""
+    """Return the plugins of this family, whatever they are called: by their socket and where they keep their state."""
     return list(_installed(root))
 
 
 def _installed(root: Path) -> Iterator[Installed]:
     for _, plugin in discovery.managed(root):
         with suppress(KeyError, TypeError, AttributeError):
+            config = plugin["Config"]
+            is_ours = any(variable["Name"].startswith(PREFIX) for variable in config["Env"] or [])
+            if is_ours or config["Interface"]["Socket"] != _SOCKET:
+                continue
             sources = {mount["Destination"]: mount["Source"] for mount in plugin["Settings"]["Mounts"]}
             if state := sources.get(_STATE_INSIDE):
                 keys = sources.get(_KEYS_INSIDE)

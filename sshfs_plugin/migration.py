@@ -23,6 +23,7 @@ class Move:
         name: Its name, which may be impossible here.
         names: The options that it had, without their values.
         volume: What it will be; None if it can't be.
+        others: What else it may be, where ssh would have tried several keys in turn.
         problem: Why it can't be, and what to do; else empty.
         remarks: What its owner should know.
     """
@@ -30,6 +31,7 @@ class Move:
     name: str
     names: tuple[str, ...]
     volume: Volume | None = None
+    others: tuple[Volume, ...] = ()
     problem: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -53,13 +55,17 @@ class Mover:
             draft.take(given)
             if not self.checked:
                 draft.kept["check"] = Check.MOUNT.value
-            volume = options.restore(volume_name(name), draft.kept, datetime.now(UTC))
+            checked, now = volume_name(name), datetime.now(UTC)
+            volume = options.restore(checked, draft.kept, now)
+            others = tuple(
+                options.restore(checked, {**draft.kept, "IdentityFile": str(key)}, now) for key in draft.further_keys
+            )
         except errors.InvalidVolumeName as error:
             problem = f"{error}; make it under another name, and its containers anew"
         except errors.RequestError as error:
             problem = str(error)
         else:
-            return Move(name=name, names=tuple(given), volume=volume, remarks=tuple(draft.remarks))
+            return Move(name=name, names=tuple(given), volume=volume, others=others, remarks=tuple(draft.remarks))
         return Move(name=name, names=tuple(given), problem=problem, remarks=tuple(draft.remarks))
 
 
@@ -67,6 +73,7 @@ class Mover:
 class _Draft:
     keys: Path | None
     kept: dict[str, str] = field(default_factory=dict)
+    further_keys: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def take(self, given: Mapping[str, str]) -> None:
@@ -97,4 +104,5 @@ class _Draft:
         found = [self.keys / name for name in _KEYS_THAT_SSH_TRIES if (self.keys / name).exists()]
         if found:
             self.kept["IdentityFile"] = str(found[0])
-            self.remarks.append(f"no key was named: it is to log in with {found[0]}")
+            self.further_keys = found[1:]
+            self.remarks.append(f"no key was named: it is to log in with {' or '.join(map(str, found))}")

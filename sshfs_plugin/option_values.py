@@ -52,9 +52,9 @@ def patience(longest: int) -> Callable[[str], str]:
     """Return the check for a time in ssh's own notation, in seconds, that comes to an end."""
 
     def canonical(text: str) -> str:
-        parts = re.findall(r"([0-9]+)([smh]?)", text.casefold())
+        parts = re.findall(r"([0-9]{1,5})([smh]|$)", text.casefold())
         seconds = sum(int(amount) * _SECONDS[unit] for amount, unit in parts)
-        well_formed = re.fullmatch(r"([0-9]{1,5}[smh]?)+", text.casefold(), re.ASCII)
+        well_formed = "".join(amount + unit for amount, unit in parts) == text.casefold() != ""
         if well_formed and seconds == 0:
             raise ValueError("must not be 0: containers would wait for a server that is away without limit")
         if not well_formed or seconds > longest:
@@ -184,8 +184,8 @@ def _is_ipv6(text: str) -> bool:
     return not percent or bool(_ZONE.fullmatch(zone))
 
 
-_NOT_IN_LOGINS = re.compile(r"""^-|['"`;&<>|(){}]|\s-|\\$""")
-"""What ssh itself refuses in the name of a login (its ``valid_ruser``)."""
+_NOT_IN_LOGINS = re.compile(r"""^-|['"`;&<>|(){}]|\s-|\\$|[\[\]]""")
+"""What ssh itself refuses in the name of a login (its ``valid_ruser``), and brackets, which sshfs drops."""
 
 
 def _is_user(text: str) -> bool:

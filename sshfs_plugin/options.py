@@ -39,7 +39,7 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
     r"""Divide what follows ``name=`` at the comma at which the next option begins; ``\,`` is none, as for sshfs."""
     if "," not in text:
         return text, ""
-    shape = Shape.LIST if why_ignored(name) else lookup(name).shape
+    shape = Shape.LIST if why_ignored(name, text.partition(",")[0]) else lookup(name).shape
     if shape is Shape.FREE:
         return text, ""
     items = re.split(r"(?<!\\),", text)
@@ -193,6 +193,13 @@ def _made(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: date
         ssh_options=tuple((keyword, value or "") for keyword, value in _said_to(Destination.SSH, said)),
         created_at=created_at,
     )
+
+
+def typed(options: Mapping[str, str]) -> dict[str, str]:
+    """Write options as somebody would type them, so that commas in their values are not taken for the end of these."""
+    return {
+        name: text if lookup(name).shape is Shape.FREE else text.replace(",", "\\,") for name, text in options.items()
+    }
 
 
 def differences(one: Volume, other: Volume) -> tuple[str, ...]:

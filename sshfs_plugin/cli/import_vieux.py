@@ -90,9 +90,11 @@ def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
         existing = VolumeStore(settings.volumes).load(move.volume.name)
     except errors.VolumeNotFound:
         return _Verdict.MADE, ""
-    if differing := [name for name in options.differences(existing, move.volume) if name != "check"]:
-        return _Verdict.LEFT_OUT, str(errors.VolumeExists(move.name, differing))
-    return _Verdict.THERE, ""
+    for volume in (move.volume, *move.others):
+        differing = [name for name in options.differences(existing, volume) if name != "check"]
+        if not differing:
+            return _Verdict.THERE, ""
+    return _Verdict.LEFT_OUT, str(errors.VolumeExists(move.name, differing))
 
 
 def _make(settings: Settings, moves: Sequence[Move]) -> list[str]:
@@ -105,14 +107,24 @@ def _made(settings: Settings, move: Move) -> bool:
     started = time.monotonic()
     verdict, problem = _judge(settings, move)
     if move.volume and verdict is _Verdict.MADE:
-        listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
-        try:
-            reach(settings, listens, seconds=CREATE_SECONDS).create(move.name, move.volume.options)
-        except errors.ServiceRefusal as error:
-            problem = error.said
+        problem = _ask_for_one_of(settings, (move.volume, *move.others))
     said = "; ".join((problem or verdict, *move.remarks))
     terminal.step(move.name, time.monotonic() - started, said, holds=not problem)
     return not problem
+
+
+def _ask_for_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
+    """Have the first of these made that can be, and return nothing, or what the service said of the first."""
+    listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
+    refusals = []
+    for volume in volumes:
+        try:
+            reach(settings, listens, seconds=CREATE_SECONDS).create(volume.name, options.typed(volume.options))
+        except errors.ServiceRefusal as error:
+            refusals.append(error.said)
+        else:
+            return ""
+    return refusals[0]
 
 
 def _show_what_else_counts(keys: Path | None) -> None:

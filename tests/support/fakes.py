@@ -159,14 +159,14 @@ class FakePreflight:
     seconds: list[float] = field(default_factory=list)
 
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
-        """Pass, unless the test has said otherwise of this volume."""
+        """Pass, unless the test has said otherwise of this volume or its key."""
         if creating:
             self.created.append(volume.name)
         self.seconds.append(deadline.left())
         self.climbed.append(volume.name)
         if gate := self.gates.get(volume.name):
             gate.hold()
-        if problem := self.problems.get(volume.name):
+        if problem := self.problems.get(volume.name) or self.problems.get(volume.credentials.identity_file):
             raise problem
         self.mends()
 

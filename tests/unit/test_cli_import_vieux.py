@@ -70,7 +70,9 @@ def install(settings: Settings, name: str = "vieux/sshfs:latest", keys: str = ""
     ]
     config = settings.root / PLUGINS / "0123abc/config.json"
     config.parent.mkdir()
-    config.write_text(json.dumps({"plugin": {"Name": name, "Settings": {"Mounts": mounts}}}))
+    interface = {"Socket": "sshfs.sock"}
+    described = {"Name": name, "Config": {"Interface": interface, "Env": []}, "Settings": {"Mounts": mounts}}
+    config.write_text(json.dumps({"plugin": described}))
 
 
 def recorded(settings: Settings, name: str) -> dict[str, str]:
@@ -249,6 +251,25 @@ def test_a_volume_that_named_no_key_gets_the_one_that_ssh_found(
     assert "IdentityFile" not in recorded(settings, "music")
 
 
+def test_a_volume_that_named_no_key_gets_the_one_that_the_server_takes(
+    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+) -> None:
+    for name in ("id_rsa", "id_ed25519"):
+        (keys / name).touch()
+    leave(settings, photos={})
+    refused = errors.LoginRefused("nas refused to let me in", "try another key")
+    service.preflight.problems[str(keys / "id_rsa")] = refused
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert said.lines[0] == f"✓ photos made; no key was named: it is to log in with {keys}/id_rsa or {keys}/id_ed25519"
+    assert recorded(settings, "photos")["IdentityFile"] == f"{keys}/id_ed25519"
+    assert "there already" in administrator("import-vieux", "--keys", str(keys)).lines[0]
+    service.preflight.problems["music"] = refused
+    leave(settings, music={})
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert said.code == 1
+    assert said.lines[0].startswith("✗ music nas refused to let me in: try another key; no key was named")
+
+
 def test_no_volumes_are_no_error(administrator: Administrator, settings: Settings) -> None:
     file = leave(settings)
     said = administrator("import-vieux")
@@ -281,6 +302,14 @@ def specs(settings: Settings) -> dict[str, str]:
     return {str(file.relative_to(directory)): str(file.readlink()) for file in directory.rglob("*.spec")}
 
 
+@pytest.fixture
+def spec(settings: Settings) -> None:
+    """Open the socket, as far as its spec goes."""
+    settings.runtime.mkdir(parents=True)
+    settings.spec.touch()
+
+
+@pytest.mark.usefixtures("spec")
 def test_an_alias_is_added_and_taken_back_without_a_trace(administrator: Administrator, settings: Settings) -> None:
     ours = {"sshfs.spec": str(settings.spec)}
     for _ in range(2):
@@ -300,6 +329,15 @@ def test_an_alias_is_added_and_taken_back_without_a_trace(administrator: Adminis
     assert not (settings.root / SPECS / "vieux").exists()
     assert administrator("alias", "remove").out == "vieux/sshfs was no name of this plugin.\n"
     assert administrator("alias", "list").out == ""
+
+
+def test_an_alias_says_that_it_waits_for_the_spec(administrator: Administrator, settings: Settings) -> None:
+    said = administrator("alias", "add")
+    assert said.code == 0
+    assert said.err == (
+        f"But not before {settings.spec} is there: the socket is closed, or it is one of the ways in that have no "
+        "spec.\n"
+    )
 
 
 def test_an_alias_may_be_a_tag_and_leaves_its_neighbours_alone(

@@ -46,13 +46,14 @@ def write(file: Path, state: Any) -> Path:
     return file
 
 
-def install(root: Path, name: str, **sources: str) -> None:
+def install(root: Path, name: str, *, socket: str = "sshfs.sock", env: str = "DEBUG", **sources: str) -> None:
     """Write down a plugin as Docker does."""
     inside = {"state": "/mnt/state", "sshkey": "/root/.ssh", "usr": "/usr"}
     mounts = [{"Destination": inside[kind], "Source": source} for kind, source in sources.items()]
     config = root / "var/lib/docker/plugins" / name.replace("/", "-") / "config.json"
     config.parent.mkdir(parents=True)
-    config.write_text(json.dumps({"plugin": {"Name": name, "Settings": {"Mounts": mounts}}}))
+    own = {"Interface": {"Socket": socket}, "Env": [{"Name": env}]}
+    config.write_text(json.dumps({"plugin": {"Name": name, "Config": own, "Settings": {"Mounts": mounts}}}))
 
 
 def test_volumes_of_vieux_have_the_options_that_were_typed(tmp_path: Path) -> None:
@@ -130,6 +131,8 @@ def test_an_installed_plugin_tells_where_its_state_and_its_keys_are(tmp_path: Pa
     assert legacy.installed(tmp_path) == []
     assert legacy.state_file(tmp_path) == tmp_path / "var/lib/docker/plugins/sshfs-state.json"
     install(tmp_path, "another/driver:latest", usr="/usr")
+    install(tmp_path, "fentas/davfs:latest", socket="davfs.sock", state="/var/lib/docker/plugins/")
+    install(tmp_path, "sshfs:latest", env="SSHFS_PLUGIN_STATE", state="/var/lib/docker/plugins/", sshkey="/root/.ssh")
     install(tmp_path, "vieux/sshfs:latest", state="/srv/state/", sshkey="/home/alice/.ssh")
     assert legacy.installed(tmp_path) == [
         legacy.Installed(

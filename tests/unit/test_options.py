@@ -100,6 +100,8 @@ def test_sshcmd_when_missing_says_how_to_say_it() -> None:
         ("bob -oProxyCommand=id@nas:/photos", "'bob -oProxyCommand=id' can't be a login name"),
         ("o'brien@nas:/photos", "\"o'brien\" can't be a login name"),
         ("bob;id@nas:/photos", "'bob;id' can't be a login name"),
+        ("[-oProxyCommand=id]@nas:/photos", "'[-oProxyCommand=id]' can't be a login name"),
+        ("a[b]c@nas:/photos", "'a[b]c' can't be a login name"),
         ("bob\\@nas:/photos", "'bob\\\\' can't be a login name"),
         (":/photos", "must look like user@host:/dir; '' can't be the name of a host"),
         ("bob@:/photos", "'' can't be the name of a host"),
@@ -263,6 +265,8 @@ def test_value_when_it_is_the_default_is_the_same_as_none(option: str, typed: st
         ("idmap", "groups", "must be none, user or file, not 'groups'"),
         ("ro", "maybe", "is a switch: give it no value, or yes or no"),
         ("ServerAliveInterval", "3601", "must be a time from 1 to 3600 seconds, such as 30 or 1m, not '3601'"),
+        ("ServerAliveInterval", "9" * 5000, "must be a time from 1 to 3600 seconds, such as 30 or 1m, not '999"),
+        ("ServerAliveInterval", "1m3x", "must be a time from 1 to 3600 seconds, such as 30 or 1m, not '1m3x'"),
         ("ServerAliveInterval", "soon", "must be a time from 1 to 3600 seconds, such as 30 or 1m, not 'soon'"),
         ("ServerAliveInterval", "0", "must not be 0: containers would wait for a server that is away without limit"),
         ("ServerAliveCountMax", "0", "must be a number from 1 to 100, not '0'"),
@@ -481,6 +485,14 @@ def test_list_when_a_comma_is_marked_as_sshfs_wants_it_keeps_it_in_the_value() -
     assert given["password"] == r"a\,b", "nothing in a password is anything else"
 
 
+def test_options_when_typed_anew_from_what_was_recorded_are_the_same() -> None:
+    recorded = volume(
+        IdentityFile=r"/keys\,ro", Ciphers="aes128-ctr,aes256-ctr", password=r"a\,b,ro", sshcmd="nas:/a,ro"
+    ).options
+    assert recorded["IdentityFile"] == "/keys,ro"
+    assert parse(options.typed(recorded)).options == recorded
+
+
 # Host, user and directory one by one
 
 
@@ -569,6 +581,7 @@ def test_switch_when_said_both_ways_is_refused() -> None:
         {"x-systemd.automount": "", "comment": "the NAS"},
         {"max_readahead": "90000", "no_remote_lock": ""},
         {"ProxyCommand": "none", "PermitLocalCommand": "No"},
+        {"ProxyCommand": "none,port=22"},
     ],
 )
 def test_option_when_it_changes_nothing_is_accepted_and_the_journal_tells_why(
