@@ -6,6 +6,7 @@ leads nowhere, while a spec without a socket would cost it 15 seconds.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class Aliases:
         names = (str(link).removesuffix(".spec") for link in ours)
         return sorted(name for name in names if name != discovery.NAME)
 
+    def in_the_way(self, addresses: Sequence[str]) -> str:
+        """Tell what Docker finds, by any of our names, in place of these addresses; empty if there are none."""
+        return discovery.in_the_way(addresses, [discovery.NAME, *self.names()], self.root) if addresses else ""
+
     def add(self, *names: str) -> None:
         """Send Docker to this plugin under all of these names, or under none.
 
@@ -91,7 +96,7 @@ class Aliases:
 
     def _require_free(self, name: str) -> None:
         found = discovery.find(self.root, name)
-        if found and not found.address:
+        if found and found.managed:
             raise errors.AliasTaken(
                 f"the plugin {name} is still installed, and Docker would go on asking it",
                 f"stop its containers, then docker plugin rm -f {name}",

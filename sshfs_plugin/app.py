@@ -3,11 +3,14 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import flask  # noqa: TID251 (for its type alone)
 
-from sshfs_plugin import api, journal
+from sshfs_plugin import api, journal, listening
+from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.known_hosts import KnownHosts
@@ -41,7 +44,7 @@ def create_app() -> flask.Flask:
         supervisor=supervisor(settings),
     )
     driver.load()
-    threading.Thread(target=_look_after, args=(driver,), name="look-after", daemon=True).start()
+    threading.Thread(target=_look_after, args=(driver, settings), name="look-after", daemon=True).start()
     slow_calls = max(settings.threads - QUICK_THREADS, settings.threads // 2)
     return api.create_app(driver, slow_calls=slow_calls, tell=journal.status)
 
@@ -54,10 +57,30 @@ def supervisor(settings: Settings) -> Supervisor:
     return Processes(settings)
 
 
-def _look_after(driver: Driver) -> None:
+def _look_after(driver: Driver, settings: Settings) -> None:
     pause = threading.Event()
-    while not pause.wait(LOOK_EVERY_SECONDS):
-        try:
+    told = ""
+    while True:
+        with _going_on("looking for what Docker finds"):
+            told = _tell_what_is_in_the_way(settings, told)
+        # not at once: who has just been answered may not have taken hold of the mount yet
+        pause.wait(LOOK_EVERY_SECONDS)
+        with _going_on("looking after the volumes"):
             driver.look_after(ANSWER_SECONDS)
-        except Exception:  # a thread that ends would end unseen
-            log.exception("looking after the volumes failed")
+
+
+@contextmanager
+def _going_on(doing: str) -> Iterator[None]:
+    """Log a failure and go on: a thread that ends would end unseen."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s failed", doing)
+
+
+def _tell_what_is_in_the_way(settings: Settings, told: str) -> str:
+    """Log what Docker finds in place of this service, unless that was told, and return it."""
+    other = Aliases.of(settings).in_the_way(listening.addresses())
+    if other and other != told:
+        log.warning("%s", other)
+    return other

@@ -99,7 +99,7 @@ class Service:
 
     def _connection(self) -> http.client.HTTPConnection:
         seconds = max(0.1, self.deadline.left())
-        _, _, where = self.address.partition("://")
+        where = self.address.partition("://")[2].rstrip("/")
         if self.address.startswith("unix:"):
             return _UnixConnection(Path(where), seconds)
         if self.tls is None:

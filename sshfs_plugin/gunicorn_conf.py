@@ -8,13 +8,17 @@ import logging
 import os
 import ssl
 import sys
+from typing import Any
 
-from sshfs_plugin import discovery, errors, journal, listening
+from sshfs_plugin import errors, journal, listening
 from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"
 
 _settings = Settings.from_environment()
+
+bind = f"unix:{_settings.socket}"
+"""Where to listen if systemd hands over no socket: never at a port, where other users of this host could call."""
 
 workers = 1
 """The locks of volumes live in one process."""
@@ -43,19 +47,17 @@ _notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
 journal.set_up()
 
 
-def on_starting(_server: object) -> None:
+def on_starting(server: Any) -> None:
     """Let gunicorn's own messages go where ours go, and refuse to serve the world."""
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers.clear()
     gunicorn.propagate = True
-    where = listening.addresses()
+    where = listening.addresses() or [listening.written(address) for address in server.address]
     try:
         listening.require_protected(where, _settings)
     except errors.ExposedSocket as error:
         logging.getLogger(__name__).critical("%s", error)
         sys.exit(os.EX_CONFIG)
-    if where and (other := discovery.in_the_way(where)):
-        logging.getLogger(__name__).warning("%s", other)
 
 
 def post_worker_init(_worker: object) -> None:

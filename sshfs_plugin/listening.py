@@ -1,31 +1,37 @@
 # SPDX-License-Identifier: MIT
 """The sockets that systemd hands over: where they are, and whether the plugin may be served there."""
 
+import functools
 import ipaddress
 import os
 import socket
 from collections.abc import Iterable
+from typing import Any
 
 from sshfs_plugin import errors
 from sshfs_plugin.settings import Settings
 from systemd import daemon  # noqa: TID251 (it tells which file descriptors are sockets from systemd)
 
 
-def addresses() -> list[str]:
-    """Return where this process was told to listen, as Docker's specs write it."""
+@functools.cache
+def addresses() -> tuple[str, ...]:
+    """Return where systemd listens for this process, as Docker's specs write it.
+
+    It is asked once, before gunicorn takes the sockets; the worker, which is a fork, has the answer.
+    """
     found = []
     for descriptor in daemon.listen_fds(unset_environment=False):
         with socket.socket(fileno=os.dup(descriptor)) as listening:
-            found.append(_address(listening))
-    return found
+            found.append(written(listening.getsockname()))
+    return tuple(found)
 
 
-def _address(listening: socket.socket) -> str:
-    name = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
-        return f"unix://{name}"
-    host, port = name[:2]
-    return f"tcp://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"tcp://{host}:{port}"
+def written(name: Any) -> str:
+    """Write the name of a socket, or an address that gunicorn was told to bind to, as Docker's specs do."""
+    if isinstance(name, str | bytes):
+        return f"unix://{os.fsdecode(name)}"
+    host, port, *_ = name
+    return f"tcp://[{host}]:{port}" if ":" in str(host) else f"tcp://{host}:{port}"
 
 
 def require_protected(where: Iterable[str], settings: Settings) -> None:
@@ -38,5 +44,16 @@ def require_protected(where: Iterable[str], settings: Settings) -> None:
         return
     for address in where:
         host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        if address.startswith("tcp://") and not ipaddress.ip_address(host).is_loopback:
+        if address.startswith("tcp://") and not _is_this_host(host):
             raise errors.ExposedSocket(address)
+
+
+def _is_this_host(host: str) -> bool:
+    """Tell whether nobody else can connect to an address."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name, or something that is no internet address at all
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -70,6 +70,7 @@ def settings(tmp_path: Path) -> Settings:
         configuration=tmp_path / "etc",
         libexec=tmp_path / "libexec",
         home=tmp_path / "root",
+        root=tmp_path,
         supervisor="process",
         threads=8,
     )

@@ -16,6 +16,13 @@ def add(settings: Settings, name: str) -> None:
     """
     Aliases.of(settings).add(*spellings(name))
     terminal.say(f"Docker finds this plugin as {' and '.join(spellings(name))} from now on.", colour="green")
+    if not settings.spec.exists():
+        terminal.say(
+            f"But not before {settings.spec} is there: the socket is closed, or it is one of the ways in that have no "
+            "spec.",
+            colour="yellow",
+            error=True,
+        )
 
 
 def remove(settings: Settings, name: str) -> None:

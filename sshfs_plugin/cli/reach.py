@@ -22,7 +22,7 @@ def reach(settings: Settings, listens: Sequence[str], *, seconds: float) -> Serv
     deadline = Deadline.after(seconds)
     if not listens:
         return Service(address=f"unix://{settings.socket}", deadline=deadline)
-    found = discovery.find()
+    found = discovery.find(settings.root)
     if found and found.leads_to(listens):
         return Service(address=found.address, tls=found.tls, deadline=deadline)
     return Service(address=listens[0], deadline=deadline)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sshfs_plugin import discovery, errors, units
+from sshfs_plugin import errors, units
+from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import SOCKET_UNIT, reach
@@ -47,10 +48,10 @@ class _Volume:
     def is_well(self) -> bool:
         return self.status["state"] != SILENT and not self.last_error
 
-    @property
-    def row(self) -> tuple[str, ...]:
-        status = self.status
-        return self.name, str(status["state"]), str(status["holders"]), str(status["remote"]), self.last_error
+    def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
+        """What the table shows, with what systemd says of each unit."""
+        status, unit = self.status, states.get(self.unit, "none")
+        return self.name, str(status["state"]), str(status["holders"]), unit, str(status["remote"]), self.last_error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         raise _with_the_sockets_failure(error) from None
     own_units = [SOCKET_UNIT, SERVICE_UNIT]
     states = units.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
-    in_the_way = discovery.in_the_way(listens) if listens else ""
+    in_the_way = Aliases.of(settings).in_the_way(listens)
     if as_json:
         told: list[dict[str, Any]] = [{**volume.facts, "unitState": states.get(volume.unit, "")} for volume in volumes]
         if name:
@@ -112,7 +113,8 @@ def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
     if not volumes:
         terminal.say("There are no volumes.")
         return
-    terminal.table(("NAME", "STATE", "HOLDERS", "REMOTE", "LAST ERROR"), [volume.row for volume in volumes])
+    header = ("NAME", "STATE", "HOLDERS", "UNIT", "REMOTE", "LAST ERROR")
+    terminal.table(header, [volume.row(states) for volume in volumes])
 
 
 def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> None:

@@ -72,8 +72,8 @@ def test_status_shows_a_mounted_volume_to_people_and_to_programs(host: Host) -> 
         assert (idle["state"], idle["holders"], idle["unitState"]) == ("not mounted", 0, "inactive (dead)")
         assert answer["units"] == {f"{PACKAGE}.socket": "active (running)", f"{PACKAGE}.service": "active (running)"}
         table = command(host, "status").stdout
-        assert "NAME   STATE        HOLDERS  REMOTE" in table
-        assert f"shown  mounted      1        alice@localhost:{directory} port 22" in table
+        assert "NAME   STATE        HOLDERS  UNIT              REMOTE" in table
+        assert f"shown  mounted      1        active (running)  alice@localhost:{directory} port 22" in table
         one = command(host, "status", "shown")
         assert one.returncode == 0
         assert "unit:       docker-volume-sshfs@shown.service, active (running)" in one.stdout

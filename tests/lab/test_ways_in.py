@@ -144,8 +144,10 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
         machine.sh(f"mkdir -p /usr/lib/docker/plugins && mv {JSON} /usr/lib/docker/plugins && systemctl restart docker")
         docker_reaches_it(host, "by-tls")
         machine.run("mv", "/usr/lib/docker/plugins/sshfs.json", JSON)
-        hold_every_thread_in_silence(host)
-        assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "20").stdout
+        hold_every_place_in_silence(host)
+        assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "30").stdout
+        machine.until("test -e /root/cut-off")
+        assert "Traceback" not in machine.run("journalctl", "-u", SERVICE, "-n", "100", "-o", "cat").stdout
         give_up_while_the_server_is_frozen(host, ("curl", "--max-time", "1", *ca, *certificate))
         assert "by-tls" in machine.run("docker-volume-sshfs", "status").stdout
     docker_reaches_it(host, "by-tls")
@@ -153,16 +155,20 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
 
 SILENT = """
 import socket, time
-held = [socket.create_connection(("127.0.0.1", 9443)) for _ in range(170)]
+held = [socket.create_connection(("127.0.0.1", 9443)) for _ in range(340)]
 open("/root/held", "w").close()
-time.sleep(60)
+for connection in held:
+    assert connection.recv(1) == b"", "the other end has closed it"
+open("/root/cut-off", "w").close()
 """
 
 
-def hold_every_thread_in_silence(host: Host) -> None:
-    """Connect more often than there are threads, say nothing and stay."""
+def hold_every_place_in_silence(host: Host) -> None:
+    """Connect more often than there are threads and places to wait for them, say nothing and stay."""
     host.machine.write("/root/silent.py", SILENT)
-    host.machine.sh("rm -f /root/held; systemd-run -q --collect -u silent /usr/bin/python3 /root/silent.py")
+    host.machine.sh(
+        "rm -f /root/held /root/cut-off; systemd-run -q --collect -u silent /usr/bin/python3 /root/silent.py"
+    )
     host.machine.until("test -e /root/held")
 
 
@@ -197,9 +203,10 @@ def test_what_hides_the_plugin_is_told(administrator: Host) -> None:
             f"Docker calls unix://{other}, by {other}, and not this plugin: remove that, and restart Docker"
             in told.stderr
         )
+        logged = f"journalctl -u {SERVICE} -n 20 -o cat | grep 'Docker calls unix://{other}'"
+        machine.until(logged, timeout=30)  # as soon as a running service notices
         machine.run("systemctl", "restart", SERVICE)
-        logged = machine.run("journalctl", "-u", SERVICE, "-n", "20", "-o", "cat").stdout
-        assert f"Docker calls unix://{other}" in logged
+        machine.until(f"test $({logged} | wc -l) -ge 2")  # and whenever one starts
     finally:
         machine.sh(f"rm {other}")
     assert machine.run("docker-volume-sshfs", "status")

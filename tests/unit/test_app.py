@@ -91,7 +91,7 @@ class _Watched(Driver):
 
 
 def test_volumes_are_looked_after_again_when_that_has_failed_once(
-    host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: fakes.Host, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
     outcomes = iter([OSError("no more processes"), None, _Enough()])
@@ -101,9 +101,31 @@ def test_volumes_are_looked_after_again_when_that_has_failed_once(
             raise outcome
 
     with pytest.raises(_Enough):
-        app._look_after(_Watched(host, look))
+        app._look_after(_Watched(host, look), settings)
     assert caplog.messages == ["looking after the volumes failed"]
     assert "no more processes" in caplog.text
+
+
+def test_what_hides_the_service_from_docker_is_told_when_it_comes_and_once(
+    host: fakes.Host, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("sshfs_plugin.listening.addresses", lambda: ("unix:///run/docker-volume-sshfs/sshfs.sock",))
+    spec = settings.root / "etc/docker/plugins/sshfs.spec"
+    spec.parent.mkdir(parents=True)
+    looks = iter(range(4))
+
+    def look() -> None:
+        if (past := next(looks, None)) is None:
+            raise _Enough
+        if past == 1:
+            spec.write_text("unix:///run/other.sock")
+
+    with pytest.raises(_Enough):
+        app._look_after(_Watched(host, look), settings)
+    assert caplog.messages == [
+        f"Docker calls unix:///run/other.sock, by {spec}, and not this plugin: remove that, and restart Docker"
+    ]
 
 
 def test_application_looks_after_its_volumes_in_a_thread_that_ends_with_it() -> None:

@@ -95,9 +95,9 @@ def test_status_is_a_table_of_volumes(administrator: Administrator, service: Dri
     said = administrator("status")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[2:] == [
-        "NAME    STATE        HOLDERS  REMOTE                    LAST ERROR",
-        "music   not mounted  0        me@nas:/photos port 2222",
-        "photos  mounted      1        me@nas:/photos port 22",
+        "NAME    STATE        HOLDERS  UNIT              REMOTE                    LAST ERROR",
+        "music   not mounted  0        none              me@nas:/photos port 2222",
+        "photos  mounted      1        active (running)  me@nas:/photos port 22",
     ]
 
 
@@ -272,18 +272,18 @@ def test_status_tells_what_docker_finds_in_place_of_this_plugin(
     administrator: Administrator,
     photos: Settings,
     programs: fakes.Programs,
-    monkeypatch: pytest.MonkeyPatch,
     words: tuple[str, ...],
 ) -> None:
     programs.add("systemctl", f"{SYSTEMCTL}echo 'Listen={photos.socket} (Stream)'")
-    other = Path("/run/docker/plugins/sshfs.sock")
-    monkeypatch.setattr(discovery, "find", lambda: discovery.Found(file=other, address=f"unix://{other}"))
+    spec = photos.root / "etc/docker/plugins/sshfs.spec"
+    spec.parent.mkdir(parents=True)
+    spec.write_text("unix:///run/other.sock")
     said = administrator(*words)
     assert said.code == 1
-    assert (
-        said.err == f"Docker calls unix://{other}, by {other}, and not this plugin: remove that, and restart Docker\n"
+    assert said.err == (
+        f"Docker calls unix:///run/other.sock, by {spec}, and not this plugin: remove that, and restart Docker\n"
     )
-    monkeypatch.setattr(discovery, "find", lambda: discovery.Found(file=other, address=f"unix://{photos.socket}"))
+    spec.write_text(f"unix://{photos.socket}")
     assert (administrator(*words).code, administrator(*words).err) == (0, "")
 
 
@@ -293,7 +293,7 @@ def test_status_without_the_certificates_that_docker_uses_says_which_file_to_loo
     programs.add("systemctl", "echo 'Listen=127.0.0.1:9443 (Stream)'")
     missing = discovery.TLS(authority=tmp_path / "ca.pem", certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
     found = discovery.Found(file=tmp_path / "sshfs.json", address="https://127.0.0.1:9443", tls=missing)
-    monkeypatch.setattr(discovery, "find", lambda: found)
+    monkeypatch.setattr(discovery, "find", lambda _root: found)
     said = administrator("status")
     assert said.code == 3
     assert said.err == (

@@ -32,8 +32,9 @@ class Host:
         listening = self._open.enter_context(socket.socket(socket.AF_UNIX))
         listening.bind(str(file))
 
-    def manage(self, name: str) -> None:
-        self.write("var/lib/docker/plugins/0123abc/config.json", json.dumps({"plugin": {"Name": name}}))
+    def manage(self, name: str, *, enabled: bool = True, place: str = "var/lib/docker") -> None:
+        described = {"plugin": {"Name": name, "Enabled": enabled}}
+        self.write(f"{place}/plugins/0123abc/config.json", json.dumps(described))
 
     @property
     def found(self) -> tuple[str, str]:
@@ -76,7 +77,10 @@ def test_what_is_no_socket_and_links_that_lead_nowhere_are_passed_over_as_docker
     host.write("run/docker/plugins/sshfs.sock", "")
     host.write("etc/docker/plugins/readme", "")
     (host.root / "etc/docker/plugins/sshfs.spec").symlink_to("/nowhere")
-    host.write("etc/docker/plugins/sshfs.json", "not JSON")
+    host.write("etc/docker/daemon.json", '{"data-root": 5}')
+    for described in ("not JSON", "[]", '"x"', "{}", '{"Addr": 5}'):
+        host.write("etc/docker/plugins/sshfs.json", described)
+        assert discovery.find(host.root) is None
     host.manage("vieux/sshfs:latest")
     host.write("usr/lib/docker/plugins/sshfs.spec", OURS)
     assert host.found == ("usr/lib/docker/plugins/sshfs.spec", OURS)
@@ -90,7 +94,7 @@ def test_other_names_are_looked_for_in_the_same_places(host: Host) -> None:
         assert found
         assert (found.file, found.address) == (host.root / f"etc/docker/plugins/{name}.spec", OURS)
     host.manage("vieux/sshfs:latest")
-    managed = discovery.Found(file=host.root / "var/lib/docker/plugins/0123abc", address="")
+    managed = discovery.Found(file=host.root / "var/lib/docker/plugins/0123abc", managed="vieux/sshfs:latest")
     assert discovery.find(host.root, "vieux/sshfs") == discovery.find(host.root, "vieux/sshfs:latest") == managed
     assert discovery.find(host.root, "vieux/sshfs:next") is None
     assert discovery.find(host.root) is None
@@ -107,6 +111,21 @@ def test_a_description_says_with_what_a_client_proves_who_it_is(host: Host) -> N
     )
 
 
+@pytest.mark.parametrize("tls", [{}, {"CAFile": "/c/ca.pem"}, "x"])
+def test_a_description_with_which_a_client_proves_nothing_is_found_all_the_same(host: Host, tls: object) -> None:
+    described = {"Name": "sshfs", "Addr": "https://127.0.0.1:9443", "TLSConfig": tls}
+    host.write("etc/docker/plugins/sshfs.json", json.dumps(described))
+    assert host.found == ("etc/docker/plugins/sshfs.json", "https://127.0.0.1:9443")
+
+
+def test_a_managed_plugin_is_found_where_docker_keeps_its_data(host: Host) -> None:
+    host.write("etc/docker/daemon.json", json.dumps({"data-root": "/srv/docker"}))
+    host.manage("sshfs:latest", enabled=False, place="srv/docker")
+    assert discovery.find(host.root) == discovery.Found(
+        file=host.root / "srv/docker/plugins/0123abc", managed="sshfs:latest", disabled=True
+    )
+
+
 @pytest.mark.parametrize(
     ("address", "ours", "leads"),
     [
@@ -115,6 +134,12 @@ def test_a_description_says_with_what_a_client_proves_who_it_is(host: Host) -> N
         ("unix:///run/other.sock", [OURS], False),
         ("https://127.0.0.1:9443", ["tcp://127.0.0.1:9443"], True),
         ("tcp://127.0.0.1:9443", ["tcp://127.0.0.1:9444"], False),
+        ("tcp://127.0.0.1:no", ["tcp://127.0.0.1:9444"], False),
+        ("https://127.0.0.1:9443/", ["tcp://0.0.0.0:9443"], True),
+        ("https://[fd00::5]:9443", ["tcp://[::]:9443"], True),
+        ("https://192.0.2.7:9443", ["tcp://127.0.0.1:9443"], False),
+        ("https://dockerhost.example:9443", ["tcp://192.0.2.7:9443"], True),
+        ("tcp://run/docker-volume-sshfs/sshfs.sock", [OURS], False),
         ("", [OURS], False),
     ],
 )
@@ -135,14 +160,30 @@ def test_an_address_leads_to_us_if_we_listen_there(address: str, ours: list[str]
             "plugin: remove that, and restart Docker",
         ),
         (
-            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), address=""),
-            "Docker uses the managed plugin in /var/lib/docker/plugins/0123, and not this plugin: remove that, "
-            "and restart Docker",
+            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest"),
+            "Docker uses the managed plugin sshfs, and not this plugin: docker plugin rm -f sshfs, and restart Docker",
+        ),
+        (
+            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest", disabled=True),
+            "Docker uses the managed plugin sshfs, although it is disabled, and not this plugin: docker plugin rm -f "
+            "sshfs, and restart Docker",
         ),
     ],
 )
 def test_what_docker_finds_before_us_is_told(
     found: discovery.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "find", lambda: found)
+    monkeypatch.setattr(discovery, "find", lambda _root, _name: found)
     assert discovery.in_the_way([OURS]) == said
+
+
+def test_what_hides_another_name_of_ours_is_told_as_well_and_once(host: Host) -> None:
+    for name in ("sshfs", "vieux/sshfs", "vieux/sshfs:latest"):
+        host.write(f"etc/docker/plugins/{name}.spec", OURS)
+    names = ("sshfs", "vieux/sshfs", "vieux/sshfs:latest")
+    assert discovery.in_the_way([OURS], names, host.root) == ""
+    host.manage("vieux/sshfs:latest")
+    assert discovery.in_the_way([OURS], names, host.root) == (
+        "Docker uses the managed plugin vieux/sshfs, and not this plugin: docker plugin rm -f vieux/sshfs, and "
+        "restart Docker"
+    )

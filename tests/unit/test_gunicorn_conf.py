@@ -17,6 +17,13 @@ pytestmark = pytest.mark.usefixtures("own_logging")
 Load = Callable[[], ModuleType]
 
 
+class Bound:
+    """gunicorn's main process, where it was told to listen."""
+
+    def __init__(self, *address: object) -> None:
+        self.address = address
+
+
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     """Give a way to read the configuration anew; what it does to the environment ends with the test."""
@@ -50,6 +57,7 @@ def test_gunicorn_itself_accepts_the_settings_and_finds_the_application(
     assert config.worker_class.__name__ == "Worker"
     assert config.wsgi_app == "sshfs_plugin.app:create_app()"
     assert config.umask == 0o077
+    assert config.address == ["/run/docker-volume-sshfs/sshfs.sock"], "root's alone, where systemd gives no socket"
 
 
 def test_number_of_threads_is_a_setting_and_workers_are_not(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +89,19 @@ def test_gunicorns_own_messages_go_where_ours_go(load: Load, caplog: pytest.LogC
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.addHandler(logging.StreamHandler())
     gunicorn.propagate = False
-    settings.on_starting(object())
+    settings.on_starting(Bound("/run/docker/plugins/sshfs.sock"))
     logging.getLogger().addHandler(caplog.handler)
     gunicorn.error("worker failed to boot")
     assert caplog.messages == ["worker failed to boot"]
     assert gunicorn.handlers == []
+
+
+def test_an_address_that_others_can_reach_ends_the_service_as_a_mistake_of_its_settings(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load()
+    logging.getLogger().addHandler(caplog.handler)
+    with pytest.raises(SystemExit) as ended:
+        settings.on_starting(Bound(("192.0.2.7", 8000)))
+    assert ended.value.code == os.EX_CONFIG
+    assert "the plugin will not be served at tcp://192.0.2.7:8000" in caplog.text

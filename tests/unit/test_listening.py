@@ -14,36 +14,74 @@ from sshfs_plugin.settings import Settings
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
 
 
+@pytest.fixture(autouse=True)
+def not_asked_yet() -> None:
+    """Let nobody have asked where this process listens."""
+    listening.addresses.cache_clear()
+
+
 @pytest.fixture
-def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
     """Hand three sockets over, as systemd does, and give their addresses."""
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.socket(socket.AF_UNIX)),
             stack.enter_context(socket.socket(socket.AF_INET)),
+            stack.enter_context(socket.socket(socket.AF_INET6)),
         ]
         sockets[0].bind(str(tmp_path / "sshfs.sock"))
         sockets[1].bind(("127.0.0.1", 0))
+        sockets[2].bind(("::", 0))
         descriptors = [one.fileno() for one in sockets]
         monkeypatch.setattr("systemd.daemon.listen_fds", lambda *, unset_environment: descriptors)
-        yield [f"unix://{tmp_path}/sshfs.sock", f"tcp://127.0.0.1:{sockets[1].getsockname()[1]}"]
+        ports = [one.getsockname()[1] for one in sockets[1:]]
+        yield (f"unix://{tmp_path}/sshfs.sock", f"tcp://127.0.0.1:{ports[0]}", f"tcp://[::]:{ports[1]}")
         assert all(one.fileno() >= 0 and one.getsockname() for one in sockets), "they are gunicorn's to close"
 
 
-def test_addresses_are_told_as_specs_write_them(handed_over: list[str]) -> None:
+def test_addresses_are_told_as_specs_write_them(handed_over: tuple[str, ...]) -> None:
     assert listening.addresses() == handed_over
 
 
 def test_without_systemd_there_are_none() -> None:
-    assert listening.addresses() == []
+    assert listening.addresses() == ()
 
 
-@pytest.mark.parametrize("address", [OURS, "tcp://127.0.0.1:9000", "tcp://127.8.9.1:9000", "tcp://[::1]:9000"])
+def test_addresses_that_gunicorn_was_told_to_bind_to_are_written_alike() -> None:
+    told = ("/run/docker/plugins/sshfs.sock", ("0.0.0.0", 8000), ("::1", 8000))  # noqa: S104 (nobody listens)
+    assert [listening.written(address) for address in told] == [
+        "unix:///run/docker/plugins/sshfs.sock",
+        "tcp://0.0.0.0:8000",
+        "tcp://[::1]:8000",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        OURS,
+        "tcp://127.0.0.1:9000",
+        "tcp://127.8.9.1:9000",
+        "tcp://[::1]:9000",
+        "tcp://[::ffff:127.0.0.1]:9000",
+        "tcp://localhost:9000",
+    ],
+)
 def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str) -> None:
     listening.require_protected([address], Settings())
 
 
-@pytest.mark.parametrize("address", ["tcp://0.0.0.0:9000", "tcp://[::]:9000", "tcp://192.0.2.7:9000"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://0.0.0.0:9000",
+        "tcp://[::]:9000",
+        "tcp://192.0.2.7:9000",
+        "tcp://[::ffff:0.0.0.0]:9000",
+        "tcp://dockerhost.example:9000",
+        "tcp://4294967295:9000",
+    ],
+)
 def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(address: str) -> None:
     with pytest.raises(errors.ExposedSocket) as refused:
         listening.require_protected([OURS, address], Settings())
