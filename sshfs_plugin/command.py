@@ -8,6 +8,8 @@ import subprocess  # noqa: TID251 (this is the place)
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sshfs_plugin import errors
+
 log = logging.getLogger(__name__)
 
 _ENVIRONMENT = {
@@ -31,24 +33,27 @@ def run(
         environment: Variables beyond the few that every program gets.
 
     Raises:
-        subprocess.TimeoutExpired: It did not end in time and was killed.
+        ProgramStuck: It did not end in time and was killed.
         OSError: It could not be started.
     """
     words = [os.fspath(word) for word in argv]
     log.debug("running %s", shlex.join(words))
-    return subprocess.run(  # noqa: S603 (never a shell; each caller gives a list of its own words)
-        words,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env={**_ENVIRONMENT, **(environment or {})},
-        timeout=seconds,
-        check=False,
-    )
+    try:
+        return subprocess.run(  # noqa: S603 (never a shell; each caller gives a list of its own words)
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**_ENVIRONMENT, **(environment or {})},
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise errors.ProgramStuck(Path(words[0]).name, seconds) from None
 
 
-def succeeds_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
+def output_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
     """Run a program that may hang beyond the reach of SIGKILL, and return what it printed, or None.
 
     A process whose request sshfs has read can't be killed until the request is answered (docs/facts.md), so

@@ -23,11 +23,16 @@ class PluginError(Exception):
 
     def __init__(self, sentence: str, hint: str = "") -> None:
         super().__init__(sentence, hint)
-        self.sentence = sentence
-        self.hint = hint
+        self.sentence = _tamed(sentence)
+        self.hint = _tamed(hint)
 
     def __str__(self) -> str:
         return f"{self.sentence}: {self.hint}" if self.hint else self.sentence
+
+
+def _tamed(text: str) -> str:
+    """Take out what is no printable character: servers have a say in errors, and terminals obey escape sequences."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 class RequestError(PluginError):
@@ -222,6 +227,13 @@ class ExposedSocket(PluginError):
 
 class StateError(PluginError):
     """The plugin's own files can't be read or written."""
+
+
+class ProgramStuck(PluginError):
+    """A program of this host did not come to an end."""
+
+    def __init__(self, program: str, seconds: float) -> None:
+        super().__init__(f"{program} did not end within {seconds:.0f} seconds", "is this host overloaded? try again")
 
 
 class ServiceError(PluginError):

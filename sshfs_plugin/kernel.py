@@ -24,7 +24,7 @@ _BDI = Path("/sys/class/bdi")
 
 def answers(mountpoint: Path, seconds: float) -> bool:
     """Tell whether a FUSE file system is mounted at a path and answers a statvfs, which is never cached."""
-    return command.succeeds_within(["stat", "-f", "-c", "%t", mountpoint], seconds=seconds) == (FUSE_SUPER_MAGIC + "\n")
+    return command.output_within(["stat", "-f", "-c", "%t", mountpoint], seconds=seconds) == (FUSE_SUPER_MAGIC + "\n")
 
 
 def _umount2(mountpoint: Path, flags: int) -> None:

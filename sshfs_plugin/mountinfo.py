@@ -88,7 +88,7 @@ def sshfs_below(directory: Path) -> frozenset[str]:
 
 
 def used_elsewhere(mount: Mount) -> bool:
-    """Tell whether a mount namespace other than ours would keep a mount of ours if we unmounted it.
+    """Tell whether a container, or a bind on this host, would keep a mount of ours if we unmounted it.
 
     A copy of our tree, such as a sandboxed service has, lets go when we do: our unmount reaches it through the mount
     that it is mounted on. A container does not: Docker binds the volume into a tree of its own. (That the bind itself
@@ -97,6 +97,12 @@ def used_elsewhere(mount: Mount) -> bool:
     """
     ours = {one.number: one for one in mounts()}
     place = _place(mount, ours)
+
+    def keeps(one: Mount, table: Mapping[str, Mount]) -> bool:
+        return one.device == mount.device and not _follows(_place(one, table), place)
+
+    if any(one.number != mount.number and keeps(one, ours) for one in ours.values()):
+        return True
     seen = {None, _namespace("self")}
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal() or (namespace := _namespace(entry.name)) in seen:
@@ -106,7 +112,7 @@ def used_elsewhere(mount: Mount) -> bool:
         except OSError:
             continue  # it has ended; others may be in the same namespace
         seen.add(namespace)
-        if any(one.device == mount.device and not _follows(_place(one, theirs), place) for one in theirs.values()):
+        if any(keeps(one, theirs) for one in theirs.values()):
             return True
     return False
 

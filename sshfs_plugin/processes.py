@@ -7,11 +7,11 @@ process; it reports over the same socket protocol as to systemd, and its lock fi
 
 import fcntl
 import os
+import secrets
 import select
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +40,11 @@ class Processes(mountpoints.Mountpoints):
             return
         self.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
-        # named for the thread: with a volume's name it could be longer than an address may be
-        address = self.settings.runtime / f"notify-{threading.get_native_id()}"
+        # one for each start, since an earlier keeper may report again; a volume's name could be too long for an address
+        address = self.settings.runtime / f"notify-{secrets.token_hex(8)}"
         with _listening_at(address) as reports:
             keeper = self._start_keeper(name, said, address)
-            while not select.select([reports], [], [], _POLL_SECONDS)[0]:
+            while not _has_come(reports, _POLL_SECONDS):
                 if keeper.poll() is not None:
                     raise mountpoints.mount_failed(name, said.read_text(errors="replace"))
                 if not deadline.left():
@@ -60,7 +60,7 @@ class Processes(mountpoints.Mountpoints):
         """
         try:
             job = self._at_mountpoint("release", name, deadline.left())
-        except subprocess.TimeoutExpired:
+        except errors.ProgramStuck:
             raise _stuck(name, "it took too long") from None
         if job.returncode:
             raise _stuck(name, job.stderr.strip())
@@ -116,6 +116,12 @@ def _listening_at(address: Path) -> Iterator[socket.socket]:
             yield reports
         finally:
             address.unlink(missing_ok=True)
+
+
+def _has_come(reports: socket.socket, seconds: float) -> bool:
+    asked = select.poll()
+    asked.register(reports, select.POLLIN)
+    return bool(asked.poll(seconds * 1000))
 
 
 def _stuck(name: VolumeName, why: str) -> errors.UnmountFailed:

@@ -5,6 +5,7 @@ They are out of reach of the service's end, upgrade and sandbox. Jobs are made w
 the units are ordered before docker.service, and a plain stop would wait for Docker's own stop job, which waits for us.
 """
 
+import contextlib
 import logging
 import re
 import subprocess  # noqa: TID251 (for its types alone)
@@ -17,8 +18,11 @@ from sshfs_plugin.volume import VolumeName
 
 log = logging.getLogger(__name__)
 
+START_SECONDS = 55.0
+"""Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
+
 CLEAN_UP_SECONDS = 20.0
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 
 
 class Units(mountpoints.Mountpoints):
@@ -35,11 +39,13 @@ class Units(mountpoints.Mountpoints):
             MountFailed: With ssh's last words; the unit is stopped and its failure forgotten.
             MountTimedOut: It did not answer in time.
         """
-        unit, started, limit = _unit(name), time.time(), deadline.left()
+        unit, started, limit = _unit(name), time.time(), deadline.left(START_SECONDS)
+        adopted = name in self.mounted()
         try:
             job = _systemctl("start", unit, seconds=limit)
-        except subprocess.TimeoutExpired:
-            self._give_up(unit)
+        except errors.ProgramStuck:
+            if not adopted:  # containers may be using one that was there before
+                self._give_up(unit)
             raise mountpoints.mount_timed_out(name, limit) from None
         if job.returncode:
             said = _last_words(unit, started) or job.stderr
@@ -53,7 +59,13 @@ class Units(mountpoints.Mountpoints):
         Raises:
             UnmountFailed: The release did not come to an end, or the volume's unit did not.
         """
-        self._complete("start", f"docker-volume-sshfs-release@{name}.service", name, deadline)
+        release = f"docker-volume-sshfs-release@{name}.service"
+        try:
+            self._complete("start", release, name, deadline)
+        except errors.UnmountFailed:
+            # a release that goes on could unmount what the next Mount has found mounted
+            self._give_up(release)
+            raise
         if name in self.mounted():
             return False
         self._complete("stop", _unit(name), name, deadline)
@@ -62,7 +74,7 @@ class Units(mountpoints.Mountpoints):
     def _complete(self, verb: str, unit: str, name: VolumeName, deadline: Deadline) -> None:
         try:
             job = _systemctl(verb, unit, seconds=deadline.left())
-        except subprocess.TimeoutExpired:
+        except errors.ProgramStuck:
             job = None
         if job is None or job.returncode:
             raise errors.UnmountFailed(
@@ -71,11 +83,11 @@ class Units(mountpoints.Mountpoints):
             )
 
     def _give_up(self, unit: str) -> None:
-        """Leave nothing of a failed start: no process, no mount, and no failure that a later start would inherit."""
+        """Leave nothing of a job that failed: no process, no mount, and no failure that a later start would inherit."""
         try:
             _systemctl("stop", unit, seconds=CLEAN_UP_SECONDS)
             command.run(["systemctl", "reset-failed", unit], seconds=CLEAN_UP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except errors.ProgramStuck:
             log.error("%s does not stop", unit)
 
 
@@ -83,7 +95,7 @@ def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
     """Return the state of each unit in systemd's words, ``active (running)``; none where systemd can't be asked."""
     try:
         shown = command.run(["systemctl", "show", "--property=Id,ActiveState,SubState", *units], seconds=seconds)
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, errors.ProgramStuck):
         return {}
     blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.stdout.split("\n\n"))
     return {block["Id"]: f"{block['ActiveState']} ({block['SubState']})" for block in blocks if "Id" in block}
@@ -93,7 +105,7 @@ def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
     """Return where a socket unit listens, as Docker's specs write it; nothing where systemd can't be asked."""
     try:
         shown = command.run(["systemctl", "show", "--property=Listen", unit], seconds=seconds)
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, errors.ProgramStuck):
         return ()
     places = re.findall(r"^Listen=(.+) \(Stream\)$", shown.stdout, re.MULTILINE)
     return tuple(f"unix://{place}" if place.startswith("/") else f"tcp://{place}" for place in places)
@@ -115,7 +127,8 @@ def _last_words(unit: str, since: float) -> str:
     read = ["journalctl", "--quiet", "--output=cat", f"--since=@{since:.6f}", f"_SYSTEMD_UNIT={unit}"]
     limit = Deadline.after(LAST_WORDS_SECONDS)
     said = ""
-    while not said and limit.left():
-        command.run(["journalctl", "--sync"], seconds=LAST_WORDS_SECONDS + 5)
-        said = command.run(read, seconds=LAST_WORDS_SECONDS + 5).stdout
+    with contextlib.suppress(errors.ProgramStuck):
+        while not said and limit.left():
+            command.run(["journalctl", "--sync"], seconds=JOURNAL_SECONDS)
+            said = command.run(read, seconds=JOURNAL_SECONDS).stdout
     return said

@@ -2,13 +2,12 @@
 """Running the distribution's programs: real ones, and some made for the occasion."""
 
 import logging
-import subprocess
 from pathlib import Path
 
 import pytest
 from support import fakes
 
-from sshfs_plugin import command
+from sshfs_plugin import command, errors
 
 
 def test_run_returns_status_and_both_outputs(programs: fakes.Programs) -> None:
@@ -29,7 +28,7 @@ def test_programs_get_a_small_environment_and_nothing_of_the_callers(monkeypatch
 
 def test_programs_find_nothing_on_their_input() -> None:
     assert command.run(["cat"], seconds=fakes.PATIENCE).stdout == ""
-    assert command.succeeds_within(["cat"], seconds=fakes.PATIENCE) == ""
+    assert command.output_within(["cat"], seconds=fakes.PATIENCE) == ""
 
 
 def test_output_that_is_no_text_is_still_shown() -> None:
@@ -37,7 +36,7 @@ def test_output_that_is_no_text_is_still_shown() -> None:
 
 
 def test_run_ends_a_program_at_its_limit() -> None:
-    with pytest.raises(subprocess.TimeoutExpired):
+    with pytest.raises(errors.ProgramStuck, match="sleep did not end within 0 seconds: is this host overloaded"):
         command.run(["sleep", "60"], seconds=0.05)
 
 
@@ -52,16 +51,16 @@ def test_commands_are_logged_in_a_form_to_paste(caplog: pytest.LogCaptureFixture
     assert caplog.messages == ["running true 'a b'"]
 
 
-def test_succeeds_within_gives_the_output_of_a_success() -> None:
-    assert command.succeeds_within(["echo", "yes"], seconds=fakes.PATIENCE) == "yes\n"
+def test_output_within_gives_the_output_of_a_success() -> None:
+    assert command.output_within(["echo", "yes"], seconds=fakes.PATIENCE) == "yes\n"
 
 
-def test_succeeds_within_gives_nothing_after_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
-    assert command.succeeds_within(["sh", "-c", "echo yes; echo no >&2; exit 1"], seconds=fakes.PATIENCE) is None
+def test_output_within_gives_nothing_after_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    assert command.output_within(["sh", "-c", "echo yes; echo no >&2; exit 1"], seconds=fakes.PATIENCE) is None
     assert capfd.readouterr().err == ""
 
 
 # the process is left behind on purpose, since waiting for it could take for ever
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_succeeds_within_does_not_wait_for_a_program_that_hangs() -> None:
-    assert command.succeeds_within(["sleep", "60"], seconds=0.05) is None
+def test_output_within_does_not_wait_for_a_program_that_hangs() -> None:
+    assert command.output_within(["sleep", "60"], seconds=0.05) is None

@@ -144,6 +144,13 @@ def test_our_own_mount_namespace_is_not_elsewhere(photos: mountinfo.Mount, fake_
     assert not mountinfo.used_elsewhere(photos)
 
 
+def test_a_bind_of_the_volume_on_this_host_uses_it(fake_kernel: fakes.FakeKernel) -> None:
+    fake_kernel.mountinfo.write_text(HOST + "98 28 0:52 / /srv/photos rw shared:9 - fuse.sshfs me@nas:/photos rw\n")
+    photos = mountinfo.mounted_at(MOUNTS / "photos")
+    assert photos
+    assert mountinfo.used_elsewhere(photos)
+
+
 def test_other_devices_in_a_container_do_not_count(photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel) -> None:
     fake_kernel.process(612, namespace=2, mountinfo=CONTAINER.replace("0:52", "0:5"))
     fake_kernel.process(613, namespace=3, mountinfo=CONTAINER.replace("0:52", "0:521"))

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
+import re
+from pathlib import Path
+
 import pytest
 from support import fakes
 
@@ -86,6 +89,39 @@ def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.P
     assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "stop", "reset-failed"]
 
 
+def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    with pytest.raises(errors.MountTimedOut):
+        keeping.start(PHOTOS, Deadline.after(0.3))
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+
+
+def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
+    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = (Path(__file__).parents[2] / "systemd/docker-volume-sshfs@.service").read_text()
+    systemds = float(re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE)[0])
+    assert systemds > units.START_SECONDS
+    monkeypatch.setattr(units, "START_SECONDS", 0.3)
+    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    with pytest.raises(errors.MountTimedOut):
+        keeping.start(PHOTOS, fakes.soon())
+
+
+def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
+    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "JOURNAL_SECONDS", 0.1)
+    programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
+    programs.add("journalctl", "exec sleep 60")
+    with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
+        keeping.start(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl")[-1] == f"reset-failed {UNIT}"
+
+
 def test_unit_that_does_not_even_stop_is_logged(
     keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,6 +156,21 @@ def test_failed_release_says_why_and_where_to_look(keeping: Units, programs: fak
     assert str(refusal.value) == (
         f"volume 'photos' could not be unmounted (Job for release failed.): journalctl -u {RELEASE} tells more"
     )
+
+
+def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    """It could unmount what the next Mount has found mounted."""
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    with pytest.raises(errors.UnmountFailed, match="it took too long"):
+        keeping.release(PHOTOS, Deadline.after(0.3))
+    assert programs.calls("systemctl") == [
+        f"start {IGNORING} {RELEASE}",
+        f"stop {IGNORING} {RELEASE}",
+        f"reset-failed {RELEASE}",
+    ]
 
 
 def test_release_whose_unit_does_not_end_says_so(
