@@ -12,9 +12,8 @@ import select
 import socket
 import ssl
 import struct
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.parts import Caller, State
+from sshfs_plugin.turns import Places
 
 log = logging.getLogger(__name__)
 
@@ -203,23 +203,22 @@ ROUTES: Mapping[str, _Route] = {
 }
 
 
-def create_app(driver: Driver, *, slow_calls: int, tell: Callable[[str], None]) -> flask.Flask:
+def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]) -> flask.Flask:
     """Make the Flask application.
 
     Args:
         driver: What does the work.
-        slow_calls: How many calls that may wait for servers are let in at once; the server must have more threads.
+        slow_lane: The places of calls that may wait for servers; all of them together leave threads to the others.
         tell: Gets a line about the volumes after each call that may have changed them.
     """
     app = flask.Flask(__name__, static_folder=None)
-    slow_lane = threading.BoundedSemaphore(slow_calls)
 
     def serve(path: str) -> flask.Response:
         route = ROUTES[path]
         call = _decode(route)
         with (
             context.about(VERB=path.rpartition(".")[2], VOLUME=call.name, MOUNT_ID=call.mount_id),
-            _lane(slow_lane if route.slow else None, call.deadline),
+            slow_lane.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
         ):
             try:
                 answer = route.verb(driver, call)
@@ -281,19 +280,6 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
         return isinstance(connection, ssl.SSLSocket) or connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
-
-
-@contextmanager
-def _lane(slow_lane: threading.BoundedSemaphore | None, deadline: Deadline) -> Iterator[None]:
-    if slow_lane is None:
-        yield
-        return
-    if not slow_lane.acquire(timeout=deadline.left()):
-        raise errors.PluginBusy
-    try:
-        yield
-    finally:
-        slow_lane.release()
 
 
 def _after_reply(act: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.processes import Processes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.turns import Places
 from sshfs_plugin.units import Units
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_SECONDS = 15.0
 ANSWER_SECONDS = 5.0
 QUICK_THREADS = 32
-"""Threads that slow calls leave to Get and List."""
+"""Threads that slow calls leave to Get and List, whether they are being done or wait."""
 
 
 def create_app() -> flask.Flask:
@@ -45,8 +46,9 @@ def create_app() -> flask.Flask:
     )
     driver.load()
     threading.Thread(target=_look_after, args=(driver, settings), name="look-after", daemon=True).start()
-    slow_calls = max(settings.threads - QUICK_THREADS, settings.threads // 2)
-    return api.create_app(driver, slow_calls=slow_calls, tell=journal.status)
+    slow_calls, quick = settings.threads // 2, min(QUICK_THREADS, settings.threads // 4)
+    slow_lane = Places(slow_calls, waiting=settings.threads - slow_calls - quick)
+    return api.create_app(driver, slow_lane=slow_lane, tell=journal.status)
 
 
 def supervisor(settings: Settings) -> Supervisor:

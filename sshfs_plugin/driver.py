@@ -20,7 +20,7 @@ from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.parts import Caller, HolderRecords, Preflight, State, Supervisor, Volumes
-from sshfs_plugin.registry import Entry, Registry
+from sshfs_plugin.registry import Entry, Failure, Registry
 from sshfs_plugin.turns import Turns
 from sshfs_plugin.volume import Check, MountID, VolumeName, volume_name
 
@@ -79,6 +79,8 @@ class Driver:
             RequestError: The name or an option is wrong.
             VolumeExists: There is one with other options.
             VolumeInUse: A volume of that name, whose record is lost, is mounted and used.
+            VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
+            UnmountFailed: What is left of a volume of that name could not be unmounted.
             PreflightError, CredentialsError: The ladder broke.
             StateError: It could not be recorded.
         """
@@ -108,11 +110,15 @@ class Driver:
         Raises:
             VolumeNotFound: There is none of that name.
             InvalidRequest: The ID is empty.
-            PreflightError, CredentialsError, MountError: It can't be mounted; nothing is left behind.
+            VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
+            InvalidOption, PreflightError, CredentialsError, StateError, MountError: It can't be mounted; nothing is
+                left behind.
         """
-        holder = _mount_id(mount_id)
+        holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            self._ensure_mounted(entry, deadline)
+            _share_failure(entry, asked, caller.client)
+            with _failures_of(entry, caller.client):
+                self._ensure_mounted(entry, deadline)
             if not caller.has_gone():
                 self._registry.count(entry, lambda holders: holders.mounted(holder, caller.client), record=False)
                 log.info("mounted")
@@ -187,14 +193,19 @@ class Driver:
             with context.about(VOLUME=entry.volume.name):
                 if entry.volume.name in mounted:
                     self._look_at(entry, seconds)
+                    self._let_go_if_unheld(entry)
                 else:
                     entry.answering = None
+                    if entry.holders.count:
+                        self._let_go_if_unheld(entry)
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.volume.name, seconds)
         if entry.answering not in (None, answering):
             log.warning("the mount %s", "answers again" if answering else "does not answer")
         entry.answering = answering
+
+    def _let_go_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
         with suppress(errors.VolumeBusy), self._turns.on_volume(entry.volume.name, Deadline.after(0)):
@@ -213,14 +224,14 @@ class Driver:
                 self._climb(entry, deadline)
             try:
                 self._supervisor.start(name, deadline)
-            except errors.MountError:
+            except errors.MountFailed:
                 entry.passed_until = 0.0
-                if not passed_before:
+                if not passed_before or not deadline.left():
                     raise
                 # names what has broken since, or mends it: a host key that was forgotten is accepted anew
                 self._climb(entry, deadline)
                 self._supervisor.start(name, deadline)
-        entry.answering = True
+        entry.answering, entry.left_until = True, 0.0
 
     def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:
         self._preflight.climb(entry.volume, deadline, creating=creating)
@@ -233,20 +244,20 @@ class Driver:
     def _let_go(self, entry: Entry, deadline: Deadline) -> None:
         """Unmount a volume that has no live holder, and drop the inherited ones, if it is true that nobody uses it."""
         name = entry.volume.name
-        if name in self._supervisor.mounted() and not self._released(name, deadline):
+        if name in self._supervisor.mounted() and not self._released(entry, deadline):
             entry.left_until = time.monotonic() + LEAVE_SECONDS
             return
         self._registry.count(entry, lambda _: Holders())
 
-    def _released(self, name: VolumeName, deadline: Deadline) -> bool:
+    def _released(self, entry: Entry, deadline: Deadline) -> bool:
         try:
-            released = self._supervisor.release(name, deadline)
+            released = self._supervisor.release(entry.volume.name, deadline)
         except errors.MountError as error:
             log.error("left mounted: %s", error)
             return False
         if released:
             log.info("unmounted")
-        else:
+        elif not entry.left_until:  # said once, however often it is asked
             log.warning("left mounted: a container or a process on this host still uses it")
         return released
 
@@ -272,6 +283,23 @@ class Driver:
                 entry.last_error = str(error)
                 raise
             entry.last_error = ""
+
+
+def _share_failure(entry: Entry, asked: float, client: Client) -> None:
+    """End a Mount like one that began after it was asked for: a queue at a server that is away ends at once."""
+    failure = entry.last_failure
+    if failure and failure.began > asked and failure.client is client:
+        raise errors.MountFailed(failure.sentence, failure.hint)
+
+
+@contextmanager
+def _failures_of(entry: Entry, client: Client) -> Iterator[None]:
+    began, entry.last_failure = time.monotonic(), None
+    try:
+        yield
+    except errors.PluginError as error:
+        entry.last_failure = Failure(began=began, client=client, sentence=error.sentence, hint=error.hint)
+        raise
 
 
 def _mount_id(text: str) -> MountID:

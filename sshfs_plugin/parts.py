@@ -13,6 +13,9 @@ from sshfs_plugin.volume import Volume, VolumeName
 SILENT = "mounted, but the server does not answer"
 """How a volume is described that is lost for now."""
 
+LOST = "not mounted, although containers hold it"
+"""How a volume is described that they have lost for good: they must be restarted."""
+
 
 class Volumes(Protocol):
     """Where volumes are recorded."""
@@ -41,7 +44,10 @@ class Preflight(Protocol):
     """What asks a server whether it can serve a volume."""
 
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
-        """Pass if it can; raise a PreflightError or CredentialsError if not."""
+        """Pass if it can.
+
+        Raises InvalidOption, CredentialsError, PreflightError or StateError if not.
+        """
 
     def forget(self, name: VolumeName) -> None:
         """Drop what is remembered for a volume alone."""
@@ -108,5 +114,5 @@ class State:
     def condition(self) -> str:
         """Whether the volume is mounted and answers, in a few words."""
         if self.mountpoint is None:
-            return "not mounted"
+            return LOST if self.holders else "not mounted"
         return SILENT if self.answering is False else "mounted"

@@ -11,11 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sshfs_plugin import errors
-from sshfs_plugin.holders import Holders
+from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.parts import HolderRecords, Volumes
 from sshfs_plugin.volume import Volume, VolumeName
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An attempt to mount a volume that failed.
+
+    Attributes:
+        began: When it began, on the monotonic clock.
+        client: For whom it was made, and so how long it could take.
+        sentence: What went wrong.
+        hint: What to do about it.
+    """
+
+    began: float
+    client: Client
+    sentence: str
+    hint: str
 
 
 @dataclass(slots=True)
@@ -30,6 +47,7 @@ class Entry:
         left_until: Until when a mount is left alone that nobody holds but somebody uses.
         answering: Whether its mount answered when last asked.
         last_error: The last failure of a verb on it, empty after a success.
+        last_failure: The last attempt to mount it, if that failed.
     """
 
     volume: Volume
@@ -39,6 +57,7 @@ class Entry:
     left_until: float = 0.0
     answering: bool | None = None
     last_error: str = ""
+    last_failure: Failure | None = None
 
 
 class Registry:

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Who may work now: one at a time on a volume, a few at a time on a server, nobody beyond its caller's deadline."""
 
-import functools
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sshfs_plugin import errors
@@ -14,29 +12,58 @@ from sshfs_plugin.volume import VolumeName
 CONNECTS_PER_HOST = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
 
-WAITING_PER_HOST = 100
-"""Who waits for a place keeps a thread from others: the volumes of one server that is away must not take them all."""
+WAITING = 100
+"""Who waits keeps a thread from others: one volume, or the volumes of one server that is away, must not take all."""
+
+
+class Places:
+    """A few may work at once, some more may wait for them, and others are sent away at once."""
+
+    def __init__(self, places: int, *, waiting: int) -> None:
+        self._places = threading.BoundedSemaphore(places)
+        self._may_wait = threading.BoundedSemaphore(waiting)
+
+    @contextmanager
+    def taken(self, deadline: Deadline, busy: errors.VolumeError) -> Iterator[None]:
+        """Take a place while the deadline lasts.
+
+        Raises:
+            VolumeError: The one that is given; there was no place until the deadline, or too many wait for one already.
+        """
+        if not (self._places.acquire(blocking=False) or self._waited(deadline)):
+            raise busy
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _waited(self, deadline: Deadline) -> bool:
+        if not self._may_wait.acquire(blocking=False):
+            return False
+        try:
+            return self._places.acquire(timeout=deadline.left())
+        finally:
+            self._may_wait.release()
 
 
 class Turns:
-    """Locks of volumes and places at servers, made when they are first asked for."""
+    """The places at volumes and at servers, made when they are first asked for."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
-        self._volumes: dict[VolumeName, threading.Lock] = {}
-        self._hosts: dict[str, threading.BoundedSemaphore] = {}
-        self._waiting: Counter[str] = Counter()
+        self._volumes: dict[VolumeName, Places] = {}
+        self._hosts: dict[str, Places] = {}
 
     @contextmanager
     def on_volume(self, name: VolumeName, deadline: Deadline) -> Iterator[None]:
         """Be the only one who works on a volume.
 
         Raises:
-            VolumeBusy: Somebody else did until the deadline.
+            VolumeBusy: Somebody else did until the deadline, or too many wait for it already.
         """
         with self._making:
-            lock = self._volumes.setdefault(name, threading.Lock())
-        with _acquired(lock.acquire, lock.release, deadline, errors.VolumeBusy(name)):
+            places = self._volumes.setdefault(name, Places(1, waiting=WAITING))
+        with places.taken(deadline, errors.VolumeBusy(name)):
             yield
 
     @contextmanager
@@ -47,31 +74,6 @@ class Turns:
             ServerBusy: There was no place until the deadline, or too many wait for one already.
         """
         with self._making:
-            places = self._hosts.setdefault(host, threading.BoundedSemaphore(CONNECTS_PER_HOST))
-        with _acquired(functools.partial(self._place, host, places), places.release, deadline, errors.ServerBusy(host)):
+            places = self._hosts.setdefault(host, Places(CONNECTS_PER_HOST, waiting=WAITING))
+        with places.taken(deadline, errors.ServerBusy(host)):
             yield
-
-    def _place(self, host: str, places: threading.BoundedSemaphore, timeout: float) -> bool:
-        if places.acquire(blocking=False):
-            return True
-        with self._making:
-            if self._waiting[host] >= WAITING_PER_HOST:
-                return False
-            self._waiting[host] += 1
-        try:
-            return places.acquire(timeout=timeout)
-        finally:
-            with self._making:
-                self._waiting[host] -= 1
-
-
-@contextmanager
-def _acquired(
-    acquire: Callable[..., bool], release: Callable[[], None], deadline: Deadline, busy: errors.VolumeError
-) -> Iterator[None]:
-    if not acquire(timeout=deadline.left()):
-        raise busy
-    try:
-        yield
-    finally:
-        release()

@@ -30,14 +30,14 @@ def driver(host: fakes.Host) -> Driver:
 @pytest.fixture
 def client(driver: Driver) -> FlaskClient:
     """Give Flask's own client, for what needs no socket."""
-    return api.create_app(driver, slow_calls=4, tell=lambda _: None).test_client()
+    return api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None).test_client()
 
 
 @pytest.fixture
 def address(driver: Driver, tmp_path: Path) -> Iterator[Path]:
     """Give the socket on which the driver is served."""
     address = tmp_path / "sshfs.sock"
-    with fakes.serving(api.create_app(driver, slow_calls=4, tell=lambda _: None), address):
+    with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), address):
         yield address
 
 

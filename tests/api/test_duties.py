@@ -376,14 +376,14 @@ def test_duty_17_what_was_answered_survives_a_plugin_that_is_killed_right_then(
     settings: Settings, host: fakes.Host, tmp_path: Path
 ) -> None:
     address = tmp_path / "first.sock"
-    with fakes.serving(api.create_app(start_on_disk(settings, host), slow_calls=4, tell=print), address):
+    with fakes.serving(api.create_app(start_on_disk(settings, host), slow_lane=fakes.slow_lane(), tell=print), address):
         docker = DockerClient(address)
         docker.create("photos", {**OPTS, "port": "2222"})
         created = docker.get("photos").body["Volume"]["CreatedAt"]
         docker.mount("photos")
     restarted = start_on_disk(settings, host)
     address = tmp_path / "second.sock"
-    with fakes.serving(api.create_app(restarted, slow_calls=4, tell=print), address):
+    with fakes.serving(api.create_app(restarted, slow_lane=fakes.slow_lane(), tell=print), address):
         volume = DockerClient(address).get("photos").body["Volume"]
     assert volume["CreatedAt"] == created
     assert volume["Status"]["remote"] == "me@nas:/photos port 2222"
@@ -500,7 +500,7 @@ def test_duty_20_counts_outlast_the_plugin(docker: DockerClient, host: fakes.Hos
     docker.mount("photos")
     docker.mount("photos")
     address = tmp_path / "second.sock"
-    with fakes.serving(api.create_app(host.start_driver(), slow_calls=4, tell=print), address):
+    with fakes.serving(api.create_app(host.start_driver(), slow_lane=fakes.slow_lane(), tell=print), address):
         restarted = DockerClient(address)
         restarted.unmount("photos")
         assert (holders(restarted), host.supervisor.released) == (1, [])

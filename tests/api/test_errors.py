@@ -14,6 +14,7 @@ from support.fakes import ID, OTHER_ID
 
 from sshfs_plugin import api, errors
 from sshfs_plugin.driver import Driver
+from sshfs_plugin.turns import Places
 
 OPTS = {"sshcmd": fakes.SSHCMD}
 
@@ -199,7 +200,7 @@ def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
     driver: Driver, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
-    client = api.create_app(driver, slow_calls=1, tell=lambda _: None).test_client()
+    client = api.create_app(driver, slow_lane=Places(1, waiting=0), tell=lambda _: None).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     gate = host.supervisor.start_gates["photos"] = fakes.Gate()
     mounting = in_background(post, client, "Mount", {"Name": "photos", "ID": ID})

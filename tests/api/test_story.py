@@ -31,7 +31,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
     mountpoint = str(host.supervisor.root / "photos")
 
     first = tmp_path / "first.sock"
-    with fakes.serving(api.create_app(start_plugin(), slow_calls=4, tell=said.append), first):
+    with fakes.serving(api.create_app(start_plugin(), slow_lane=fakes.slow_lane(), tell=said.append), first):
         docker = DockerClient(first)
         assert docker.activate().body["Implements"] == ["VolumeDriver"]
 
@@ -74,7 +74,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
 
     # systemctl restart docker-volume-sshfs: containers keep their files, and Docker does not even notice
     second = tmp_path / "second.sock"
-    with fakes.serving(api.create_app(start_plugin(), slow_calls=4, tell=said.append), second):
+    with fakes.serving(api.create_app(start_plugin(), slow_lane=fakes.slow_lane(), tell=said.append), second):
         docker = DockerClient(second)
         assert docker.get("photos").body["Volume"]["Mountpoint"] == mountpoint
         assert docker.list_names() == ["photos"]

@@ -28,6 +28,7 @@ from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mountinfo import SSHFS
 from sshfs_plugin.parts import Caller
+from sshfs_plugin.turns import Places
 from sshfs_plugin.volume import Volume, VolumeName
 
 if TYPE_CHECKING:
@@ -173,6 +174,27 @@ class FakePreflight:
     def forget(self, name: VolumeName) -> None:
         """Note that a volume is to be forgotten."""
         self.forgotten.append(name)
+
+
+@dataclass(frozen=True)
+class Watched(Deadline):
+    """A deadline that tells whenever somebody asks how long to wait.
+
+    Attributes:
+        asks: Is released each time.
+    """
+
+    asks: threading.Semaphore
+
+    def left(self, at_most: float = float("inf")) -> float:
+        """Tell, and answer."""
+        self.asks.release()
+        return super().left(at_most)
+
+
+def slow_lane() -> Places:
+    """Return room for a few slow calls at once."""
+    return Places(4, waiting=4)
 
 
 @dataclass

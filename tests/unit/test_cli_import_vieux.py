@@ -50,7 +50,7 @@ def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
         supervisor=host.supervisor,
     )
     settings.spec.write_text(f"unix://{settings.socket}\n")
-    with fakes.serving(api.create_app(driver, slow_calls=4, tell=lambda _: None), settings.socket):
+    with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), settings.socket):
         yield host
 
 

@@ -42,7 +42,7 @@ def systemctl(programs: fakes.Programs) -> fakes.Programs:
 def service(driver: Driver, settings: Settings) -> Iterator[Driver]:
     """Serve a driver where the command looks for it."""
     settings.runtime.mkdir(parents=True)
-    with fakes.serving(api.create_app(driver, slow_calls=4, tell=lambda _: None), settings.socket):
+    with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), settings.socket):
         yield driver
 
 

@@ -2,6 +2,7 @@
 """The rules of the verbs, one at a time and at the same time."""
 
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,16 @@ def test_mount_that_fails_after_a_check_was_spared_is_checked_and_tried_again(dr
     mount(driver)
     assert status_of(driver) == (True, 1)
     assert host.preflight.climbed == ["photos", "photos"]
+
+
+def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without_time(
+    driver: Driver, host: fakes.Host
+) -> None:
+    create(driver)
+    host.supervisor.start_problems["photos"] = errors.MountTimedOut("volume 'photos' was not usable after 4 seconds")
+    with pytest.raises(errors.MountTimedOut, match="was not usable after 4 seconds"):
+        mount(driver)
+    assert host.preflight.climbed == ["photos"], "at create alone"
 
 
 def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: fakes.Host) -> None:
@@ -621,6 +632,29 @@ def test_two_mounts_of_one_volume_at_once_start_it_once(
     assert status_of(driver) == (True, 2)
 
 
+def test_mounts_that_queue_at_a_server_that_is_away_end_with_the_first_that_began_after_them(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver, check="mount")
+    host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22", "is it on?")
+    host.preflight.climbed.clear()
+    gate = host.preflight.gates["photos"] = fakes.Gate()
+    first = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    waits = fakes.Watched(soon().at, threading.Semaphore(0))
+    queue = [in_background(driver.mount, "photos", f"{number}", caller(), waits) for number in range(6)]
+    impatient = in_background(driver.mount, "photos", PODMAN_ID, caller(Client.PODMAN), waits)
+    for _ in (*queue, impatient):
+        assert waits.asks.acquire(timeout=fakes.PATIENCE)
+    gate.open()
+    for mounting in (first, *queue, impatient):
+        with pytest.raises(errors.PluginError, match="cannot connect to nas port 22: is it on"):
+            mounting.result()
+    assert len(host.preflight.climbed) <= 4, "the first, one of the queue, and those of the other client apart"
+    del host.preflight.problems["photos"]
+    mount(driver)
+
+
 def test_two_creates_of_one_name_at_once_climb_once(
     driver: Driver, host: fakes.Host, in_background: fakes.Background
 ) -> None:
@@ -715,6 +749,34 @@ def test_look_after_drops_what_an_old_dockerd_left_once_nobody_uses_it(driver: D
     driver.look_after(1)
     assert status_of(driver) == (False, 0)
     assert host.holder_records.records == {}
+
+
+def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mounted(
+    driver: Driver, host: fakes.Host
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.live.clear()
+    assert driver.get("photos").condition == "not mounted, although containers hold it"
+    driver.look_after(1)
+    assert status_of(driver) == (False, 1), "a container holds it, if in vain"
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    assert status_of(driver) == (False, 0)
+    assert driver.get("photos").condition == "not mounted"
+
+
+def test_look_after_says_once_that_a_mount_has_to_stay(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    driver.activate(caller(process=200))
+    for _ in range(3):
+        driver.look_after(1)
+    assert caplog.text.count("left mounted: a container or a process on this host still uses it") == 1
 
 
 @pytest.mark.parametrize("trouble", ["used", "stuck"])

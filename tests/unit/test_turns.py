@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from support import fakes
 
 from sshfs_plugin import errors, turns
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.turns import Turns
+from sshfs_plugin.turns import Places, Turns
 
 
 @pytest.fixture
@@ -36,22 +37,24 @@ def test_other_servers_have_places_of_their_own(full: Turns) -> None:
         pass
 
 
-def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once(full: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "WAITING_PER_HOST", 1)
-    let_go = Deadline.after(5)
+def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
+    places, busy = Places(1, waiting=1), errors.PluginBusy()
+    waits = fakes.Watched(Deadline.after(0.5).at, threading.Semaphore(0))
 
     def wait() -> None:
-        with pytest.raises(errors.ServerBusy), full.at_host("nas", Deadline.after(0.5)):
+        with pytest.raises(errors.PluginBusy), places.taken(waits, busy):
             pass
 
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    while not full._waiting["nas"]:
-        assert let_go.left()
-        time.sleep(0.001)
-    started = time.monotonic()
-    with pytest.raises(errors.ServerBusy), full.at_host("nas", Deadline.after(100)):
+    with places.taken(Deadline.after(0), busy):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert waits.asks.acquire(timeout=fakes.PATIENCE)
+        started = time.monotonic()
+        with pytest.raises(errors.PluginBusy), places.taken(Deadline.after(100), busy):
+            pass
+        assert time.monotonic() - started < 0.4
+        waiting.join()
+        with pytest.raises(errors.PluginBusy), places.taken(Deadline.after(0.01), busy):
+            pass  # waited, since nobody else does any more
+    with places.taken(Deadline.after(0), busy):
         pass
-    assert time.monotonic() - started < 0.4
-    waiting.join()
-    assert full._waiting["nas"] == 0
