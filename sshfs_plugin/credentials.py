@@ -3,6 +3,7 @@
 
 import errno
 import re
+import shlex
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,7 @@ class Keyring:
 def _read_password(path: Path) -> str:
     subject = f"cannot use the password file {path}"
     try:
-        mode, text = path.stat().st_mode, _content(path).decode("utf-8")
+        mode, text = path.stat().st_mode, _content(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise errors.PasswordFileUnusable(
             f"{subject}, it does not exist", "is 'password_file' a path on this host, not below /tmp?"
@@ -107,7 +108,7 @@ def _read_password(path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise errors.PasswordFileUnusable(f"{subject}, {reason}", "it must be a text file that root can read") from None
     if mode & 0o007:
-        raise errors.PasswordFileUnusable(f"{subject}, every user can read it", f"chmod 600 {path}")
+        raise errors.PasswordFileUnusable(f"{subject}, every user can read it", f"chmod 600 {shlex.quote(str(path))}")
     password = text.partition("\n")[0].rstrip("\r")
     if not password:
         raise errors.PasswordFileUnusable(f"{subject}, its first line is empty", "write the password there")
@@ -157,7 +158,7 @@ def _verdict(path: Path) -> tuple[str, str] | None:
         return None
     complaint = judged.stderr.replace(str(path), "")
     if "UNPROTECTED" in complaint or "bad permissions" in complaint:
-        return "ssh refuses it because other users can read it", f"chmod 600 {path}"
+        return "ssh refuses it because other users can read it", f"chmod 600 {shlex.quote(str(path))}"
     if "passphrase" in complaint:
         return (
             "it needs a passphrase, which nobody could type when the volume is mounted",

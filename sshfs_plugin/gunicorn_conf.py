@@ -15,7 +15,19 @@ from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"
 
-_settings = Settings.from_environment()
+journal.set_up()
+
+
+def _settings_or_end() -> Settings:
+    """End with what systemd does not try again (EX_CONFIG) if the settings make no sense."""
+    try:
+        return Settings.from_environment()
+    except ValueError as error:
+        logging.getLogger(__name__).critical("%s", error)
+        sys.exit(os.EX_CONFIG)
+
+
+_settings = _settings_or_end()
 
 bind = f"unix:{_settings.socket}"
 """Where to listen if systemd hands over no socket: never at a port, where other users of this host could call."""
@@ -43,8 +55,6 @@ loglevel = "warning"
 
 _notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
 """Taken from gunicorn, which would report READY=1 before the application is even imported."""
-
-journal.set_up()
 
 
 def on_starting(server: Any) -> None:

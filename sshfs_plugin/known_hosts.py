@@ -146,7 +146,7 @@ class KnownHosts:
         name = shlex.quote(pattern(host, port))
         if key.file == self.own:
             return f"docker-volume-sshfs host-key forget {name}"
-        return f"ssh-keygen -R {name} -f {key.file}"
+        return f"ssh-keygen -R {name} -f {shlex.quote(str(key.file))}"
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:

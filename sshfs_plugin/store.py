@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from sshfs_plugin.volume import MountID, Volume, VolumeName, volume_name
 log = logging.getLogger(__name__)
 
 VERSION = 1
-_SUFFIX = ".json"
+_SUFFIX, _UNFINISHED = ".json", ".unfinished-"
 _Record = TypeVar("_Record")
 _PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Failures that say nothing of the record itself."""
@@ -162,6 +163,9 @@ def _load_all(
         raise errors.StateError(
             f"cannot read {directory}, {error.strerror}", "is it there and owned by root?"
         ) from error
+    for unfinished in directory.glob(f"{_UNFINISHED}*"):  # by a crash; a password may be in it
+        with suppress(OSError):
+            unfinished.unlink()
     for path in paths:
         try:
             name = volume_name(path.stem)
@@ -196,7 +200,7 @@ def _set_aside(path: Path, error: Exception) -> None:
 def _save(path: Path, record: dict[str, Any]) -> None:
     try:
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.stem}.", delete=False
+            "w", encoding="utf-8", dir=path.parent, prefix=_UNFINISHED, delete=False
         ) as new:
             try:
                 json.dump({"version": VERSION, **record}, new, indent=1, ensure_ascii=False)

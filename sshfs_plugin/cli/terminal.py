@@ -28,7 +28,7 @@ def say_json(value: Any) -> None:
 def step(name: str, seconds: float, found: str, *, holds: bool) -> None:
     """Print how one step of several went, how long it took, and what was found."""
     mark = click.style(_mark(holds), fg="green" if holds else "red")
-    click.echo(f"{mark} {name:<15} {seconds:6.2f} s  {_tame(found)}".rstrip())
+    click.echo(f"{mark} {_tame(name):<15} {seconds:6.2f} s  {_tame(found)}".rstrip())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The first rungs: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
 
+import queue
 import socket
+import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sshfs_plugin import errors
 from sshfs_plugin.preflight import algorithms
-from sshfs_plugin.preflight.ssh import fell_silent, paramiko, reason
+from sshfs_plugin.preflight.ssh import FAILURES, fell_silent, paramiko, reason
 from sshfs_plugin.volume import Remote
 
 Address: TypeAlias = tuple[int, int, int, str, Any]
@@ -19,25 +21,42 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def resolve(remote: Remote, said: Mapping[str, str] = NOTHING) -> list[Address]:
+def resolve(remote: Remote, seconds: float, said: Mapping[str, str] = NOTHING) -> list[Address]:
     """Return the addresses that a server's name stands for, in the order in which to try them.
+
+    The resolver knows no limit but its own, half a minute and more, so it is asked in a thread that may be left behind.
 
     Args:
         remote: The server.
+        seconds: How long it may take.
         said: Keywords of ssh_config with the values that the volume has.
 
     Raises:
-        HostUnresolved: There is no such name.
+        HostUnresolved: There is no such name, or nobody says so in time.
     """
     family = _FAMILIES.get(said.get("AddressFamily", ""), socket.AF_UNSPEC)
+    answer: queue.SimpleQueue[list[Address] | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(list(socket.getaddrinfo(remote.host, remote.port, family, socket.SOCK_STREAM)))
+        except (socket.gaierror, UnicodeError):
+            answer.put(None)
+
+    threading.Thread(target=ask, name=f"resolve {remote.host}", daemon=True).start()
     try:
-        return list(socket.getaddrinfo(remote.host, remote.port, family, socket.SOCK_STREAM))
-    except (socket.gaierror, UnicodeError):
+        addresses = answer.get(timeout=max(0.1, seconds))
+    except queue.Empty:
+        raise errors.HostUnresolved(
+            f"the host name {remote.host} was not resolved in time", "can this host reach its DNS server?"
+        ) from None
+    if addresses is None:
         raise errors.HostUnresolved(
             f"the host name {remote.host} does not resolve to an address",
             "is it spelled right, and does this host's DNS or /etc/hosts know it? "
             "(container names are not known here)",
-        ) from None
+        )
+    return addresses
 
 
 def connect(
@@ -126,7 +145,7 @@ def exchange_keys(
     offered.key_types = wanted
     try:
         transport.start_client(timeout=seconds)
-    except (paramiko.SSHException, OSError, EOFError) as error:
+    except FAILURES as error:
         transport.close()
         raise _negotiation_failed(remote, error) from error
     if not transport.initial_kex_done:  # paramiko goes on without a word when the time is up

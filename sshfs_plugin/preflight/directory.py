@@ -1,43 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The rungs of SFTP and of a readable directory. Nothing is written, unless the volume wants its directory made."""
+"""The rung of a readable directory. Nothing is written, unless the volume wants its directory made."""
 
 import contextlib
 import re
 import stat
-import threading
 from pathlib import PurePosixPath
 
 from sshfs_plugin import errors
-from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, paramiko, reason
+from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
-
-_SFTP_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
-
 
 _MADE_ONCE = (
     "create_directory makes it at docker volume create alone; if it has been there, is a disk missing on the server?"
 )
-
-
-def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> paramiko.SFTPClient:
-    """Start SFTP over a connection that is logged in.
-
-    Raises:
-        SFTPUnavailable: The server has no SFTP for this login.
-    """
-    seconds = max(0.1, deadline.left(ANSWER_SECONDS))
-    try:
-        channel = transport.open_session(timeout=seconds)
-        channel.settimeout(seconds)
-        _invoke_sftp(transport, channel, seconds)
-        return paramiko.SFTPClient(channel)
-    except _SFTP_FAILURES as error:
-        raise errors.SFTPUnavailable(
-            f"{remote.account} lets the login in but has no SFTP for it ({reason(error)})",
-            "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the "
-            "login's start-up files may print",
-        ) from error
 
 
 def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
@@ -54,7 +29,7 @@ def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
     for path in reversed(missing):
         try:
             sftp.mkdir(str(path))
-        except _SFTP_FAILURES as error:
+        except FAILURES as error:
             if _exists(sftp, str(path)):  # somebody else has made it meanwhile
                 continue
             raise _unmakable(path, remote, error) from error
@@ -77,19 +52,9 @@ def _exists(sftp: paramiko.SFTPClient, path: str) -> bool:
         sftp.stat(path)
     except FileNotFoundError:
         return False
-    except _SFTP_FAILURES:
+    except FAILURES:
         return True
     return True
-
-
-def _invoke_sftp(transport: paramiko.Transport, channel: paramiko.Channel, seconds: float) -> None:
-    """Ask for SFTP; paramiko would wait without limit for the answer, unless the connection ends."""
-    limit = threading.Timer(seconds, transport.close)
-    limit.start()
-    try:
-        channel.invoke_subsystem("sftp")
-    finally:
-        limit.cancel()
 
 
 def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bool = False) -> str:
@@ -125,7 +90,7 @@ def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bo
             f"{subject} {where} is not readable for {remote.user}",
             "give it the right to read and enter the directory and those above it, or log in as its owner",
         ) from None
-    except _SFTP_FAILURES as error:
+    except FAILURES as error:
         raise errors.DirectoryUnusable(
             f"{subject} {where} can't be listed ({reason(error)})",
             "try sftp to that server by hand",
@@ -152,12 +117,12 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
 def _is_directory(sftp: paramiko.SFTPClient, path: str) -> bool:
     try:
         return stat.S_ISDIR(sftp.stat(path).st_mode or 0)
-    except _SFTP_FAILURES:
+    except FAILURES:
         return False
 
 
 def _login_directory(sftp: paramiko.SFTPClient) -> str:
     try:
         return str(sftp.normalize("."))
-    except _SFTP_FAILURES:
+    except FAILURES:
         return "the login directory"

@@ -10,14 +10,18 @@ from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
-from sshfs_plugin.preflight.directory import look_at_directory, make_directory, open_sftp
+from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
-from sshfs_plugin.preflight.ssh import paramiko
+from sshfs_plugin.preflight.sftp import open_sftp
+from sshfs_plugin.preflight.ssh import ended_at, paramiko
 from sshfs_plugin.preflight.this_host import require_able
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.volume import HostKeyCheck, Volume, VolumeName
+
+GRACE_SECONDS = 0.2
+"""The limits of single answers end at the deadline themselves, and tell more of which one was missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Ladder:
             InvalidOption: This host can't do what an option asks; the server was not asked.
             CredentialsError: What to log in with can't be used; the server was not asked.
             PreflightError: The first rung that broke.
+            StateError: The host key could not be written down.
         """
         remote = volume.remote
         login = self._login(volume)
@@ -89,8 +94,9 @@ class Ladder:
         for first, so the others are asked for before the key counts as wrong.
         """
         known = self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
+        said = dict(volume.ssh_options)
         with self.witness(Rung.NAME) as note:
-            addresses = resolve(volume.remote, dict(volume.ssh_options))
+            addresses = resolve(volume.remote, deadline.left(float(said["ConnectTimeout"])), said)
             note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
         in_order = families(known)
         problems: list[errors.PreflightError] = []
@@ -100,7 +106,7 @@ class Ladder:
             except errors.NegotiationFailed as error:
                 problems.append(error)
                 continue
-            with contextlib.closing(transport):
+            with contextlib.closing(transport), ended_at(Deadline(deadline.at + GRACE_SECONDS), transport):
                 shown = transport.get_remote_server_key()
                 host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
                 try:
@@ -122,8 +128,9 @@ class Ladder:
         patience = float(said["ConnectTimeout"])
         with self.witness(Rung.CONNECTION) as note:
             connection = connect(volume.remote, addresses, deadline.left(patience), said)
-            address, port = connection.getpeername()[:2]
-            note(f"{address} port {port}")
+            with contextlib.suppress(OSError):  # the server may have gone already, as the next rung will say
+                address, port = connection.getpeername()[:2]
+                note(f"{address} port {port}")
         with self.witness(Rung.KEY_EXCHANGE) as note:
             transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience), said)
             note(transport.remote_version)

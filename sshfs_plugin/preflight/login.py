@@ -17,7 +17,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import SSH_PORT
-from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, paramiko, reason
+from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
 
     Raises:
         LoginRefused: With the methods that the server offers and those that were tried.
+        IdentityFileUnusable: A key is of a kind that the check does not know.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
         (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, path, login.certificate_file))
@@ -71,7 +72,7 @@ def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
         account = shlex.quote(f"{remote.user}@{remote.host}")
         return (
             f"is the public key in the authorized_keys of {remote.user} there "
-            f"(ssh-copy-id -i {login.identity_files[0]} {port}{account}), and is that the right user?"
+            f"(ssh-copy-id -i {shlex.quote(str(login.identity_files[0]))} {port}{account}), and is that the right user?"
         )
     if _BY_PASSWORD & set(offered):
         if login.password:
@@ -99,10 +100,24 @@ def _try_key(
 ) -> list[str]:
     """Offer a key, under its certificate first, and return the methods that are left to try."""
     for key in _private_keys(path, certificate or path.with_name(path.name + "-cert.pub")):
+        if not _can_sign(transport, key):
+            continue
         left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
         if left != offered:
             return left
     return offered
+
+
+def _can_sign(transport: paramiko.Transport, key: paramiko.PKey) -> bool:
+    """Tell whether there is a signature of a key that both sides take; paramiko ends the connection if there is none.
+
+    Only RSA keys have several, of which servers and volumes may leave out the usual or all.
+    """
+    if not isinstance(key, paramiko.RSAKey):
+        return True
+    ours = {name for name in transport.preferred_pubkeys if "rsa" in name}
+    theirs = transport.server_extensions.get("server-sig-algs", b"")
+    return bool(ours & set(theirs.decode("ascii", "replace").split(",")) if theirs else ours)
 
 
 def _try_password(transport: paramiko.Transport, remote: Remote, password: str, offered: list[str]) -> list[str]:
@@ -131,7 +146,7 @@ def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], 
         if not transport.is_active() or "timeout" in str(error):
             raise _broke_off(remote, error) from error
         return offered
-    except (paramiko.SSHException, OSError, EOFError) as error:
+    except FAILURES as error:
         raise _broke_off(remote, error) from error
 
 

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
 """What all rungs share of paramiko, imported here alone."""
 
+import contextlib
 import logging
+import struct
+import threading
 import warnings
+from collections.abc import Iterator
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import Remote
 
 with warnings.catch_warnings():
@@ -15,7 +20,14 @@ with warnings.catch_warnings():
 ANSWER_SECONDS = 20.0
 """How long a server may take for one answer."""
 
-__all__ = ["ANSWER_SECONDS", "fell_silent", "paramiko", "reason"]
+FAILURES = (
+    *(paramiko.SSHException, paramiko.SFTPError, OSError, EOFError),
+    # paramiko trips over what a server should not have sent, and raises for us what its thread has died of
+    *(ValueError, IndexError, struct.error),
+)
+"""What paramiko raises when a server can't or won't do something."""
+
+__all__ = ["ANSWER_SECONDS", "FAILURES", "ended_at", "fell_silent", "paramiko", "reason"]
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
@@ -32,4 +44,21 @@ def reason(error: Exception) -> str:
     """Say in words what a library's exception means."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return str(error) or ("connection closed" if isinstance(error, EOFError) else type(error).__name__)
+    if isinstance(error, UnicodeError):
+        return "its answer is not in UTF-8"
+    return str(error).rstrip(": ") or ("connection closed" if isinstance(error, EOFError) else type(error).__name__)
+
+
+@contextlib.contextmanager
+def ended_at(deadline: Deadline, transport: paramiko.Transport) -> Iterator[None]:
+    """Close a connection at a deadline, by which whoever waits for the server has an error at once.
+
+    Limits of paramiko's own are for single answers, of which a slow server could owe us many, or are missing.
+    """
+    limit = threading.Timer(deadline.left(), transport.close)
+    limit.daemon = True
+    limit.start()
+    try:
+        yield
+    finally:
+        limit.cancel()

@@ -19,7 +19,7 @@ def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadli
     """
     keys: list[HostKey] = []
     problem: errors.NegotiationFailed | None = None
-    addresses = resolve(remote)
+    addresses = resolve(remote, deadline.left(PATIENCE_SECONDS))
     for kinds in families(known):
         connection = connect(remote, addresses, deadline.left(PATIENCE_SECONDS))
         try:

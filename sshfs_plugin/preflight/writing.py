@@ -5,10 +5,8 @@ import posixpath
 import secrets
 
 from sshfs_plugin import errors
-from sshfs_plugin.preflight.ssh import paramiko, reason
+from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
-
-_FAILURES = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
 
 
 def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
@@ -27,12 +25,12 @@ def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
             f"{remote.user} may not write to {where}",
             f"give {remote.user} the right to write there, log in as its owner, or make a read-only volume with -o ro",
         ) from None
-    except _FAILURES as error:
+    except FAILURES as error:
         raise _unwritable(where, error) from error
     try:
         with file:
             file.write(b"docker-volume-sshfs check --write\n")
-    except _FAILURES as error:
+    except FAILURES as error:
         raise _unwritable(where, error) from error
     finally:  # after Ctrl-C, too
         refusal = _remove(sftp, path)
@@ -47,7 +45,7 @@ def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
 def _remove(sftp: paramiko.SFTPClient, path: str) -> Exception | None:
     try:
         sftp.remove(path)
-    except _FAILURES as error:
+    except FAILURES as error:
         refusal: Exception = error
         return refusal
     return None

@@ -13,6 +13,7 @@ import posixpath
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,7 @@ class Account:
         greeting: What the login's start-up files print.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
         answers: Status codes to give to requests such as ``list /private``.
+        pause: Seconds that each request for files takes.
         stalls_at: A login method or request that is never answered.
         hangs_up_at: A login method or request at which the connection is closed.
     """
@@ -108,6 +110,7 @@ class Account:
     greeting: bytes = b""
     changes: Sequence[str] = ()
     answers: Mapping[str, int] = field(default_factory=dict)
+    pause: float = 0
     stalls_at: str = ""
     hangs_up_at: str = ""
 
@@ -385,6 +388,7 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
     def _answer(self, verb: str, path: str, find: Callable[[Path], Any]) -> Any:
         path = self._absolute(path)
         self.server.meet(f"{verb} {path}", self.transport)
+        time.sleep(self.server.account.pause)
         if (status := self.server.account.answers.get(f"{verb} {path}")) is not None:
             return status
         try:

@@ -3,6 +3,7 @@
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -286,6 +287,8 @@ def test_ctrl_c_ends_the_check_without_a_traceback(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("socket.getaddrinfo", interrupt)
+    found = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [found])
+    monkeypatch.setattr("socket.socket", interrupt)
     said = administrator("check", WHERE)
     assert (said.code, said.err) == (130, "")

@@ -20,6 +20,11 @@ def test_error_when_it_has_no_cure_is_the_sentence_alone() -> None:
     assert str(errors.MountError("sshfs is gone")) == "sshfs is gone"
 
 
+def test_error_when_a_server_has_its_say_holds_nothing_that_a_terminal_would_obey() -> None:
+    error = errors.LoginRefused("it takes \x1b]0;pwned\x07", "ask\nits \udcff log")
+    assert str(error) == "it takes ?]0;pwned?: ask?its ? log"
+
+
 def test_every_error_is_one_that_the_api_reports_as_a_sentence() -> None:
     own = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
     assert own

@@ -68,6 +68,17 @@ def test_number_of_threads_is_a_setting_and_workers_are_not(load: Load, monkeypa
     assert settings.worker_connections > settings.threads
 
 
+def test_setting_that_makes_no_sense_ends_the_service_for_good(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "many")
+    monkeypatch.setattr("sshfs_plugin.journal.JOURNAL", Path("/nowhere"))
+    with pytest.raises(SystemExit) as ended:
+        load()
+    assert ended.value.code == os.EX_CONFIG
+    assert "SSHFS_PLUGIN_THREADS must be a number of at least 8, not 'many'" in capsys.readouterr().err
+
+
 def test_ready_is_reported_by_the_worker_and_not_before(load: Load, manager: socket.socket) -> None:
     settings = load()
     assert "NOTIFY_SOCKET" not in os.environ, "gunicorn would report ready too early"

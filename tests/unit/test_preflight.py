@@ -5,6 +5,7 @@ import base64
 import os
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -140,6 +141,19 @@ def test_host_when_its_name_can_not_be_one_does_not_resolve(client: Client, host
     error = client.refusal(22, host=host, password="hunter2")
     assert isinstance(error, errors.HostUnresolved)
     assert f"the host name {host} does not resolve" in str(error)
+
+
+def test_host_when_nobody_resolves_its_name_gives_up_at_the_deadline(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [over.wait(10)])
+    started = time.monotonic()
+    error = client.refusal(22, seconds=0.3)
+    over.set()
+    assert time.monotonic() - started < 2
+    assert isinstance(error, errors.HostUnresolved)
+    assert str(error) == "the host name 127.0.0.1 was not resolved in time: can this host reach its DNS server?"
 
 
 def test_connection_when_refused_asks_for_server_and_port(client: Client) -> None:
@@ -628,6 +642,26 @@ def test_login_when_the_default_keys_are_several_succeeds_with_the_one_that_fits
     assert server.seen[:4] == ["none", KEY, KEY, "subsystem sftp"]
 
 
+RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
+
+
+@pytest.mark.parametrize("who", ["server", "volume"])
+def test_login_when_no_signature_of_an_rsa_key_is_taken_succeeds_with_the_next_key_as_ssh_does(
+    client: Client, files: Path, keys: dict[str, Path], who: str
+) -> None:
+    def choosy(transport: Any) -> None:
+        if who == "server":
+            transport.disabled_algorithms = {"pubkeys": list(RSA)}
+
+    for kind in ("rsa", "ed25519"):
+        (client.directory / f".ssh/id_{kind}").write_bytes(keys[kind].read_bytes())
+        (client.directory / f".ssh/id_{kind}").chmod(0o600)
+    taken = "ssh-ed25519" if who == "volume" else "+ssh-ed25519"
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])]), tune=choosy) as server:
+        client.climb(server, PubkeyAcceptedAlgorithms=taken)
+        assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+
+
 @pytest.mark.parametrize("way", [(KEY, PASSWORD), (KEY, TYPED), (PASSWORD, KEY)])
 def test_login_when_the_server_wants_key_and_password_gives_both_in_its_order(
     client: Client, files: Path, keys: dict[str, Path], way: tuple[str, ...]
@@ -985,6 +1019,26 @@ def test_directory_when_the_server_does_not_answer_gives_up_at_the_deadline(clie
         error = client.refusal(server, seconds=0.4, password="hunter2")
     assert time.monotonic() - started < 2
     assert "the directory /photos on 127.0.0.1 can't be listed (no answer in time)" in str(error)
+
+
+def test_directory_when_each_of_many_answers_is_slow_gives_up_at_the_deadline(client: Client, files: Path) -> None:
+    started = time.monotonic()
+    with serving(Account(directory=files, password="hunter2", pause=0.2)) as server:
+        client.refusal(server, "/a/b/c/d/e/f/g/h/i/j", seconds=1, password="hunter2")
+    assert time.monotonic() - started < 1.8
+
+
+def test_directory_when_the_server_s_answer_is_in_another_charset_says_so(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [b"R\xe9pertoire introuvable"] * len(paramiko.sftp.SFTP_DESC)
+    monkeypatch.setattr(paramiko.sftp_server, "SFTP_DESC", said)
+    with serving(Account(directory=files, password="hunter2")) as server:
+        error = client.refusal(server, "/missing", password="hunter2")
+    assert str(error) == (
+        "the directory /missing on 127.0.0.1 can't be listed (its answer is not in UTF-8): try sftp to that server by "
+        "hand"
+    )
 
 
 @pytest.mark.parametrize("fails", ["stat /photo", "canonicalize ."])

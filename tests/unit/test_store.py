@@ -174,11 +174,13 @@ def test_record_when_mended_and_moved_back_is_a_volume_again(volumes: VolumeStor
     assert volumes.load_all()[PHOTOS].remote.host == "nas"
 
 
-def test_load_all_when_a_crash_left_a_half_written_file_ignores_it(volumes: VolumeStore) -> None:
+def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: VolumeStore) -> None:
     volumes.save(volume())
-    (volumes.directory / ".photos.k3j2h1g0").write_text('{"version"')
+    unfinished = volumes.directory / ".unfinished-k3j2h1g0"
+    unfinished.write_text('{"version": 1, "options": {"password": "hunter2"')
     assert list(volumes.load_all()) == [PHOTOS]
     assert broken(volumes.directory) == []
+    assert not unfinished.exists(), "it may hold a password"
 
 
 @pytest.mark.parametrize("name", ["brk", "x" * 245])
