@@ -14,7 +14,6 @@ from sshfs_plugin import discovery, errors
 from sshfs_plugin.settings import Settings
 
 _PART = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*")
-_SPECS = Path("etc/docker/plugins")
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -47,8 +46,8 @@ class Aliases:
 
     def names(self) -> list[str]:
         """Return the names besides our own under which Docker is sent to this plugin."""
-        links = (self.root / _SPECS).rglob("*.spec")
-        ours = (link.relative_to(self.root / _SPECS) for link in links if self._is_ours(link))
+        links = (self.root / discovery.SPECS).rglob("*.spec")
+        ours = (link.relative_to(self.root / discovery.SPECS) for link in links if self._is_ours(link))
         names = (str(link).removesuffix(".spec") for link in ours)
         return sorted(name for name in names if name != discovery.NAME)
 
@@ -57,7 +56,7 @@ class Aliases:
         return discovery.in_the_way(addresses, [discovery.NAME, *self.names()], self.root) if addresses else ""
 
     def add(self, *names: str) -> None:
-        """Send Docker to this plugin under all of these names, or under none.
+        """Send Docker to this plugin under all of these names, or under none if one of them is taken.
 
         Raises:
             AliasTaken: Docker would find something else first, and what to do.
@@ -82,14 +81,14 @@ class Aliases:
         link = self._link(name)
         try:
             link.unlink(missing_ok=True)
-            for directory in link.relative_to(self.root / _SPECS).parents[:-1]:
-                if not any((self.root / _SPECS / directory).iterdir()):
-                    (self.root / _SPECS / directory).rmdir()
+            for directory in link.relative_to(self.root / discovery.SPECS).parents[:-1]:
+                if not any((self.root / discovery.SPECS / directory).iterdir()):
+                    (self.root / discovery.SPECS / directory).rmdir()
         except OSError as error:
             raise errors.StateError(f"cannot remove the link {link}, {error.strerror}") from error
 
     def _link(self, name: str) -> Path:
-        return self.root / _SPECS / f"{name}.spec"
+        return self.root / discovery.SPECS / f"{name}.spec"
 
     def _is_ours(self, link: Path) -> bool:
         return link.is_symlink() and link.readlink() == self.spec

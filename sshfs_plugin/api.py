@@ -157,18 +157,11 @@ def _listed(state: State) -> Answer:
 def _status(state: State) -> Answer:
     """Say in ``docker volume inspect`` what a person wants to know; nothing of it is secret."""
     volume = state.volume
-    access = (
-        "everyone, unchecked (allow_other)"
-        if volume.access.everyone
-        else "as owner, group and mode allow"
-        if volume.access.allow_other
-        else "root only"
-    )
     status = {
         "remote": f"{volume.remote.source} port {volume.remote.port}",
         "state": state.condition,
         "holders": state.holders,
-        "access": access,
+        "access": volume.access.summary,
         "hostKey": volume.pinned_host_key or volume.host_key_check.value,
     }
     known = {"unit": state.unit, "lastError": state.last_error}

@@ -12,7 +12,9 @@ from sshfs_plugin import command, errors
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Credentials
 
-_ROOT_KEYS = ("id_rsa", "id_ecdsa", "id_ed25519")
+KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
+"""What ssh tries below ``~/.ssh`` when no key is named, in its order."""
+
 _LARGEST_FILE = 1 << 20
 _NO_PRIVATE_KEY = (
     "it is not a private key that ssh can read",
@@ -89,7 +91,7 @@ class Keyring:
         if self.default_key.exists():
             require_usable(self.default_key)
             return (self.default_key,)
-        candidates = (self.home / ".ssh" / name for name in _ROOT_KEYS)
+        candidates = (self.home / ".ssh" / name for name in KEYS_AT_HOME)
         return tuple(path for path in candidates if path.exists() and _verdict(path) is None)
 
     def _expand(self, path: str) -> Path:

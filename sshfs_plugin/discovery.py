@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 NAME = "sshfs"
 
 _SOCKETS = Path("run/docker/plugins")
-_SPECS = (Path("etc/docker/plugins"), Path("usr/lib/docker/plugins"))
+SPECS = Path("etc/docker/plugins")
+_SPECS = (SPECS, Path("usr/lib/docker/plugins"))
 _DAEMON = Path("etc/docker/daemon.json")
 _DATA_ROOT = "var/lib/docker"
 _MISUNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError)

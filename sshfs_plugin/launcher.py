@@ -40,7 +40,7 @@ def mount(settings: Settings, name: VolumeName) -> None:
     _leave_watcher(place, sshfs_process=os.getpid())
     argv = sshfs.argv(volume, place, config)
     environment = sshfs.environment(volume, login, settings.libexec / "askpass")
-    os.execvpe(argv[0], argv, {**os.environ, **environment})  # noqa: S606 (argv holds only what option_table.py knows)
+    os.execvpe(argv[0], argv, {**os.environ, **environment})  # noqa: S606 (argv holds only what option_table/ knows)
 
 
 def _leave_watcher(place: Path, *, sshfs_process: int) -> None:

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sshfs_plugin import errors, options
+from sshfs_plugin.credentials import KEYS_AT_HOME
 from sshfs_plugin.option_table import lookup, why_ignored
 from sshfs_plugin.option_values import path
 from sshfs_plugin.volume import Check, Volume, volume_name
 
 _INSIDE = ("/root/.ssh/", "~/.ssh/")
-_KEYS_THAT_SSH_TRIES = ("id_rsa", "id_ecdsa", "id_ed25519")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class _Draft:
     def _take_the_key_that_ssh_found(self) -> None:
         if self.keys is None:
             return
-        found = [self.keys / name for name in _KEYS_THAT_SSH_TRIES if (self.keys / name).exists()]
+        found = [self.keys / name for name in KEYS_AT_HOME if (self.keys / name).exists()]
         if found:
             self.kept["IdentityFile"] = str(found[0])
             self.further_keys = found[1:]

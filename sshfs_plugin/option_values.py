@@ -174,7 +174,7 @@ _HOST = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
 _ZONE = re.compile(r"[a-zA-Z0-9_.-]+")
 
 
-def _is_ipv6(text: str) -> bool:
+def is_ipv6(text: str) -> bool:
     """Tell whether a text is an IPv6 address, with a zone in which nothing means anything to ssh but its letters."""
     address, percent, zone = text.partition("%")
     try:
@@ -203,7 +203,7 @@ def host(text: str) -> str:
     """Check the name or address of a server, an IPv6 address with or without brackets."""
     plain_text(text)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if _is_ipv6(bare):
+    if is_ipv6(bare):
         return str(ipaddress.IPv6Address(bare))
     if not _HOST.fullmatch(text):
         raise ValueError(f"must be the name or address of a host, not {text!r}")
@@ -248,10 +248,10 @@ def parse_sshcmd(text: str) -> tuple[str, str, str]:
     if login is not None and not _is_user(login):
         raise ValueError(f"{form}; {login!r} can't be a login name")
     if address is not None:
-        if not _is_ipv6(address):
+        if not is_ipv6(address):
             raise ValueError(f"may have an IPv6 address in brackets, but {address!r} is none")
         name = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up
-    elif _is_ipv6(bare := text.rpartition("@")[2].rpartition(":")[0]):
+    elif is_ipv6(bare := text.rpartition("@")[2].rpartition(":")[0]):
         raise ValueError(f"{form}; an IPv6 address goes in brackets, [{bare}]:/dir")
     elif not _HOST.fullmatch(name):
         raise ValueError(f"{form}; {name!r} can't be the name of a host")

@@ -77,8 +77,7 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
     yield from _host_key_keywords(volume, known_hosts)
     yield "UpdateHostKeys", "no"
     yield "ConnectionAttempts", "1"
-    for keyword, value in volume.ssh_options:
-        yield keyword, _quoted(value) if value.startswith(("/", "~/")) else value
+    yield from volume.ssh_options
 
 
 def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,8 @@ from sshfs_plugin.volume import VolumeName
 
 log = logging.getLogger(__name__)
 
+SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
+
 START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
 

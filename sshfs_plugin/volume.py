@@ -124,6 +124,13 @@ class Access:
         """Whether nothing is checked: sshfs then lets anybody read even root's 0600 files."""
         return self.allow_other and not self.default_permissions
 
+    @property
+    def summary(self) -> str:
+        """Who may, in a few words."""
+        if self.everyone:
+            return "everyone, unchecked (allow_other)"
+        return "as owner, group and mode allow" if self.allow_other else "root only"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sshfs_plugin import errors, legacy, options, units
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
-from sshfs_plugin.cli.reach import SOCKET_UNIT, reach
+from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.migration import Move, Mover
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
@@ -115,7 +115,7 @@ def _made(settings: Settings, move: Move) -> bool:
 
 def _ask_for_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
     """Have the first of these made that can be, and return nothing, or what the service said of the first."""
-    listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
+    listens = units.listening(units.SOCKET, seconds=SYSTEMD_SECONDS)
     refusals = []
     for volume in volumes:
         try:

@@ -8,8 +8,6 @@ from sshfs_plugin.client import Service
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.settings import Settings
 
-SOCKET_UNIT = "docker-volume-sshfs.socket"
-
 
 def reach(settings: Settings, listens: Sequence[str], *, seconds: float) -> Service:
     """Return the service where its socket listens, with the certificates that Docker uses if it takes any.

@@ -9,7 +9,7 @@ from sshfs_plugin import errors, units
 from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
-from sshfs_plugin.cli.reach import SOCKET_UNIT, reach
+from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.parts import LOST, SILENT
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
@@ -17,8 +17,6 @@ from sshfs_plugin.volume import VolumeName
 
 SERVICE_SECONDS, SYSTEMD_SECONDS = 20.0, 5.0
 """An open socket may have to start the service first, for which systemd gives it 15 seconds."""
-
-SERVICE_UNIT = "docker-volume-sshfs.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +68,13 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         VolumeNotFound: There is no volume of that name.
         ServiceError: The service can't be asked, and what to do.
     """
-    listens = units.listening(SOCKET_UNIT, seconds=SYSTEMD_SECONDS)
+    listens = units.listening(units.SOCKET, seconds=SYSTEMD_SECONDS)
     service = reach(settings, listens, seconds=SERVICE_SECONDS)
     try:
         volumes = [_Volume(said) for said in ([service.get(name)] if name else service.get_all())]
     except errors.ServiceError as error:
         raise _with_the_sockets_failure(error) from None
-    own_units = [SOCKET_UNIT, SERVICE_UNIT]
+    own_units = [units.SOCKET, units.SERVICE]
     states = units.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
     in_the_way = Aliases.of(settings).in_the_way(listens)
     if as_json:
@@ -97,17 +95,17 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
     """Add what systemd knows: a socket whose service could not start stays closed until the failure is reset."""
-    if not units.states([SOCKET_UNIT], seconds=SYSTEMD_SECONDS).get(SOCKET_UNIT, "").startswith("failed"):
+    if not units.states([units.SOCKET], seconds=SYSTEMD_SECONDS).get(units.SOCKET, "").startswith("failed"):
         return error
     return errors.ServiceError(
         f"{error.sentence}, the service has failed too often",
-        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {SOCKET_UNIT}; "
+        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {units.SOCKET}; "
         "journalctl -u docker-volume-sshfs tells why",
     )
 
 
 def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
-    for unit in (SOCKET_UNIT, SERVICE_UNIT):
+    for unit in (units.SOCKET, units.SERVICE):
         if unit in states:
             terminal.say(f"{unit}: {states[unit]}")
     if not volumes:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the arguments of the command name: a server, or what is to be checked."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.known_hosts import SSH_PORT
-from sshfs_plugin.option_values import number, parse_sshcmd
+from sshfs_plugin.option_values import is_ipv6, number, parse_sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import Remote, Volume, VolumeName, volume_name
@@ -63,20 +62,12 @@ def _host_and_port(text: str) -> tuple[str, str]:
     """Take apart what names a server; the port is empty if it is not said."""
     if bracketed := _BRACKETED.fullmatch(text):
         return bracketed["host"], bracketed["port"] or ""
-    if ":" not in text or _is_ipv6(text):
+    if ":" not in text or is_ipv6(text):
         return text.rpartition("@")[2], ""
     _, host, directory = parse_sshcmd(text)
     if directory.isdecimal():
         raise ValueError("host:port, which sshfs would take for a directory")
     return host, ""
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volume:

@@ -67,8 +67,3 @@ def can_begin(text: str) -> bool:
     if folded in _BY_NAME:
         return bool(equals) or not _BY_NAME[folded].value
     return folded in _REFUSED_BY_NAME or bool(why_ignored(folded))
-
-
-def is_known(name: str) -> bool:
-    """Tell whether a word is the name of any option."""
-    return can_begin(f"{name}=")

@@ -54,6 +54,18 @@ class Option:
     shape: Shape = Shape.PLAIN
 
     @property
+    def form(self) -> str:
+        """How users type it."""
+        return f"{self.name}={self.value}" if self.value else self.name
+
+    def explained(self, mark: str = "`") -> str:
+        """Say what it means, its default and its other spellings, with a mark around what is to be typed."""
+        default = f" Default: `{self.default}`." if self.default and self.value else ""
+        also = f" Also: {', '.join(f'`{name}`' for name in self.aliases)}." if self.aliases else ""
+        against = f" Its opposite: {', '.join(f'`{name}`' for name in self.negations)}." if self.negations else ""
+        return f"{self.meaning}{default}{also}{against}".replace("`", mark)
+
+    @property
     def spellings(self) -> tuple[str, ...]:
         """All names under which users know it."""
         return (self.name, *self.aliases, *self.negations)

@@ -12,7 +12,6 @@ from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
 
 _SECONDS = 10.0
-_NOWHERE = Path("/dev/null")
 
 
 def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
@@ -40,7 +39,7 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
 def _require_file(option: str, file: Path) -> None:
     if not file.exists():
         raise errors.InvalidOption(option, f"names a file that this host does not have, {file} (is it below /tmp?)")
-    if not file.is_file() and file != _NOWHERE:
+    if not file.is_file() and file != sshfs.NOWHERE:
         raise errors.InvalidOption(option, f"names {file}, which is not a file")
 
 
@@ -50,7 +49,7 @@ def _require_interface(name: str) -> None:
 
 
 def _require_charset(option: str, name: str | None) -> None:
-    if name and command.run(["iconv", "-f", name, "-t", "UTF-8", _NOWHERE], seconds=_SECONDS).returncode:
+    if name and command.run(["iconv", "-f", name, "-t", "UTF-8", sshfs.NOWHERE], seconds=_SECONDS).returncode:
         raise errors.InvalidOption(option, "is a character set that iconv does not know, as iconv -l lists them")
 
 
