@@ -10,24 +10,23 @@ from .machine import Result
 
 KNOWN_HOSTS = "/var/lib/docker-volume-sshfs/known_hosts"
 
-ZSH = r"""
+TYPING = r"""
 zmodload zsh/zpty
-zpty shell 'TERM=dumb zsh -f -i'
-zpty -w shell 'autoload -U compinit; compinit -u -D; PS1=; print compinit is rea""dy'
+zpty shell "TERM=dumb $1"
+zpty -w shell "$2; PS1=; echo it is rea''dy"
 zpty -r shell said '*ready*'
-zpty -n -w shell $'docker-volume-sshfs host-\t'
-zpty -r shell said '*key*'
+zpty -n -w shell "docker-volume-sshfs $3"$'\t'
+zpty -r shell said "*$4*"
 print -r -- $said
 zpty -d shell
 """
-"""Types a word's beginning and a tab into an interactive zsh; whoever waits for what never comes is killed."""
+"""Types the beginning of a word and a tab into an interactive shell; whoever waits for what never comes is killed."""
 
-BASH = """
-. /usr/share/bash-completion/completions/docker-volume-sshfs
-COMP_WORDS=(docker-volume-sshfs "$@") COMP_CWORD=$#
-_docker_volume_sshfs_completion docker-volume-sshfs
-printf '%s\\n' "${COMPREPLY[@]}"
-"""
+SHELLS = {
+    "bash": ("bash --noprofile --norc -i", ". /usr/share/bash-completion/bash_completion"),
+    "zsh": ("zsh -f -i", "autoload -U compinit; compinit -u -D"),
+}
+"""How each is started, and what a person's settings do in it."""
 
 
 def command(host: Host, *words: str) -> Result:
@@ -127,24 +126,30 @@ def test_a_host_key_is_shown_trusted_and_forgotten(host: Host) -> None:
     assert command(host, "host-key", "show", "localhost").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("typed", "suggested"),
-    [
-        (["host-"], "host-key"),
-        (["check", "com"], "completed"),
-        (["check", "-o", "umas"], "umask="),
-        (["options", "ProxyC"], "ProxyCommand"),
-    ],
-)
-def test_bash_and_fish_complete_commands_volumes_and_options(host: Host, typed: list[str], suggested: str) -> None:
+COMPLETED = {
+    "host-": "host-key",
+    "check com": "check completed",
+    "check -o umas": "-o umask=",
+    "check -o idmap=us": "-o idmap=user",
+    "options ProxyC": "ProxyCommand",
+}
+
+
+@pytest.mark.parametrize("typed", COMPLETED)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_bash_and_zsh_complete_commands_volumes_and_options_at_the_first_tab(
+    host: Host, shell: str, typed: str
+) -> None:
     host.create("completed", host.directory("completed"))
-    assert suggested in host.machine.run("bash", "-c", BASH, "bash", *typed).stdout.split()
-    line = " ".join((PACKAGE, *typed))
-    assert suggested in host.machine.run("fish", "-c", f"complete -C '{line}'").stdout.split()
+    there = host.machine.run("zsh", "-f", "-c", TYPING, "zsh", *SHELLS[shell], typed, COMPLETED[typed], timeout=30)
+    assert COMPLETED[typed] in there.stdout
 
 
-def test_zsh_completes_at_the_first_tab(host: Host) -> None:
-    assert "key" in host.machine.run("zsh", "-f", "-c", ZSH, timeout=30).stdout
+@pytest.mark.parametrize("typed", COMPLETED)
+def test_fish_completes_them_as_well(host: Host, typed: str) -> None:
+    host.create("completed", host.directory("completed"))
+    suggested = host.machine.run("fish", "-c", f"complete -C '{PACKAGE} {typed}'").stdout.split()
+    assert COMPLETED[typed].split()[-1] in suggested
 
 
 def test_the_manual_page_has_the_command(host: Host) -> None:
