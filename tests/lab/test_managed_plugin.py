@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import base_image
-from .documents import script
+from .documents import script, section
 from .host import PACKAGE, Host
 from .machine import Machine
 from .story import live_in_containers, tell_calls
@@ -154,6 +154,21 @@ def test_a_volume_is_read_ahead_as_with_the_package(managed: Managed) -> None:
     assert managed.machine.read(f"/sys/class/bdi/{device}/read_ahead_kb") == "1024\n"
 
 
+def test_the_command_tells_inside_what_it_tells_outside(managed: Managed) -> None:
+    managed.create("seen")
+    assert "seen  not mounted" in managed.inside("docker-volume-sshfs status")
+    assert "✓ directory" in managed.inside("docker-volume-sshfs check seen")
+
+
+def test_a_setting_that_is_misspelt_leaves_no_plugin_behind(managed: Managed) -> None:
+    words = f"scripts/managed-plugin ../{managed.host.package.name} mistaken sshkeys.source=/root/.ssh"
+    refused = managed.machine.sh(f"cd /root/checkout && {words} 2>&1", timeout=200, check=False)
+    assert refused.returncode != 0
+    assert "sshkeys" in refused.stdout
+    assert "mistaken" not in managed.machine.run("docker", "plugin", "ls").stdout
+    assert managed.machine.run("docker", "ps", "-aq").stdout == ""
+
+
 def test_keys_can_be_read_by_the_plugin_and_not_changed(managed: Managed) -> None:
     assert "Read-only file system" in managed.inside("sh -c 'touch /root/.ssh/id_ed25519 2>&1 || true'")
 
@@ -210,6 +225,9 @@ def test_its_log_is_in_docker_s_and_says_more_when_asked_to(managed: Managed) ->
     managed.host.run("told", "true")
     assert re.search('level=info msg="Mount told: mounted"', managed.log())
     assert "running" not in managed.log()
+    managed.disabled("DEBUG=false")
+    managed.host.run("told", "true")
+    assert "running" not in managed.log()
     managed.disabled("DEBUG=1")
     managed.host.run("told", "true")
     assert re.search("Mount told: running ", managed.log())
@@ -221,6 +239,11 @@ def test_it_hides_a_package_that_is_installed_too(managed: Managed) -> None:
     try:
         managed.create("whose")
         assert managed.host.inspect("whose")["Driver"] == "sshfs:latest"
+        hidden = (
+            "Docker uses the managed plugin sshfs, and not this plugin: docker plugin rm -f sshfs, and restart Docker"
+        )
+        assert hidden in managed.machine.run("docker-volume-sshfs", "status", check=False).stderr
+        assert hidden in managed.machine.run("journalctl", "-u", PACKAGE, "-n", "30", "-o", "cat").stdout
         assert not managed.machine.run("test", "-e", f"/var/lib/{PACKAGE}/volumes/whose.json", check=False)
     finally:
         managed.host.apt(f"purge {PACKAGE}")
@@ -301,6 +324,31 @@ def test_the_commands_of_its_page_work_as_written(managed: Managed) -> None:
         assert machine.read("/srv/photos/hello.txt") == "hello\n"
     finally:
         machine.run("docker", "rmi", "busybox")
+        managed.make()
+
+
+def test_the_way_from_the_package_and_back_loses_nothing(managed: Managed) -> None:
+    host, machine = managed.host, managed.machine
+    there, back = section("docs/ways-in.md", "To the managed plugin and back")
+    machine.sh("rm -rf /srv/photos && mkdir /srv/photos && chown alice: /srv/photos && docker tag busybox:lab busybox")
+    machine.run("docker", "plugin", "rm", "-f", "sshfs")
+    try:
+        host.install()
+        machine.run("systemctl", "restart", "docker")
+        machine.run("docker", "volume", "create", "-d", "sshfs", "-o", "sshcmd=alice@nas:/srv/photos", "photos")
+        machine.run("docker", "run", "-d", "--name", "web", "-v", "photos:/photos", "busybox", "sleep", "1000")
+        machine.run("docker", "exec", "web", "touch", "/photos/by-package")
+        machine.sh('cd /root/checkout && sh -c "$1" 2>&1', there, timeout=250)
+        assert host.inspect("photos")["Driver"] == "sshfs:latest"
+        machine.run("docker", "exec", "web", "touch", "/photos/by-managed-plugin")
+        machine.sh('cd /root/checkout && sh -c "$1" 2>&1', back, timeout=250)
+        assert host.inspect("photos")["Driver"] == "sshfs"
+        listed = machine.run("docker", "exec", "web", "ls", "/photos").stdout.splitlines()
+        assert listed == ["by-managed-plugin", "by-package"]
+    finally:
+        host.clear()
+        host.apt(f"purge {PACKAGE}")
+        machine.sh("docker plugin rm -f sshfs; docker rmi busybox; systemctl restart docker", check=False)
         managed.make()
 
 

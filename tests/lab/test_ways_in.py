@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from .documents import section
+from .documents import preamble, section
 from .host import KEY, PACKAGE, Host
 from .story import live_in_containers, tell_calls
 
@@ -24,9 +24,9 @@ TLS = "https://127.0.0.1:9443"
 def administrator(host: Host) -> Host:
     """Give the host as the page expects it: with the default key, and room for drop-ins."""
     host.machine.sh(
-        f"install -m 600 {KEY} /etc/docker-volume-sshfs/id_ed25519; mkdir -p {DROP_INS} /srv/photos; "
-        "chown alice: /srv/photos"
+        f"install -m 600 {KEY} /etc/docker-volume-sshfs/id_ed25519; mkdir -p /srv/photos; chown alice: /srv/photos"
     )
+    host.machine.sh(preamble(PAGE))
     return host
 
 
@@ -83,6 +83,7 @@ def test_sock_in_a_directory(administrator: Host) -> None:
         host.create("deep", host.directory("deep"))
         host.run("deep", "touch /data/file")
         assert "deep" in host.machine.run("docker-volume-sshfs", "status").stdout
+        tell_calls(host, ("curl", "--unix-socket", place), "http://plugin")
     finally:
         host.machine.sh('sh -c "$1"; systemctl restart docker', back, timeout=120)
 
@@ -143,6 +144,7 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
         live_in_containers(host, "in-tls")
         machine.sh(f"mkdir -p /usr/lib/docker/plugins && mv {JSON} /usr/lib/docker/plugins && systemctl restart docker")
         docker_reaches_it(host, "by-tls")
+        live_in_containers(host, "in-lib")
         machine.run("mv", "/usr/lib/docker/plugins/sshfs.json", JSON)
         hold_every_place_in_silence(host)
         assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "30").stdout
@@ -186,6 +188,21 @@ def give_up_while_the_server_is_frozen(host: Host, curl: tuple[str, ...]) -> Non
     machine.until(lambda: "the client has gone and holds nothing" in host.log("by-tls"))
     machine.until(lambda: not host.is_mounted("by-tls"))
     assert host.status("by-tls")["holders"] == 0
+
+
+def test_swarm_finds_the_plugin_on_a_node_that_has_used_it(administrator: Host) -> None:
+    host, machine = administrator, administrator.machine
+    use_it, serve = section(PAGE, "Swarm")
+    machine.sh("docker tag busybox:lab busybox && systemctl restart docker")
+    machine.run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
+    try:
+        machine.sh(serve)
+        machine.until("docker service ps --no-trunc web | grep 'missing plugin'")
+        machine.sh(use_it)
+        machine.until(lambda: host.is_mounted("photos"), timeout=60)
+    finally:
+        machine.sh("docker service rm web; docker swarm leave --force; docker rmi busybox", check=False)
+        machine.until("! docker ps -q | grep .", timeout=60)
 
 
 def test_what_hides_the_plugin_is_told(administrator: Host) -> None:
