@@ -190,11 +190,13 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 _PACKAGES = (
     "docker.io docker-compose docker-registry podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo "
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
-    "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db zsh fish "
-    "python3-pytest python3-pytest-timeout"
+    "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db "
+    "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout "
+    # to build the package
+    "dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all python3-docutils python3-setuptools"
 )
 
-_REINSTALLABLE = "libc6 libc-bin openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-client"
+_REINSTALLABLE = "libc6 libc-bin ^libssl3(t64)?$ openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-client"
 """Packages, or patterns of their names, that stay in apt's cache, since a machine has no way out to fetch them."""
 
 _FILES = {

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from .host import KEY, MOUNTS, PACKAGE, Host
 
 SERVICE = "docker-volume-sshfs.service"
@@ -188,15 +190,52 @@ def test_a_server_that_has_stalled_does_not_hang_a_purge(host: Host) -> None:
     machine.until(lambda: traces(host) == "")
 
 
-def test_the_replacement_of_libraries_and_needrestart_leave_volumes_alone(host: Host) -> None:
+UPGRADE = r"""
+mkdir /srv/upgrade && cd /srv/upgrade
+for deb in /var/cache/apt/archives/*.deb; do
+    version=$(dpkg-deb --field "$deb" Version)
+    echo "s/(= $version)/(= $version+lab)/g" >>same
+    dpkg-deb --raw-extract "$deb" "$(basename "$deb" .deb)"
+done
+for tree in */; do
+    sed -i -e 's/^Version: .*/&+lab/' -f same "$tree/DEBIAN/control"
+    dpkg-deb -Znone --build "$tree" >&2
+    sed -n 's/^Package: //p' "$tree/DEBIAN/control"
+done
+apt-ftparchive packages . >Packages
+apt-ftparchive -o APT::FTPArchive::Release::Origin=lab release . >Release
+"""
+"""Makes the next version of what is in apt's cache, offers it, and prints the names."""
+
+SECURITY = """
+Unattended-Upgrade::Origins-Pattern { "origin=lab"; };
+Dir::Etc::SourceList "/dev/null";
+APT::Get::List-Cleanup "0";
+"""
+
+
+@pytest.fixture
+def upgrade(host: Host) -> Iterator[set[str]]:
+    """Offer an upgrade of what sshfs and ssh are made of, to who looks for such by himself, and give its packages."""
+    machine = host.machine
+    packages = set(machine.sh(UPGRADE, timeout=120).stdout.split())
+    machine.write("/etc/apt/apt.conf.d/99security", SECURITY)
+    machine.write("/etc/apt/sources.list.d/security.list", "deb [trusted=yes] file:/srv/upgrade ./\n")
+    yield packages
+    machine.sh("rm -r /srv/upgrade /etc/apt/apt.conf.d/99security /etc/apt/sources.list.d/security.list")
+
+
+def test_an_unattended_upgrade_of_libraries_and_needrestart_leave_volumes_alone(host: Host, upgrade: set[str]) -> None:
     machine = host.machine
     # on Debian 13 a containerd that is restarted forgets its containers
     machine.write("/etc/needrestart/conf.d/lab.conf", "$nrconf{override_rc}{qr(^containerd)} = 0;\n")
+    assert {"libc6", "openssl", "fuse3", "sshfs", "openssh-client"} <= upgrade
+    assert {"libssl3", "libssl3t64"} & upgrade
     with in_use(host, "library") as directory:
-        name_it = 'for deb in /var/cache/apt/archives/*.deb; do dpkg-deb --field "$deb" Package; done'
-        packages = machine.sh(name_it).stdout.split()
-        assert {"libc6", "openssl", "fuse3", "sshfs", "openssh-client"} <= set(packages)
-        host.apt(f"install --reinstall {' '.join(packages)}")
+        host.apt("update")
+        machine.run("unattended-upgrade", "-v", timeout=240)
+        versions = machine.run("dpkg-query", "-W", "-f", "${Version}\n", *upgrade).stdout.split()
+        assert [version for version in versions if not version.endswith("+lab")] == []
         host.await_progress(directory)
         as_automation = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_UI=NeedRestart::UI::stdio"
         said = machine.sh(f"{as_automation} needrestart -v -r a 2>&1", timeout=120).stdout
