@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""Debian's own check of what a package leaves behind, on the smallest Debian that there is."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import machine as lab
+
+
+def _base(release: str) -> Path:
+    """Return a root with nothing but the base system, which can fetch packages."""
+
+    def make(root: Path, log: Path) -> None:
+        # on Debian 13 e2fsprogs may not be removed again, so it has to be there before
+        lab.debootstrap(log, root, release, "--include=e2fsprogs")
+        lab.let_fetch(root, release)
+        lab.in_root(log, root, "apt-get update && apt-get --yes dist-upgrade && apt-get clean")
+
+    return lab.cached(f"base-{release}", make)
+
+
+def test_piuparts_finds_nothing_to_object_to(package: Path, release: str) -> None:
+    """Installed, removed, installed again, removed and purged, it leaves no file, no process and no broken link."""
+    assert shutil.which("piuparts"), "this test needs piuparts (apt install piuparts)"
+    root = ("-d", release, "--existing-chroot", _base(release), "--keep-sources-list", "--no-eatmydata")
+    # there is no version of it in the archive
+    tests = ("--install-remove-install", "--no-upgrade-test")
+    checked = subprocess.run(["piuparts", *root, *tests, package], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout[-5000:] + checked.stderr
+    assert "PASS: Installation and purging test." in checked.stdout
