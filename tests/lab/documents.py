@@ -5,7 +5,7 @@ import re
 
 from .host import ROOT
 
-_BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def script(document: str) -> str:
@@ -21,6 +21,17 @@ def section(document: str, heading: str) -> tuple[str, str]:
     text = re.split(rf"^## {re.escape(heading)}$", (ROOT / document).read_text(), flags=re.MULTILINE)[1]
     *there, back = _steps(re.split(r"^## ", text, flags=re.MULTILINE)[0])
     return "\n".join(["set -eux", *there]), f"set -eux\n{back}"
+
+
+def preamble(document: str) -> str:
+    """Return the commands of a document before its first section."""
+    return "\n".join(["set -eux", *_steps((ROOT / document).read_text().partition("\n## ")[0])])
+
+
+def block(document: str, beginning: str) -> str:
+    """Return the one block of a document that begins with some text."""
+    (found,) = (text for _, _, text in _BLOCK.findall((ROOT / document).read_text()) if text.startswith(beginning))
+    return str(found)
 
 
 def _steps(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from .documents import script
+from .documents import block, script
 from .host import KEY, PACKAGE, Host
 from .repository import offered
 
@@ -36,11 +36,13 @@ def test_the_commands_of_the_readme_work_as_written(newcomer: Host) -> None:
     host.apt(f"purge {PACKAGE}")
     with offered(host):
         said = follow(host, "README.md")
+        played = host.machine.run("ansible-playbook", *"-c local -i localhost, docker-volume-sshfs.yml".split()).stdout
     assert "hello\n" in said
+    assert "failed=0" in played
     assert '"state": "not mounted"' in said
     assert host.machine.read("/srv/photos/hello.txt") == "hello\n"
     assert host.machine.run("stat", "-c", "%U", "/srv/photos/by-1000").stdout == "alice\n"
-    assert host.inspect("app-photos")["Options"]["uid"] == "33"
+    assert host.inspect("app-photos")["Options"]["uid"] == "1000"
 
 
 def test_the_commands_about_keys_and_host_keys_work_as_written(newcomer: Host) -> None:
@@ -57,9 +59,10 @@ def test_a_key_that_is_good_for_files_alone_serves_a_volume(newcomer: Host) -> N
     """With what docs/credentials.md writes before the key in authorized_keys."""
     host, machine = newcomer, newcomer.machine
     key = machine.read("/home/alice/.ssh/authorized_keys").splitlines()[0]
+    before, _, _ = block("docs/credentials.md", "restrict,command=").partition("ssh-ed25519 AAAA")
     machine.sh("cp -p /home/alice/.ssh/authorized_keys /root/authorized_keys")
     try:
-        machine.sh('echo "restrict,command=\\"internal-sftp\\" $1" >/home/alice/.ssh/authorized_keys', key)
+        machine.sh('echo "$1$2" >/home/alice/.ssh/authorized_keys', before, key)
         assert not machine.run(*f"ssh -oStrictHostKeyChecking=no -i {KEY} alice@nas id".split(), check=False)
         host.create("restricted", host.directory("restricted"))
         host.run("restricted", "echo hello >/data/file")

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from .documents import script
+from .documents import block, script
 from .host import PACKAGE, Host
 from .repository import DIRECTORY, KEYRING, SOURCE, offered
 
@@ -26,7 +26,9 @@ def test_the_commands_of_the_page_on_installing_work_as_written(host: Host, newe
 def test_the_source_that_a_release_prints_is_the_one_that_it_offers(host: Host) -> None:
     with offered(host) as repository:
         said = repository.release(host.package)
-        assert said.endswith(host.machine.read(f"{DIRECTORY}/{PACKAGE}.sources"))
+        offered_source = host.machine.read(f"{DIRECTORY}/{PACKAGE}.sources")
+        assert said.endswith(offered_source)
+        assert offered_source == block("docs/installing.md", "Types: deb")
 
 
 def test_a_newer_release_is_an_upgrade_and_the_older_one_stays_on_offer(host: Host, newer: Path) -> None:

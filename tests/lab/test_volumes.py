@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .documents import block
 from .host import KEY, MOUNTS, PACKAGE, Host
 from .machine import CONTENT_IMAGE, IMAGE
 
@@ -253,10 +254,7 @@ def test_nothing_is_left_of_many_containers(host: Host) -> None:
 
 def test_podman_uses_the_same_plugin(host: Host) -> None:
     machine, directory = host.machine, host.directory("podman")
-    machine.write(
-        "/etc/containers/containers.conf",
-        '[engine.volume_plugins]\nsshfs = "/run/docker-volume-sshfs/sshfs.sock"\n',
-    )
+    machine.write("/etc/containers/containers.conf", block("README.md", "[engine.volume_plugins]"))
     refused = machine.run(
         *("podman", "volume", "create", "--driver", "sshfs", "-o", "sshcmd=alice@localhost:/none"),
         *("-o", f"IdentityFile={KEY}", "pod"),

@@ -21,6 +21,7 @@ OF_OTHERS = {
     "failed to chown",
     "lchown",
     "Operation not permitted",
+    "Read-only file system",
     "Transport endpoint is not connected",
     "Input/output error",
 }
@@ -35,6 +36,21 @@ def test_every_message_in_troubleshooting_is_one_that_somebody_can_read() -> Non
     messages = [message for heading in headings for message in re.findall(r"`([^`]+)`", heading)]
     assert len(messages) > 30
     assert [message for message in messages if message not in said and message not in OF_OTHERS] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_every_block_of_a_page_is_run_or_compared_by_a_test_on_a_booted_host(page: Path) -> None:
+    """Which ones: see ``documents.py`` there."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests/lab").glob("*.py")).replace("'", '"')
+    name = str(page.relative_to(ROOT))
+    alone = re.findall(rf'block\("{name}", "(.*?)"\)', tests)
+    for kind, file, text in re.findall(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        if kind == "sh" or file:
+            assert f'"{name}"' in tests, "nobody follows this page"
+        elif kind == "yaml":
+            assert f'blocks("{name}", "yaml")' in tests, text
+        else:
+            assert [beginning for beginning in alone if text.startswith(beginning)], text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
