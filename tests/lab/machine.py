@@ -192,8 +192,9 @@ _PACKAGES = (
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
     "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout "
-    # to build the package
-    "dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all python3-docutils python3-setuptools"
+    # to build the package, and to test it as Debian does
+    "autopkgtest dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all python3-docutils "
+    "python3-setuptools"
 )
 
 _REINSTALLABLE = "libc6 libc-bin ^libssl3(t64)?$ openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-client"
