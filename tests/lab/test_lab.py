@@ -22,6 +22,16 @@ def test_release_is_the_wanted_one(machine: Machine, release: str) -> None:
     assert f"VERSION_CODENAME={release}\n" in machine.read("/etc/os-release")
 
 
+VERSIONS = {"bookworm": ("20.10.", "4.3."), "trixie": ("26.1.", "5.4.")}
+"""Of Docker and Podman, as the README says that they are tested."""
+
+
+def test_engines_are_those_that_the_readme_names(machine: Machine, release: str) -> None:
+    docker, podman = VERSIONS[release]
+    assert machine.run("docker", "version", "-f", "{{.Server.Version}}").stdout.startswith(docker)
+    assert machine.run("podman", "version", "-f", "{{.Version}}").stdout.startswith(podman)
+
+
 @pytest.mark.parametrize("engine", ["docker", "podman"])
 def test_engine_runs_a_container(machine: Machine, engine: str) -> None:
     words = (engine, "run", "--rm", "--network=none", IMAGE, "echo", "hello")

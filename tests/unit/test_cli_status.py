@@ -113,6 +113,17 @@ def test_status_where_a_mount_is_silent_ends_with_one(
     assert "photos  mounted, but the server does not answer  1 " in said.out
 
 
+def test_status_where_containers_have_lost_their_volume_ends_with_one(
+    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+) -> None:
+    create(service, settings, "photos")
+    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    host.supervisor.live.clear()
+    said = administrator("status")
+    assert said.code == 1
+    assert "photos  not mounted, although containers hold it  1 " in said.out
+
+
 def test_status_where_something_went_wrong_ends_with_one_and_says_what(
     administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
 ) -> None:
