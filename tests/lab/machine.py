@@ -193,11 +193,15 @@ _PACKAGES = (
     "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout "
     # to build the package, and to test it as Debian does
-    "autopkgtest dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all python3-docutils "
-    "python3-setuptools"
+    "autopkgtest build-essential dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all "
+    "python3-docutils python3-setuptools"
 )
 
-_REINSTALLABLE = "libc6 libc-bin ^libssl3(t64)?$ openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-client"
+_REINSTALLABLE = (
+    "libc6 libc-bin ^libssl3(t64)?$ openssl ^libfuse3-[0-9]+$ fuse3 sshfs openssh-client "
+    # which go with the very versions of these
+    "libc6-dev libc-dev-bin openssh-server openssh-sftp-server"
+)
 """Packages, or patterns of their names, that stay in apt's cache, since a machine has no way out to fetch them."""
 
 _FILES = {

@@ -17,14 +17,16 @@ def builder(host: Host) -> Iterator[Host]:
     """Give a host that has a checkout and no package; the other tiers' tests run elsewhere."""
     host.apt(f"purge {PACKAGE}")
     host.checkout()
+    # only what is built here may be installed
+    host.machine.sh(f"rm -f /root/{PACKAGE}_*")
     host.machine.write("/etc/apt/apt.conf.d/builder", 'APT::Get::Assume-Yes "1";\n')
     yield host
     host.machine.sh(f"rm -rf /etc/apt/apt.conf.d/builder /root/{PACKAGE}_* /root/checkout")
 
 
 def in_checkout(host: Host, commands: str) -> str:
-    script = f"cd /root/checkout && export DEB_BUILD_OPTIONS=nocheck && {commands}"
-    return host.machine.sh(f"exec 2>&1; {script}", timeout=200).stdout
+    script = f"exec 2>&1; cd /root/checkout; export DEB_BUILD_OPTIONS=nocheck; {commands}"
+    return host.machine.sh(script, timeout=200).stdout
 
 
 def test_the_package_that_a_checkout_builds_installs_and_serves_a_volume(builder: Host) -> None:
