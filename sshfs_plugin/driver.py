@@ -60,7 +60,7 @@ class Driver:
             StateError: The records can't be read.
         """
         self._registry.load()
-        for stray in self._supervisor.mounted() - {entry.volume.name for entry in self._registry.all()}:
+        for stray in set(self._supervisor.mounted()) - {entry.volume.name for entry in self._registry.all()}:
             log.warning("%s is mounted but there is no record of such a volume: it is left alone", stray)
 
     def activate(self, caller: Caller) -> None:
@@ -119,8 +119,11 @@ class Driver:
             _share_failure(entry, asked, caller.client)
             with _failures_of(entry, caller.client):
                 self._ensure_mounted(entry, deadline)
+            device = self._supervisor.mounted().get(entry.volume.name, "")
             if not caller.has_gone():
-                self._registry.count(entry, lambda holders: holders.mounted(holder, caller.client), record=False)
+                self._registry.count(
+                    entry, lambda holders: holders.mounted(holder, caller.client, device), record=False
+                )
                 log.info("mounted")
             else:
                 log.warning("the client has gone and holds nothing")
@@ -261,11 +264,12 @@ class Driver:
             log.warning("left mounted: a container or a process on this host still uses it")
         return released
 
-    def _state(self, entry: Entry, mounted: frozenset[str]) -> State:
+    def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
         name = entry.volume.name
         return State(
             volume=entry.volume,
             mountpoint=self._supervisor.mountpoint(name) if name in mounted else None,
+            anew=name in mounted and entry.holders.have_other_than(mounted[name]),
             holders=entry.holders.count,
             unit=self._supervisor.unit(name),
             answering=entry.answering if name in mounted else None,

@@ -29,12 +29,14 @@ class Holder:
         count: How many Mounts have not been given back.
         unconfirmed: How many of these have not been answered yet: they are not recorded, so that a crash before the
             reply invents no holder.
+        device: The mount that it has, by the kernel's number of its file system; empty if that is not known.
         inherited: Whether it stems from before the client's present process, and so may never be given back.
     """
 
     client: Client
     count: int
     unconfirmed: int = 0
+    device: str = ""
     inherited: bool = False
 
 
@@ -54,13 +56,17 @@ class Holders:
         """Whether somebody holds the volume who can be expected to give it back."""
         return any(not holder.inherited for holder in self.by_id.values())
 
-    def mounted(self, mount_id: MountID, client: Client) -> "Holders":
+    def have_other_than(self, device: str) -> bool:
+        """Tell whether somebody holds another mount than this one."""
+        return any(holder.device not in ("", device) for holder in self.by_id.values())
+
+    def mounted(self, mount_id: MountID, client: Client, device: str = "") -> "Holders":
         """Add what a successful Mount adds, unconfirmed."""
         holder = self.by_id.get(mount_id)
         if holder is None:
-            return self._with(mount_id, Holder(client=client, count=1, unconfirmed=1))
+            return self._with(mount_id, Holder(client=client, count=1, unconfirmed=1, device=device))
         if holder.inherited:
-            return self._with(mount_id, replace(holder, inherited=False))
+            return self._with(mount_id, replace(holder, inherited=False, device=device))
         if client is Client.PODMAN:
             return self
         return self._with(mount_id, replace(holder, count=holder.count + 1, unconfirmed=holder.unconfirmed + 1))

@@ -79,12 +79,14 @@ def mounted_at(mountpoint: Path) -> Mount | None:
     return next((mount for mount in reversed(mounts()) if mount.mountpoint == listed), None)
 
 
-def sshfs_below(directory: Path) -> frozenset[str]:
-    """Return the names of the direct children of a directory at which sshfs is mounted."""
+def sshfs_below(directory: Path) -> dict[str, str]:
+    """Return the names of the direct children of a directory at which sshfs is mounted, with the device of each."""
     listed = directory.resolve()
-    return frozenset(
-        mount.mountpoint.name for mount in mounts() if mount.kind == SSHFS and mount.mountpoint.parent == listed
-    )
+    return {
+        mount.mountpoint.name: mount.device
+        for mount in mounts()
+        if mount.kind == SSHFS and mount.mountpoint.parent == listed
+    }
 
 
 def used_elsewhere(mount: Mount) -> bool:

@@ -36,8 +36,8 @@ class Mountpoints:
         """Return nothing: no unit keeps the process."""
         return ""
 
-    def mounted(self) -> frozenset[str]:
-        """Return the names of the volumes that the kernel shows as mounted."""
+    def mounted(self) -> dict[str, str]:
+        """Return the names of the volumes that the kernel shows as mounted, with the device of each mount."""
         return mountinfo.sshfs_below(self.settings.mounts)
 
     def answers(self, name: VolumeName, seconds: float) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the driver is handed and what it tells: the shapes of its parts, so that it knows none of the outside worlds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,9 @@ from sshfs_plugin.volume import Volume, VolumeName
 
 SILENT = "mounted, but the server does not answer"
 """How a volume is described that is lost for now."""
+
+ANEW = "mounted anew, and lost to containers that had it before"
+"""How a volume is described that is well, but not for all: they must be restarted."""
 
 LOST = "not mounted, although containers hold it"
 """How a volume is described that they have lost for good: they must be restarted."""
@@ -59,8 +62,8 @@ class Supervisor(Protocol):
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
 
-    def mounted(self) -> frozenset[str]:
-        """Return the names of the volumes that the kernel shows as mounted; never waits."""
+    def mounted(self) -> Mapping[str, str]:
+        """Return the names of the volumes that the kernel shows as mounted, with each mount's device; never waits."""
 
     def unit(self, name: VolumeName) -> str:
         """Return the systemd unit that keeps a volume's process, empty where none does."""
@@ -97,6 +100,7 @@ class State:
     Attributes:
         volume: The volume.
         mountpoint: Where it is mounted, None while it is not.
+        anew: Whether some hold an earlier mount of it, whose sshfs was killed.
         holders: How many mount IDs hold it.
         unit: The systemd unit that it has while mounted, empty where there is no systemd.
         answering: Whether the mount answered when last asked; None while it is not mounted or was not asked.
@@ -105,6 +109,7 @@ class State:
 
     volume: Volume
     mountpoint: Path | None
+    anew: bool
     holders: int
     unit: str
     answering: bool | None
@@ -115,4 +120,6 @@ class State:
         """Whether the volume is mounted and answers, in a few words."""
         if self.mountpoint is None:
             return LOST if self.holders else "not mounted"
-        return SILENT if self.answering is False else "mounted"
+        if self.answering is False:
+            return SILENT
+        return ANEW if self.anew else "mounted"

@@ -114,6 +114,7 @@ class HolderStore:
                     mount_id: {
                         "client": holder.client.value,
                         "count": holder.count,
+                        "device": holder.device,
                         "inherited": holder.inherited,
                     }
                     for mount_id, holder in recorded.by_id.items()
@@ -135,6 +136,7 @@ def _holders_from(_name: VolumeName, record: Any) -> Holders:
             MountID(mount_id): Holder(
                 client=Client(holder["client"]),
                 count=int(holder["count"]),
+                device=str(holder.get("device", "")),
                 inherited=bool(holder["inherited"]),
             )
             for mount_id, holder in record["holders"].items()

@@ -10,7 +10,7 @@ from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
-from sshfs_plugin.parts import LOST, SILENT
+from sshfs_plugin.parts import ANEW, LOST, SILENT
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
@@ -44,7 +44,7 @@ class _Volume:
 
     @property
     def is_well(self) -> bool:
-        return self.status["state"] not in (SILENT, LOST) and not self.last_error
+        return self.status["state"] not in (SILENT, ANEW, LOST) and not self.last_error
 
     def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
         """What the table shows, with what systemd says of each unit."""

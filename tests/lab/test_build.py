@@ -55,7 +55,7 @@ def test_a_release_is_signed_with_the_key_that_is_named_and_leaves_the_agent_of_
     try:
         in_checkout(builder, "./scripts/release --key releases@example.org --url https://example.org/debian signed")
         machine.sh("cd /root/checkout/signed && gpg --verify InRelease")
-        machine.sh("cd /root/checkout && ! PATH=/nowhere:/bin /bin/sh scripts/release --throwaway-key broken")
+        machine.sh("! /root/checkout/scripts/release --throwaway-key /root/checkout/broken /nowhere/package.deb")
         assert machine.run("pgrep", "-x", "gpg-agent").stdout == agent
     finally:
         machine.sh("gpgconf --kill all; rm -rf /root/.gnupg")

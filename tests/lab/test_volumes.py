@@ -188,7 +188,9 @@ def test_a_killed_sshfs_comes_back_and_the_container_after_a_restart(host: Host)
     host.machine.run("systemctl", "kill", "-s", "KILL", "docker-volume-sshfs@killed")
     host.machine.until(lambda: host.property("docker-volume-sshfs@killed", "MainPID") not in ("0", before))
     host.machine.until(lambda: host.run("killed", "touch /data/new"))
+    assert host.status("killed")["state"] == "mounted anew, and lost to containers that had it before"
     host.machine.run("docker", "restart", "-t", "0", "user")
+    assert host.status("killed")["state"] == "mounted"
     assert host.machine.run("docker", "exec", "user", "ls", "/data").stdout == "new\n"
 
 

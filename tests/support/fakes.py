@@ -204,6 +204,7 @@ class FakeSupervisor:
     Attributes:
         root: The directory of the mountpoints.
         live: The volumes that are mounted.
+        devices: The device of the latest mount of each.
         silent: Those whose mount does not answer.
         used: Those that a container or process uses.
         start_problems: What a start fails with.
@@ -219,6 +220,7 @@ class FakeSupervisor:
 
     root: Path
     live: set[str] = field(default_factory=set)
+    devices: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
     start_problems: dict[str, Exception] = field(default_factory=dict)
@@ -239,9 +241,9 @@ class FakeSupervisor:
         """Return what systemd would call it."""
         return f"docker-volume-sshfs@{name}.service"
 
-    def mounted(self) -> frozenset[str]:
-        """Return the names of the volumes that are mounted."""
-        return frozenset(self.live)
+    def mounted(self) -> dict[str, str]:
+        """Return the names of the volumes that are mounted, with the device of each."""
+        return {name: self.devices.get(name, "") for name in self.live}
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a mount is there and not silent."""
@@ -260,6 +262,7 @@ class FakeSupervisor:
             raise problem
         self.silent.discard(name)
         self.live.add(name)
+        self.devices[name] = f"0:{len(self.started)}"
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless it is used."""

@@ -766,6 +766,19 @@ def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mount
     assert driver.get("photos").condition == "not mounted"
 
 
+def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    assert driver.get("photos").condition == "mounted"
+    host.supervisor.devices["photos"] = "0:77"  # sshfs was killed, and systemd has brought it back
+    anew = "mounted anew, and lost to containers that had it before"
+    assert driver.get("photos").condition == anew
+    mount(driver, mount_id=OTHER_ID)
+    assert host.start_driver().get("photos").condition == anew
+    driver.unmount("photos", ID, soon())
+    assert driver.get("photos").condition == "mounted"
+
+
 def test_look_after_says_once_that_a_mount_has_to_stay(
     driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,10 +20,10 @@ def below(settings: Settings) -> Mountpoints:
 def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(
     below: Mountpoints, settings: Settings, fake_kernel: fakes.FakeKernel
 ) -> None:
-    assert below.mounted() == frozenset()
+    assert below.mounted() == {}
     fake_kernel.mount(below.mountpoint(PHOTOS))
     fake_kernel.mount(settings.home / "films")
-    assert below.mounted() == {"photos"}
+    assert below.mounted() == {"photos": "0:99"}
 
 
 def test_a_mount_that_answers_passes(below: Mountpoints, programs: fakes.Programs) -> None:

@@ -156,7 +156,7 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
         keeping.start(PHOTOS, Deadline.after(0.4))
     assert launcher.calls == ["keep photos", "clean photos"]
-    assert keeping.mounted() == frozenset()
+    assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
         os.kill(launcher.keeper, 0)
 
