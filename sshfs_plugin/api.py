@@ -164,7 +164,8 @@ def _status(state: State) -> Answer:
         "access": volume.access.summary,
         "hostKey": volume.pinned_host_key or volume.host_key_check.value,
     }
-    known = {"unit": state.unit, "lastError": state.last_error}
+    when = state.last_error_at.isoformat(timespec="seconds") if state.last_error_at else ""
+    known = {"unit": state.unit, "lastError": state.last_error, "lastErrorAt": when}
     return status | {key: text for key, text in known.items() if text}
 
 

@@ -50,7 +50,7 @@ class Service:
             ServiceError: As above.
         """
         if name not in self.list_names():
-            raise errors.VolumeNotFound(name)
+            raise errors.VolumeNotFound(name, errors.IS_IT_LOCAL)
         volume: dict[str, Any] = self._ask("VolumeDriver.Get", {"Name": name})["Volume"]
         return volume
 

@@ -103,9 +103,7 @@ def _read_password(path: Path) -> str:
     try:
         mode, text = path.stat().st_mode, _content(path).decode("utf-8-sig")
     except FileNotFoundError:
-        raise errors.PasswordFileUnusable(
-            f"{subject}, it does not exist", "is 'password_file' a path on this host, not below /tmp?"
-        ) from None
+        raise errors.PasswordFileUnusable(f"{subject}, it does not exist", _where_is(path, "password_file")) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise errors.PasswordFileUnusable(f"{subject}, {reason}", "it must be a text file that root can read") from None
@@ -139,7 +137,7 @@ def require_certificate(certificate_file: Path) -> None:
         content = _content(certificate_file)
     except OSError as error:
         raise errors.IdentityFileUnusable(
-            f"{subject}, {error.strerror}", "is 'CertificateFile' a path on this host, not below /tmp?"
+            f"{subject}, {error.strerror}", _where_is(certificate_file, "CertificateFile")
         ) from None
     if b"-cert-v01@openssh.com " not in content:
         raise errors.IdentityFileUnusable(f"{subject}, it is not a certificate", "ssh-keygen -s makes one")
@@ -150,7 +148,7 @@ def _verdict(path: Path) -> tuple[str, str] | None:
     try:
         content = _content(path)
     except FileNotFoundError:
-        return "it does not exist", "is 'IdentityFile' a path on this host, not below /tmp? (~ is root's home)"
+        return "it does not exist", _where_is(path, "IdentityFile")
     except OSError as error:
         return f"{error.strerror}", "it must be a private key file that root can read"
     if b"PRIVATE KEY" not in content:
@@ -167,6 +165,13 @@ def _verdict(path: Path) -> tuple[str, str] | None:
             "use a key without one, for this purpose alone (ssh-keygen -N '')",
         )
     return _NO_PRIVATE_KEY
+
+
+def _where_is(path: Path, option: str) -> str:
+    """Say where a missing file may be."""
+    if path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp"):  # noqa: S108 (to warn of it)
+        return "the service does not see what is below /tmp: move it elsewhere"
+    return f"is '{option}' a path on this host? (~ is root's home)"
 
 
 def _what_it_is(path: Path, content: bytes) -> tuple[str, str]:

@@ -153,6 +153,8 @@ class Driver:
             with self._working_on(name, deadline) as entry:
                 if not entry.holders.live:
                     self._let_go(entry, deadline)
+                else:
+                    log.info("given back, %d hold it still", entry.holders.count)
         except errors.VolumeBusy as busy:
             log.warning("left mounted for now: %s", busy)
 
@@ -207,6 +209,8 @@ class Driver:
         if entry.answering not in (None, answering):
             log.warning("the mount %s", "answers again" if answering else "does not answer")
         entry.answering = answering
+        if answering:
+            entry.last_error, entry.last_error_at = "", None
 
     def _let_go_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
@@ -274,6 +278,7 @@ class Driver:
             unit=self._supervisor.unit(name),
             answering=entry.answering if name in mounted else None,
             last_error=entry.last_error,
+            last_error_at=entry.last_error_at,
         )
 
     @contextmanager
@@ -283,10 +288,12 @@ class Driver:
             entry = self._registry.get(name)
             try:
                 yield entry
-            except errors.PluginError as error:
-                entry.last_error = str(error)
+            except errors.VolumeError:  # says that it can't be now, and nothing of the volume
                 raise
-            entry.last_error = ""
+            except errors.PluginError as error:
+                entry.last_error, entry.last_error_at = str(error), datetime.now(UTC)
+                raise
+            entry.last_error, entry.last_error_at = "", None
 
 
 def _share_failure(entry: Entry, asked: float, client: Client) -> None:

@@ -55,11 +55,22 @@ class InvalidOption(RequestError):
         self.option = option
 
 
+_CALLED_ELSEWHERE = {
+    **dict.fromkeys(("readonly", "read_only"), "ro"),
+    **dict.fromkeys(("key", "keyfile", "sshkey", "ssh_key", "private_key", "id_rsa"), "IdentityFile"),
+    **dict.fromkeys(("pass", "passwd", "pwd"), "password"),
+    **dict.fromkeys(("server", "address", "remote"), "host"),
+    **dict.fromkeys(("path", "dir", "folder"), "directory"),
+    **dict.fromkeys(("mode", "file_mode", "dir_mode"), "umask"),
+}
+"""What other programs call it, folded, and what it is here."""
+
+
 class UnknownOption(RequestError):
     """An option that the table does not know."""
 
     def __init__(self, option: str, known: Iterable[str]) -> None:
-        spelling = {name.casefold(): name for name in known}
+        spelling = {name.casefold(): name for name in known} | _CALLED_ELSEWHERE
         nearest = difflib.get_close_matches(option.casefold(), spelling, n=1, cutoff=0.7)
         if nearest:
             hint = f"did you mean '{spelling[nearest[0]]}'?"
@@ -83,11 +94,14 @@ class VolumeError(PluginError):
     """The request is fine, but the volume is not in a state for it."""
 
 
+IS_IT_LOCAL = "docker volume ls shows whether another driver has a volume of that name"
+
+
 class VolumeNotFound(VolumeError):
     """No volume has that name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"volume {name!r} not found")
+    def __init__(self, name: str, hint: str = "") -> None:
+        super().__init__(f"volume {name!r} not found", hint)
 
 
 class VolumeExists(VolumeError):

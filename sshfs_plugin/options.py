@@ -52,6 +52,7 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
 def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Map each option's name to its canonical value, leaving out what is the default anyway."""
     canonical: dict[str, str] = {}
+    said: dict[str, str] = {}
     for name, value in singles:
         if why := why_ignored(name, value):
             log.warning("option '%s' is ignored: %s", name, why)
@@ -63,7 +64,10 @@ def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, str]:
             raise errors.InvalidOption(option.name, str(reason)) from None
         if negates(name):
             text = NO if text == YES else YES
+        other = said.setdefault(option.name, name)
         if canonical.setdefault(option.name, text) != text:
+            if negates(name) is not negates(other):
+                raise errors.InvalidOption(name, f"contradicts '{other}': leave one of them out")
             raise errors.InvalidOption(option.name, "is given twice with different values")
     return {name: text for name, text in canonical.items() if text != lookup(name).default}
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -104,7 +105,8 @@ class State:
         holders: How many mount IDs hold it.
         unit: The systemd unit that it has while mounted, empty where there is no systemd.
         answering: Whether the mount answered when last asked; None while it is not mounted or was not asked.
-        last_error: The last failure of a verb on it, empty after a success.
+        last_error: The last failure of a verb on it, empty after a success and when its mount answers.
+        last_error_at: When that was.
     """
 
     volume: Volume
@@ -114,6 +116,7 @@ class State:
     unit: str
     answering: bool | None
     last_error: str
+    last_error_at: datetime | None
 
     @property
     def condition(self) -> str:

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sshfs_plugin import errors
 from sshfs_plugin.holders import Client, Holders
@@ -47,6 +48,7 @@ class Entry:
         left_until: Until when a mount is left alone that nobody holds but somebody uses.
         answering: Whether its mount answered when last asked.
         last_error: The last failure of a verb on it, empty after a success.
+        last_error_at: When that was.
         last_failure: The last attempt to mount it, if that failed.
     """
 
@@ -57,6 +59,7 @@ class Entry:
     left_until: float = 0.0
     answering: bool | None = None
     last_error: str = ""
+    last_error_at: datetime | None = None
     last_failure: Failure | None = None
 
 

@@ -165,3 +165,8 @@ class Volume:
     sshfs_options: tuple[tuple[str, str | None], ...]
     ssh_options: tuple[tuple[str, str], ...]
     created_at: datetime
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nobody can write to it."""
+        return ("ro", None) in self.sshfs_options

@@ -125,7 +125,7 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
         "mountpoint": facts["mountpoint"] or "none",
         "holders": str(facts["holders"]),
         "unit": f"{volume.unit}, {states[volume.unit]}" if volume.unit in states else volume.unit or "none",
-        "last error": volume.last_error or "none",
+        "last error": f"{volume.last_error} ({facts['lastErrorAt']})" if volume.last_error else "none",
         "access": facts["access"],
         "host key": facts["hostKey"],
         "created": facts["createdAt"],

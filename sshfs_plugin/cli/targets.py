@@ -89,8 +89,15 @@ def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volum
         if "sshcmd" in (name.casefold() for name in opts):
             raise errors.InvalidOption("sshcmd", f"says again what {where} says: give one of them")
         return options.parse(_NO_VOLUME, {"sshcmd": where, **opts}, datetime.now(UTC))
+    if "@" in where:
+        raise errors.InvalidRequest(
+            f"{where!r} names no directory", f"say {where}:/dir, or {where}: for the login directory"
+        )
     if opts:
         raise errors.InvalidRequest(
             f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
         )
-    return VolumeStore(settings.volumes).load(volume_name(where))
+    try:
+        return VolumeStore(settings.volumes).load(volume_name(where))
+    except errors.VolumeNotFound:
+        raise errors.VolumeNotFound(where, errors.IS_IT_LOCAL) from None

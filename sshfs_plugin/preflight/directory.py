@@ -7,11 +7,13 @@ import stat
 from pathlib import PurePosixPath
 
 from sshfs_plugin import errors
+from sshfs_plugin.option_table import can_begin
 from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 
 _MADE_ONCE = (
-    "create_directory makes it at docker volume create alone; if it has been there, is a disk missing on the server?"
+    "docker volume create makes it (create_directory), and nothing else does: if the volume is there already, the "
+    "directory has gone, or a disk of the server is missing"
 )
 
 
@@ -107,7 +109,7 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
                 return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
     if re.match(r"[0-9]+(/|:|$)", remote.directory):
         return "a port goes into the option 'port'"
-    if option := re.search(r",\s*(\w+=.*)", remote.directory):
+    if (option := re.search(r",\s*(\w+(=.*)?)$", remote.directory)) and can_begin(option[1]):
         return f"a comma is part of the directory; if an option was meant, say -o {option[1]} by itself"
     if remote.directory.startswith("/"):
         return "make it first, or say -o create_directory"

@@ -70,7 +70,11 @@ class Ladder:
                     note(look_at_directory(sftp, remote, was_made=volume.create_directory))
                 if self.writes:
                     with self.witness(Rung.WRITING) as note:
-                        note(f"{try_writing(sftp, remote)} made and removed")
+                        note(
+                            "not tried, since the volume is read-only"
+                            if volume.read_only
+                            else f"{try_writing(sftp, remote)} made and removed"
+                        )
             if self.remembers:
                 self._remember(volume, host_key)
 

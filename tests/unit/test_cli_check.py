@@ -157,6 +157,13 @@ def test_write_makes_a_file_and_removes_it(administrator: Administrator, files: 
     assert list((files / "photos").iterdir()) == []
 
 
+def test_write_leaves_a_read_only_volume_alone(administrator: Administrator, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=ALL_CHANGES)) as server:
+        said = administrator("check", "--write", WHERE, *login(server), "-o", "ro")
+    assert said.lines[-1] == "✓ writing not tried, since the volume is read-only"
+    assert "open" not in " ".join(server.seen)
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -236,6 +243,7 @@ def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Admin
         ([], "say user@host:/dir, the name of a volume, or -o sshcmd=user@host:/dir"),
         (["music"], "volume 'music' not found"),
         (["../etc"], "'../etc' can't be the name of a volume"),
+        (["alice@nas"], "'alice@nas' names no directory: say alice@nas:/dir, or alice@nas: for the login directory"),
         (["nas:/dir", "-oporrt=22"], "unknown option 'porrt': did you mean 'port'?"),
         (["nas:/dir", "-oProxyCommand=id"], "option 'ProxyCommand' is refused"),
         (["nas:/dir", "-osshcmd=nas:/other"], "option 'sshcmd' says again what nas:/dir says: give one of them"),

@@ -188,9 +188,15 @@ def test_status_for_programs_has_the_same(administrator: Administrator, service:
     assert one[0]["options"] == {"sshcmd": "me@nas:/photos", "gid": "100"}
 
 
+NOT_FOUND = (
+    "docker-volume-sshfs: volume 'photos' not found: docker volume ls shows whether another driver has a volume of "
+    "that name\n"
+)
+
+
 def test_status_of_a_volume_that_is_not_there_ends_with_two(administrator: Administrator, service: Driver) -> None:
     said = administrator("status", "photos")
-    assert (said.code, said.out, said.err) == (2, "", "docker-volume-sshfs: volume 'photos' not found\n")
+    assert (said.code, said.out, said.err) == (2, "", NOT_FOUND)
 
 
 def test_status_without_systemd_shows_what_the_service_says(

@@ -76,7 +76,7 @@ def test_identity_file_when_missing_says_which_and_where_it_is_looked_for(keyrin
         keyring.login(Credentials(identity_file="~/nas"))
     assert str(refused.value) == (
         f"cannot use the identity file {keyring.home}/nas, it does not exist: "
-        "is 'IdentityFile' a path on this host, not below /tmp? (~ is root's home)"
+        "the service does not see what is below /tmp: move it elsewhere"
     )
 
 
@@ -288,7 +288,7 @@ def password_refusal(keyring: Keyring, file: Path) -> str:
 def test_password_file_when_missing_says_which(keyring: Keyring, tmp_path: Path) -> None:
     assert password_refusal(keyring, tmp_path / "gone") == (
         f"cannot use the password file {tmp_path}/gone, it does not exist: "
-        "is 'password_file' a path on this host, not below /tmp?"
+        "the service does not see what is below /tmp: move it elsewhere"
     )
 
 

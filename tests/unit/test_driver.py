@@ -193,10 +193,26 @@ def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver
     host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'")
     with pytest.raises(errors.MountFailed):
         mount(driver)
-    assert driver.get("photos").last_error == "sshfs could not mount volume 'photos'"
+    failed = driver.get("photos")
+    assert failed.last_error == "sshfs could not mount volume 'photos'"
+    assert failed.last_error_at
     assert status_of(driver) == (False, 0)
     host.supervisor.start_problems.clear()
     mount(driver)
+    assert driver.get("photos").last_error == ""
+
+
+def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    host.supervisor.start_problems["photos"] = errors.MountTimedOut("the server does not answer")
+    with pytest.raises(errors.MountTimedOut):
+        mount(driver, mount_id=OTHER_ID)
+    driver.look_after(1)
+    assert driver.get("photos").last_error == "the server does not answer"
+    host.supervisor.silent.clear()
+    driver.look_after(1)
     assert driver.get("photos").last_error == ""
 
 
@@ -533,6 +549,7 @@ def test_remove_refuses_when_a_container_really_uses_the_volume(driver: Driver, 
         "volume 'photos' is still in use by a running container or a process on this host: stop it and try again"
     )
     assert status_of(driver) == (True, 1)
+    assert driver.get("photos").last_error == "", "nothing is wrong with the volume"
 
 
 def test_remove_keeps_the_volume_when_its_record_cannot_be_removed(driver: Driver, host: fakes.Host) -> None:

@@ -39,6 +39,9 @@ def test_every_error_is_one_that_the_api_reports_as_a_sentence() -> None:
         ("identityfile_", "IdentityFile"),
         ("sshcmnd", "sshcmd"),
         ("prot", "port"),
+        ("readonly", "ro"),
+        ("ssh_key", "IdentityFile"),
+        ("Path", "directory"),
     ],
 )
 def test_unknown_option_when_a_known_one_is_near_asks_whether_that_was_meant(typed: str, meant: str) -> None:

@@ -567,7 +567,7 @@ def test_switch_when_said_by_its_opposite_is_the_other_way_round(opts: dict[str,
 
 
 def test_switch_when_said_both_ways_is_refused() -> None:
-    assert refusal({"sshcmd": "nas:", "ro,rw": ""}) == "option 'ro' is given twice with different values"
+    assert refusal({"sshcmd": "nas:", "ro,rw": ""}) == "option 'rw' contradicts 'ro': leave one of them out"
 
 
 @pytest.mark.parametrize(

@@ -573,7 +573,7 @@ def test_login_when_the_key_is_not_authorized_says_how_to_authorize_it(
     assert isinstance(error, errors.LoginRefused)
     assert str(error) == (
         f"127.0.0.1 refused to let bob in with the key {key} (it takes a password, a key): is the public key in the "
-        f"authorized_keys of bob there (ssh-copy-id -i {key} -p {server.port} bob@127.0.0.1), "
+        f"authorized_keys of bob there (sudo ssh-copy-id -i {key} -p {server.port} bob@127.0.0.1), "
         "and is that the right user?"
     )
 
@@ -827,7 +827,7 @@ def test_login_when_a_certificate_is_named_offers_it(client: Client, files: Path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "No such file or directory: is 'CertificateFile' a path on this host, not below /tmp?"),
+        (None, "No such file or directory: the service does not see what is below /tmp: move it elsewhere"),
         ("ssh-ed25519 AAAA bob", "it is not a certificate: ssh-keygen -s makes one"),
     ],
 )
@@ -1162,8 +1162,9 @@ def test_directory_when_it_is_missing_later_is_not_made(client: Client, files: P
         (files / "photos/2024").rmdir()
         error = client.refusal(server, "/photos/2024", password="hunter2", create_directory="")
     assert str(error) == (
-        "the directory /photos/2024 does not exist on 127.0.0.1 for bob: create_directory makes it at docker volume "
-        "create alone; if it has been there, is a disk missing on the server?"
+        "the directory /photos/2024 does not exist on 127.0.0.1 for bob: docker volume create makes it "
+        "(create_directory), and nothing else does: if the volume is there already, the directory has gone, or a disk "
+        "of the server is missing"
     )
     assert not (files / "photos/2024").exists()
 
