@@ -13,7 +13,7 @@ BEHAVIOUR = Topic(
             name="contain_symlinks",
             negations=("no_contain_symlinks",),
             meaning="Symbolic links that are absolute or contain `..` can't be read. On, unless switched off: see "
-            "docs/everyday.md before you do.",
+            "everyday.md before you do.",
             default=YES,
             canonical=flag,
         ),

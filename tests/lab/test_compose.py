@@ -58,7 +58,7 @@ def album(host: Host) -> Iterator[Album]:
     machine.sh("rm -rf /srv/photos && mkdir /srv/photos && echo hello >/srv/photos/hello.txt")
     machine.run("chown", "-R", "alice:", "/srv/photos")
     machine.sh(f"cp {KEY} /etc/docker-volume-sshfs/id_ed25519")
-    machine.write("/root/nas.password", "correct horse battery\n", mode=0o600)
+    machine.write("/etc/docker-volume-sshfs/nas.password", "correct horse battery\n", mode=0o600)
     machine.run("docker", "tag", IMAGE, "busybox")
     # in place of one that serves
     machine.sh(
@@ -68,7 +68,14 @@ def album(host: Host) -> Iterator[Album]:
     yield Album(host)
     # a file that compose refuses can't be taken down by it
     machine.sh("docker ps -aq | xargs -r docker rm -f; docker network prune -f; docker rmi busybox nginx")
-    machine.run("rm", "-rf", PROJECT, "/srv/photos", "/etc/docker-volume-sshfs/id_ed25519", "/root/nas.password")
+    machine.run(
+        "rm",
+        "-rf",
+        PROJECT,
+        "/srv/photos",
+        "/etc/docker-volume-sshfs/id_ed25519",
+        "/etc/docker-volume-sshfs/nas.password",
+    )
 
 
 @pytest.mark.parametrize("example", [*blocks("README.md", "yaml"), ONE_SERVICE], ids=["README", "compose.md"])
@@ -113,24 +120,26 @@ def test_options_reach_the_volume(album: Album) -> None:
     assert album.machine.run("stat", "-c", "%U", "/srv/photos/by-1000").stdout == "alice\n"
     assert album.host.inspect("album_photos")["Options"] == {
         "sshcmd": "alice@nas:/srv/photos",
-        "password_file": "/root/nas.password",
+        "password_file": "/etc/docker-volume-sshfs/nas.password",
         "uid": "1000",
         "gid": "1000",
         "umask": "027",
-        "allow_other": "",
+        "create_directory": "",
     }
     assert album.host.run("album_photos", "stat -c '%u:%g %a' /data/hello.txt").stdout == "1000:1000 750\n"
 
 
 def test_compose_refuses_a_switch_that_is_no_text(album: Album) -> None:
-    album.write(OPTIONS.replace('allow_other: ""', "allow_other: true"))
+    album.write(OPTIONS.replace('create_directory: ""', "create_directory: true"))
     refused = album.sh("docker-compose up", check=False)
     assert refused.returncode != 0
-    assert re.search("allow_other .*should be a string, or a number|allow_other must be a string", refused.stdout)
+    assert re.search(
+        "create_directory .*should be a string, or a number|create_directory must be a string", refused.stdout
+    )
 
 
 def test_a_switch_is_turned_off(album: Album) -> None:
-    album.write(OPTIONS.replace('allow_other: ""', 'allow_other: "no"'))
+    album.write(OPTIONS.replace('create_directory: ""', 'allow_other: "no"'))
     said = album.sh("docker-compose up", check=False).stdout
     assert "Permission denied" in said
     assert album.host.status("album_photos")["access"] == "root only"

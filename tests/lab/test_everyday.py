@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .documents import script
+from .documents import block, script
 from .host import KEY, MOUNTS, Host
 from .machine import CONTENT_IMAGE, IMAGE, Result
 
@@ -397,12 +397,37 @@ def test_docker_cp_after_live_restore_takes_no_volume_away(host: Host) -> None:
 # The page
 
 
+def test_a_container_is_started_as_soon_as_its_server_is_there(host: Host) -> None:
+    """For which Docker does not care."""
+    machine = host.machine
+    unit = block("docs/everyday.md", "[Unit]\nDescription=Start the container")
+    machine.write("/etc/systemd/system/start-site.service", unit.replace("RestartSec=10", "RestartSec=1"))
+    host.create("late", host.directory("late"))
+    host.start("site", "late", "sleep 1000", "--restart", "always")
+    running = ("docker", "inspect", "-f", "{{.State.Running}}", "site")
+    try:
+        machine.sh("systemctl stop ssh && systemctl restart docker")
+        assert machine.run(*running).stdout == "false\n"
+        machine.sh("systemctl daemon-reload && systemctl start --no-block start-site")
+        machine.until("systemctl show -P Result start-site | grep exit-code")
+        machine.run("systemctl", "start", "ssh")
+        machine.until(lambda: machine.run(*running).stdout == "true\n")
+    finally:
+        machine.sh("systemctl start ssh; systemctl stop start-site; rm /etc/systemd/system/start-site.service")
+
+
 def test_the_commands_of_the_page_work_as_written(host: Host) -> None:
     machine = host.machine
     machine.sh("for name in web app db files; do install -d -o alice /srv/$name; done")
     machine.sh("docker tag $1 busybox; docker tag $2 my-image", IMAGE, CONTENT_IMAGE)
     machine.sh("install -m 600 $1 /etc/docker-volume-sshfs/id_ed25519", KEY)
     try:
+        # as the README says, but for a network that the machine does not have
+        machine.write(
+            "/etc/containers/containers.conf",
+            block("README.md", "[engine.volume_plugins]") + '[containers]\nnetns = "none"\n',
+        )
+        machine.run("podman", "tag", IMAGE, "busybox")
         machine.sh(script("docs/everyday.md"), timeout=120)
         assert machine.run("stat", "-c", "%U", "/srv/web/by-www-data", "/srv/web/two").stdout == "alice\nalice\n"
         assert machine.read("/srv/app/sub/file") == "content below\n"

@@ -19,6 +19,7 @@ OF_OTHERS = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED",
     "Permission denied",
     "failed to chown",
+    "failed to chmod",
     "lchown",
     "Operation not permitted",
     "Read-only file system",
