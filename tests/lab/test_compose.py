@@ -12,6 +12,7 @@ from .machine import IMAGE, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "/root/album"
+PASSWORD_FILE = "/etc/docker-volume-sshfs/nas.password"
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -58,7 +59,7 @@ def album(host: Host) -> Iterator[Album]:
     machine.sh("rm -rf /srv/photos && mkdir /srv/photos && echo hello >/srv/photos/hello.txt")
     machine.run("chown", "-R", "alice:", "/srv/photos")
     machine.sh(f"cp {KEY} /etc/docker-volume-sshfs/id_ed25519")
-    machine.write("/etc/docker-volume-sshfs/nas.password", "correct horse battery\n", mode=0o600)
+    machine.write(PASSWORD_FILE, "correct horse battery\n", mode=0o600)
     machine.run("docker", "tag", IMAGE, "busybox")
     # in place of one that serves
     machine.sh(
@@ -68,14 +69,7 @@ def album(host: Host) -> Iterator[Album]:
     yield Album(host)
     # a file that compose refuses can't be taken down by it
     machine.sh("docker ps -aq | xargs -r docker rm -f; docker network prune -f; docker rmi busybox nginx")
-    machine.run(
-        "rm",
-        "-rf",
-        PROJECT,
-        "/srv/photos",
-        "/etc/docker-volume-sshfs/id_ed25519",
-        "/etc/docker-volume-sshfs/nas.password",
-    )
+    machine.sh(f"rm -rf {PROJECT} /srv/photos /etc/docker-volume-sshfs/id_ed25519 {PASSWORD_FILE}")
 
 
 @pytest.mark.parametrize("example", [*blocks("README.md", "yaml"), ONE_SERVICE], ids=["README", "compose.md"])
@@ -120,7 +114,7 @@ def test_options_reach_the_volume(album: Album) -> None:
     assert album.machine.run("stat", "-c", "%U", "/srv/photos/by-1000").stdout == "alice\n"
     assert album.host.inspect("album_photos")["Options"] == {
         "sshcmd": "alice@nas:/srv/photos",
-        "password_file": "/etc/docker-volume-sshfs/nas.password",
+        "password_file": PASSWORD_FILE,
         "uid": "1000",
         "gid": "1000",
         "umask": "027",
@@ -133,9 +127,8 @@ def test_compose_refuses_a_switch_that_is_no_text(album: Album) -> None:
     album.write(OPTIONS.replace('create_directory: ""', "create_directory: true"))
     refused = album.sh("docker-compose up", check=False)
     assert refused.returncode != 0
-    assert re.search(
-        "create_directory .*should be a string, or a number|create_directory must be a string", refused.stdout
-    )
+    complaint = "create_directory .*should be a string, or a number|create_directory must be a string"
+    assert re.search(complaint, refused.stdout)
 
 
 def test_a_switch_is_turned_off(album: Album) -> None:
