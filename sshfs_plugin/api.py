@@ -189,12 +189,16 @@ ROUTES: Mapping[str, _Route] = {
     "VolumeDriver.Capabilities": _Route(verb=_capabilities),
     "VolumeDriver.Create": _Route(verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True),
     "VolumeDriver.Mount": _Route(verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True),
-    "VolumeDriver.Unmount": _Route(verb=_unmount, slow=True),
+    # it gives up its hold before it waits for anything, which must not depend on a place
+    "VolumeDriver.Unmount": _Route(verb=_unmount),
     "VolumeDriver.Remove": _Route(verb=_remove, slow=True),
     "VolumeDriver.Get": _Route(verb=_get),
     "VolumeDriver.List": _Route(verb=_list),
     "VolumeDriver.Path": _Route(verb=_path),
 }
+
+
+CHANGING = {f"VolumeDriver.{verb}" for verb in ("Create", "Mount", "Unmount", "Remove")}
 
 
 def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]) -> flask.Flask:
@@ -220,7 +224,7 @@ def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]
                 log.log(_severity(error), "%s", error)
                 raise
             finally:
-                if route.slow:
+                if path in CHANGING:
                     tell(_summary(driver))
         return _encode({**answer, "Err": ""}, 200)
 

@@ -57,11 +57,15 @@ def output_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
     """Run a program that may hang beyond the reach of SIGKILL, and return what it printed, or None.
 
     A process whose request sshfs has read can't be killed until the request is answered (docs/facts.md), so
-    it is left behind after the limit instead of being waited for, and reaped by a later call.
+    it is left behind after the limit instead of being waited for, and reaped by a later call. The same program with the
+    same arguments is not started again before.
     """
+    words = [os.fspath(word) for word in argv]
     _left_behind[:] = [one for one in _left_behind if one.poll() is None]
+    if words in (one.args for one in _left_behind):
+        return None
     process = subprocess.Popen(  # noqa: S603 (as above)
-        [os.fspath(word) for word in argv],
+        words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 CHECK_HOLDS_SECONDS = 30.0
 """For how long a climbed ladder need not be climbed again for the same volume."""
 
+WORTH_CLIMBING_SECONDS = 2.0
+"""With less time the ladder would name whichever rung it was at, and not the cause."""
+
 UNMOUNT_SECONDS = 30.0
 """How long an unmount may take that no caller waits for."""
 
@@ -51,6 +54,7 @@ class Driver:
         self._preflight = preflight
         self._supervisor = supervisor
         self._turns = Turns()
+        self._away: dict[str, tuple[float, errors.HostUnreachable]] = {}
         self._docker_process = 0
 
     def load(self) -> None:
@@ -59,6 +63,7 @@ class Driver:
         Raises:
             StateError: The records can't be read.
         """
+        self._supervisor.settle()
         self._registry.load()
         for stray in set(self._supervisor.mounted()) - {entry.volume.name for entry in self._registry.all()}:
             log.warning("%s is mounted but there is no record of such a volume: it is left alone", stray)
@@ -224,21 +229,36 @@ class Driver:
         name = entry.volume.name
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
-        with self._turns.at_host(entry.volume.remote.host, deadline):
+        host, asked = entry.volume.remote.host, time.monotonic()
+        with self._turns.at_host(host, deadline), self._reaching(host, asked):
             wanted = entry.volume.check is not Check.NEVER
             passed_before = wanted and time.monotonic() <= entry.passed_until
             if wanted and not passed_before:
                 self._climb(entry, deadline)
             try:
                 self._supervisor.start(name, deadline)
-            except errors.MountFailed:
+            except errors.MountError:
                 entry.passed_until = 0.0
-                if not passed_before or not deadline.left():
+                if not passed_before or deadline.left() < WORTH_CLIMBING_SECONDS:
                     raise
                 # names what has broken since, or mends it: a host key that was forgotten is accepted anew
                 self._climb(entry, deadline)
                 self._supervisor.start(name, deadline)
         entry.answering, entry.left_until = True, 0.0
+
+    @contextmanager
+    def _reaching(self, host: str, asked: float) -> Iterator[None]:
+        """End an attempt like one at the same server that began after this one was asked for, and found it away."""
+        away = self._away.get(host)
+        if away and away[0] > asked:
+            raise away[1]
+        began = time.monotonic()
+        try:
+            yield
+        except errors.HostUnreachable as error:
+            self._away[host] = began, errors.HostUnreachable(error.sentence, error.hint)
+            raise
+        self._away.pop(host, None)
 
     def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:
         self._preflight.climb(entry.volume, deadline, creating=creating)

@@ -9,7 +9,7 @@ from pathlib import Path
 from sshfs_plugin import errors, options
 from sshfs_plugin.credentials import KEYS_AT_HOME
 from sshfs_plugin.option_table import lookup, why_ignored
-from sshfs_plugin.option_values import path
+from sshfs_plugin.option_values import path, secret_path
 from sshfs_plugin.volume import Check, Volume, volume_name
 
 _INSIDE = ("/root/.ssh/", "~/.ssh/")
@@ -82,7 +82,9 @@ class _Draft:
                 self.remarks.append(f"option '{name}' is ignored: {why}")
             else:
                 option = lookup(name)
-                self.kept[name] = self._on_this_host(option.name, value) if option.canonical is path else value
+                self.kept[name] = (
+                    self._on_this_host(option.name, value) if option.canonical in (path, secret_path) else value
+                )
         names = {lookup(name).name for name in self.kept}
         if not names & {"IdentityFile", "password", "password_file"}:
             self._take_the_key_that_ssh_found()

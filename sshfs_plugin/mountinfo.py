@@ -6,6 +6,7 @@ them twice. ``os.path.ismount`` and ``stat`` are not used, since both can succee
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +107,11 @@ def used_elsewhere(mount: Mount) -> bool:
     if any(one.number != mount.number and keeps(one, ours) for one in ours.values()):
         return True
     seen = {None, _namespace("self")}
-    for entry in _PROC.iterdir():
-        if not entry.name.isdecimal() or (namespace := _namespace(entry.name)) in seen:
+    for thread in _threads():
+        if (namespace := _namespace(thread)) in seen:
             continue
         try:
-            theirs = {one.number: one for one in mounts(entry.name)}
+            theirs = {one.number: one for one in mounts(thread)}
         except OSError:
             continue  # it has ended; others may be in the same namespace
         seen.add(namespace)
@@ -132,6 +133,15 @@ def _place(mount: Mount, table: Mapping[str, Mount]) -> tuple[frozenset[str], st
 
 def _follows(place: tuple[frozenset[str], str, Path], ours: tuple[frozenset[str], str, Path]) -> bool:
     return bool(place[0] & ours[0]) and place[1:] == ours[1:]
+
+
+def _threads() -> Iterator[str]:
+    """Yield the directories of all threads below /proc: docker cp mounts in a namespace that one of dockerd's has."""
+    for entry in _PROC.iterdir():
+        if entry.name.isdecimal():
+            yield entry.name
+            with suppress(OSError):  # it has ended
+                yield from (f"{entry.name}/task/{task.name}" for task in (entry / "task").iterdir())
 
 
 def _namespace(process: str) -> str | None:

@@ -116,7 +116,8 @@ charset = _matching(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*", "a character set that iconv 
 interface = _matching(r"[a-zA-Z0-9_][a-zA-Z0-9_.:@-]{0,14}", "the name of a network interface")
 quality_of_service = _matching(r"[a-zA-Z0-9]+( [a-zA-Z0-9]+)?", "one or two classes of traffic as ssh_config has them")
 rekey_limit = _matching(
-    r"(default|none|[0-9]{1,12}[KMGkmg]?)( (none|([0-9]{1,6}[smhdwSMHDW]?)+))?", "an amount and a time such as '1G 1h'"
+    r"(default|none|[0-9]{1,12}[KMGkmg]?)( (none|([0-9]{1,6}[smhdwSMHDW])*[0-9]{0,6}))?",
+    "an amount and a time such as '1G 1h'",
 )
 
 
@@ -125,6 +126,14 @@ def plain_text(text: str) -> str:
     if any(unicodedata.category(character) in _FORBIDDEN for character in text):
         raise ValueError("must not hold line breaks or control characters")
     return text
+
+
+def secret_path(text: str) -> str:
+    """Check the path of a file with a password; what is none may be the password itself, and is not repeated."""
+    try:
+        return path(text)
+    except ValueError:
+        raise ValueError("must be the path of a file, absolute or from ~/ (root's home)") from None
 
 
 def path(text: str) -> str:

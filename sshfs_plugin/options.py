@@ -13,6 +13,9 @@ from sshfs_plugin.volume import Access, Check, Credentials, HostKeyCheck, Remote
 
 log = logging.getLogger(__name__)
 
+LONGEST_VALUE = 4096
+"""Characters: as long as a path can be."""
+
 
 def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield single options out of what was typed, where one ``-o`` may hold a list as sshfs takes it.
@@ -58,6 +61,8 @@ def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, str]:
             log.warning("option '%s' is ignored: %s", name, why)
             continue
         option = lookup(name)
+        if len(value) > LONGEST_VALUE:
+            raise errors.InvalidOption(option.name, f"has a value of more than {LONGEST_VALUE} characters")
         try:
             text = option.canonical(value)
         except ValueError as reason:

@@ -72,6 +72,9 @@ class Supervisor(Protocol):
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a live mount answers."""
 
+    def settle(self) -> None:
+        """End what an earlier process has left under way, before anything is built on what is mounted."""
+
     def start(self, name: VolumeName, deadline: Deadline) -> None:
         """Mount a volume; on return it answers. Raises MountError and then leaves nothing behind."""
 

@@ -42,7 +42,7 @@ class Settings:
     home: Path = Path("/root")
     root: Path = Path("/")
     supervisor: str = "auto"
-    threads: int = 320
+    threads: int = 512
     tls: Path | None = None
 
     @classmethod
@@ -58,7 +58,7 @@ class Settings:
         values: dict[str, Any] = {name: Path(text) for name, text in given.items()}
         if (supervisor := given.get("supervisor", "auto")) not in ("auto", "systemd", "process"):
             raise ValueError(f"{PREFIX}SUPERVISOR must be auto, systemd or process, not {supervisor!r}")
-        if not (threads := given.get("threads", "320")).isdecimal() or int(threads) < FEWEST_THREADS:
+        if not (threads := given.get("threads", "512")).isdecimal() or int(threads) < FEWEST_THREADS:
             raise ValueError(f"{PREFIX}THREADS must be a number of at least {FEWEST_THREADS}, not {threads!r}")
         values |= {"supervisor": supervisor, "threads": int(threads)}
         return cls(**values)

@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -125,8 +126,9 @@ class HolderStore:
 
 def _volume_from(name: VolumeName, record: Any) -> Volume:
     created_at = datetime.fromisoformat(record["created_at"])
-    if created_at.tzinfo is None:
-        raise ValueError("created_at has no time zone, and Docker would forget the volume")
+    offset = created_at.utcoffset()
+    if offset is None or offset.seconds % 60:
+        raise ValueError("created_at has no time zone that Docker takes, and it would forget the volume")
     return options.restore(name, record["options"], created_at)
 
 
@@ -149,6 +151,8 @@ def _path(directory: Path, name: VolumeName) -> Path:
 
 
 def _read(path: Path) -> Any:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("a pipe or device would keep its reader waiting")
     record = json.loads(path.read_text("utf-8"))
     if record["version"] != VERSION:
         raise ValueError(f"version {record['version']} is not known")
@@ -205,7 +209,7 @@ def _save(path: Path, record: dict[str, Any]) -> None:
             "w", encoding="utf-8", dir=path.parent, prefix=_UNFINISHED, delete=False
         ) as new:
             try:
-                json.dump({"version": VERSION, **record}, new, indent=1, ensure_ascii=False)
+                json.dump({"version": VERSION, **record}, new, indent=1)
                 new.flush()
                 os.fsync(new.fileno())
                 Path(new.name).replace(path)

@@ -12,8 +12,8 @@ from sshfs_plugin.volume import VolumeName
 CONNECTS_PER_HOST = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
 
-WAITING = 100
-"""Who waits keeps a thread from others: one volume, or the volumes of one server that is away, must not take all."""
+WAITING = 10_000
+"""A Docker that starts mounts all volumes at once and tries none again: whoever has time left may wait."""
 
 
 class Places:

@@ -23,7 +23,7 @@ SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
 
-CLEAN_UP_SECONDS = 20.0
+CLEAN_UP_SECONDS, ASK_SECONDS = 20.0, 5.0
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 
 
@@ -37,23 +37,32 @@ class Units(mountpoints.Mountpoints):
     def start(self, name: VolumeName, deadline: Deadline) -> None:
         """Start a volume's unit, which is ready when its mount answers; a running one is left as it is.
 
+        That holds if the start fails, too, whatever the reason: containers may be using what the unit keeps, even if it
+        is mounted nowhere on this host any more.
+
         Raises:
             MountFailed: With ssh's last words; the unit is stopped and its failure forgotten.
             MountTimedOut: It did not answer in time.
         """
         unit, started, limit = _unit(name), time.time(), deadline.left(START_SECONDS)
-        adopted = name in self.mounted()
+        was_active = _is_active(unit)
         try:
             job = _systemctl("start", unit, seconds=limit)
         except errors.ProgramStuck:
-            if not adopted:  # containers may be using one that was there before
+            if not was_active:
                 self._give_up(unit)
             raise mountpoints.mount_timed_out(name, limit) from None
         if job.returncode:
             said = _last_words(unit, started) or job.stderr
-            self._give_up(unit)
+            if not was_active:
+                self._give_up(unit)
             raise mountpoints.mount_failed(name, said)
         self.require_answer(name, deadline)
+
+    def settle(self) -> None:
+        """Let no release go on that an earlier process has asked for: it knows nothing of new holders."""
+        with contextlib.suppress(OSError, errors.ProgramStuck):
+            command.run(["systemctl", "stop", "docker-volume-sshfs-release@*"], seconds=CLEAN_UP_SECONDS)
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Let the privileged release unit unmount a volume unless it is used; tell whether it is gone.
@@ -115,6 +124,13 @@ def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
 
 def _unit(name: VolumeName) -> str:
     return f"docker-volume-sshfs@{name}.service"
+
+
+def _is_active(unit: str) -> bool:
+    try:
+        return command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout == "active\n"
+    except errors.ProgramStuck:  # containers may be using it
+        return True
 
 
 def _systemctl(verb: str, unit: str, *, seconds: float) -> subprocess.CompletedProcess[str]:

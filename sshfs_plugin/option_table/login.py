@@ -2,7 +2,7 @@
 """Options that say how to log in, and to whom."""
 
 from sshfs_plugin.option_table.row import Option, Shape, Topic
-from sshfs_plugin.option_values import fingerprint, known_hosts_file, one_of, path, plain_text
+from sshfs_plugin.option_values import fingerprint, known_hosts_file, one_of, path, plain_text, secret_path
 from sshfs_plugin.volume import HostKeyCheck
 
 LOGIN = Topic(
@@ -30,7 +30,7 @@ LOGIN = Topic(
             value="path",
             meaning="A file on this host, of mode 600 and not below /tmp, whose first line is the password; it is "
             "read at each connection.",
-            canonical=path,
+            canonical=secret_path,
             shape=Shape.LIST,
         ),
         Option(

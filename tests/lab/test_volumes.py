@@ -158,6 +158,26 @@ def test_restart_and_kill_of_the_service_leave_containers_alone(host: Host) -> N
     host.machine.until(lambda: not host.is_mounted("restart"))
 
 
+def test_a_restart_of_the_service_amid_a_mount_of_a_volume_in_use_leaves_its_containers_alone(host: Host) -> None:
+    """The mount does not answer, so the Mount asks systemd for a unit that is active, when the restart comes."""
+    machine, unit = host.machine, "docker-volume-sshfs@amid.service"
+    host.create("amid", host.directory("amid"))
+    host.start("user", "amid", "sleep 1000")
+    sshfs, service = host.sshfs("amid"), host.property(PACKAGE, "MainPID")
+    call = "curl -s --unix-socket /run/docker-volume-sshfs/sshfs.sock -H Accept:x"
+    machine.sh("pkill -STOP -x sftp-server")
+    try:
+        mount = f'{call} -d \'{{"Name": "amid", "ID": "second"}}\' http://plugin/VolumeDriver.Mount'
+        machine.run("systemd-run", "-q", "--collect", "sh", "-c", mount)
+        machine.until(f"pgrep -f 'systemctl start .*{unit}'", pause=0.01)
+        machine.run("systemctl", "restart", "--no-block", PACKAGE)
+        machine.until(lambda: host.property(PACKAGE, "MainPID") not in ("0", service), timeout=60)
+    finally:
+        machine.sh("pkill -CONT -x sftp-server")
+    machine.run("docker", "exec", "user", "touch", "/data/still-here")
+    assert host.sshfs("amid") == sshfs
+
+
 def test_docker_cp_and_a_second_container_do_not_take_the_volume_away(host: Host) -> None:
     """Docker mounts a live ID a second time for docker cp, and gives it back while the container runs on."""
     directory = host.directory("copied")

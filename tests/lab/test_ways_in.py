@@ -157,7 +157,7 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
 
 SILENT = """
 import socket, time
-held = [socket.create_connection(("127.0.0.1", 9443)) for _ in range(340)]
+held = [socket.create_connection(("127.0.0.1", 9443)) for _ in range(1040)]
 open("/root/held", "w").close()
 for connection in held:
     assert connection.recv(1) == b"", "the other end has closed it"

@@ -252,6 +252,9 @@ class FakeSupervisor:
             gate.hold()
         return name in self.live and name not in self.silent
 
+    def settle(self) -> None:
+        """Find nothing under way."""
+
     def start(self, name: VolumeName, deadline: Deadline) -> None:
         """Mount a volume, unless the test has said otherwise of it."""
         self.seconds.append(deadline.left())

@@ -64,3 +64,6 @@ def test_output_within_gives_nothing_after_a_failure(capfd: pytest.CaptureFixtur
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_output_within_does_not_wait_for_a_program_that_hangs() -> None:
     assert command.output_within(["sleep", "60"], seconds=0.05) is None
+    hanging = len(command._left_behind)
+    assert command.output_within(["sleep", "60"], seconds=60) is None, "at once, since the first one hangs still"
+    assert len(command._left_behind) == hanging

@@ -11,6 +11,7 @@ from support.fakes import ID, OTHER_ID, PODMAN_ID, caller, now, soon
 
 from sshfs_plugin import context, errors
 from sshfs_plugin import driver as rules
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.volume import VolumeName
@@ -232,7 +233,7 @@ def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without
     create(driver)
     host.supervisor.start_problems["photos"] = errors.MountTimedOut("volume 'photos' was not usable after 4 seconds")
     with pytest.raises(errors.MountTimedOut, match="was not usable after 4 seconds"):
-        mount(driver)
+        driver.mount("photos", ID, caller(), Deadline.after(1))
     assert host.preflight.climbed == ["photos"], "at create alone"
 
 

@@ -151,6 +151,15 @@ def test_a_bind_of_the_volume_on_this_host_uses_it(fake_kernel: fakes.FakeKernel
     assert mountinfo.used_elsewhere(photos)
 
 
+def test_a_thread_that_has_a_namespace_of_its_own_uses_the_volume_in_it(
+    photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel
+) -> None:
+    """As dockerd's has while docker cp reads from a container that does not run."""
+    fake_kernel.process(400, namespace=1, mountinfo=HOST)
+    fake_kernel.process("400/task/417", namespace=2, mountinfo=CONTAINER)
+    assert mountinfo.used_elsewhere(photos)
+
+
 def test_other_devices_in_a_container_do_not_count(photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel) -> None:
     fake_kernel.process(612, namespace=2, mountinfo=CONTAINER.replace("0:52", "0:5"))
     fake_kernel.process(613, namespace=3, mountinfo=CONTAINER.replace("0:52", "0:521"))

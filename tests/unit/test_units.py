@@ -17,6 +17,7 @@ PHOTOS = VolumeName("photos")
 UNIT = "docker-volume-sshfs@photos.service"
 RELEASE = "docker-volume-sshfs-release@photos.service"
 IGNORING = "--job-mode=ignore-dependencies"
+ASKED = f"show -P ActiveState {UNIT}"
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def keeping(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.Fak
 
 def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(keeping: Units, programs: fakes.Programs) -> None:
     keeping.start(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
     assert programs.calls("stat") == [f"-f -c %t {keeping.mountpoint(PHOTOS)}"]
 
 
@@ -42,7 +43,7 @@ def test_start_is_no_success_while_the_mount_does_not_answer(
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
@@ -56,6 +57,7 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
     assert programs.calls("systemctl") == [
+        ASKED,
         f"start {IGNORING} {UNIT}",
         f"stop {IGNORING} {UNIT}",
         f"reset-failed {UNIT}",
@@ -86,17 +88,32 @@ def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.P
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
         keeping.start(PHOTOS, Deadline.after(0.3))
-    assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "stop", "reset-failed"]
+    assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["show", "start", "stop", "reset-failed"]
 
 
 def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
-    fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    del fake_kernel  # somebody has unmounted it by hand, and containers have it still
+    programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(PHOTOS, Deadline.after(0.3))
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
+
+
+def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(keeping: Units, programs: fakes.Programs) -> None:
+    """As when systemctl itself is ended by a signal."""
+    programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
+    with pytest.raises(errors.MountFailed):
+        keeping.start(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
+
+
+def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
+    keeping: Units, programs: fakes.Programs
+) -> None:
+    keeping.settle()
+    assert programs.calls("systemctl") == ["stop docker-volume-sshfs-release@*"]
 
 
 def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
@@ -126,7 +143,7 @@ def test_unit_that_does_not_even_stop_is_logged(
     keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(units, "CLEAN_UP_SECONDS", 0.05)
-    programs.add("systemctl", "exec sleep 60")
+    programs.add("systemctl", '[ "$1" = show ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(PHOTOS, Deadline.after(0.3))
     assert f"{UNIT} does not stop" in caplog.text
