@@ -673,6 +673,29 @@ def test_mounts_that_queue_at_a_server_that_is_away_end_with_the_first_that_bega
     mount(driver)
 
 
+def test_volumes_that_queue_at_a_server_that_is_away_end_with_the_first_that_began_after_them(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    names = [f"photos{number}" for number in range(22)]
+    gate = fakes.Gate()
+    for name in names:
+        create(driver, name, check="mount")
+        host.preflight.problems[name] = errors.HostUnreachable("cannot connect to nas port 22", "is it on?")
+        host.preflight.gates[name] = gate
+    waits = fakes.Watched(soon().at, threading.Semaphore(0))
+    first = [in_background(driver.mount, name, ID, caller(), soon()) for name in names[:8]]
+    for _ in first:
+        gate.await_arrival()
+    queue = [in_background(driver.mount, name, ID, caller(), waits) for name in names[8:]]
+    for _ in queue:
+        assert waits.asks.acquire(timeout=fakes.PATIENCE)
+    gate.open()
+    for mounting in (*first, *queue):
+        with pytest.raises(errors.HostUnreachable, match="cannot connect to nas port 22: is it on"):
+            mounting.result()
+    assert len(host.preflight.climbed) < len(names), "those that waited need not find it out themselves"
+
+
 def test_two_creates_of_one_name_at_once_climb_once(
     driver: Driver, host: fakes.Host, in_background: fakes.Background
 ) -> None:

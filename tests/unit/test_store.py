@@ -3,6 +3,7 @@
 
 import json
 import logging
+import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,6 +173,13 @@ def test_record_when_mended_and_moved_back_is_a_volume_again(volumes: VolumeStor
     aside.write_text('{"version": 1, "created_at": "2024-05-17T12:30:00+00:00", "options": {"sshcmd": "nas:"}}')
     aside.rename(volumes.directory / "photos.json")
     assert volumes.load_all()[PHOTOS].remote.host == "nas"
+
+
+def test_load_all_when_a_record_is_a_pipe_does_not_wait_for_somebody_to_write(volumes: VolumeStore) -> None:
+    volumes.save(volume())
+    os.mkfifo(volumes.directory / "pipe.json")
+    assert list(volumes.load_all()) == [PHOTOS]
+    assert len(broken(volumes.directory)) == 1
 
 
 def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: VolumeStore) -> None:
