@@ -168,9 +168,9 @@ open("/root/cut-off", "w").close()
 def hold_every_place_in_silence(host: Host) -> None:
     """Connect more often than there are threads and places to wait for them, say nothing and stay."""
     host.machine.write("/root/silent.py", SILENT)
-    host.machine.sh(
-        "rm -f /root/held /root/cut-off; systemd-run -q --collect -u silent /usr/bin/python3 /root/silent.py"
-    )
+    host.machine.run("rm", "-f", "/root/held", "/root/cut-off")
+    run = ("systemd-run", "-q", "--collect", "-u", "silent", "-p", "LimitNOFILE=4096")
+    host.machine.run(*run, "/usr/bin/python3", "/root/silent.py")
     host.machine.until("test -e /root/held")
 
 
