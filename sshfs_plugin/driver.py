@@ -20,8 +20,8 @@ from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.parts import Caller, HolderRecords, Preflight, State, Supervisor, Volumes
-from sshfs_plugin.registry import Entry, Failure, Registry
-from sshfs_plugin.turns import Turns
+from sshfs_plugin.registry import Entry, Registry
+from sshfs_plugin.turns import Attempts, Turns
 from sshfs_plugin.volume import Check, MountID, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Driver:
         self._preflight = preflight
         self._supervisor = supervisor
         self._turns = Turns()
-        self._away: dict[str, tuple[float, errors.HostUnreachable]] = {}
+        self._attempts = Attempts()
         self._docker_process = 0
 
     def load(self) -> None:
@@ -121,8 +121,7 @@ class Driver:
         """
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            _share_failure(entry, asked, caller.client)
-            with _failures_of(entry, caller.client):
+            with self._attempts.at((entry.volume.name, caller.client), asked):
                 self._ensure_mounted(entry, deadline)
             device = self._supervisor.mounted().get(entry.volume.name, "")
             if not caller.has_gone():
@@ -230,7 +229,7 @@ class Driver:
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
         host, asked = entry.volume.remote.host, time.monotonic()
-        with self._turns.at_host(host, deadline), self._reaching(host, asked):
+        with self._turns.at_host(host, deadline), self._attempts.at(host, asked, errors.HostUnreachable):
             wanted = entry.volume.check is not Check.NEVER
             passed_before = wanted and time.monotonic() <= entry.passed_until
             if wanted and not passed_before:
@@ -245,20 +244,6 @@ class Driver:
                 self._climb(entry, deadline)
                 self._supervisor.start(name, deadline)
         entry.answering, entry.left_until = True, 0.0
-
-    @contextmanager
-    def _reaching(self, host: str, asked: float) -> Iterator[None]:
-        """End an attempt like one at the same server that began after this one was asked for, and found it away."""
-        away = self._away.get(host)
-        if away and away[0] > asked:
-            raise away[1]
-        began = time.monotonic()
-        try:
-            yield
-        except errors.HostUnreachable as error:
-            self._away[host] = began, errors.HostUnreachable(error.sentence, error.hint)
-            raise
-        self._away.pop(host, None)
 
     def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:
         self._preflight.climb(entry.volume, deadline, creating=creating)
@@ -314,23 +299,6 @@ class Driver:
                 entry.last_error, entry.last_error_at = str(error), datetime.now(UTC)
                 raise
             entry.last_error, entry.last_error_at = "", None
-
-
-def _share_failure(entry: Entry, asked: float, client: Client) -> None:
-    """End a Mount like one that began after it was asked for: a queue at a server that is away ends at once."""
-    failure = entry.last_failure
-    if failure and failure.began > asked and failure.client is client:
-        raise errors.MountFailed(failure.sentence, failure.hint)
-
-
-@contextmanager
-def _failures_of(entry: Entry, client: Client) -> Iterator[None]:
-    began, entry.last_failure = time.monotonic(), None
-    try:
-        yield
-    except errors.PluginError as error:
-        entry.last_failure = Failure(began=began, client=client, sentence=error.sentence, hint=error.hint)
-        raise
 
 
 def _mount_id(text: str) -> MountID:

@@ -12,28 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sshfs_plugin import errors
-from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.holders import Holders
 from sshfs_plugin.parts import HolderRecords, Volumes
 from sshfs_plugin.volume import Volume, VolumeName
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """An attempt to mount a volume that failed.
-
-    Attributes:
-        began: When it began, on the monotonic clock.
-        client: For whom it was made, and so how long it could take.
-        sentence: What went wrong.
-        hint: What to do about it.
-    """
-
-    began: float
-    client: Client
-    sentence: str
-    hint: str
 
 
 @dataclass(slots=True)
@@ -49,7 +32,6 @@ class Entry:
         answering: Whether its mount answered when last asked.
         last_error: The last failure of a verb on it, empty after a success.
         last_error_at: When that was.
-        last_failure: The last attempt to mount it, if that failed.
     """
 
     volume: Volume
@@ -60,7 +42,6 @@ class Entry:
     answering: bool | None = None
     last_error: str = ""
     last_error_at: datetime | None = None
-    last_failure: Failure | None = None
 
 
 class Registry:

@@ -2,7 +2,8 @@
 """Who may work now: one at a time on a volume, a few at a time on a server, nobody beyond its caller's deadline."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from sshfs_plugin import errors
@@ -44,6 +45,39 @@ class Places:
             return self._places.acquire(timeout=deadline.left())
         finally:
             self._may_wait.release()
+
+
+class Attempts:
+    """Attempts at the same thing, of which one that fails speaks for those who waited for it to end.
+
+    A queue at a server that is away then ends with the second attempt, and not after one for each of its members.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[Hashable, tuple[float, str, str]] = {}
+
+    @contextmanager
+    def at(self, what: Hashable, asked: float, kind: type[errors.PluginError] = errors.PluginError) -> Iterator[None]:
+        """Make an attempt, unless one has failed that began after this one was asked for.
+
+        Args:
+            what: What is attempted.
+            asked: When, on the monotonic clock.
+            kind: The failures that would come to others as well.
+
+        Raises:
+            MountFailed: In the words of that other failure.
+        """
+        began, sentence, hint = self._failed.get(what, (0.0, "", ""))
+        if began > asked:
+            raise errors.MountFailed(sentence, hint)
+        began = time.monotonic()
+        try:
+            yield
+        except kind as error:
+            self._failed[what] = began, error.sentence, error.hint
+            raise
+        self._failed.pop(what, None)
 
 
 class Turns:

@@ -691,7 +691,7 @@ def test_volumes_that_queue_at_a_server_that_is_away_end_with_the_first_that_beg
         assert waits.asks.acquire(timeout=fakes.PATIENCE)
     gate.open()
     for mounting in (*first, *queue):
-        with pytest.raises(errors.HostUnreachable, match="cannot connect to nas port 22: is it on"):
+        with pytest.raises(errors.PluginError, match="cannot connect to nas port 22: is it on"):
             mounting.result()
     assert len(host.preflight.climbed) < len(names), "those that waited need not find it out themselves"
 
