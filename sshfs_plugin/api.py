@@ -8,7 +8,6 @@ gets as it is (docs/facts.md).
 
 import json
 import logging
-import select
 import socket
 import ssl
 import struct
@@ -20,7 +19,7 @@ from typing import Any
 import flask  # noqa: TID251 (this is the place)
 from werkzeug.exceptions import HTTPException
 
-from sshfs_plugin import context, errors
+from sshfs_plugin import context, errors, sockets
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
@@ -177,28 +176,27 @@ class _Route:
         verb: What does it.
         seconds: How long Docker waits for it, less a margin.
         slow: Whether it may wait for servers, and so must leave threads to the others.
+        changes: Whether there may be more or fewer volumes or mounts after it.
     """
 
     verb: Verb
     seconds: float = DOCKER_SECONDS
     slow: bool = False
+    changes: bool = False
 
 
 ROUTES: Mapping[str, _Route] = {
     "Plugin.Activate": _Route(verb=_activate),
     "VolumeDriver.Capabilities": _Route(verb=_capabilities),
-    "VolumeDriver.Create": _Route(verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True),
-    "VolumeDriver.Mount": _Route(verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True),
+    "VolumeDriver.Create": _Route(verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True),
+    "VolumeDriver.Mount": _Route(verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True),
     # it gives up its hold before it waits for anything, which must not depend on a place
-    "VolumeDriver.Unmount": _Route(verb=_unmount),
-    "VolumeDriver.Remove": _Route(verb=_remove, slow=True),
+    "VolumeDriver.Unmount": _Route(verb=_unmount, changes=True),
+    "VolumeDriver.Remove": _Route(verb=_remove, slow=True, changes=True),
     "VolumeDriver.Get": _Route(verb=_get),
     "VolumeDriver.List": _Route(verb=_list),
     "VolumeDriver.Path": _Route(verb=_path),
 }
-
-
-CHANGING = {f"VolumeDriver.{verb}" for verb in ("Create", "Mount", "Unmount", "Remove")}
 
 
 def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]) -> flask.Flask:
@@ -224,7 +222,7 @@ def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]
                 log.log(_severity(error), "%s", error)
                 raise
             finally:
-                if path in CHANGING:
+                if route.changes:
                     tell(_summary(driver))
         return _encode({**answer, "Err": ""}, 200)
 
@@ -269,9 +267,7 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
     """Tell whether the other end was closed, without taking anything that it may have sent."""
     if connection is None:
         return False
-    asked = select.poll()
-    asked.register(connection, select.POLLIN)
-    if not asked.poll(0):  # a recv would wait as long as the worker lets a silent client wait
+    if not sockets.has_something(connection, 0):  # a recv would wait as long as the worker lets a silent client wait
         return False
     try:
         # who waits for a reply over TLS has nothing to say but that it goes

@@ -214,7 +214,7 @@ class Driver:
             log.warning("the mount %s", "answers again" if answering else "does not answer")
         entry.answering = answering
         if answering:
-            entry.last_error, entry.last_error_at = "", None
+            entry.recovered()
 
     def _let_go_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
@@ -296,9 +296,9 @@ class Driver:
             except errors.VolumeError:  # says that it can't be now, and nothing of the volume
                 raise
             except errors.PluginError as error:
-                entry.last_error, entry.last_error_at = str(error), datetime.now(UTC)
+                entry.failed(error)
                 raise
-            entry.last_error, entry.last_error_at = "", None
+            entry.recovered()
 
 
 def _mount_id(text: str) -> MountID:

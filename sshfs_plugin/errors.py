@@ -23,14 +23,14 @@ class PluginError(Exception):
 
     def __init__(self, sentence: str, hint: str = "") -> None:
         super().__init__(sentence, hint)
-        self.sentence = _tamed(sentence)
-        self.hint = _tamed(hint)
+        self.sentence = tamed(sentence)
+        self.hint = tamed(hint)
 
     def __str__(self) -> str:
         return f"{self.sentence}: {self.hint}" if self.hint else self.sentence
 
 
-def _tamed(text: str) -> str:
+def tamed(text: str) -> str:
     """Take out what is no printable character: servers have a say in errors, and terminals obey escape sequences."""
     return "".join(character if character.isprintable() else "?" for character in text)
 

@@ -8,7 +8,6 @@ process; it reports over the same socket protocol as to systemd, and its lock fi
 import fcntl
 import os
 import secrets
-import select
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sshfs_plugin import command, errors, kernel, mountpoints
+from sshfs_plugin import command, errors, kernel, mountpoints, sockets
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import VolumeName
 
@@ -44,7 +43,7 @@ class Processes(mountpoints.Mountpoints):
         address = self.settings.runtime / f"notify-{secrets.token_hex(8)}"
         with _listening_at(address) as reports:
             keeper = self._start_keeper(name, said, address)
-            while not _has_come(reports, _POLL_SECONDS):
+            while not sockets.has_something(reports, _POLL_SECONDS):
                 if keeper.poll() is not None:
                     raise mountpoints.mount_failed(name, said.read_text(errors="replace"))
                 if not deadline.left():
@@ -116,12 +115,6 @@ def _listening_at(address: Path) -> Iterator[socket.socket]:
             yield reports
         finally:
             address.unlink(missing_ok=True)
-
-
-def _has_come(reports: socket.socket, seconds: float) -> bool:
-    asked = select.poll()
-    asked.register(reports, select.POLLIN)
-    return bool(asked.poll(seconds * 1000))
 
 
 def _stuck(name: VolumeName, why: str) -> errors.UnmountFailed:

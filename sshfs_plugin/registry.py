@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sshfs_plugin import errors
 from sshfs_plugin.holders import Holders
@@ -42,6 +42,14 @@ class Entry:
     answering: bool | None = None
     last_error: str = ""
     last_error_at: datetime | None = None
+
+    def failed(self, error: errors.PluginError) -> None:
+        """Remember the failure of a verb."""
+        self.last_error, self.last_error_at = str(error), datetime.now(UTC)
+
+    def recovered(self) -> None:
+        """Forget the last failure, which is over."""
+        self.last_error, self.last_error_at = "", None
 
 
 class Registry:

@@ -2,11 +2,12 @@
 """gunicorn's worker with threads, which lets nobody keep a place by connecting and saying nothing."""
 
 import errno
-import select
 import socket
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from sshfs_plugin import sockets
 
 REQUEST_SECONDS = 5.0
 """How long a client over TCP may be silent while it should speak: at first, at the handshake, within its request."""
@@ -32,12 +33,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         """Serve one connection; the unix socket, at which root alone can be, is trusted to speak."""
         if conn.sock.family != socket.AF_UNIX:
             conn.sock.settimeout(REQUEST_SECONDS)
-            if not _speaks(conn.sock):
+            if not sockets.has_something(conn.sock, REQUEST_SECONDS):
                 return False, conn
         return super().handle(conn)
-
-
-def _speaks(connection: socket.socket) -> bool:
-    heard = select.poll()
-    heard.register(connection, select.POLLIN)
-    return bool(heard.poll(REQUEST_SECONDS * 1000))

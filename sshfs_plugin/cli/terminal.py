@@ -11,13 +11,15 @@ from typing import Any
 
 import click  # noqa: TID251 (this is the place, with commands.py)
 
+from sshfs_plugin.errors import tamed
+
 _TICK, _CROSS = "✓", "✗"
 
 
 def say(text: str = "", *, colour: str | None = None, error: bool = False) -> None:
     """Print a line; the colour is for terminals alone."""
-    tamed = _tame(text)
-    click.echo(click.style(tamed, fg=colour) if colour else tamed, err=error)
+    shown = tamed(text)
+    click.echo(click.style(shown, fg=colour) if colour else shown, err=error)
 
 
 def say_json(value: Any) -> None:
@@ -28,27 +30,27 @@ def say_json(value: Any) -> None:
 def step(name: str, seconds: float, found: str, *, holds: bool) -> None:
     """Print how one step of several went, how long it took, and what was found."""
     mark = click.style(_mark(holds), fg="green" if holds else "red")
-    click.echo(f"{mark} {_tame(name):<15} {seconds:6.2f} s  {_tame(found)}".rstrip())
+    click.echo(f"{mark} {tamed(name):<15} {seconds:6.2f} s  {tamed(found)}".rstrip())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below a header, each column as wide as it must be."""
-    tamed = [[_tame(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in tamed) for column in range(len(header))]
-    for row in tamed:
+    shown = [[tamed(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(header))]
+    for row in shown:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def heading(text: str) -> None:
     """Print the heading of a part, apart from the one before."""
-    click.echo(f"\n{click.style(_tame(text), bold=True)}")
+    click.echo(f"\n{click.style(tamed(text), bold=True)}")
 
 
 def paragraph(text: str) -> None:
     """Print text below a heading, wrapped to the terminal's width."""
     formatter = click.HelpFormatter()
     with formatter.indentation():
-        formatter.write_text(_tame(text))
+        formatter.write_text(tamed(text))
     click.echo(formatter.getvalue(), nl=False)
 
 
@@ -56,7 +58,7 @@ def pairs(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and what belongs to them, wrapped to the terminal's width."""
     formatter = click.HelpFormatter()
     with formatter.indentation():
-        formatter.write_dl([(name, _tame(text)) for name, text in rows])
+        formatter.write_dl([(name, tamed(text)) for name, text in rows])
     click.echo(formatter.getvalue(), nl=False)
 
 
@@ -67,8 +69,3 @@ def _mark(holds: bool) -> str:
     except UnicodeEncodeError:
         return "ok    " if holds else "FAILED"
     return _TICK if holds else _CROSS
-
-
-def _tame(text: str) -> str:
-    """Take out what is no printable character: escape sequences would be obeyed by the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
