@@ -7,6 +7,7 @@ password, the content of a private key or a traceback. This module imports nothi
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 LONGEST_QUOTE = 300
@@ -241,6 +242,23 @@ class ExposedSocket(PluginError):
 
 class StateError(PluginError):
     """The plugin's own files can't be read or written."""
+
+
+_ROOM = "make room on its file system"
+_UNWRITABLE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "once it can be written to, systemctl restart docker-volume-sshfs",
+}
+"""What to do about it; a service started meanwhile sees a file system as read-only ever after (docs/facts.md)."""
+
+
+class StateUnwritable(StateError):
+    """One of the plugin's own files can't be written or removed."""
+
+    def __init__(self, act: str, file: object, error: OSError) -> None:
+        hint = _UNWRITABLE.get(error.errno or 0, "what is there, and does the disk work?")
+        super().__init__(f"cannot {act} {file}, {error.strerror}", hint)
 
 
 class ProgramStuck(PluginError):

@@ -189,7 +189,7 @@ def _writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise errors.StateError(f"cannot write {file}, {error.strerror}", "is the disk full or read-only?") from error
+        raise errors.StateUnwritable("write", file, error) from error
 
 
 def _find(file: Path, name: str) -> list[HostKey]:

@@ -218,7 +218,7 @@ def _save(path: Path, record: dict[str, Any]) -> None:
                 raise
         _sync(path.parent)
     except OSError as error:
-        raise errors.StateError(f"cannot write {path}, {error.strerror}", "is the disk full or read-only?") from error
+        raise errors.StateUnwritable("write", path, error) from error
 
 
 def _remove(path: Path) -> None:
@@ -226,7 +226,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         _sync(path.parent)
     except OSError as error:
-        raise errors.StateError(f"cannot remove {path}, {error.strerror}", "is the disk read-only?") from error
+        raise errors.StateUnwritable("remove", path, error) from error
 
 
 def _sync(directory: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Records on disk: what a crash, a full disk or a careless hand may leave, and what is made of it."""
 
+import errno
 import json
 import logging
 import os
@@ -227,9 +228,34 @@ def test_save_when_it_can_not_be_written_says_which_and_leaves_nothing(volumes: 
     with pytest.raises(errors.StateError) as failure:
         volumes.save(volume(password="hunter2"))
     assert str(failure.value) == (
-        f"cannot write {volumes.directory}/photos.json, Is a directory: is the disk full or read-only?"
+        f"cannot write {volumes.directory}/photos.json, Is a directory: what is there, and does the disk work?"
     )
     assert [path.name for path in volumes.directory.iterdir()] == ["photos.json"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (errno.EROFS, "Read-only file system: once it can be written to, systemctl restart docker-volume-sshfs"),
+        (errno.ENOSPC, "No space left on device: make room on its file system"),
+    ],
+)
+def test_save_and_remove_when_the_disk_takes_nothing_say_what_to_do(
+    volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch, problem: int, said: str
+) -> None:
+    volumes.save(volume())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(errors.StateUnwritable) as failure:
+        volumes.save(volume(port="2222"))
+    assert str(failure.value) == f"cannot write {volumes.directory}/photos.json, {said}"
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(errors.StateUnwritable) as failure:
+        volumes.remove(PHOTOS)
+    assert str(failure.value) == f"cannot remove {volumes.directory}/photos.json, {said}"
 
 
 def test_save_when_the_directory_has_gone_says_which(tmp_path: Path) -> None:
@@ -243,7 +269,7 @@ def test_remove_when_it_can_not_be_removed_says_which(volumes: VolumeStore) -> N
     with pytest.raises(errors.StateError) as failure:
         volumes.remove(PHOTOS)
     assert str(failure.value) == (
-        f"cannot remove {volumes.directory}/photos.json, Is a directory: is the disk read-only?"
+        f"cannot remove {volumes.directory}/photos.json, Is a directory: what is there, and does the disk work?"
     )
 
 
