@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import flask  # noqa: TID251 (this is the place)
@@ -25,6 +26,7 @@ from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.parts import Caller, State
 from sshfs_plugin.turns import Places
+from sshfs_plugin.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -132,13 +134,10 @@ def _get(driver: Driver, call: Call) -> Answer:
         call.hang_up()
         return {}
     state = driver.get(call.name)
-    return {
-        "Volume": {
-            **_listed(state),
-            "CreatedAt": state.volume.created_at.isoformat(timespec="seconds"),
-            "Status": _status(state),
-        }
-    }
+    volume: Answer = {**_listed(state), "Status": _status(state)}
+    if isinstance(state.record, Volume):
+        volume["CreatedAt"] = _time(state.record.created_at)
+    return {"Volume": volume}
 
 
 def _list(driver: Driver, _call: Call) -> Answer:
@@ -150,22 +149,29 @@ def _path(driver: Driver, call: Call) -> Answer:
 
 
 def _listed(state: State) -> Answer:
-    return {"Name": state.volume.name, "Mountpoint": str(state.mountpoint or "")}
+    return {"Name": state.record.name, "Mountpoint": str(state.mountpoint or "")}
 
 
 def _status(state: State) -> Answer:
     """Say in ``docker volume inspect`` what a person wants to know; nothing of it is secret."""
-    volume = state.volume
-    status = {
+    status: Answer = {"state": state.condition, "holders": state.holders}
+    if isinstance(state.record, Volume):
+        status |= _described(state.record)
+    when = _time(state.last_error_at) if state.last_error_at else ""
+    known = {"unit": state.unit, "lastError": state.last_error, "lastErrorAt": when}
+    return status | {key: text for key, text in known.items() if text}
+
+
+def _described(volume: Volume) -> Answer:
+    return {
         "remote": f"{volume.remote.source} port {volume.remote.port}",
-        "state": state.condition,
-        "holders": state.holders,
         "access": volume.access.summary,
         "hostKey": volume.pinned_host_key or volume.host_key_check.value,
     }
-    when = state.last_error_at.isoformat(timespec="seconds") if state.last_error_at else ""
-    known = {"unit": state.unit, "lastError": state.last_error, "lastErrorAt": when}
-    return status | {key: text for key, text in known.items() if text}
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ class Driver:
         """
         self._supervisor.settle()
         self._registry.load()
-        for stray in set(self._supervisor.mounted()) - {entry.volume.name for entry in self._registry.all()}:
+        for stray in set(self._supervisor.mounted()) - {entry.name for entry in self._registry.all()}:
             log.warning("%s is mounted but there is no record of such a volume: it is left alone", stray)
 
     def activate(self, caller: Caller) -> None:
@@ -83,6 +83,7 @@ class Driver:
         Raises:
             RequestError: The name or an option is wrong.
             VolumeExists: There is one with other options.
+            RecordUnusable: There is one, and nobody knows with which.
             VolumeInUse: A volume of that name, whose record is lost, is mounted and used.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
             UnmountFailed: What is left of a volume of that name could not be unmounted.
@@ -92,11 +93,12 @@ class Driver:
         volume = options.parse(volume_name(name), opts, datetime.now(UTC))
         with self._turns.on_volume(volume.name, deadline):
             if existing := self._registry.find(volume.name):
+                self._registry.look_again(existing)
                 if differing := options.differences(existing.volume, volume):
                     raise errors.VolumeExists(volume.name, differing)
                 return
             self._unmount_unused(volume.name, deadline)
-            entry = Entry(volume=volume)
+            entry = Entry(record=volume)
             if volume.check is Check.CREATE:
                 with self._turns.at_host(volume.remote.host, deadline):
                     self._climb(entry, deadline, creating=True)
@@ -115,6 +117,7 @@ class Driver:
         Raises:
             VolumeNotFound: There is none of that name.
             InvalidRequest: The ID is empty.
+            RecordUnusable: Nobody knows what to mount.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
             InvalidOption, PreflightError, CredentialsError, StateError, MountError: It can't be mounted; nothing is
                 left behind.
@@ -173,8 +176,8 @@ class Driver:
             UnmountFailed, StateError: It could not be unmounted or forgotten.
         """
         with self._working_on(name, deadline) as entry:
-            self._unmount_unused(entry.volume.name, deadline)
-            self._preflight.forget(entry.volume.name)
+            self._unmount_unused(entry.name, deadline)
+            self._preflight.forget(entry.name)
             self._registry.remove(entry)
         log.info("removed; the files on the server stay as they are")
 
@@ -192,15 +195,18 @@ class Driver:
         return [self._state(entry, mounted) for entry in self._registry.all()]
 
     def look_after(self, seconds: float) -> None:
-        """Ask every mount whether it answers, and let go of those that nobody uses; for a thread of its own.
+        """Ask every mount whether it answers, let go of those that nobody uses, and see which records are mended.
+
+        It is for a thread of its own.
 
         Args:
             seconds: How long one mount may take to answer.
         """
         mounted = self._supervisor.mounted()
         for entry in self._registry.all():
-            with context.about(VOLUME=entry.volume.name):
-                if entry.volume.name in mounted:
+            with context.about(VOLUME=entry.name):
+                self._registry.look_again(entry)
+                if entry.name in mounted:
                     self._look_at(entry, seconds)
                     self._let_go_if_unheld(entry)
                 else:
@@ -209,7 +215,7 @@ class Driver:
                         self._let_go_if_unheld(entry)
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
-        answering = self._supervisor.answers(entry.volume.name, seconds)
+        answering = self._supervisor.answers(entry.name, seconds)
         if entry.answering not in (None, answering):
             log.warning("the mount %s", "answers again" if answering else "does not answer")
         entry.answering = answering
@@ -219,9 +225,9 @@ class Driver:
     def _let_go_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
-        with suppress(errors.VolumeBusy), self._turns.on_volume(entry.volume.name, Deadline.after(0)):
+        with suppress(errors.VolumeBusy), self._turns.on_volume(entry.name, Deadline.after(0)):
             # by now the name may belong to a new volume, whose mount this entry knows nothing of
-            if self._registry.find(entry.volume.name) is entry and not entry.holders.live:
+            if self._registry.find(entry.name) is entry and not entry.holders.live:
                 self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
 
     def _ensure_mounted(self, entry: Entry, deadline: Deadline) -> None:
@@ -255,15 +261,14 @@ class Driver:
 
     def _let_go(self, entry: Entry, deadline: Deadline) -> None:
         """Unmount a volume that has no live holder, and drop the inherited ones, if it is true that nobody uses it."""
-        name = entry.volume.name
-        if name in self._supervisor.mounted() and not self._released(entry, deadline):
+        if entry.name in self._supervisor.mounted() and not self._released(entry, deadline):
             entry.left_until = time.monotonic() + LEAVE_SECONDS
             return
         self._registry.count(entry, lambda _: Holders())
 
     def _released(self, entry: Entry, deadline: Deadline) -> bool:
         try:
-            released = self._supervisor.release(entry.volume.name, deadline)
+            released = self._supervisor.release(entry.name, deadline)
         except errors.MountError as error:
             log.error("left mounted: %s", error)
             return False
@@ -274,9 +279,9 @@ class Driver:
         return released
 
     def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
-        name = entry.volume.name
+        name = entry.name
         return State(
-            volume=entry.volume,
+            record=entry.record,
             mountpoint=self._supervisor.mountpoint(name) if name in mounted else None,
             anew=name in mounted and entry.holders.have_other_than(mounted[name]),
             holders=entry.holders.count,
@@ -289,8 +294,9 @@ class Driver:
     @contextmanager
     def _working_on(self, name: str, deadline: Deadline) -> Iterator[Entry]:
         """Hold an existing volume's lock, and remember how the work on it ended."""
-        with self._turns.on_volume(self._registry.get(name).volume.name, deadline):
+        with self._turns.on_volume(self._registry.get(name).name, deadline):
             entry = self._registry.get(name)
+            self._registry.look_again(entry)
             try:
                 yield entry
             except errors.VolumeError:  # says that it can't be now, and nothing of the volume

@@ -261,6 +261,17 @@ class StateUnwritable(StateError):
         super().__init__(f"cannot {act} {file}, {error.strerror}", hint)
 
 
+class RecordUnusable(StateError):
+    """A volume's record can't be read or understood, so that nobody knows what to mount."""
+
+    def __init__(self, name: str, record: object, complaint: str) -> None:
+        super().__init__(
+            f"volume '{name}' is unusable, its record {record} {complaint[:LONGEST_QUOTE]}",
+            f"mend it, or install the version that wrote it; docker volume rm {name} gives the volume up, "
+            "and files on the server stay as they are",
+        )
+
+
 class ProgramStuck(PluginError):
     """A program of this host did not come to an end."""
 

@@ -29,7 +29,7 @@ def mount(settings: Settings, name: VolumeName) -> None:
     """Become sshfs, after leaving a watcher that reports when the mount is usable.
 
     Raises:
-        VolumeNotFound, CredentialsError: There is nothing to mount, or nothing to log in with.
+        VolumeNotFound, RecordUnusable, CredentialsError: There is nothing to mount, or nothing to log in with.
     """
     volume = VolumeStore(settings.volumes).load(name)
     login = Keyring.of(settings).login(volume.credentials)

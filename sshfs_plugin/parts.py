@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.volume import Volume, VolumeName
+from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
 SILENT = "mounted, but the server does not answer"
 """How a volume is described that is lost for now."""
@@ -20,12 +20,18 @@ ANEW = "mounted anew, and lost to containers that had it before"
 LOST = "not mounted, although containers hold it"
 """How a volume is described that they have lost for good: they must be restarted."""
 
+UNUSABLE = "unusable"
+"""How a volume is described whose record can't be read or understood."""
+
 
 class Volumes(Protocol):
     """Where volumes are recorded."""
 
-    def load_all(self) -> dict[VolumeName, Volume]:
+    def load_all(self) -> dict[VolumeName, Volume | Unusable]:
         """Return every volume on record."""
+
+    def read(self, name: VolumeName) -> Volume | Unusable:
+        """Return a volume that is on record."""
 
     def save(self, volume: Volume) -> None:
         """Have the volume on disk when this returns."""
@@ -102,7 +108,7 @@ class State:
     """What can be said about a volume at once.
 
     Attributes:
-        volume: The volume.
+        record: The volume, or what is wrong with its record.
         mountpoint: Where it is mounted, None while it is not.
         anew: Whether some hold an earlier mount of it, whose sshfs was killed.
         holders: How many mount IDs hold it.
@@ -112,7 +118,7 @@ class State:
         last_error_at: When that was.
     """
 
-    volume: Volume
+    record: Volume | Unusable
     mountpoint: Path | None
     anew: bool
     holders: int
@@ -124,6 +130,8 @@ class State:
     @property
     def condition(self) -> str:
         """Whether the volume is mounted and answers, in a few words."""
+        if isinstance(self.record, Unusable):
+            return UNUSABLE
         if self.mountpoint is None:
             return LOST if self.holders else "not mounted"
         if self.answering is False:

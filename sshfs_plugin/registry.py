@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from sshfs_plugin import errors
 from sshfs_plugin.holders import Holders
 from sshfs_plugin.parts import HolderRecords, Volumes
-from sshfs_plugin.volume import Volume, VolumeName
+from sshfs_plugin.volume import Unusable, Volume, VolumeName, usable
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Entry:
     """What is remembered of one volume.
 
     Attributes:
-        volume: The volume.
+        record: The volume, or what is wrong with its record.
         holders: Who holds it.
         recorded: Which of them are on disk.
         passed_until: Until when, on the monotonic clock, the ladder need not be climbed again.
@@ -34,7 +34,7 @@ class Entry:
         last_error_at: When that was.
     """
 
-    volume: Volume
+    record: Volume | Unusable
     holders: Holders = field(default_factory=Holders)
     recorded: Holders = field(default_factory=Holders)
     passed_until: float = 0.0
@@ -43,13 +43,28 @@ class Entry:
     last_error: str = ""
     last_error_at: datetime | None = None
 
+    @property
+    def name(self) -> VolumeName:
+        """Its name."""
+        return self.record.name
+
+    @property
+    def volume(self) -> Volume:
+        """The volume, to be used.
+
+        Raises:
+            RecordUnusable: Its record can't be read or understood.
+        """
+        return usable(self.record)
+
     def failed(self, error: errors.PluginError) -> None:
         """Remember the failure of a verb."""
         self.last_error, self.last_error_at = str(error), datetime.now(UTC)
 
     def recovered(self) -> None:
-        """Forget the last failure, which is over."""
-        self.last_error, self.last_error_at = "", None
+        """Forget the last failure, which is over; while the record is unusable, it is not."""
+        if isinstance(self.record, Volume):
+            self.last_error, self.last_error_at = "", None
 
 
 class Registry:
@@ -69,9 +84,25 @@ class Registry:
             StateError: They can't be read.
         """
         records = self._holder_records.load_all()
-        for name, volume in self._volumes.load_all().items():
+        for name, record in self._volumes.load_all().items():
             holders = records.get(name, Holders())
-            self._entries[name] = Entry(volume=volume, holders=holders, recorded=holders)
+            self._entries[name] = entry = Entry(record=record, holders=holders, recorded=holders)
+            if isinstance(record, Unusable):
+                entry.failed(record.error)
+                log.error("%s", record.error)
+
+    def look_again(self, entry: Entry) -> None:
+        """Read a record that was unusable again: somebody may have mended it."""
+        if isinstance(entry.record, Unusable):
+            record = self._volumes.read(entry.name)
+            if record == entry.record:
+                return
+            entry.record = record
+            if isinstance(record, Unusable):
+                entry.failed(record.error)
+            else:
+                entry.recovered()
+                log.info("the record can be used again")
 
     def find(self, name: str) -> Entry | None:
         """Return the entry of a volume, or None."""
@@ -100,7 +131,7 @@ class Registry:
         """
         self._volumes.save(entry.volume)
         with self._changing:
-            self._entries[entry.volume.name] = entry
+            self._entries[entry.name] = entry
 
     def remove(self, entry: Entry) -> None:
         """Forget a volume and its holders, on disk first.
@@ -109,9 +140,9 @@ class Registry:
             StateError: Its record could not be removed, and it stays.
         """
         self.count(entry, lambda _: Holders())
-        self._volumes.remove(entry.volume.name)
+        self._volumes.remove(entry.name)
         with self._changing:
-            del self._entries[entry.volume.name]
+            del self._entries[entry.name]
 
     def count(self, entry: Entry, rule: Callable[[Holders], Holders], *, record: bool = True) -> None:
         """Apply a counting rule to a volume's holders, and have it on disk unless that is to wait.
@@ -124,7 +155,7 @@ class Registry:
             if not record or recorded == entry.recorded:
                 return
             try:
-                self._holder_records.save(entry.volume.name, recorded)
+                self._holder_records.save(entry.name, recorded)
             except errors.StateError as error:
                 log.error("the holders are not on record: %s", error)
             else:

@@ -1,35 +1,33 @@
 # SPDX-License-Identifier: MIT
 """The plugin's own files: a record for each volume, and one for its holders.
 
-A file is written beside its place, synced and renamed, so that a crash leaves the old one or the new one. One that
-can't be understood is set aside under another name, never overwritten: it may be all that is left of a volume.
+A file is written beside its place, synced and renamed, so that a crash leaves the old one or the new one.
+
+A volume's record that can't be understood stays as it is, and the volume is known as unusable. The record may be all
+that is left of it, and of a name that is not known, ``docker run -v NAME:...`` would make a local volume.
 """
 
-import errno
 import json
 import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.holders import Client, Holder, Holders
-from sshfs_plugin.volume import MountID, Volume, VolumeName, volume_name
+from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName, usable, volume_name
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 _SUFFIX, _UNFINISHED = ".json", ".unfinished-"
-_Record = TypeVar("_Record")
-_PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""Failures that say nothing of the record itself."""
-_NOT_UNDERSTOOD = (ValueError, KeyError, TypeError, AttributeError, RecursionError, errors.PluginError)
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, errors.PluginError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +36,39 @@ class VolumeStore:
 
     directory: Path
 
-    def load_all(self) -> dict[VolumeName, Volume]:
+    def load_all(self) -> dict[VolumeName, Volume | Unusable]:
         """Return every volume on record.
 
         Raises:
             StateError: The directory can't be read.
         """
-        return dict(_load_all(self.directory, _volume_from))
+        return {name: self.read(name) for name in _names(self.directory)}
 
     def names(self) -> list[str]:
-        """Return the names on record, for suggestions: nothing is read or set aside, and nobody is refused."""
+        """Return the names on record, for suggestions: nothing is read, and nobody is refused."""
         try:
             return sorted(path.stem for path in self.directory.iterdir() if path.suffix == _SUFFIX)
         except OSError:
             return []
 
     def load(self, name: VolumeName) -> Volume:
-        """Return one volume.
+        """Return one volume to use.
 
         Raises:
-            VolumeNotFound: There is no such record, or none that can be understood.
+            VolumeNotFound: There is no such record.
+            RecordUnusable: There is one that can't be read or understood.
         """
+        if not os.path.lexists(_path(self.directory, name)):
+            raise errors.VolumeNotFound(name)
+        return usable(self.read(name))
+
+    def read(self, name: VolumeName) -> Volume | Unusable:
+        """Return a volume that is on record."""
+        record = _path(self.directory, name)
         try:
-            return _volume_from(name, _read(_path(self.directory, name)))
-        except (OSError, *_NOT_UNDERSTOOD):
-            raise errors.VolumeNotFound(name) from None
+            return _volume_from(name, _read(record))
+        except _BROKEN as error:
+            return Unusable(name=name, record=record, complaint=_complaint(error))
 
     def save(self, volume: Volume) -> None:
         """Have the volume on disk when this returns.
@@ -96,7 +102,16 @@ class HolderStore:
         Raises:
             StateError: The directory can't be read.
         """
-        return dict(_load_all(self.directory, _holders_from))
+        return dict(self._load_each())
+
+    def _load_each(self) -> Iterator[tuple[VolumeName, Holders]]:
+        for name in _names(self.directory):
+            record = _path(self.directory, name)
+            try:
+                yield name, _holders_from(_read(record))
+            except _BROKEN as error:
+                # no mount depends on it: one that is used stays, whoever was counted
+                log.error("the holders of %s are forgotten, since %s %s", name, record, _complaint(error))
 
     def save(self, name: VolumeName, holders: Holders) -> None:
         """Record a volume's confirmed holders.
@@ -132,7 +147,7 @@ def _volume_from(name: VolumeName, record: Any) -> Volume:
     return options.restore(name, record["options"], created_at)
 
 
-def _holders_from(_name: VolumeName, record: Any) -> Holders:
+def _holders_from(record: Any) -> Holders:
     return Holders(
         {
             MountID(mount_id): Holder(
@@ -152,55 +167,49 @@ def _path(directory: Path, name: VolumeName) -> Path:
 
 def _read(path: Path) -> Any:
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("a pipe or device would keep its reader waiting")
+        # a pipe or device would keep its reader waiting
+        raise ValueError("it is no file")
     record = json.loads(path.read_text("utf-8"))
     if record["version"] != VERSION:
-        raise ValueError(f"version {record['version']} is not known")
+        raise ValueError(f"its version is {record['version']:d}, and this plugin knows version {VERSION}")
     return record
 
 
-def _load_all(
-    directory: Path, understand: Callable[[VolumeName, Any], _Record]
-) -> Iterator[tuple[VolumeName, _Record]]:
+def _complaint(error: Exception) -> str:
+    """Say what is wrong with a record without quoting what may be a password."""
+    match error:
+        case OSError():
+            return f"can't be read ({error.strerror})"
+        case errors.PluginError():
+            return f"is not valid ({error})"
+        case KeyError():
+            return f"lacks {error}"
+        case ValueError() | RecursionError():
+            return f"can't be understood ({error})"
+        case _:
+            return "does not have the form of a record"
+
+
+def _names(directory: Path) -> list[VolumeName]:
+    """Return the names on record in a directory, which is made if there is none, and tidy up after a crash."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        paths = sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX)
+        paths = sorted(directory.iterdir())
     except OSError as error:
         raise errors.StateError(
             f"cannot read {directory}, {error.strerror}", "is it there and owned by root?"
         ) from error
-    for unfinished in directory.glob(f"{_UNFINISHED}*"):  # by a crash; a password may be in it
-        with suppress(OSError):
-            unfinished.unlink()
+    names = []
     for path in paths:
-        try:
-            name = volume_name(path.stem)
-            yield name, understand(name, _read(path))
-        except (OSError, *_NOT_UNDERSTOOD) as error:
-            if isinstance(error, OSError) and error.errno in _PASSING:
-                log.error("%s can't be read (%s): restart the service to try again", path, error.strerror)
-            else:
-                _set_aside(path, error)
-
-
-def _set_aside(path: Path, error: Exception) -> None:
-    try:
-        aside = path.with_name(f"{path.name}.broken-{path.lstat().st_mtime_ns}")
-        path.rename(aside)
-    except OSError as refused:
-        log.error(
-            "%s can't be understood (%s), nor be set aside (%s): mend it and restart the service",
-            path,
-            type(error).__name__,
-            refused.strerror,
-        )
-        return
-    log.error(
-        "%s can't be understood (%s): it is kept as %s; mend it, move it back and restart the service",
-        path,
-        type(error).__name__,
-        aside,
-    )
+        if path.name.startswith(_UNFINISHED):  # a password may be in it
+            with suppress(OSError):
+                path.unlink()
+        elif path.suffix == _SUFFIX:
+            try:
+                names.append(volume_name(path.stem))
+            except errors.InvalidVolumeName as error:
+                log.error("%s is left alone: %s", path, error)
+    return names
 
 
 def _save(path: Path, record: dict[str, Any]) -> None:

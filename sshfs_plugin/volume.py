@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import NewType
 
 from sshfs_plugin import errors
@@ -170,3 +171,34 @@ class Volume:
     def read_only(self) -> bool:
         """Whether nobody can write to it."""
         return ("ro", None) in self.sshfs_options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """A volume whose record can't be read or understood: it can be shown and removed, and its name stays taken.
+
+    Attributes:
+        name: Its name.
+        record: The file.
+        complaint: What is wrong with it, as the end of a sentence about it.
+    """
+
+    name: VolumeName
+    record: Path
+    complaint: str
+
+    @property
+    def error(self) -> errors.RecordUnusable:
+        """What is told to whoever wants to use it."""
+        return errors.RecordUnusable(self.name, self.record, self.complaint)
+
+
+def usable(volume: Volume | Unusable) -> Volume:
+    """Return a volume that can be used.
+
+    Raises:
+        RecordUnusable: It can't.
+    """
+    if isinstance(volume, Unusable):
+        raise volume.error
+    return volume

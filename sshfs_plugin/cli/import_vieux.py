@@ -90,6 +90,8 @@ def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
         existing = VolumeStore(settings.volumes).load(move.volume.name)
     except errors.VolumeNotFound:
         return _Verdict.MADE, ""
+    except errors.RecordUnusable as error:
+        return _Verdict.LEFT_OUT, str(error)
     for volume in (move.volume, *move.others):
         differing = [name for name in options.differences(existing, volume) if name != "check"]
         if not differing:

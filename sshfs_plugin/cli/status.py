@@ -2,6 +2,7 @@
 """``status``: what the running service and systemd say of the volumes, as a table or for programs."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
-from sshfs_plugin.parts import ANEW, LOST, SILENT
+from sshfs_plugin.parts import ANEW, LOST, SILENT, UNUSABLE
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
@@ -35,6 +36,10 @@ class _Volume:
         return status
 
     @property
+    def remote(self) -> str:
+        return str(self.status.get("remote", "unknown"))
+
+    @property
     def unit(self) -> str:
         return str(self.status.get("unit", ""))
 
@@ -44,19 +49,20 @@ class _Volume:
 
     @property
     def is_well(self) -> bool:
-        return self.status["state"] not in (SILENT, ANEW, LOST) and not self.last_error
+        return self.status["state"] not in (SILENT, ANEW, LOST, UNUSABLE) and not self.last_error
 
     def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
         """What the table shows, with what systemd says of each unit."""
         status, unit = self.status, states.get(self.unit, "none")
-        return self.name, str(status["state"]), str(status["holders"]), unit, str(status["remote"]), self.last_error
+        return self.name, str(status["state"]), str(status["holders"]), unit, self.remote, self.last_error
 
     @property
     def facts(self) -> dict[str, Any]:
+        """What programs are told."""
         return {
             "name": self.name,
             "mountpoint": self.said["Mountpoint"],
-            "createdAt": self.said["CreatedAt"],
+            "createdAt": self.said.get("CreatedAt", ""),
             **self.status,
         }
 
@@ -120,15 +126,15 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
     typed = _options(settings, VolumeName(volume.name))
     lines = {
         "name": volume.name,
-        "remote": facts["remote"],
+        "remote": volume.remote,
         "state": facts["state"],
         "mountpoint": facts["mountpoint"] or "none",
         "holders": str(facts["holders"]),
         "unit": f"{volume.unit}, {states[volume.unit]}" if volume.unit in states else volume.unit or "none",
         "last error": f"{volume.last_error} ({facts['lastErrorAt']})" if volume.last_error else "none",
-        "access": facts["access"],
-        "host key": facts["hostKey"],
-        "created": facts["createdAt"],
+        "access": facts.get("access", "unknown"),
+        "host key": facts.get("hostKey", "unknown"),
+        "created": facts["createdAt"] or "unknown",
         "options": ", ".join(f"{option}={value}" for option, value in typed.items()),
         "its calls": f"journalctl -u docker-volume-sshfs VOLUME={volume.name}",
         "its sshfs": f"journalctl -u docker-volume-sshfs@{volume.name}",
@@ -138,6 +144,8 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
 
 
 def _options(settings: Settings, name: VolumeName) -> dict[str, str]:
-    """Return the options as recorded, but for the password."""
-    recorded = VolumeStore(settings.volumes).load(name).options
+    """Return the options as recorded, but for the password; none where the record is unusable or has gone by now."""
+    recorded: Mapping[str, str] = {}
+    with suppress(errors.VolumeNotFound, errors.RecordUnusable):
+        recorded = VolumeStore(settings.volumes).load(name).options
     return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}

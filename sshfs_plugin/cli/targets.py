@@ -81,6 +81,7 @@ def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volum
     Raises:
         RequestError: The name or an option is wrong, or they contradict each other.
         VolumeNotFound: There is no volume of that name.
+        RecordUnusable: Its record can't be read or understood.
     """
     opts = {name: value for name, _, value in (option.partition("=") for option in given)}
     if where is None:

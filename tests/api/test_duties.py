@@ -26,6 +26,7 @@ from sshfs_plugin import api, errors
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.volume import usable
 
 TREE = Path(__file__).parents[2]
 OPTS = {"sshcmd": fakes.SSHCMD}
@@ -322,7 +323,7 @@ def test_duty_14_the_time_of_creation_has_a_zone(docker: DockerClient, host: fak
     (volume,) = host.volumes.records.values()
     said = docker.get("photos").body["Volume"]["CreatedAt"]
     assert RFC_3339.fullmatch(said)
-    assert datetime.fromisoformat(said) == volume.created_at.replace(microsecond=0)
+    assert datetime.fromisoformat(said) == usable(volume).created_at.replace(microsecond=0)
 
 
 def test_duty_15_options_that_are_absent_null_or_empty_are_the_same(docker: DockerClient) -> None:
@@ -398,6 +399,37 @@ def test_duty_17_create_is_no_success_when_the_volume_is_not_on_disk(docker: Doc
         "cannot write photos.json, No space left on device: is the disk full?",
     )
     assert docker.list_names() == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"version": 2}',
+        '{"version": 1, "created_at": "2024-05-17T12:30:00Z", "options": {"sshcmd": "nas:", "ProxyCommand": "id"}}',
+    ],
+)
+def test_duty_17_a_volume_is_known_to_both_clients_though_its_record_is_not_understood(
+    settings: Settings, host: fakes.Host, tmp_path: Path, content: str
+) -> None:
+    """Docker would forget it for ever, and ``docker run -v photos:...`` make a local volume in its place."""
+    record = settings.volumes / "photos.json"
+    settings.volumes.mkdir(parents=True)
+    record.write_text(content)
+    app = api.create_app(start_on_disk(settings, host), slow_lane=fakes.slow_lane(), tell=print)
+    with fakes.serving(app, tmp_path / "sock"):
+        for client in (DockerClient(tmp_path / "sock"), PodmanClient(tmp_path / "sock")):
+            assert client.list_names() == ["photos"]
+            volume = client.get("photos").body["Volume"]
+            assert (volume["Name"], volume["Mountpoint"], "CreatedAt" in volume) == ("photos", "", False)
+            assert volume["Status"]["state"] == "unusable"
+            why = volume["Status"]["lastError"]
+            assert why.startswith(f"volume 'photos' is unusable, its record {record} ")
+            assert client.mount("photos").error == client.create("photos", OPTS).error == why
+        assert record.read_text() == content
+        assert client.remove("photos").error == ""
+        assert client.list_names() == []
+        assert not record.exists()
 
 
 # 18 and 19: Mount

@@ -1,28 +1,100 @@
 # SPDX-License-Identifier: MIT
-"""What becomes of volumes when something is wrong where their records are."""
+"""What becomes of volumes whose records are broken, and of the file system that holds them."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from .host import PACKAGE, Host
+from .documents import block
+from .host import KEY, PACKAGE, Host
+from .machine import IMAGE
 
 STATE = f"/var/lib/{PACKAGE}"
+
+
+def record(volume: str) -> str:
+    return f"{STATE}/volumes/{volume}.json"
+
+
+def break_record(host: Host, volume: str, content: str) -> str:
+    """Let the next call start a service that finds this in place of a volume's record; return what it then says."""
+    host.machine.run("systemctl", "stop", PACKAGE)
+    host.machine.write(record(volume), content, mode=0o600)
+    return f"volume '{volume}' is unusable, its record {record(volume)} "
+
+
+def test_a_volume_with_a_broken_record_keeps_its_name_until_it_is_mended_or_removed(host: Host) -> None:
+    machine, directory = host.machine, host.directory("broken")
+    host.create("broken", directory)
+    good = machine.read(record("broken"))
+    sentence = break_record(host, "broken", good[:40])
+    assert machine.run("docker", "volume", "ls", "--format", "{{.Driver}} {{.Name}}").stdout == "sshfs broken\n"
+    assert host.status("broken")["state"] == "unusable"
+    assert host.status("broken")["lastError"].startswith(f"{sentence}can't be understood (")
+    refused = host.run("broken", "touch /data/file", check=False)
+    assert sentence in refused.stderr
+    assert "docker volume rm broken gives the volume up" in refused.stderr
+    assert machine.run("docker", "volume", "ls", "-q", "-f", "driver=local").stdout == "", "where files would be lost"
+    for words in (("status",), ("status", "broken"), ("check", "broken")):
+        said = machine.run(PACKAGE, *words, check=False)
+        assert said.returncode == 1, said
+        assert sentence in said.stdout + said.stderr
+    assert machine.read(record("broken")) == good[:40]
+    machine.write(record("broken"), good, mode=0o600)
+    host.run("broken", "touch /data/file")
+    assert host.status("broken")["state"] == "not mounted"
+    assert "lastError" not in host.status("broken")
+
+
+def test_a_record_of_a_later_version_is_kept_until_the_volume_is_removed(host: Host) -> None:
+    machine = host.machine
+    host.create("later", host.directory("later"))
+    sentence = break_record(host, "later", '{"version": 2}')
+    assert f"{sentence}can't be understood (its version is 2" in host.status("later")["lastError"]
+    machine.run("docker", "volume", "rm", "later")
+    assert not machine.run("test", "-e", record("later"), check=False)
+    host.create("later", host.directory("later"))
+    host.run("later", "true")
+
+
+def test_a_record_that_breaks_while_its_volume_is_used_takes_nothing_from_the_container(host: Host) -> None:
+    directory = host.directory("used")
+    host.create("used", directory)
+    with host.writing("used", directory):
+        sentence = break_record(host, "used", "")
+        host.await_progress(directory)
+        assert (host.status("used")["state"], host.status("used")["holders"]) == ("unusable", 1)
+        assert sentence in host.run("used", "true", check=False).stderr
+    host.machine.until(lambda: not host.is_mounted("used"))
+
+
+def test_podman_keeps_a_volume_with_a_broken_record_too(host: Host) -> None:
+    machine, directory = host.machine, host.directory("pod")
+    machine.write("/etc/containers/containers.conf", block("README.md", "[engine.volume_plugins]"))
+    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", f"IdentityFile={KEY}")
+    machine.run("podman", "volume", "create", "--driver", "sshfs", *options, "pod")
+    sentence = break_record(host, "pod", "{}")
+    assert machine.run("podman", "volume", "ls", "-q").stdout == "pod\n"
+    run = ("podman", "run", "--rm", "--network=none", "-v", "pod:/data", IMAGE, "true")
+    assert f"{sentence}lacks 'version'" in machine.run(*run, check=False).stderr
+    machine.run("podman", "volume", "rm", "pod")
+    assert not machine.run("test", "-e", record("pod"), check=False)
 
 
 @pytest.fixture
 def file_system(host: Host) -> Iterator[None]:
     """Keep the plugin's state on a file system of its own meanwhile."""
-    host.machine.sh(f"systemctl stop {PACKAGE}; mount -t tmpfs -o mode=0700 state {STATE}; systemctl start {PACKAGE}")
+    host.machine.sh(f"systemctl stop {PACKAGE}; mount -t tmpfs -o mode=0700 state {STATE}")
     yield
     host.clear()
-    host.machine.sh(f"systemctl stop {PACKAGE}; umount {STATE}; systemctl start {PACKAGE}")
+    host.machine.sh(f"systemctl stop {PACKAGE}; umount {STATE}")
 
 
 @pytest.mark.usefixtures("file_system")
 def test_a_file_system_that_was_read_only_for_a_while_is_written_to_again_after_what_the_error_says(host: Host) -> None:
     machine, directory = host.machine, host.directory("waiting")
-    machine.sh(f"mount -o remount,ro {STATE}; systemctl restart {PACKAGE}")
+    host.create("there", directory)
+    machine.sh(f"systemctl stop {PACKAGE}; mount -o remount,ro {STATE}")
     cure = f"systemctl restart {PACKAGE}"
     refused = host.create("waiting", directory, check=False)
     assert f"Read-only file system: once it can be written to, {cure}" in refused.stderr

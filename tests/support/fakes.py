@@ -29,7 +29,7 @@ from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mountinfo import SSHFS
 from sshfs_plugin.parts import Caller
 from sshfs_plugin.turns import Places
-from sshfs_plugin.volume import Volume, VolumeName
+from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -96,12 +96,16 @@ class Background:
 class MemoryVolumes:
     """Volume records that last as long as the test."""
 
-    records: dict[VolumeName, Volume] = field(default_factory=dict)
+    records: dict[VolumeName, Volume | Unusable] = field(default_factory=dict)
     problem: StateError | None = None
 
-    def load_all(self) -> dict[VolumeName, Volume]:
+    def load_all(self) -> dict[VolumeName, Volume | Unusable]:
         """Return every volume on record."""
         return dict(self.records)
+
+    def read(self, name: VolumeName) -> Volume | Unusable:
+        """Return a volume that is on record."""
+        return self.records[name]
 
     def save(self, volume: Volume) -> None:
         """Record a volume, or fail as a full disk does."""

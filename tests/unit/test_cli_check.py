@@ -237,6 +237,15 @@ def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Admin
     )
 
 
+def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Administrator) -> None:
+    volumes = VolumeStore(administrator.settings.volumes)
+    assert volumes.load_all() == {}
+    (volumes.directory / "photos.json").write_text("{}")
+    said = administrator("check", "photos")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("docker-volume-sshfs: volume 'photos' is unusable, its record ")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -180,6 +180,20 @@ def test_a_volume_of_the_same_name_with_other_options_is_left_alone(
     assert recorded(settings, "photos") == {"sshcmd": "me@nas:/photos"}
 
 
+def test_a_volume_of_the_same_name_with_a_broken_record_is_left_alone(
+    administrator: Administrator, service: fakes.Host, settings: Settings
+) -> None:
+    leave(settings, photos={}, music={})
+    settings.volumes.mkdir(parents=True, exist_ok=True)
+    record = settings.volumes / "photos.json"
+    record.write_text("{")
+    said = administrator("import-vieux")
+    assert said.code == 1
+    assert f"volume 'photos' is unusable, its record {record} can't be understood" in said.out
+    assert record.read_text() == "{"
+    assert recorded(settings, "music"), "the others are made"
+
+
 @pytest.mark.parametrize(
     ("option", "problem"),
     [

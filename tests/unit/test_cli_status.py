@@ -124,6 +124,28 @@ def test_status_where_containers_have_lost_their_volume_ends_with_one(
     assert "photos  not mounted, although containers hold it  1 " in said.out
 
 
+def test_status_where_a_record_can_not_be_used_ends_with_one_and_says_what(
+    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+) -> None:
+    settings.volumes.mkdir(parents=True)
+    record = settings.volumes / "photos.json"
+    record.write_text("{}")
+    host.volumes.records |= VolumeStore(settings.volumes).load_all()
+    service.load()
+    said = administrator("status")
+    assert said.code == 1
+    assert "photos  unusable  0        active (running)  unknown  volume 'photos' is unusable, its record " in said.out
+    assert f"  volume 'photos' is unusable, its record {record} lacks 'version': mend it" in said.out
+    one = administrator("status", "photos")
+    assert one.code == 1
+    assert "state:      unusable\n" in one.out
+    for line in ("remote", "access", "host key", "created"):
+        assert f"\n{line + ':':<12}unknown\n" in one.out
+    answer = json.loads(administrator("status", "photos", "--json").out)
+    assert (answer["volumes"][0]["state"], answer["volumes"][0]["options"]) == ("unusable", {})
+    assert "its record" in answer["volumes"][0]["lastError"]
+
+
 def test_status_where_something_went_wrong_ends_with_one_and_says_what(
     administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
 ) -> None:

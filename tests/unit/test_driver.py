@@ -3,6 +3,8 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from sshfs_plugin import driver as rules
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.parts import ANEW, LOST, SILENT, UNUSABLE
+from sshfs_plugin.volume import Unusable, VolumeName, usable
 
 
 def create(driver: Driver, name: str = "photos", **opts: str) -> None:
@@ -39,7 +42,7 @@ def status_of(driver: Driver, name: str = "photos") -> tuple[bool, int]:
 def test_create_records_the_volume_once_its_server_was_checked(driver: Driver, host: fakes.Host) -> None:
     create(driver, port="2222")
     assert host.preflight.climbed == ["photos"]
-    assert host.volumes.records[VolumeName("photos")].remote.port == 2222
+    assert usable(host.volumes.records[VolumeName("photos")]).remote.port == 2222
 
 
 def test_create_leaves_nothing_when_the_server_is_not_able_to_serve_it(driver: Driver, host: fakes.Host) -> None:
@@ -567,13 +570,13 @@ def test_remove_keeps_the_volume_when_its_record_cannot_be_removed(driver: Drive
 def test_list_is_in_order_of_names(driver: Driver) -> None:
     for name in ("photos", "films", "music"):
         create(driver, name)
-    assert [state.volume.name for state in driver.list_volumes()] == ["films", "music", "photos"]
+    assert [state.record.name for state in driver.list_volumes()] == ["films", "music", "photos"]
 
 
 def test_get_shows_no_mountpoint_before_the_mount(driver: Driver) -> None:
     create(driver)
     state = driver.get("photos")
-    assert (state.mountpoint, state.answering, state.last_error) == (None, None, "")
+    assert (state.mountpoint, state.condition, state.last_error) == (None, "not mounted", "")
 
 
 @pytest.mark.parametrize("name", ["", "nope", "../etc"])
@@ -606,11 +609,96 @@ def test_get_and_list_do_not_wait_for_a_slow_create_of_another_volume(
     gate = host.preflight.gates["films"] = fakes.Gate()
     creating = in_background(create, driver, "films")
     gate.await_arrival()
-    assert [state.volume.name for state in driver.list_volumes()] == ["photos"]
+    assert [state.record.name for state in driver.list_volumes()] == ["photos"]
     with pytest.raises(errors.VolumeNotFound):
         driver.get("films")
     gate.open()
     creating.result()
+
+
+# Volumes whose record can't be used
+
+
+PHOTOS = VolumeName("photos")
+BROKEN = Unusable(name=PHOTOS, record=Path("/volumes/photos.json"), complaint="lacks 'options'")
+
+
+@pytest.fixture
+def broken(host: fakes.Host) -> Driver:
+    """Return a driver that has started with a broken record beside a good one."""
+    create(host.start_driver(), "music")
+    host.volumes.records[PHOTOS] = BROKEN
+    return host.start_driver()
+
+
+def test_unusable_volume_is_shown_with_the_reason(broken: Driver) -> None:
+    assert [state.record.name for state in broken.list_volumes()] == ["music", "photos"]
+    state = broken.get("photos")
+    assert (state.condition, state.last_error) == (UNUSABLE, str(BROKEN.error))
+    assert state.last_error_at
+    assert broken.get("music").condition == "not mounted"
+
+
+def test_unusable_volume_is_logged_when_the_driver_starts(host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.volumes.records[PHOTOS] = BROKEN
+    host.start_driver()
+    assert [record.message for record in caplog.records] == [str(BROKEN.error)]
+
+
+def test_unusable_volume_can_not_be_mounted_or_created_and_its_record_is_not_touched(
+    broken: Driver, host: fakes.Host
+) -> None:
+    with pytest.raises(errors.RecordUnusable) as refusal:
+        mount(broken)
+    assert str(refusal.value) == str(BROKEN.error)
+    with pytest.raises(errors.RecordUnusable) as refusal:
+        create(broken)
+    assert str(refusal.value) == str(BROKEN.error)
+    assert host.volumes.records[PHOTOS] is BROKEN
+    assert (host.preflight.climbed, host.supervisor.started) == (["music"], [])
+    assert status_of(broken) == (False, 0)
+
+
+def test_unusable_volume_can_be_removed_and_made_anew(broken: Driver, host: fakes.Host) -> None:
+    broken.remove("photos", soon())
+    assert PHOTOS not in host.volumes.records
+    create(broken)
+    mount(broken)
+    assert status_of(broken) == (True, 1)
+
+
+def test_unusable_volume_that_is_mounted_can_be_given_back(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    host.volumes.records[PHOTOS] = BROKEN
+    restarted = host.start_driver()
+    assert restarted.get("photos").condition == UNUSABLE
+    assert status_of(restarted) == (True, 1)
+    restarted.look_after(1)
+    with pytest.raises(errors.RecordUnusable):
+        mount(restarted, mount_id=OTHER_ID)
+    assert status_of(restarted) == (True, 1)
+    restarted.unmount("photos", ID, soon())
+    assert status_of(restarted) == (False, 0)
+    assert restarted.get("photos").last_error == str(BROKEN.error), "an unmount mends no record"
+
+
+@pytest.mark.parametrize("use", [mount, create, lambda driver: driver.look_after(1)])
+def test_unusable_volume_is_one_again_as_soon_as_its_record_is_mended(
+    driver: Driver, host: fakes.Host, use: Callable[[Driver], object]
+) -> None:
+    create(driver)
+    good = host.volumes.records[PHOTOS]
+    host.volumes.records[PHOTOS] = BROKEN
+    restarted = host.start_driver()
+    host.volumes.records[PHOTOS] = replace(BROKEN, complaint="lacks 'created_at'")
+    restarted.look_after(1)
+    assert "lacks 'created_at'" in restarted.get("photos").last_error, "mended in part"
+    host.volumes.records[PHOTOS] = good
+    use(restarted)
+    state = restarted.get("photos")
+    assert (state.record, state.last_error) == (good, "")
+    mount(restarted)
 
 
 # Waiting
@@ -798,7 +886,7 @@ def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mount
     create(driver)
     mount(driver)
     host.supervisor.live.clear()
-    assert driver.get("photos").condition == "not mounted, although containers hold it"
+    assert driver.get("photos").condition == LOST
     driver.look_after(1)
     assert status_of(driver) == (False, 1), "a container holds it, if in vain"
     driver.activate(caller(process=200))
@@ -812,10 +900,9 @@ def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driv
     mount(driver)
     assert driver.get("photos").condition == "mounted"
     host.supervisor.devices["photos"] = "0:77"  # sshfs was killed, and systemd has brought it back
-    anew = "mounted anew, and lost to containers that had it before"
-    assert driver.get("photos").condition == anew
+    assert driver.get("photos").condition == ANEW
     mount(driver, mount_id=OTHER_ID)
-    assert host.start_driver().get("photos").condition == anew
+    assert host.start_driver().get("photos").condition == ANEW
     driver.unmount("photos", ID, soon())
     assert driver.get("photos").condition == "mounted"
 
@@ -862,15 +949,15 @@ def test_look_after_notes_which_mounts_do_not_answer(
     mount(driver)
     host.supervisor.silent.add("photos")
     driver.look_after(1)
-    assert driver.get("photos").answering is False
+    assert driver.get("photos").condition == SILENT
     assert "the mount does not answer" in caplog.text
     host.supervisor.silent.clear()
     driver.look_after(1)
-    assert driver.get("photos").answering is True
+    assert driver.get("photos").condition == "mounted"
     assert "the mount answers again" in caplog.text
     host.supervisor.live.clear()
     driver.look_after(1)
-    assert driver.get("photos").answering is None
+    assert driver.get("photos").condition == LOST
 
 
 def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: fakes.Host) -> None:

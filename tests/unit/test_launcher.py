@@ -92,6 +92,15 @@ def test_mount_of_an_unknown_volume_is_one_line_and_exit_status_one(settings: Se
     assert run_launcher(settings, "mount", PHOTOS) == (1, "volume 'photos' not found\n")
 
 
+def test_mount_of_a_volume_with_a_broken_record_is_one_line_and_exit_status_one(settings: Settings) -> None:
+    file = settings.volumes / f"{PHOTOS}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    status, said = run_launcher(settings, "mount", PHOTOS)
+    assert (status, said.count("\n")) == (1, 1)
+    assert said.startswith(f"volume 'photos' is unusable, its record {file} lacks 'version': mend it")
+
+
 def test_mount_without_a_usable_key_says_so_before_sshfs_is_started(
     settings: Settings, programs: fakes.Programs
 ) -> None:

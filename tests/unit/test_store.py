@@ -3,7 +3,6 @@
 
 import errno
 import json
-import logging
 import os
 import stat
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import pytest
 from sshfs_plugin import errors, options
 from sshfs_plugin.holders import Client, Holder, Holders
 from sshfs_plugin.store import HolderStore, VolumeStore
-from sshfs_plugin.volume import MountID, Volume, VolumeName
+from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName
 
 PHOTOS, MUSIC = VolumeName("photos"), VolumeName("music")
 WEB = MountID("a" * 64)
@@ -37,10 +36,6 @@ def holder_records(tmp_path: Path) -> HolderStore:
     store = HolderStore(tmp_path / "run/holders")
     assert store.load_all() == {}
     return store
-
-
-def broken(directory: Path) -> list[str]:
-    return sorted(path.name.partition(".broken-")[0] for path in directory.iterdir() if ".broken-" in path.name)
 
 
 def test_load_all_when_run_for_the_first_time_makes_a_directory_for_root_alone(volumes: VolumeStore) -> None:
@@ -90,97 +85,115 @@ def test_load_when_there_is_none_says_so(volumes: VolumeStore) -> None:
     assert str(missing.value) == "volume 'photos' not found"
 
 
+CREATED = b'"version": 1, "created_at": "2024-05-17T12:30:00+00:00"'
+
 BROKEN_RECORDS = [
-    b"",
-    b"{",
-    b"[]",
-    b'"text"',
-    b"null",
-    b"{}",
-    b"\xff\xfe",
-    b'{"version": 2, "created_at": "2024-05-17T12:30:00+00:00", "options": {"sshcmd": "nas:"}}',
-    b'{"version": 1, "created_at": "yesterday", "options": {"sshcmd": "nas:"}}',
-    b'{"version": 1, "created_at": "2024-05-17T12:30:00", "options": {"sshcmd": "nas:"}}',
-    b'{"version": 1, "created_at": 7, "options": {"sshcmd": "nas:"}}',
-    b'{"version": 1, "created_at": "2024-05-17T12:30:00+00:00", "options": {}}',
-    b'{"version": 1, "created_at": "2024-05-17T12:30:00+00:00", "options": []}',
-    b'{"version": 1, "created_at": "2024-05-17T12:30:00+00:00", "options": {"sshcmd": 7}}',
-    b'{"version": 1, "created_at": "2024-05-17T12:30:00+00:00", "options": {"sshcmd": "nas:", "ProxyCommand": "id"}}',
+    (b"", "can't be understood (Expecting value: line 1 column 1 (char 0))"),
+    (
+        b"{",
+        "can't be understood (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
+    ),
+    (b"[]", "does not have the form of a record"),
+    (b'"text"', "does not have the form of a record"),
+    (b"null", "does not have the form of a record"),
+    (b"{}", "lacks 'version'"),
+    (b"\xff\xfe", "can't be understood ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)"),
+    (
+        b'{"version": 2, "created_at": "2024-05-17T12:30:00+00:00", "options": {"sshcmd": "nas:"}}',
+        "can't be understood (its version is 2, and this plugin knows version 1)",
+    ),
+    (
+        b'{"version": 1, "created_at": "yesterday", "options": {"sshcmd": "nas:"}}',
+        "can't be understood (Invalid isoformat string: 'yesterday')",
+    ),
+    (
+        b'{"version": 1, "created_at": "2024-05-17T12:30:00", "options": {"sshcmd": "nas:"}}',
+        "can't be understood (created_at has no time zone that Docker takes, and it would forget the volume)",
+    ),
+    (
+        b'{"version": 1, "created_at": 7, "options": {"sshcmd": "nas:"}}',
+        "does not have the form of a record",
+    ),
+    (b"{%s}" % CREATED, "lacks 'options'"),
+    (b'{%s, "options": {}}' % CREATED, "is not valid (option 'sshcmd' is missing: say -o sshcmd=user@host:/dir)"),
+    (b'{%s, "options": []}' % CREATED, "does not have the form of a record"),
+    (b'{%s, "options": {"sshcmd": 7}}' % CREATED, "does not have the form of a record"),
+    (
+        b'{%s, "options": {"sshcmd": "nas:", "ProxyCommand": "id"}}' % CREATED,
+        "is not valid (option 'ProxyCommand' is refused: it would run a command of the volume's creator as "
+        "root on this host)",
+    ),
 ]
 
 
-@pytest.mark.parametrize("content", BROKEN_RECORDS)
-def test_record_when_it_can_not_be_understood_is_set_aside_whole_and_the_others_load(
-    volumes: VolumeStore, caplog: pytest.LogCaptureFixture, content: bytes
+def unusable(record: Path, complaint: str) -> Unusable:
+    return Unusable(name=VolumeName(record.stem), record=record, complaint=complaint)
+
+
+@pytest.mark.parametrize(("content", "complaint"), BROKEN_RECORDS)
+def test_record_when_it_can_not_be_understood_stays_as_it_is_and_its_volume_is_unusable(
+    volumes: VolumeStore, content: bytes, complaint: str
 ) -> None:
     volumes.save(volume(MUSIC))
     record = volumes.directory / "photos.json"
     record.write_bytes(content)
-    with caplog.at_level(logging.ERROR):
-        assert list(volumes.load_all()) == [MUSIC]
-    assert not record.exists()
-    [aside] = volumes.directory.glob("photos.json.broken-*")
-    assert aside.read_bytes() == content
-    assert f"{record} can't be understood" in caplog.text
-    assert f"it is kept as {aside}; mend it, move it back and restart the service" in caplog.text
-
-
-@pytest.mark.parametrize("content", BROKEN_RECORDS)
-def test_load_when_the_record_can_not_be_understood_finds_no_volume_and_leaves_the_record(
-    volumes: VolumeStore, content: bytes
-) -> None:
-    record = volumes.directory / "photos.json"
-    record.write_bytes(content)
-    with pytest.raises(errors.VolumeNotFound):
-        volumes.load(PHOTOS)
+    for _ in range(2):
+        assert volumes.load_all() == {MUSIC: volume(MUSIC), PHOTOS: unusable(record, complaint)}
     assert record.read_bytes() == content
+    with pytest.raises(errors.RecordUnusable) as refusal:
+        volumes.load(PHOTOS)
+    assert str(refusal.value) == (
+        f"volume 'photos' is unusable, its record {record} {complaint}: "
+        "mend it, or install the version that wrote it; docker volume rm photos gives the volume up, "
+        "and files on the server stay as they are"
+    )
 
 
-def test_record_when_broken_and_secret_is_logged_without_its_content(
+def test_record_when_broken_and_secret_is_not_quoted(volumes: VolumeStore) -> None:
+    record = volumes.directory / "photos.json"
+    for content in (
+        '{"version": 1, "options": {"password": "hunter2"',
+        '{"version": 1, "options": {"password": "\\hunter2"}}',
+        '{"version": {"password": "hunter2"}}',
+        '{"version": 1, "created_at": "2024-05-17T12:30:00Z", "options": {"password": "hunter2\\n"}}',
+    ):
+        record.write_text(content)
+        with pytest.raises(errors.RecordUnusable) as refusal:
+            volumes.load(PHOTOS)
+        assert "hunter2" not in str(refusal.value)
+
+
+def test_record_when_its_name_is_no_volume_name_is_left_alone(
     volumes: VolumeStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (volumes.directory / "photos.json").write_text('{"version": 1, "options": {"password": "hunter2"')
-    with caplog.at_level(logging.DEBUG):
-        volumes.load_all()
-    assert caplog.text
-    assert "hunter2" not in caplog.text
-
-
-def test_record_when_its_name_is_no_volume_name_is_set_aside(volumes: VolumeStore) -> None:
-    volumes.save(volume())
-    (volumes.directory / "photos.json").rename(volumes.directory / "-my photos-.json")
+    record = volumes.directory / "-my photos-.json"
+    record.write_text("{}")
     assert volumes.load_all() == {}
-    assert broken(volumes.directory) == ["-my photos-.json"]
+    assert record.read_text() == "{}"
+    assert f"{record} is left alone: '-my photos-' can't be the name of a volume" in caplog.text
 
 
-def test_record_when_it_is_no_file_is_set_aside(volumes: VolumeStore) -> None:
-    (volumes.directory / "photos.json").mkdir()
-    (volumes.directory / "music.json").symlink_to("nowhere")
-    assert volumes.load_all() == {}
-    assert broken(volumes.directory) == ["music.json", "photos.json"]
+def test_record_when_it_is_no_file_is_as_broken_as_others_and_keeps_nobody_waiting(volumes: VolumeStore) -> None:
+    paths = {name: volumes.directory / f"{name}.json" for name in ("link", "directory", "pipe")}
+    paths["link"].symlink_to("nowhere")
+    paths["directory"].mkdir()
+    os.mkfifo(paths["pipe"])
+    assert list(volumes.load_all().values()) == [
+        unusable(paths["directory"], "can't be understood (it is no file)"),
+        unusable(paths["link"], "can't be read (No such file or directory)"),
+        unusable(paths["pipe"], "can't be understood (it is no file)"),
+    ]
 
 
-def test_record_when_set_aside_twice_is_kept_twice(volumes: VolumeStore) -> None:
-    for content in ("one", "two"):
-        (volumes.directory / "photos.json").write_text(content)
-        volumes.load_all()
-    assert sorted(path.read_text() for path in volumes.directory.iterdir()) == ["one", "two"]
-
-
-def test_record_when_mended_and_moved_back_is_a_volume_again(volumes: VolumeStore) -> None:
-    (volumes.directory / "photos.json").write_text("{")
-    volumes.load_all()
-    [aside] = volumes.directory.iterdir()
-    aside.write_text('{"version": 1, "created_at": "2024-05-17T12:30:00+00:00", "options": {"sshcmd": "nas:"}}')
-    aside.rename(volumes.directory / "photos.json")
-    assert volumes.load_all()[PHOTOS].remote.host == "nas"
-
-
-def test_load_all_when_a_record_is_a_pipe_does_not_wait_for_somebody_to_write(volumes: VolumeStore) -> None:
+def test_record_when_it_can_not_be_read_at_the_moment_keeps_the_name(
+    volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     volumes.save(volume())
-    os.mkfifo(volumes.directory / "pipe.json")
-    assert list(volumes.load_all()) == [PHOTOS]
-    assert len(broken(volumes.directory)) == 1
+    with monkeypatch.context() as failing_disk:
+        failing_disk.setattr(Path, "read_text", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        (found,) = volumes.load_all().values()
+    assert found == unusable(volumes.directory / "photos.json", "can't be read (Input/output error)")
+    assert volumes.load(PHOTOS) == volume()
 
 
 def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: VolumeStore) -> None:
@@ -188,32 +201,7 @@ def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: Volu
     unfinished = volumes.directory / ".unfinished-k3j2h1g0"
     unfinished.write_text('{"version": 1, "options": {"password": "hunter2"')
     assert list(volumes.load_all()) == [PHOTOS]
-    assert broken(volumes.directory) == []
     assert not unfinished.exists(), "it may hold a password"
-
-
-@pytest.mark.parametrize("name", ["brk", "x" * 245])
-def test_record_when_it_can_not_even_be_set_aside_does_not_keep_the_others_from_loading(
-    volumes: VolumeStore, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As on a file system that became read-only after errors, and where the name would get too long."""
-    volumes.save(volume())
-    (volumes.directory / f"{name}.json").write_text("{")
-    if name == "brk":
-        monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
-    assert list(volumes.load_all()) == [PHOTOS]
-    assert f"{name}.json can't be understood (" in caplog.text
-    assert "), nor be set aside (" in caplog.text
-
-
-def test_record_when_it_can_not_be_read_at_the_moment_stays_where_it_is(
-    volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    volumes.save(volume())
-    monkeypatch.setattr(Path, "read_text", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-    assert volumes.load_all() == {}
-    assert [path.name for path in volumes.directory.iterdir()] == ["photos.json"]
-    assert "photos.json can't be read (Input/output error)" in caplog.text
 
 
 def test_load_all_when_the_directory_can_not_be_read_says_which(tmp_path: Path) -> None:
@@ -307,15 +295,22 @@ def test_holders_when_there_are_none_leave_no_file(holder_records: HolderStore) 
         '{"version": 1, "holders": {"a": {"client": "kubernetes", "count": 1, "inherited": false}}}',
         '{"version": 1, "holders": {"a": {"client": "docker", "count": "many", "inherited": false}}}',
         '{"version": 1, "holders": {"a": {"client": "docker", "count": 1}}}',
+        '{"version": 1, "holders": {"a": {"client": "docker", "count": Infinity, "inherited": false}}}',
     ],
 )
-def test_holders_when_they_can_not_be_understood_are_set_aside(holder_records: HolderStore, record: str) -> None:
-    (holder_records.directory / "photos.json").write_text(record)
+def test_holders_when_they_can_not_be_understood_are_forgotten_with_a_word(
+    holder_records: HolderStore, record: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = holder_records.directory / "photos.json"
+    file.write_text(record)
     assert holder_records.load_all() == {}
-    assert broken(holder_records.directory) == ["photos.json"]
+    assert f"the holders of photos are forgotten, since {file} " in caplog.text
+    confirmed = Holders().mounted(WEB, Client.DOCKER).confirmed(WEB)
+    holder_records.save(PHOTOS, confirmed)
+    assert holder_records.load_all() == {PHOTOS: confirmed}
 
 
-def test_load_all_when_a_record_nests_too_deeply_sets_it_aside(tmp_path: Path) -> None:
-    (tmp_path / "deep.json").write_text("[" * 100_000)
-    assert VolumeStore(tmp_path).load_all() == {}
-    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["deep.json.broken"]
+def test_record_when_it_nests_too_deeply_is_unusable(volumes: VolumeStore) -> None:
+    (volumes.directory / "deep.json").write_text("[" * 100_000)
+    (found,) = volumes.load_all().values()
+    assert isinstance(found, Unusable)
