@@ -133,23 +133,23 @@ def _get(driver: Driver, call: Call) -> Answer:
     if "Name" not in call.body:
         call.hang_up()
         return {}
-    state = driver.get(call.name)
-    volume: Answer = {**_listed(state), "Status": _status(state)}
-    if isinstance(state.record, Volume):
-        volume["CreatedAt"] = _time(state.record.created_at)
-    return {"Volume": volume}
+    return {"Volume": _told(driver.get(call.name))}
 
 
 def _list(driver: Driver, _call: Call) -> Answer:
-    return {"Volumes": [_listed(state) for state in driver.list_volumes()]}
+    return {"Volumes": [_told(state) for state in driver.list_volumes()]}
 
 
 def _path(driver: Driver, call: Call) -> Answer:
-    return {"Mountpoint": _listed(driver.get(call.name))["Mountpoint"]}
+    return {"Mountpoint": _told(driver.get(call.name))["Mountpoint"]}
 
 
-def _listed(state: State) -> Answer:
-    return {"Name": state.record.name, "Mountpoint": str(state.mountpoint or "")}
+def _told(state: State) -> Answer:
+    """Say all that is known of a volume: Docker takes no more from List than it needs (docs/facts.md)."""
+    told = {"Name": state.record.name, "Mountpoint": str(state.mountpoint or ""), "Status": _status(state)}
+    if isinstance(state.record, Volume):
+        told["CreatedAt"] = _time(state.record.created_at)
+    return told
 
 
 def _status(state: State) -> Answer:

@@ -34,33 +34,14 @@ class Service:
     tls: TLS | None = None
     deadline: Deadline
 
-    def list_names(self) -> list[str]:
-        """Return the names of all volumes.
+    def volumes(self) -> list[dict[str, Any]]:
+        """Return what the service says of each volume: Name, Mountpoint, Status and, if it is known, CreatedAt.
 
         Raises:
             ServiceError: It can't be reached or does not answer, and what to do.
         """
-        return [listed["Name"] for listed in self._ask("VolumeDriver.List", {})["Volumes"]]
-
-    def get(self, name: str) -> dict[str, Any]:
-        """Return what the service says of a volume: Name, Mountpoint, CreatedAt and Status.
-
-        Raises:
-            VolumeNotFound: There is none of that name.
-            ServiceError: As above.
-        """
-        if name not in self.list_names():
-            raise errors.VolumeNotFound(name, errors.IS_IT_LOCAL)
-        volume: dict[str, Any] = self._ask("VolumeDriver.Get", {"Name": name})["Volume"]
-        return volume
-
-    def get_all(self) -> list[dict[str, Any]]:
-        """Return what the service says of each volume, by name.
-
-        Raises:
-            ServiceError: As above.
-        """
-        return [self._ask("VolumeDriver.Get", {"Name": name})["Volume"] for name in self.list_names()]
+        volumes: list[dict[str, Any]] = self._ask("VolumeDriver.List", {})["Volumes"]
+        return volumes
 
     def create(self, name: str, opts: Mapping[str, str]) -> None:
         """Make a volume, as ``docker volume create`` does.

@@ -77,9 +77,13 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     listens = units.listening(units.SOCKET, seconds=SYSTEMD_SECONDS)
     service = reach(settings, listens, seconds=SERVICE_SECONDS)
     try:
-        volumes = [_Volume(said) for said in ([service.get(name)] if name else service.get_all())]
+        volumes = [_Volume(said) for said in service.volumes()]
     except errors.ServiceError as error:
         raise _with_the_sockets_failure(error) from None
+    if name:
+        volumes = [volume for volume in volumes if volume.name == name]
+        if not volumes:
+            raise errors.VolumeNotFound(name, errors.IS_IT_LOCAL)
     own_units = [units.SOCKET, units.SERVICE]
     states = units.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
     in_the_way = Aliases.of(settings).in_the_way(listens)

@@ -31,7 +31,9 @@ def test_application_serves_the_volumes_on_record(settings: Settings) -> None:
     VolumeStore(settings.volumes).save(volume)
     application = app.create_app()
     reply = application.test_client().post("/VolumeDriver.List")
-    assert reply.json == {"Volumes": [{"Name": "photos", "Mountpoint": ""}], "Err": ""}
+    assert reply.json
+    (listed,) = reply.json["Volumes"]
+    assert (listed["Name"], listed["Mountpoint"], listed["Status"]["holders"]) == ("photos", "", 0)
 
 
 def test_application_checks_servers_for_real_and_records_nothing_that_fails(settings: Settings) -> None:

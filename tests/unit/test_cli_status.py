@@ -146,6 +146,18 @@ def test_status_where_a_record_can_not_be_used_ends_with_one_and_says_what(
     assert "its record" in answer["volumes"][0]["lastError"]
 
 
+def test_status_asks_once_so_that_no_volume_can_go_between_two_questions(
+    administrator: Administrator, settings: Settings
+) -> None:
+    said = {"state": "mounted", "holders": 1}
+    names = [f"photos{number}" for number in range(3)]
+    answer = json.dumps({"Volumes": [{"Name": name, "Mountpoint": "", "Status": said} for name in names]}).encode()
+    with listening(settings, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)):
+        asked = administrator("status", "--json")
+    assert asked.code == 0, asked.err
+    assert [volume["name"] for volume in json.loads(asked.out)["volumes"]] == names
+
+
 def test_status_where_something_went_wrong_ends_with_one_and_says_what(
     administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
 ) -> None:
