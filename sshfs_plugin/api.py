@@ -154,7 +154,7 @@ def _told(state: State) -> Answer:
 
 def _status(state: State) -> Answer:
     """Say in ``docker volume inspect`` what a person wants to know; nothing of it is secret."""
-    status: Answer = {"state": state.condition, "holders": state.holders}
+    status: Answer = {"state": state.condition.value, "since": _time(state.since), "holders": state.holders}
     if isinstance(state.record, Volume):
         status |= _described(state.record)
     when = _time(state.last_error_at) if state.last_error_at else ""

@@ -19,10 +19,10 @@ from pathlib import Path
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.parts import Caller, HolderRecords, Preflight, State, Supervisor, Volumes
+from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
 from sshfs_plugin.registry import Entry, Registry
 from sshfs_plugin.turns import Attempts, Turns
-from sshfs_plugin.volume import Check, MountID, VolumeName, volume_name
+from sshfs_plugin.volume import Check, MountID, Unusable, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Driver:
         return [self._state(entry, mounted) for entry in self._registry.all()]
 
     def look_after(self, seconds: float) -> None:
-        """Ask every mount whether it answers, let go of those that nobody uses, and see which records are mended.
+        """Ask every mount whether it answers, let go of those that nobody uses, and see what else has changed.
 
         It is for a thread of its own.
 
@@ -213,6 +213,7 @@ class Driver:
                     entry.answering = None
                     if entry.holders.count:
                         self._let_go_if_unheld(entry)
+        self.list_volumes()  # notes since when each is as it is
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
@@ -279,14 +280,15 @@ class Driver:
         return released
 
     def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
-        name = entry.name
+        device = mounted.get(entry.name)
+        condition = _condition(entry, device)
         return State(
             record=entry.record,
-            mountpoint=self._supervisor.mountpoint(name) if name in mounted else None,
-            anew=name in mounted and entry.holders.have_other_than(mounted[name]),
+            mountpoint=self._supervisor.mountpoint(entry.name) if device is not None else None,
+            condition=condition,
+            since=entry.since(condition),
             holders=entry.holders.count,
-            unit=self._supervisor.unit(name),
-            answering=entry.answering if name in mounted else None,
+            unit=self._supervisor.unit(entry.name),
             last_error=entry.last_error,
             last_error_at=entry.last_error_at,
         )
@@ -305,6 +307,17 @@ class Driver:
                 entry.failed(error)
                 raise
             entry.recovered()
+
+
+def _condition(entry: Entry, device: str | None) -> Condition:
+    """Tell how a volume is whose mount has a device, or that has no mount."""
+    if isinstance(entry.record, Unusable):
+        return Condition.UNUSABLE
+    if device is None:
+        return Condition.LOST if entry.holders.count else Condition.UNMOUNTED
+    if entry.answering is False:
+        return Condition.UNRESPONSIVE
+    return Condition.REMOUNTED if entry.holders.have_other_than(device) else Condition.MOUNTED
 
 
 def _mount_id(text: str) -> MountID:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the driver is handed and what it tells: the shapes of its parts, so that it knows none of the outside worlds."""
 
+import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,17 +12,25 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
-SILENT = "mounted, but the server does not answer"
-"""How a volume is described that is lost for now."""
 
-ANEW = "mounted anew, and lost to containers that had it before"
-"""How a volume is described that is well, but not for all: they must be restarted."""
+class Condition(enum.StrEnum):
+    """How a volume is, in the words that programs read."""
 
-LOST = "not mounted, although containers hold it"
-"""How a volume is described that they have lost for good: they must be restarted."""
+    UNMOUNTED = "unmounted"
+    MOUNTED = "mounted"
+    UNRESPONSIVE = "unresponsive"
+    """It is mounted, and the server does not answer."""
+    REMOUNTED = "remounted"
+    """It is mounted anew; containers that had the mount before must be restarted."""
+    LOST = "lost"
+    """It is not mounted although containers hold it; they must be restarted."""
+    UNUSABLE = "unusable"
+    """Its record can't be read or understood."""
 
-UNUSABLE = "unusable"
-"""How a volume is described whose record can't be read or understood."""
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to do about it."""
+        return self in (Condition.UNMOUNTED, Condition.MOUNTED)
 
 
 class Volumes(Protocol):
@@ -110,30 +119,19 @@ class State:
     Attributes:
         record: The volume, or what is wrong with its record.
         mountpoint: Where it is mounted, None while it is not.
-        anew: Whether some hold an earlier mount of it, whose sshfs was killed.
+        condition: How it is.
+        since: Since when it has been so, as far as this process has seen.
         holders: How many mount IDs hold it.
         unit: The systemd unit that it has while mounted, empty where there is no systemd.
-        answering: Whether the mount answered when last asked; None while it is not mounted or was not asked.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers.
         last_error_at: When that was.
     """
 
     record: Volume | Unusable
     mountpoint: Path | None
-    anew: bool
+    condition: Condition
+    since: datetime
     holders: int
     unit: str
-    answering: bool | None
     last_error: str
     last_error_at: datetime | None
-
-    @property
-    def condition(self) -> str:
-        """Whether the volume is mounted and answers, in a few words."""
-        if isinstance(self.record, Unusable):
-            return UNUSABLE
-        if self.mountpoint is None:
-            return LOST if self.holders else "not mounted"
-        if self.answering is False:
-            return SILENT
-        return ANEW if self.anew else "mounted"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sshfs_plugin import errors
 from sshfs_plugin.holders import Holders
-from sshfs_plugin.parts import HolderRecords, Volumes
+from sshfs_plugin.parts import Condition, HolderRecords, Volumes
 from sshfs_plugin.volume import Unusable, Volume, VolumeName, usable
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Entry:
     answering: bool | None = None
     last_error: str = ""
     last_error_at: datetime | None = None
+    _seen: tuple[Condition, datetime] | None = None
 
     @property
     def name(self) -> VolumeName:
@@ -65,6 +66,12 @@ class Entry:
         """Forget the last failure, which is over; while the record is unusable, it is not."""
         if isinstance(self.record, Volume):
             self.last_error, self.last_error_at = "", None
+
+    def since(self, condition: Condition) -> datetime:
+        """Return since when the volume has been in the condition that it is in now, as far as this process has seen."""
+        if self._seen is None or self._seen[0] is not condition:
+            self._seen = condition, datetime.now(UTC)
+        return self._seen[1]
 
 
 class Registry:

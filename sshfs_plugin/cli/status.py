@@ -11,13 +11,23 @@ from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
-from sshfs_plugin.parts import ANEW, LOST, SILENT, UNUSABLE
+from sshfs_plugin.parts import Condition
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 SERVICE_SECONDS, SYSTEMD_SECONDS = 20.0, 5.0
 """An open socket may have to start the service first, for which systemd gives it 15 seconds."""
+
+IN_WORDS: Mapping[Condition, str] = {
+    Condition.UNMOUNTED: "not mounted",
+    Condition.MOUNTED: "mounted",
+    Condition.UNRESPONSIVE: "mounted, but the server does not answer",
+    Condition.REMOUNTED: "mounted anew, and lost to containers that had it before",
+    Condition.LOST: "not mounted, although containers hold it",
+    Condition.UNUSABLE: "unusable",
+}
+"""What a person reads in place of the words for programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,10 @@ class _Volume:
         return status
 
     @property
+    def condition(self) -> Condition:
+        return Condition(self.status["state"])
+
+    @property
     def remote(self) -> str:
         return str(self.status.get("remote", "unknown"))
 
@@ -47,14 +61,10 @@ class _Volume:
     def last_error(self) -> str:
         return str(self.status.get("lastError", ""))
 
-    @property
-    def is_well(self) -> bool:
-        return self.status["state"] not in (SILENT, ANEW, LOST, UNUSABLE) and not self.last_error
-
     def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
         """What the table shows, with what systemd says of each unit."""
-        status, unit = self.status, states.get(self.unit, "none")
-        return self.name, str(status["state"]), str(status["holders"]), unit, self.remote, self.last_error
+        holders, unit = str(self.status["holders"]), states.get(self.unit, "none")
+        return self.name, IN_WORDS[self.condition], holders, unit, self.remote, self.last_error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -68,7 +78,7 @@ class _Volume:
 
 
 def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
-    """Show one volume or all of them; fine if Docker finds this plugin, each volume answers and none has a last error.
+    """Show one volume or all of them; fine if Docker finds this plugin and all that is shown is well now.
 
     Raises:
         VolumeNotFound: There is no volume of that name.
@@ -100,7 +110,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         _show_all(volumes, states)
     if in_the_way:
         terminal.say(in_the_way, colour="red", error=True)
-    return Exit.FINE if not in_the_way and all(volume.is_well for volume in volumes) else Exit.BROKEN
+    return Exit.FINE if not in_the_way and all(volume.condition.is_well for volume in volumes) else Exit.BROKEN
 
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
@@ -131,7 +141,8 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
     lines = {
         "name": volume.name,
         "remote": volume.remote,
-        "state": facts["state"],
+        "state": IN_WORDS[volume.condition],
+        "since": f"{facts['since']} or longer",
         "mountpoint": facts["mountpoint"] or "none",
         "holders": str(facts["holders"]),
         "unit": f"{volume.unit}, {states[volume.unit]}" if volume.unit in states else volume.unit or "none",

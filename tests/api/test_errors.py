@@ -124,7 +124,7 @@ def test_inspect_tells_a_mount_that_does_not_answer(client: FlaskClient, host: f
     post(client, "Mount", {"Name": "photos", "ID": ID})
     host.supervisor.silent.add("photos")
     driver.look_after(1)
-    assert inspect(client)["state"] == "mounted, but the server does not answer"
+    assert inspect(client)["state"] == "unresponsive"
 
 
 @pytest.mark.parametrize(

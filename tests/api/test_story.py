@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The life of one volume, as Docker and a user see it."""
 
+from datetime import datetime
 from pathlib import Path
 
 from support import fakes
@@ -51,9 +52,10 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
         assert docker.list_names() == ["photos"]
         volume = docker.get("photos").body["Volume"]
         assert (volume["Name"], volume["Mountpoint"]) == ("photos", "")
+        assert datetime.fromisoformat(volume["Status"].pop("since")).tzinfo
         assert volume["Status"] == {
             "remote": "me@nas:/photos port 2222",
-            "state": "not mounted",
+            "state": "unmounted",
             "holders": 0,
             "access": "as owner, group and mode allow",
             "hostKey": "accept-new",

@@ -35,7 +35,7 @@ def test_a_volume_shows_the_servers_directory_and_rm_leaves_it_alone(plugin: Plu
     assert plugin.status("photos")["state"] == "mounted"
     plugin.unmount("photos")
     assert not mountpoint.exists()
-    assert plugin.status("photos")["state"] == "not mounted"
+    assert plugin.status("photos")["state"] == "unmounted"
     plugin.call("Remove", Name="photos")
     assert sorted(path.name for path in photos.iterdir()) == ["new.txt", "old.txt"]
     assert plugin.call("List")["Volumes"] == []

@@ -75,6 +75,6 @@ def live_in_containers(host: Host, name: str, *, key: str = KEY, managed: bool =
         host.await_progress(directory)
         assert host.run(name, "cat /data/file").stdout == "hello\n"
         assert host.status(name)["holders"] == 1
-    machine.until(lambda: bool(host.status(name)["state"] == "not mounted"))
+    machine.until(lambda: bool(host.status(name)["state"] == "unmounted"))
     machine.run("docker", "volume", "rm", name)
     assert machine.read(f"{directory}/file") == "hello\n"

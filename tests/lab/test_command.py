@@ -78,7 +78,7 @@ def test_status_shows_a_mounted_volume_to_people_and_to_programs(host: Host) -> 
         answer = json.loads(asked.stdout)
         shown, idle = (next(one for one in answer["volumes"] if one["name"] == name) for name in ("shown", "idle"))
         assert (shown["state"], shown["holders"], shown["unitState"]) == ("mounted", 1, "active (running)")
-        assert (idle["state"], idle["holders"], idle["unitState"]) == ("not mounted", 0, "inactive (dead)")
+        assert (idle["state"], idle["holders"], idle["unitState"]) == ("unmounted", 0, "inactive (dead)")
         assert answer["units"] == {f"{PACKAGE}.socket": "active (running)", f"{PACKAGE}.service": "active (running)"}
         table = command(host, "status").stdout
         assert "NAME   STATE        HOLDERS  UNIT              REMOTE" in table
@@ -91,14 +91,22 @@ def test_status_shows_a_mounted_volume_to_people_and_to_programs(host: Host) -> 
         assert command(host, "check", "shown").returncode == 0
 
 
-def test_status_when_a_mount_has_failed_says_so_and_ends_with_one(host: Host) -> None:
-    directory = host.directory("fails")
+def test_status_tells_a_failure_that_is_over_and_alerts_to_what_is_wrong_now(host: Host) -> None:
+    machine, directory = host.machine, host.directory("fails")
     host.create("fails", directory)
-    host.machine.run("rmdir", directory)
+    machine.run("rmdir", directory)
     assert not host.run("fails", "true", check=False)
-    said = command(host, "status")
-    assert said.returncode == 1
-    assert "does not exist on localhost for alice" in said.stdout
+    over = command(host, "status")
+    assert over.returncode == 0, over
+    assert "does not exist on localhost for alice" in over.stdout
+    machine.run("install", "-d", "-o", "alice", directory)
+    host.start("user", "fails", "sleep 1000")
+    assert "lastError" not in host.status("fails")
+    machine.run("systemctl", "stop", f"{PACKAGE}@fails")
+    lost = command(host, "status", "fails")
+    assert lost.returncode == 1
+    assert "state:      not mounted, although containers hold it\n" in lost.stdout
+    assert host.status("fails")["state"] == "lost"
 
 
 def test_status_without_the_socket_ends_with_three_and_the_cure_works(host: Host) -> None:

@@ -81,7 +81,7 @@ def test_one_service_comes_and_goes_and_the_server_keeps_its_files(album: Album,
     assert "Read-only file system" in refused.stdout
     album.sh("docker-compose down")
     assert album.volumes() == ["album_photos"]
-    assert album.host.status("album_photos")["state"] == "not mounted"
+    assert album.host.status("album_photos")["state"] == "unmounted"
     album.sh("docker-compose up -d")
     album.sh("docker-compose down -v")
     assert album.volumes() == []

@@ -200,7 +200,7 @@ def test_it_is_not_disabled_by_accident_and_comes_back_with_its_volumes(managed:
     assert not machine.run("grep", "propagated-mount", "/proc/self/mountinfo", check=False)
     assert not machine.run("pgrep", "-x", "sshfs", check=False)
     machine.run("docker", "plugin", "enable", "sshfs")
-    assert managed.host.status("kept")["state"] == "not mounted"
+    assert managed.host.status("kept")["state"] == "unmounted"
     dead = machine.run("docker", "exec", "holder", "ls", "/data", check=False)
     assert "Transport endpoint is not connected" in dead.stderr
     machine.run("docker", "restart", "-t", "0", "holder")

@@ -39,7 +39,7 @@ def test_the_commands_of_the_readme_work_as_written(newcomer: Host) -> None:
         played = host.machine.run("ansible-playbook", *"-c local -i localhost, docker-volume-sshfs.yml".split()).stdout
     assert "hello\n" in said
     assert "failed=0" in played
-    assert '"state": "not mounted"' in said
+    assert '"state": "unmounted"' in said
     assert host.machine.read("/srv/photos/hello.txt") == "hello\n"
     assert host.machine.run("stat", "-c", "%U", "/srv/photos/by-1000").stdout == "alice\n"
     assert host.inspect("app-photos")["Options"]["uid"] == "1000"

@@ -42,7 +42,7 @@ def test_a_volume_with_a_broken_record_keeps_its_name_until_it_is_mended_or_remo
     assert machine.read(record("broken")) == good[:40]
     machine.write(record("broken"), good, mode=0o600)
     host.run("broken", "touch /data/file")
-    assert host.status("broken")["state"] == "not mounted"
+    assert host.status("broken")["state"] == "unmounted"
     assert "lastError" not in host.status("broken")
 
 

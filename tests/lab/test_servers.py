@@ -124,7 +124,7 @@ def test_a_volume_works_on_it_from_end_to_end(host: Host, server: Server) -> Non
     host.run("nas", "echo old >/data/file; echo new >/data/file.tmp; mv /data/file.tmp /data/file; mkdir /data/sub")
     assert host.run("nas", "cat /data/file; ls /data").stdout == "new\nfile\nsub\n"
     assert host.machine.read(f"{server.place}/file") == "new\n"
-    assert host.status("nas")["state"] == "not mounted"
+    assert host.status("nas")["state"] == "unmounted"
     host.run("nas", "rm -r /data/sub /data/file; dd if=/dev/zero bs=1M count=5 2>/dev/null >/data/big; wc -c /data/big")
     assert host.machine.run("ls", "-s", "--block-size=1M", server.place).stdout.splitlines()[1:] == ["5 big"]
 

@@ -186,7 +186,7 @@ def test_compose_files_go_on(vieux: Host) -> None:
     assert command(vieux, "alias", "add").returncode == 0
     again = up(NAME)
     assert "hello" in again.stdout, again
-    assert vieux.status("album_photos")["state"] == "not mounted"
+    assert vieux.status("album_photos")["state"] == "unmounted"
     assert bool(up("vieux/sshfs")) == bool(untagged), "compose 1.29 insists on the tag, before as after"
     machine.sh("cd /root/album && docker-compose down -v")
     assert machine.run("docker", "volume", "ls", "-q").stdout == ""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sshfs_plugin.parts import Condition
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
@@ -37,6 +39,13 @@ def test_every_message_in_troubleshooting_is_one_that_somebody_can_read() -> Non
     messages = [message for heading in headings for message in re.findall(r"`([^`]+)`", heading)]
     assert len(messages) > 30
     assert [message for message in messages if message not in said and message not in OF_OTHERS] == []
+
+
+def test_every_state_of_a_volume_is_explained() -> None:
+    table = re.findall(r"^\| `(\w+)` \| .* \| (yes|no) \|$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert table == [(condition, "yes" if condition.is_well else "no") for condition in Condition]
+    manual = (DOCS / "docker-volume-sshfs.8.rst").read_text()
+    assert [condition for condition in Condition if f"**{condition}**" not in manual] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))

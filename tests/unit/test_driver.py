@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from sshfs_plugin import driver as rules
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
-from sshfs_plugin.parts import ANEW, LOST, SILENT, UNUSABLE
+from sshfs_plugin.parts import Condition
 from sshfs_plugin.volume import Unusable, VolumeName, usable
 
 
@@ -576,7 +577,7 @@ def test_list_is_in_order_of_names(driver: Driver) -> None:
 def test_get_shows_no_mountpoint_before_the_mount(driver: Driver) -> None:
     create(driver)
     state = driver.get("photos")
-    assert (state.mountpoint, state.condition, state.last_error) == (None, "not mounted", "")
+    assert (state.mountpoint, state.condition, state.last_error) == (None, Condition.UNMOUNTED, "")
 
 
 @pytest.mark.parametrize("name", ["", "nope", "../etc"])
@@ -616,6 +617,22 @@ def test_get_and_list_do_not_wait_for_a_slow_create_of_another_volume(
     creating.result()
 
 
+def test_get_tells_since_when_a_volume_has_been_as_it_is(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    created = driver.get("photos").since
+    assert abs(datetime.now(UTC) - created) < timedelta(seconds=fakes.PATIENCE)
+    assert driver.get("photos").since == created
+    mount(driver)
+    mounted = driver.get("photos").since
+    assert mounted > created
+    mount(driver, mount_id=OTHER_ID)
+    assert driver.get("photos").since == mounted, "another holder changes nothing"
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    looked_at = datetime.now(UTC)
+    assert mounted < driver.get("photos").since < looked_at, "it is noted without anybody asking"
+
+
 # Volumes whose record can't be used
 
 
@@ -634,9 +651,9 @@ def broken(host: fakes.Host) -> Driver:
 def test_unusable_volume_is_shown_with_the_reason(broken: Driver) -> None:
     assert [state.record.name for state in broken.list_volumes()] == ["music", "photos"]
     state = broken.get("photos")
-    assert (state.condition, state.last_error) == (UNUSABLE, str(BROKEN.error))
+    assert (state.condition, state.last_error) == (Condition.UNUSABLE, str(BROKEN.error))
     assert state.last_error_at
-    assert broken.get("music").condition == "not mounted"
+    assert broken.get("music").condition is Condition.UNMOUNTED
 
 
 def test_unusable_volume_is_logged_when_the_driver_starts(host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -672,7 +689,7 @@ def test_unusable_volume_that_is_mounted_can_be_given_back(driver: Driver, host:
     mount(driver)
     host.volumes.records[PHOTOS] = BROKEN
     restarted = host.start_driver()
-    assert restarted.get("photos").condition == UNUSABLE
+    assert restarted.get("photos").condition is Condition.UNUSABLE
     assert status_of(restarted) == (True, 1)
     restarted.look_after(1)
     with pytest.raises(errors.RecordUnusable):
@@ -886,25 +903,25 @@ def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mount
     create(driver)
     mount(driver)
     host.supervisor.live.clear()
-    assert driver.get("photos").condition == LOST
+    assert driver.get("photos").condition is Condition.LOST
     driver.look_after(1)
     assert status_of(driver) == (False, 1), "a container holds it, if in vain"
     driver.activate(caller(process=200))
     driver.look_after(1)
     assert status_of(driver) == (False, 0)
-    assert driver.get("photos").condition == "not mounted"
+    assert driver.get("photos").condition is Condition.UNMOUNTED
 
 
 def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driver, host: fakes.Host) -> None:
     create(driver)
     mount(driver)
-    assert driver.get("photos").condition == "mounted"
+    assert driver.get("photos").condition is Condition.MOUNTED
     host.supervisor.devices["photos"] = "0:77"  # sshfs was killed, and systemd has brought it back
-    assert driver.get("photos").condition == ANEW
+    assert driver.get("photos").condition is Condition.REMOUNTED
     mount(driver, mount_id=OTHER_ID)
-    assert host.start_driver().get("photos").condition == ANEW
+    assert host.start_driver().get("photos").condition is Condition.REMOUNTED
     driver.unmount("photos", ID, soon())
-    assert driver.get("photos").condition == "mounted"
+    assert driver.get("photos").condition is Condition.MOUNTED
 
 
 def test_look_after_says_once_that_a_mount_has_to_stay(
@@ -949,15 +966,15 @@ def test_look_after_notes_which_mounts_do_not_answer(
     mount(driver)
     host.supervisor.silent.add("photos")
     driver.look_after(1)
-    assert driver.get("photos").condition == SILENT
+    assert driver.get("photos").condition is Condition.UNRESPONSIVE
     assert "the mount does not answer" in caplog.text
     host.supervisor.silent.clear()
     driver.look_after(1)
-    assert driver.get("photos").condition == "mounted"
+    assert driver.get("photos").condition is Condition.MOUNTED
     assert "the mount answers again" in caplog.text
     host.supervisor.live.clear()
     driver.look_after(1)
-    assert driver.get("photos").condition == LOST
+    assert driver.get("photos").condition is Condition.LOST
 
 
 def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: fakes.Host) -> None:
