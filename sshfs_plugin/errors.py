@@ -136,8 +136,8 @@ class VolumeBusy(VolumeError):
 class ServerBusy(VolumeError):
     """Too many volumes are connecting to the same server at once."""
 
-    def __init__(self, host: str) -> None:
-        super().__init__(f"too many volumes are connecting to {host} at once", "try again in a moment")
+    def __init__(self, server: str) -> None:
+        super().__init__(f"too many volumes are connecting to {server} at once", "try again in a moment")
 
 
 class PluginBusy(VolumeError):
@@ -174,6 +174,10 @@ class HostUnreachable(PreflightError):
     """No TCP connection: refused, timed out or no route."""
 
 
+class ServerSilent(PreflightError):
+    """The server took the connection and then said nothing, or nothing more: frozen, or only busy."""
+
+
 class NotAnSSHServer(PreflightError):
     """Something answered, but it does not speak SSH."""
 
@@ -200,6 +204,10 @@ class HostKeyNotPinned(HostKeyError):
 
 class LoginRefused(PreflightError):
     """The server refused every key and password that it was offered."""
+
+
+class LoginUnfinished(PreflightError):
+    """The server broke the login off or did not answer it in time, so whether it would let us in is not known."""
 
 
 class SFTPUnavailable(PreflightError):

@@ -128,7 +128,7 @@ def exchange_keys(
     Raises:
         NotAnSSHServer: Something else answers.
         NegotiationFailed: The server has no host key of these kinds, nothing else in common, or broke off.
-        HostUnreachable: It does not answer in time.
+        ServerSilent: It does not answer in time.
     """
     transport = algorithms.transport(connection, said)
     seconds = max(0.1, seconds)
@@ -168,8 +168,8 @@ def _negotiation_failed(remote: Remote, error: Exception) -> errors.PreflightErr
     )
 
 
-def _speaks_too_late(remote: Remote) -> errors.HostUnreachable:
-    return errors.HostUnreachable(
+def _speaks_too_late(remote: Remote) -> errors.ServerSilent:
+    return errors.ServerSilent(
         f"{remote.server} accepts the connection but has not spoken SSH in time",
         "is the server overloaded or frozen? if it is no SSH server, 'port' is wrong",
     )

@@ -35,6 +35,7 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
 
     Raises:
         LoginRefused: With the methods that the server offers and those that were tried.
+        LoginUnfinished: The server broke off, or did not answer in time.
         IdentityFileUnusable: A key is of a kind that the check does not know.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
@@ -85,13 +86,13 @@ def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
     return "a volume can log in with keys and passwords only, let the server take one of them"
 
 
-def _broke_off(remote: Remote, error: Exception) -> errors.LoginRefused:
+def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
     if "timeout" in str(error):
-        return errors.LoginRefused(
+        return errors.LoginUnfinished(
             f"{remote.host} did not answer the login of {remote.user} in time",
             "its log tells why; it may be busy, or wait for a name service or directory that does not answer",
         )
-    return errors.LoginRefused(
+    return errors.LoginUnfinished(
         f"{remote.host} broke the login of {remote.user} off ({reason(error)})",
         "its log tells why; it may allow too few attempts or have banned this host",
     )

@@ -32,9 +32,9 @@ __all__ = ["ANSWER_SECONDS", "FAILURES", "ended_at", "fell_silent", "paramiko", 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
-def fell_silent(remote: Remote) -> errors.HostUnreachable:
+def fell_silent(remote: Remote) -> errors.ServerSilent:
     """Make an error of a server that was heard, and then no more."""
-    return errors.HostUnreachable(
+    return errors.ServerSilent(
         f"the SSH server at {remote.server} stopped answering",
         "it may be overloaded, or large packets get lost on the way (MTU)",
     )
