@@ -11,7 +11,7 @@ State changes after the act that it records, except giving up a holder, which co
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
 from sshfs_plugin.registry import Entry, Registry
-from sshfs_plugin.turns import Attempts, Turns
-from sshfs_plugin.volume import Check, MountID, Unusable, VolumeName, volume_name
+from sshfs_plugin.turns import Attempts, Turns, way
+from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Driver:
             PreflightError, CredentialsError: The ladder broke.
             StateError: It could not be recorded.
         """
+        asked = time.monotonic()
         volume = options.parse(volume_name(name), opts, datetime.now(UTC))
         with self._turns.on_volume(volume.name, deadline):
             if existing := self._registry.find(volume.name):
@@ -100,7 +101,7 @@ class Driver:
             self._unmount_unused(volume.name, deadline)
             entry = Entry(record=volume)
             if volume.check is Check.CREATE:
-                with self._turns.at_host(volume.remote.host, deadline):
+                with self._connecting(volume, asked, deadline):
                     self._climb(entry, deadline, creating=True)
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
@@ -124,8 +125,8 @@ class Driver:
         """
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            with self._attempts.at((entry.volume.name, caller.client), asked):
-                self._ensure_mounted(entry, deadline)
+            with self._attempts.at(_identity(entry.volume), asked, _is_refusal):
+                self._ensure_mounted(entry, asked, deadline)
             device = self._supervisor.mounted().get(entry.volume.name, "")
             if not caller.has_gone():
                 self._registry.count(
@@ -231,12 +232,11 @@ class Driver:
             if self._registry.find(entry.name) is entry and not entry.holders.live:
                 self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
 
-    def _ensure_mounted(self, entry: Entry, deadline: Deadline) -> None:
+    def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> None:
         name = entry.volume.name
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
-        host, asked = entry.volume.remote.host, time.monotonic()
-        with self._turns.at_host(host, deadline), self._attempts.at(host, asked, errors.HostUnreachable):
+        with self._connecting(entry.volume, asked, deadline):
             wanted = entry.volume.check is not Check.NEVER
             passed_before = wanted and time.monotonic() <= entry.passed_until
             if wanted and not passed_before:
@@ -251,6 +251,21 @@ class Driver:
                 self._climb(entry, deadline)
                 self._supervisor.start(name, deadline)
         entry.answering, entry.left_until = True, 0.0
+
+    @contextmanager
+    def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:
+        """Be one of the few who connect to a server, unless it was found out of reach while this was waited for."""
+        patience = float(dict(volume.ssh_options)["ConnectTimeout"])
+
+        def is_out_of_reach(error: errors.PluginError) -> bool:
+            # with so much time left the deadline has cut no limit short: others would have waited as long in vain
+            return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= patience
+
+        with (
+            self._turns.at_server(volume.remote.server, deadline),
+            self._attempts.at(way(volume), asked, is_out_of_reach),
+        ):
+            yield
 
     def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:
         self._preflight.climb(entry.volume, deadline, creating=creating)
@@ -318,6 +333,16 @@ def _condition(entry: Entry, device: str | None) -> Condition:
     if entry.answering is False:
         return Condition.UNRESPONSIVE
     return Condition.REMOUNTED if entry.holders.have_other_than(device) else Condition.MOUNTED
+
+
+def _is_refusal(error: errors.PluginError) -> bool:
+    """Tell what a queue at a volume should not try to the end: servers ban who is refused too often."""
+    return isinstance(error, errors.LoginRefused)
+
+
+def _identity(volume: Volume) -> Hashable:
+    """Return what tells a volume from a later one of its name."""
+    return volume.name, volume.created_at
 
 
 def _mount_id(text: str) -> MountID:

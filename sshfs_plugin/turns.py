@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Who may work now: one at a time on a volume, a few at a time on a server, nobody beyond its caller's deadline."""
 
+import copy
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import Volume, VolumeName
 
-CONNECTS_PER_HOST = 8
+CONNECTS_PER_SERVER = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
 
 WAITING = 10_000
 """A Docker that starts mounts all volumes at once and tries none again: whoever has time left may wait."""
+
+_DECIDE_THE_WAY = ("AddressFamily", "BindAddress", "BindInterface", "ConnectTimeout")
 
 
 class Places:
@@ -54,30 +57,38 @@ class Attempts:
     """
 
     def __init__(self) -> None:
-        self._failed: dict[Hashable, tuple[float, str, str]] = {}
+        self._succeeded: dict[Hashable, float] = {}
+        self._failed: dict[Hashable, tuple[float, errors.PluginError]] = {}
 
     @contextmanager
-    def at(self, what: Hashable, asked: float, kind: type[errors.PluginError] = errors.PluginError) -> Iterator[None]:
-        """Make an attempt, unless one has failed that began after this one was asked for.
+    def at(self, what: Hashable, asked: float, is_shared: Callable[[errors.PluginError], bool]) -> Iterator[None]:
+        """Make an attempt, unless one has failed that began after this one was asked for, and none has succeeded since.
 
         Args:
-            what: What is attempted.
+            what: What is attempted: whatever decides the outcome.
             asked: When, on the monotonic clock.
-            kind: The failures that would come to others as well.
+            is_shared: Tells of a failure whether it would come to others as well.
 
         Raises:
-            MountFailed: In the words of that other failure.
+            PluginError: That other failure.
         """
-        began, sentence, hint = self._failed.get(what, (0.0, "", ""))
-        if began > asked:
-            raise errors.MountFailed(sentence, hint)
+        began, failure = self._failed.get(what, (0.0, None))
+        if failure and began > max(asked, self._succeeded.get(what, 0.0)):
+            raise copy.copy(failure)  # an exception belongs to the thread that raises it
         began = time.monotonic()
         try:
             yield
-        except kind as error:
-            self._failed[what] = began, error.sentence, error.hint
+        except errors.PluginError as error:
+            if is_shared(error):
+                self._failed[what] = began, error
             raise
-        self._failed.pop(what, None)
+        self._succeeded[what] = time.monotonic()
+
+
+def way(volume: Volume) -> Hashable:
+    """Return what decides whether a volume's server can be reached, and how soon that is given up."""
+    said = dict(volume.ssh_options)
+    return volume.remote.server, *(said.get(keyword) for keyword in _DECIDE_THE_WAY)
 
 
 class Turns:
@@ -86,7 +97,7 @@ class Turns:
     def __init__(self) -> None:
         self._making = threading.Lock()
         self._volumes: dict[VolumeName, Places] = {}
-        self._hosts: dict[str, Places] = {}
+        self._servers: dict[str, Places] = {}
 
     @contextmanager
     def on_volume(self, name: VolumeName, deadline: Deadline) -> Iterator[None]:
@@ -101,13 +112,13 @@ class Turns:
             yield
 
     @contextmanager
-    def at_host(self, host: str, deadline: Deadline) -> Iterator[None]:
-        """Be one of the few who connect to a server.
+    def at_server(self, server: str, deadline: Deadline) -> Iterator[None]:
+        """Be one of the few who connect to a server, which is a host with a port: each has an sshd of its own.
 
         Raises:
             ServerBusy: There was no place until the deadline, or too many wait for one already.
         """
         with self._making:
-            places = self._hosts.setdefault(host, Places(CONNECTS_PER_HOST, waiting=WAITING))
-        with places.taken(deadline, errors.ServerBusy(host)):
+            places = self._servers.setdefault(server, Places(CONNECTS_PER_SERVER, waiting=WAITING))
+        with places.taken(deadline, errors.ServerBusy(server)):
             yield

@@ -4,10 +4,12 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from integration.plugin import PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
 from sshfs_plugin import mountinfo
+from sshfs_plugin.turns import CONNECTS_PER_SERVER
 
 
 def as_user(user: int, *argv: str | Path) -> subprocess.CompletedProcess[str]:
@@ -253,6 +256,45 @@ def test_twenty_volumes_mount_at_once_while_get_answers(plugin: Plugin, server: 
         plugin.unmount(name)
 
 
+def test_a_dead_port_keeps_no_volume_waiting_on_another_port_of_the_same_host(plugin: Plugin, server: Server) -> None:
+    """As at the start of a Docker that mounts all volumes at once, and tries none again."""
+    with _dead_port() as (port, listener), ThreadPoolExecutor(24) as calls:
+        dead, well = [f"dead-{number}" for number in range(20)], [f"well-{number}" for number in range(3)]
+        for name in dead:
+            patient = {"port": str(port), "check": "mount", "ConnectTimeout": "60"}
+            plugin.create(name, server.options(server.make(name), **patient))
+        for name in well:
+            plugin.create(name, server.options(server.make(name), check="mount"))
+        failing = [calls.submit(plugin.mount, name) for name in dead]
+        await_that(lambda: _connecting(port) == CONNECTS_PER_SERVER, "as many connect to the dead port as may at once")
+        plugin.create("new", server.options(server.make("new")))
+        for mounting in [calls.submit(plugin.mount, name) for name in (*well, "new")]:
+            mounting.result()
+        assert not any(mounting.done() for mounting in failing)
+        listener.close()  # from now on the kernel refuses
+        for mounting in failing:
+            with pytest.raises(Refused, match=f"cannot connect to 127.0.0.1 port {port}, connection refused"):
+                mounting.result()
+    for name in (*well, "new"):
+        plugin.unmount(name)
+
+
+@contextmanager
+def _dead_port() -> Iterator[tuple[int, socket.socket]]:
+    """Give a port at which nobody answers, since its queue of connections is full, and what keeps it so."""
+    with socket.socket() as listener, socket.socket() as first:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        first.connect(listener.getsockname())
+        yield listener.getsockname()[1], listener
+
+
+def _connecting(port: int) -> int:
+    """Count the connections to a port of this host that are still asked for."""
+    asked_for = f" 0100007F:{port:04X} 02 "
+    return Path("/proc/net/tcp").read_text().count(asked_for)
+
+
 def test_podman_is_told_before_it_gives_up(plugin: Plugin) -> None:
     """A server that accepts connections and never speaks must not use up Podman's five seconds."""
     with _silent_server() as port:
@@ -263,8 +305,6 @@ def test_podman_is_told_before_it_gives_up(plugin: Plugin) -> None:
 
 class _silent_server:
     def __enter__(self) -> int:
-        import socket
-
         self._socket = socket.create_server(("127.0.0.1", 0))
         port: int = self._socket.getsockname()[1]
         return port

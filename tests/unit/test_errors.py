@@ -80,8 +80,8 @@ def test_unknown_option_when_none_is_near_points_to_the_list() -> None:
             "volume 'photos' is busy with another call that has not finished: try again in a moment",
         ),
         (
-            errors.ServerBusy("nas"),
-            "too many volumes are connecting to nas at once: try again in a moment",
+            errors.ServerBusy("nas port 22"),
+            "too many volumes are connecting to nas port 22 at once: try again in a moment",
         ),
         (
             errors.PluginBusy(),

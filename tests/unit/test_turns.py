@@ -11,7 +11,7 @@ from support import fakes
 
 from sshfs_plugin import errors, turns
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.turns import Places, Turns
+from sshfs_plugin.turns import Attempts, Places, Turns
 
 
 @pytest.fixture
@@ -19,21 +19,21 @@ def full() -> Iterator[Turns]:
     """Give turns of which all places at one server are taken."""
     taken = Turns()
     with ExitStack() as places:
-        for _ in range(turns.CONNECTS_PER_HOST):
-            places.enter_context(taken.at_host("nas", Deadline.after(1)))
+        for _ in range(turns.CONNECTS_PER_SERVER):
+            places.enter_context(taken.at_server("nas", Deadline.after(1)))
         yield taken
 
 
 def test_a_place_is_waited_for_until_the_deadline(full: Turns) -> None:
     with (
         pytest.raises(errors.ServerBusy, match="too many volumes are connecting to nas"),
-        full.at_host("nas", Deadline.after(0.05)),
+        full.at_server("nas", Deadline.after(0.05)),
     ):
         pass
 
 
 def test_other_servers_have_places_of_their_own(full: Turns) -> None:
-    with full.at_host("other", Deadline.after(0)):
+    with full.at_server("other", Deadline.after(0)):
         pass
 
 
@@ -58,3 +58,43 @@ def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
             pass  # waited, since nobody else does any more
     with places.taken(Deadline.after(0), busy):
         pass
+
+
+def everything(_error: errors.PluginError) -> bool:
+    return True
+
+
+def attempt(attempts: Attempts, asked: float, problem: errors.PluginError | None = None) -> None:
+    with attempts.at("nas", asked, everything):
+        if problem:
+            raise problem
+
+
+def test_failure_comes_to_those_who_had_asked_before_that_attempt_began_and_to_nobody_else() -> None:
+    attempts, problem = Attempts(), errors.HostUnreachable("cannot connect to nas port 22", "is it on?")
+    before = time.monotonic()
+    with pytest.raises(errors.HostUnreachable):
+        attempt(attempts, before, problem)
+    with pytest.raises(errors.HostUnreachable) as told:
+        attempt(attempts, before)
+    assert str(told.value) == str(problem)
+    assert told.value is not problem, "its traceback is that of another thread"
+    with attempts.at("other", before, everything):
+        pass
+    attempt(attempts, time.monotonic())
+
+
+def test_success_ends_what_a_failure_says() -> None:
+    attempts, before = Attempts(), time.monotonic()
+    with pytest.raises(errors.HostUnreachable):
+        attempt(attempts, before, errors.HostUnreachable("cannot connect to nas port 22"))
+    attempt(attempts, time.monotonic())
+    attempt(attempts, before)
+
+
+def test_failure_while_others_succeed_is_told_to_nobody() -> None:
+    attempts, before = Attempts(), time.monotonic()
+    with pytest.raises(errors.HostUnreachable), attempts.at("nas", before, everything):
+        attempt(attempts, before)
+        raise errors.HostUnreachable("cannot connect to nas port 22, no answer in time")
+    attempt(attempts, before)
