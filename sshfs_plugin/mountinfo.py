@@ -98,26 +98,34 @@ def used_elsewhere(mount: Mount) -> bool:
     has a ``master:`` says nothing, it is about mounts *below* it.) Reading other processes' mountinfo takes
     CAP_SYS_PTRACE.
     """
-    ours = {one.number: one for one in mounts()}
-    place = _place(mount, ours)
+    place = _place(mount, {one.number: one for one in mounts()})
+    copies, going = set(), {mount.number}
+    for table in _tables():
+        for one in table.values():
+            if one.device == mount.device:
+                copies.add(one.number)
+                if _follows(_place(one, table), place):
+                    going.add(one.number)
+    return bool(copies - going)
 
-    def keeps(one: Mount, table: Mapping[str, Mount]) -> bool:
-        return one.device == mount.device and not _follows(_place(one, table), place)
 
-    if any(one.number != mount.number and keeps(one, ours) for one in ours.values()):
-        return True
-    seen = {None, _namespace("self")}
-    for thread in _threads():
-        if (namespace := _namespace(thread)) in seen:
+def _tables() -> Iterator[Mapping[str, Mount]]:
+    """Yield what is mounted in each mount namespace, by number, once for each root that a process has there.
+
+    A process is shown what is below its root alone, so one that is chrooted can't speak for its namespace.
+    """
+    seen = set()
+    for thread in ("self", *_threads()):
+        view = _view(thread)
+        if view is None or view in seen:
             continue
         try:
-            theirs = {one.number: one for one in mounts(thread)}
+            table = {one.number: one for one in mounts(thread)}
         except OSError:
-            continue  # it has ended; others may be in the same namespace
-        seen.add(namespace)
-        if any(keeps(one, theirs) for one in theirs.values()):
-            return True
-    return False
+            continue  # it has ended; others may have the same view
+        if table:  # a root that was detached reads as "/", too, and has none
+            seen.add(view)
+        yield table
 
 
 def _place(mount: Mount, table: Mapping[str, Mount]) -> tuple[frozenset[str], str, Path]:
@@ -144,8 +152,10 @@ def _threads() -> Iterator[str]:
                 yield from (f"{entry.name}/task/{task.name}" for task in (entry / "task").iterdir())
 
 
-def _namespace(process: str) -> str | None:
+def _view(thread: str) -> tuple[Path, Path] | None:
+    """Return a thread's mount namespace and its root there; the links are read, since the root may be hung."""
+    directory = _PROC / thread
     try:
-        return str((_PROC / process / "ns/mnt").readlink())
+        return (directory / "ns/mnt").readlink(), (directory / "root").readlink()
     except OSError:
         return None

@@ -317,11 +317,12 @@ class FakeKernel:
         self.unmounted: list[tuple[Path, int]] = []
         self.process("self", namespace=1)
 
-    def process(self, process: str | int, *, namespace: int, mountinfo: str | None = "") -> Path:
+    def process(self, process: str | int, *, namespace: int, root: str = "/", mountinfo: str | None = "") -> Path:
         """Let a process exist, in a mount namespace; without mountinfo it is one that has just ended."""
         directory = self.proc / str(process)
         (directory / "ns").mkdir(parents=True)
         (directory / "ns/mnt").symlink_to(f"mnt:[{namespace}]")
+        (directory / "root").symlink_to(root)
         if mountinfo is not None:
             (directory / "mountinfo").write_text(mountinfo)
         return directory

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What the kernel's tables say about mounts, in real texts."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,63 @@ def test_a_thread_that_has_a_namespace_of_its_own_uses_the_volume_in_it(
     fake_kernel.process(400, namespace=1, mountinfo=HOST)
     fake_kernel.process("400/task/417", namespace=2, mountinfo=CONTAINER)
     assert mountinfo.used_elsewhere(photos)
+
+
+@pytest.mark.parametrize(
+    ("root", "mountinfo_there"),
+    [("/jail", "650 640 0:78 / / rw - tmpfs tmpfs rw\n"), ("/", "")],
+    ids=["chrooted", "chrooted into what was detached, which reads as /"],
+)
+def test_a_process_that_sees_less_of_its_namespace_does_not_hide_the_rest(
+    photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel, root: str, mountinfo_there: str
+) -> None:
+    fake_kernel.process(611, namespace=2, root=root, mountinfo=mountinfo_there)
+    fake_kernel.process(612, namespace=2, mountinfo=CONTAINER)
+    assert mountinfo.used_elsewhere(photos)
+
+
+CHROOTED_BESIDE_ANOTHER = """\
+import os, sys
+ends, holds = os.pipe()
+if os.fork():
+    os.chroot(sys.argv[1])
+    print("ready", flush=True)
+    sys.stdin.read()
+else:
+    os.close(holds)
+    os.read(ends, 1)
+"""
+
+
+def test_a_process_that_sees_less_does_not_make_a_copy_of_our_tree_a_use(
+    photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel
+) -> None:
+    """It is not shown what the copy is mounted on, but others in its namespace are."""
+    _, copy = SANDBOX.splitlines(keepends=True)
+    fake_kernel.process(700, namespace=3, root="/var", mountinfo=copy.replace(" /var/", " /"))
+    fake_kernel.process(701, namespace=3, mountinfo=SANDBOX)
+    assert not mountinfo.used_elsewhere(photos)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_a_real_chrooted_process_does_not_hide_the_rest_of_its_namespace(tmp_path: Path) -> None:
+    mountpoint, jail = tmp_path / "photos", tmp_path / "jail"
+    mountpoint.mkdir()
+    jail.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", mountpoint], check=True)
+    try:
+        photos = mountinfo.mounted_at(mountpoint)
+        assert photos
+        assert not mountinfo.used_elsewhere(photos)
+        argv = ["unshare", "--mount", "--propagation=private", sys.executable, "-c", CHROOTED_BESIDE_ANOTHER, str(jail)]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pair:
+            assert pair.stdout
+            assert pair.stdout.readline() == b"ready\n"
+            used = mountinfo.used_elsewhere(photos)
+            pair.communicate()
+        assert used
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
 
 
 def test_other_devices_in_a_container_do_not_count(photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel) -> None:
