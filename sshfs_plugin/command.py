@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import subprocess  # noqa: TID251 (this is the place)
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,13 +20,17 @@ _ENVIRONMENT = {
 }
 
 
-_left_behind: list[subprocess.Popen[str]] = []
+_END_SECONDS = 0.2
+"""How long a program that was killed is waited for; the kernel takes a moment, or for ever."""
+
+_left_behind: list[subprocess.Popen[bytes]] = []
+_leaving = threading.Lock()
 
 
 def run(
     argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and return its exit status and what it printed.
+    """Run a program to its end and return its exit status and what it printed, as text.
 
     Args:
         argv: The program and its arguments.
@@ -33,51 +38,75 @@ def run(
         environment: Variables beyond the few that every program gets.
 
     Raises:
-        ProgramStuck: It did not end in time and was killed.
+        ProgramStuck: It did not end in time and was killed, or was left behind by an earlier call and hangs still.
         OSError: It could not be started.
+    """
+    job = run_for_bytes(argv, seconds=seconds, environment=environment)
+    return subprocess.CompletedProcess(job.args, job.returncode, _text(job.stdout), _text(job.stderr))
+
+
+def run_for_bytes(
+    argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program as ``run`` does and return what it printed, byte by byte.
+
+    A process whose request a FUSE file system has read can't be killed until the request is answered (docs/facts.md).
+    It is left behind instead of being waited for, and reaped by a later call. The same program with the same arguments
+    is not started again before.
+
+    Raises:
+        ProgramStuck, OSError: As ``run`` does.
     """
     words = [os.fspath(word) for word in argv]
     log.debug("running %s", shlex.join(words))
-    try:
-        return subprocess.run(  # noqa: S603 (never a shell; each caller gives a list of its own words)
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={**_ENVIRONMENT, **(environment or {})},
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise errors.ProgramStuck(Path(words[0]).name, seconds) from None
-
-
-def output_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
-    """Run a program that may hang beyond the reach of SIGKILL, and return what it printed, or None.
-
-    A process whose request sshfs has read can't be killed until the request is answered (docs/facts.md), so
-    it is left behind after the limit instead of being waited for, and reaped by a later call. The same program with the
-    same arguments is not started again before.
-    """
-    words = [os.fspath(word) for word in argv]
-    _left_behind[:] = [one for one in _left_behind if one.poll() is None]
-    if words in (one.args for one in _left_behind):
-        return None
-    process = subprocess.Popen(  # noqa: S603 (as above)
+    stuck = errors.ProgramStuck(Path(words[0]).name, seconds)
+    if _is_left_behind(words):
+        raise stuck
+    process = subprocess.Popen(  # noqa: S603 (never a shell; each caller gives a list of its own words)
         words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=_ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        env={**_ENVIRONMENT, **(environment or {})},
     )
     try:
-        output, _ = process.communicate(timeout=seconds)
+        stdout, stderr = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
-        if process.stdout:
-            process.stdout.close()
-        _left_behind.append(process)
+        raise stuck from None
+    finally:
+        if process.returncode is None:
+            _end(process)
+    return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
+
+
+def output_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
+    """Return what a program prints, or None if it fails or does not end in time."""
+    try:
+        job = run(argv, seconds=seconds)
+    except errors.ProgramStuck:
         return None
-    return output if process.returncode == 0 else None
+    return job.stdout if job.returncode == 0 else None
+
+
+def _is_left_behind(words: list[str]) -> bool:
+    """Reap those that have ended, and tell whether this program is among the others."""
+    with _leaving:
+        _left_behind[:] = [process for process in _left_behind if process.poll() is None]
+        return any(process.args == words for process in _left_behind)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program, and leave it behind if it does not end."""
+    process.kill()
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        with _leaving:
+            _left_behind.append(process)
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "replace")

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
 """What a volume logs in with: the files behind its options, read when they are needed and judged as ssh judges them."""
 
-import errno
+import contextlib
 import re
 import shlex
-import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import command, errors, local_files
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Credentials
 
 KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
 
-_LARGEST_FILE = 1 << 20
+_JUDGE_SECONDS = 10.0
 _NO_PRIVATE_KEY = (
     "it is not a private key that ssh can read",
     "it must be complete, with its BEGIN and END lines, unix line ends and a final newline",
@@ -25,17 +25,19 @@ _PUBLIC_KEY = re.compile(rb"\s*(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What to log in with, ready for use.
+    """What to log in with, ready for use: nothing of it is read again from where it is kept.
 
     Attributes:
         password: Empty if there is none.
         identity_files: Private keys that ssh can use, in the order in which to try them.
         certificate_file: The certificate of the only one of them, None if it was not named.
+        contents: What is in these files, and in the certificates that lie beside the keys.
     """
 
     password: str = field(default="", repr=False)
     identity_files: tuple[Path, ...] = ()
     certificate_file: Path | None = None
+    contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +62,27 @@ class Keyring:
 
         Raises:
             PasswordFileUnusable, IdentityFileUnusable: A file that was named is not usable, and why.
+            FileStuck: The file system of one of them does not answer.
         """
+        contents: dict[Path, bytes] = {}
         certificate_file = None
         if credentials.certificate_file:
             certificate_file = self._expand(credentials.certificate_file)
-            require_certificate(certificate_file)
+            contents[certificate_file] = require_certificate(certificate_file)
         if credentials.identity_file:
             identity_file = self._expand(credentials.identity_file)
-            require_usable(identity_file)
-            identity_files: tuple[Path, ...] = (identity_file,)
+            keys = {identity_file: require_usable(identity_file)}
         elif credentials.password or credentials.password_file:
-            identity_files = ()
+            keys = {}
         else:
-            identity_files = self._default_keys()
+            keys = self._default_keys()
+        if not certificate_file:
+            contents |= _certificates_beside(keys)
         return Login(
-            password=self.password(credentials), identity_files=identity_files, certificate_file=certificate_file
+            password=self.password(credentials),
+            identity_files=tuple(keys),
+            certificate_file=certificate_file,
+            contents=contents | keys,
         )
 
     def password(self, credentials: Credentials) -> str:
@@ -82,17 +90,21 @@ class Keyring:
 
         Raises:
             PasswordFileUnusable: The password file is not usable, and why.
+            FileStuck: Its file system does not answer.
         """
         if not credentials.password_file:
             return credentials.password
         return _read_password(self._expand(credentials.password_file))
 
-    def _default_keys(self) -> tuple[Path, ...]:
-        if self.default_key.exists():
-            require_usable(self.default_key)
-            return (self.default_key,)
-        candidates = (self.home / ".ssh" / name for name in KEYS_AT_HOME)
-        return tuple(path for path in candidates if path.exists() and _verdict(path) is None)
+    def _default_keys(self) -> dict[Path, bytes]:
+        if local_files.exists(self.default_key):
+            return {self.default_key: require_usable(self.default_key)}
+        keys = {}
+        for name in KEYS_AT_HOME:
+            with contextlib.suppress(errors.IdentityFileUnusable):
+                path = self.home / ".ssh" / name
+                keys[path] = require_usable(path)
+        return keys
 
     def _expand(self, path: str) -> Path:
         return self.home / path[2:] if path.startswith("~/") else Path(path)
@@ -101,7 +113,7 @@ class Keyring:
 def _read_password(path: Path) -> str:
     subject = f"cannot use the password file {path}"
     try:
-        mode, text = path.stat().st_mode, _content(path).decode("utf-8-sig")
+        mode, text = local_files.mode(path), local_files.content(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise errors.PasswordFileUnusable(f"{subject}, it does not exist", _where_is(path, "password_file")) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -115,45 +127,67 @@ def _read_password(path: Path) -> str:
     return password
 
 
-def require_usable(identity_file: Path) -> None:
-    """Let pass only what ssh would use as a private key.
+def _certificates_beside(keys: Iterable[Path]) -> dict[Path, bytes]:
+    """Read the certificates that ssh would find beside the keys."""
+    found = {}
+    for key in keys:
+        with contextlib.suppress(OSError):
+            path = certificate_beside(key)
+            found[path] = local_files.content(path)
+    return found
+
+
+def certificate_beside(key: Path) -> Path:
+    """Return where ssh looks for a key's certificate if none is named."""
+    return key.with_name(f"{key.name}-cert.pub")
+
+
+def require_usable(identity_file: Path) -> bytes:
+    """Let pass only what ssh would use as a private key, and return what is in it.
 
     Raises:
         IdentityFileUnusable: Why it would not, and what to do.
+        FileStuck: Its file system does not answer.
     """
-    if problem := _verdict(identity_file):
+    subject = f"cannot use the identity file {identity_file}"
+    try:
+        content = local_files.content(identity_file)
+    except FileNotFoundError:
+        hint = _where_is(identity_file, "IdentityFile")
+        raise errors.IdentityFileUnusable(f"{subject}, it does not exist", hint) from None
+    except OSError as error:
+        hint = "it must be a private key file that root can read"
+        raise errors.IdentityFileUnusable(f"{subject}, {error.strerror}", hint) from None
+    if problem := _verdict(identity_file, content):
         what, hint = problem
-        raise errors.IdentityFileUnusable(f"cannot use the identity file {identity_file}, {what}", hint)
+        raise errors.IdentityFileUnusable(f"{subject}, {what}", hint)
+    return content
 
 
-def require_certificate(certificate_file: Path) -> None:
-    """Let pass only a certificate that has been signed for a key.
+def require_certificate(certificate_file: Path) -> bytes:
+    """Let pass only a certificate that has been signed for a key, and return what is in it.
 
     Raises:
         IdentityFileUnusable: Why it can't be one, and what to do.
+        FileStuck: Its file system does not answer.
     """
     subject = f"cannot use the certificate {certificate_file}"
     try:
-        content = _content(certificate_file)
+        content = local_files.content(certificate_file)
     except OSError as error:
         raise errors.IdentityFileUnusable(
             f"{subject}, {error.strerror}", _where_is(certificate_file, "CertificateFile")
         ) from None
     if b"-cert-v01@openssh.com " not in content:
         raise errors.IdentityFileUnusable(f"{subject}, it is not a certificate", "ssh-keygen -s makes one")
+    return content
 
 
-def _verdict(path: Path) -> tuple[str, str] | None:
+def _verdict(path: Path, content: bytes) -> tuple[str, str] | None:
     """Ask ssh-keygen whether ssh could use a private key; if not, return what is wrong and what to do."""
-    try:
-        content = _content(path)
-    except FileNotFoundError:
-        return "it does not exist", _where_is(path, "IdentityFile")
-    except OSError as error:
-        return f"{error.strerror}", "it must be a private key file that root can read"
     if b"PRIVATE KEY" not in content:
         return _what_it_is(path, content)
-    judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=10)
+    judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=_JUDGE_SECONDS)
     if judged.returncode == 0:
         return None
     complaint = judged.stderr.replace(str(path), "")
@@ -182,15 +216,3 @@ def _what_it_is(path: Path, content: bytes) -> tuple[str, str]:
     if content.startswith(b"PuTTY-User-Key-File"):
         return "it is a PuTTY key", "convert it with puttygen KEY -O private-openssh -o NEW"
     return _NO_PRIVATE_KEY
-
-
-def _content(path: Path) -> bytes:
-    """Read a small file; a pipe or device would keep its reader waiting, or never end.
-
-    Raises:
-        OSError: It can't be read or is no regular file.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file")
-    with path.open("rb") as file:
-        return file.read(_LARGEST_FILE)

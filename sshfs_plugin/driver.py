@@ -19,7 +19,7 @@ from pathlib import Path
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
+from sshfs_plugin.parts import Caller, Climb, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
 from sshfs_plugin.registry import Entry, Registry
 from sshfs_plugin.turns import Attempts, Turns, way
 from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
@@ -101,8 +101,9 @@ class Driver:
             self._unmount_unused(volume.name, deadline)
             entry = Entry(record=volume)
             if volume.check is Check.CREATE:
+                climb = self._preflight.prepare(volume)
                 with self._connecting(volume, asked, deadline):
-                    self._climb(entry, deadline, creating=True)
+                    self._pass(entry, climb, deadline, creating=True)
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
 
@@ -236,11 +237,13 @@ class Driver:
         name = entry.volume.name
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
+        wanted = entry.volume.check is not Check.NEVER
+        passed_before = wanted and time.monotonic() <= entry.passed_until
+        # before a turn at the server is taken: the files of this host may be what takes long
+        climb = self._preflight.prepare(entry.volume) if wanted and not passed_before else None
         with self._connecting(entry.volume, asked, deadline):
-            wanted = entry.volume.check is not Check.NEVER
-            passed_before = wanted and time.monotonic() <= entry.passed_until
-            if wanted and not passed_before:
-                self._climb(entry, deadline)
+            if climb:
+                self._pass(entry, climb, deadline)
             try:
                 self._supervisor.start(name, deadline)
             except errors.MountError:
@@ -248,7 +251,7 @@ class Driver:
                 if not passed_before or deadline.left() < WORTH_CLIMBING_SECONDS:
                     raise
                 # names what has broken since, or mends it: a host key that was forgotten is accepted anew
-                self._climb(entry, deadline)
+                self._pass(entry, self._preflight.prepare(entry.volume), deadline)
                 self._supervisor.start(name, deadline)
         entry.answering, entry.left_until = True, 0.0
 
@@ -267,8 +270,8 @@ class Driver:
         ):
             yield
 
-    def _climb(self, entry: Entry, deadline: Deadline, *, creating: bool = False) -> None:
-        self._preflight.climb(entry.volume, deadline, creating=creating)
+    def _pass(self, entry: Entry, climb: Climb, deadline: Deadline, *, creating: bool = False) -> None:
+        climb(deadline, creating=creating)
         entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
 
     def _unmount_unused(self, name: VolumeName, deadline: Deadline) -> None:

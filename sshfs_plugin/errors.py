@@ -162,6 +162,16 @@ class IdentityFileUnusable(CredentialsError):
     """The identity file is missing, unreadable, not a private key, or one that ssh would not take."""
 
 
+class FileStuck(CredentialsError):
+    """The file system of a key, or of another file that an option names, does not answer."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(
+            f"cannot read {path}, its file system did not answer within {seconds:.0f} seconds",
+            "is it on a server that is away (NFS, sshfs)? keep what a volume needs on a disk of this host",
+        )
+
+
 class PreflightError(PluginError):
     """A rung of the ladder broke: the server can't serve the volume as asked."""
 

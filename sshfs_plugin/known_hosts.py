@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import command, errors, local_files
 from sshfs_plugin.settings import Settings
 
 SSH_PORT = 22
+_SEARCH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +92,24 @@ class KnownHosts:
         return dataclasses.replace(self, others=(path,))
 
     def lookup(self, host: str, port: int) -> tuple[HostKey, ...]:
-        """Return the keys that are known of a server, revoked ones included."""
-        return tuple(
-            key for file in (self.own, *self.others) if file.is_file() for key in _find(file, pattern(host, port))
-        )
+        """Return the keys that are known of a server, revoked ones included.
+
+        Raises:
+            FileStuck: The file system of a file does not answer.
+        """
+        return self.accepted(host, port) + self.verified(host, port)
+
+    def accepted(self, host: str, port: int) -> tuple[HostKey, ...]:
+        """Return those of them that the plugin has accepted itself."""
+        return _find(self.own, pattern(host, port))
+
+    def verified(self, host: str, port: int) -> tuple[HostKey, ...]:
+        """Return those of them that the administrator's files have.
+
+        Raises:
+            FileStuck: The file system of a file does not answer.
+        """
+        return tuple(key for file in self.others for key in _find(file, pattern(host, port)))
 
     def names(self) -> list[str]:
         """Return the servers that the plugin's own file names, for suggestions; nobody is refused."""
@@ -129,7 +144,7 @@ class KnownHosts:
         """
         name, before = pattern(host, port), self.own.with_name(f"{self.own.name}.old")
         with _writing(self.own), self._locked():
-            removal = command.run(["ssh-keygen", "-R", name, "-f", self.own], seconds=10)
+            removal = command.run(["ssh-keygen", "-R", name, "-f", self.own], seconds=_SEARCH_SECONDS)
             before.unlink(missing_ok=True)
         kept = [key for key in self.lookup(host, port) if key.file == self.own]
         if any(key.revoked for key in kept):
@@ -192,9 +207,15 @@ def _writing(file: Path) -> Iterator[None]:
         raise errors.StateUnwritable("write", file, error) from error
 
 
-def _find(file: Path, name: str) -> list[HostKey]:
+def _find(file: Path, name: str) -> tuple[HostKey, ...]:
+    if not local_files.is_file(file):
+        return ()
+    try:
+        found = command.run(["ssh-keygen", "-F", name, "-f", file], seconds=_SEARCH_SECONDS).stdout
+    except errors.ProgramStuck:
+        raise errors.FileStuck(str(file), _SEARCH_SECONDS) from None
     keys = []
-    for entry in command.run(["ssh-keygen", "-F", name, "-f", file], seconds=10).stdout.splitlines():
+    for entry in found.splitlines():
         if entry.startswith("#"):
             continue
         fields = entry.split()
@@ -207,4 +228,4 @@ def _find(file: Path, name: str) -> list[HostKey]:
         except ValueError:
             continue
         keys.append(HostKey(kind=kind, blob=blob, revoked=marker == "@revoked", file=file))
-    return keys
+    return tuple(keys)

@@ -59,14 +59,18 @@ class HolderRecords(Protocol):
         """Record a volume's confirmed holders."""
 
 
+class Climb(Protocol):
+    """The question to a server whether it can serve a volume, ready to be asked."""
+
+    def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
+        """Pass if it can. Raises PreflightError or StateError if not."""
+
+
 class Preflight(Protocol):
     """What asks a server whether it can serve a volume."""
 
-    def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
-        """Pass if it can.
-
-        Raises InvalidOption, CredentialsError, PreflightError or StateError if not.
-        """
+    def prepare(self, volume: Volume) -> Climb:
+        """Read what is needed of this host and ask no server. Raises InvalidOption or CredentialsError."""
 
     def forget(self, name: VolumeName) -> None:
         """Drop what is remembered for a volume alone."""

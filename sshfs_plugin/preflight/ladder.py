@@ -2,6 +2,7 @@
 """The ladder as a whole: which rung comes after which, and what is remembered at its top."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.parts import Climb
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
@@ -42,6 +44,18 @@ class Ladder:
     remembers: bool = True
     writes: bool = False
 
+    def prepare(self, volume: Volume) -> Climb:
+        """Read what is on this host, and return the climb that is left, which waits for the server alone.
+
+        Raises:
+            InvalidOption: This host can't do what an option asks.
+            CredentialsError: What to log in with can't be used.
+        """
+        login = self._login(volume)
+        known_hosts = self.known_hosts.reading(volume.known_hosts)
+        verified = known_hosts.verified(volume.remote.host, volume.remote.port)
+        return functools.partial(self._climb, volume, login, verified)
+
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass if the server can serve the volume as asked, and remember its host key if it is new.
 
@@ -56,9 +70,21 @@ class Ladder:
             PreflightError: The first rung that broke.
             StateError: The host key could not be written down.
         """
+        self.prepare(volume)(deadline, creating=creating)
+
+    def _climb(
+        self,
+        volume: Volume,
+        login: Login,
+        verified: tuple[HostKey, ...],
+        deadline: Deadline,
+        *,
+        creating: bool = False,
+    ) -> None:
         remote = volume.remote
-        login = self._login(volume)
-        with self._verified(volume, deadline) as (transport, host_key):
+        # what was accepted while this climb was waited for counts as well
+        known = self.known_hosts.accepted(remote.host, remote.port) + verified
+        with self._verified(volume, known, deadline) as (transport, host_key):
             with self.witness(Rung.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
             with self.witness(Rung.SFTP):
@@ -91,13 +117,14 @@ class Ladder:
         return login
 
     @contextlib.contextmanager
-    def _verified(self, volume: Volume, deadline: Deadline) -> Iterator[tuple[paramiko.Transport, HostKey]]:
+    def _verified(
+        self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline
+    ) -> Iterator[tuple[paramiko.Transport, HostKey]]:
         """Connect, and go on only if the server is the one that it claims to be.
 
         A server has keys of several kinds and shows one: the known or pinned one may be of a kind that is not asked
         for first, so the others are asked for before the key counts as wrong.
         """
-        known = self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
         said = dict(volume.ssh_options)
         with self.witness(Rung.NAME) as note:
             addresses = resolve(volume.remote, deadline.left(float(said["ConnectTimeout"])), said)

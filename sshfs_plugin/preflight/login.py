@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sshfs_plugin import errors
-from sshfs_plugin.credentials import Login
+from sshfs_plugin.credentials import Login, certificate_beside
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import SSH_PORT
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
@@ -39,7 +39,7 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
         IdentityFileUnusable: A key is of a kind that the check does not know.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
-        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, path, login.certificate_file))
+        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, login, path))
         for path in login.identity_files
     ]
     if login.password:
@@ -98,11 +98,9 @@ def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
     )
 
 
-def _try_key(
-    transport: paramiko.Transport, remote: Remote, path: Path, certificate: Path | None, offered: list[str]
-) -> list[str]:
+def _try_key(transport: paramiko.Transport, remote: Remote, login: Login, path: Path, offered: list[str]) -> list[str]:
     """Offer a key, under its certificate first, and return the methods that are left to try."""
-    for key in _private_keys(path, certificate or path.with_name(path.name + "-cert.pub")):
+    for key in _private_keys(login, path):
         if not _can_sign(transport, key):
             continue
         left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
@@ -153,22 +151,22 @@ def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], 
         raise _broke_off(remote, error) from error
 
 
-def _private_keys(path: Path, certificate: Path) -> Iterator[paramiko.PKey]:
+def _private_keys(login: Login, path: Path) -> Iterator[paramiko.PKey]:
     """Yield what ssh makes of an identity file: the key with its certificate, if there is one, and alone."""
-    if certificate.exists():
-        certified = _private_key(path)
+    certificate, content = login.certificate_file or certificate_beside(path), login.contents[path]
+    if certificate in login.contents:
+        certified = _private_key(path, content)
         try:
-            certified.load_certificate(str(certificate))
+            certified.load_certificate(login.contents[certificate].decode("ascii", "replace"))
         except (ValueError, paramiko.SSHException) as error:
             log.warning("cannot use the certificate %s (%s)", certificate, reason(error))
         else:
             yield certified
-    yield _private_key(path)
+    yield _private_key(path, content)
 
 
-def _private_key(path: Path) -> paramiko.PKey:
+def _private_key(path: Path, content: bytes) -> paramiko.PKey:
     """Load a key that ssh-keygen has found good, in every form that ssh reads (paramiko 2.12 lacks PKCS #8)."""
-    content = path.read_bytes()
     load = (
         serialization.load_ssh_private_key
         if b"BEGIN OPENSSH PRIVATE KEY" in content

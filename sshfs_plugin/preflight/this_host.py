@@ -6,7 +6,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from sshfs_plugin import command, errors, sshfs
+from sshfs_plugin import command, errors, local_files, sshfs
 from sshfs_plugin.credentials import Login
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
@@ -19,6 +19,7 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
 
     Raises:
         InvalidOption: The first that they can't, and why.
+        FileStuck: The file system of a file that an option names does not answer.
     """
     sshfs_options = dict(volume.sshfs_options)
     for name in ("uidfile", "gidfile"):
@@ -37,9 +38,9 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
 
 
 def _require_file(option: str, file: Path) -> None:
-    if not file.exists():
+    if not local_files.exists(file):
         raise errors.InvalidOption(option, f"names a file that this host does not have, {file} (is it below /tmp?)")
-    if not file.is_file() and file != sshfs.NOWHERE:
+    if not local_files.is_file(file) and file != sshfs.NOWHERE:
         raise errors.InvalidOption(option, f"names {file}, which is not a file")
 
 

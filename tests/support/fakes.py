@@ -7,6 +7,7 @@ waits for a length of time.
 
 import ctypes
 import errno
+import functools
 import json
 import os
 import socket
@@ -27,7 +28,7 @@ from sshfs_plugin.driver import Driver
 from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mountinfo import SSHFS
-from sshfs_plugin.parts import Caller
+from sshfs_plugin.parts import Caller, Climb
 from sshfs_plugin.turns import Places
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
@@ -157,11 +158,20 @@ class FakePreflight:
 
     problems: dict[str, PluginError] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
+    files: dict[str, Gate] = field(default_factory=dict)
+    prepared: list[str] = field(default_factory=list)
     climbed: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
     mends: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
+
+    def prepare(self, volume: Volume) -> Climb:
+        """Note that this host's files are read, or break or hang there."""
+        self.prepared.append(volume.name)
+        if gate := self.files.get(volume.name):
+            gate.hold()
+        return functools.partial(self.climb, volume)
 
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass, unless the test has said otherwise of this volume or its key."""

@@ -2,12 +2,16 @@
 """Running the distribution's programs: real ones, and some made for the occasion."""
 
 import logging
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import fakes
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import command, errors, kernel
 
 
 def test_run_returns_status_and_both_outputs(programs: fakes.Programs) -> None:
@@ -60,10 +64,41 @@ def test_output_within_gives_nothing_after_a_failure(capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err == ""
 
 
-# the process is left behind on purpose, since waiting for it could take for ever
-@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_output_within_does_not_wait_for_a_program_that_hangs() -> None:
-    assert command.output_within(["sleep", "60"], seconds=0.05) is None
-    hanging = len(command._left_behind)
-    assert command.output_within(["sleep", "60"], seconds=60) is None, "at once, since the first one hangs still"
-    assert len(command._left_behind) == hanging
+def test_a_program_at_its_limit_gives_nothing_and_is_ended(programs: fakes.Programs) -> None:
+    programs.add("tool", 'echo $$ >"$HERE/pid"; exec sleep 60')
+    assert command.output_within(["tool"], seconds=0.5) is None
+    assert not kernel.is_alive(int((programs.directory / "pid").read_text()))
+
+
+@pytest.fixture
+def undead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no signal end what is killed, until the test is over; tests of the integration tier have real ones."""
+    monkeypatch.setattr(command, "_END_SECONDS", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "kill", lambda _: None)
+        yield
+    for process in command._left_behind:
+        process.kill()
+        process.wait(fakes.PATIENCE)
+
+
+@pytest.mark.usefixtures("undead")
+def test_what_can_not_be_killed_is_not_waited_for_and_not_started_again(programs: fakes.Programs) -> None:
+    programs.add("tool", "exec sleep 60")
+    for _ in range(3):
+        with pytest.raises(errors.ProgramStuck, match="tool did not end within 0 seconds"):
+            command.run(["tool"], seconds=0.3)
+    assert len(programs.calls("tool")) == 1
+    (left,) = command._left_behind
+    os.kill(left.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, left.pid, os.WEXITED | os.WNOWAIT)
+    programs.add("tool", "echo well again")
+    assert command.output_within(["tool"], seconds=fakes.PATIENCE) == "well again\n"
+    assert command._left_behind == []
+
+
+@pytest.mark.usefixtures("undead")
+def test_many_threads_leave_programs_behind_and_none_is_lost(in_background: fakes.Background) -> None:
+    calls = [in_background(command.output_within, ["sleep", str(60 + number)], seconds=0.05) for number in range(24)]
+    assert [call.result() for call in calls] == [None] * 24
+    assert len(command._left_behind) == 24

@@ -965,6 +965,26 @@ def test_only_eight_volumes_connect_to_one_server_at_once(
     driver.mount(names[8], ID, caller(), now())
 
 
+def test_volumes_that_wait_for_files_of_this_host_keep_nobody_from_their_server(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    """Eight of them would take all turns there; creating and mounting alike."""
+    gate = fakes.Gate()
+    for number in range(5):
+        driver.create(f"mounted{number}", {"sshcmd": fakes.SSHCMD, "check": "mount"}, now())
+        host.preflight.files[f"mounted{number}"] = host.preflight.files[f"made{number}"] = gate
+    waiting: list[Future[Path] | Future[None]] = []
+    waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
+    waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
+    for _ in waiting:
+        gate.await_arrival()
+    driver.create("well", {"sshcmd": fakes.SSHCMD}, now())
+    driver.mount("well", ID, caller(), now())
+    gate.open()
+    for call in waiting:
+        call.result()
+
+
 # Start
 
 

@@ -118,8 +118,6 @@ def test_only_a_fuse_file_system_that_answers_counts(programs: fakes.Programs, s
     assert programs.calls("stat") == ["-f -c %t /var/lib/dvs/mounts/photos"]
 
 
-# the process is left behind on purpose, since a stalled server may keep it for ever
-@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_mount_that_hangs_does_not_answer(programs: fakes.Programs) -> None:
     programs.add("stat", "exec sleep 60")
     assert not kernel.answers(MOUNTS / "photos", 0.05)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Files that somebody named, on whatever file system they are: NFS, autofs or a FUSE mount may never answer.
+
+They are read by programs, since one that hangs can be left behind; a thread that does would keep this process from
+ending.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from sshfs_plugin import command, errors
+
+ANSWER_SECONDS = 5.0
+
+_LARGEST = 1 << 20
+_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
+
+
+def mode(path: Path) -> int:
+    """Return the type and permissions of what is at a path, as ``st_mode`` has them.
+
+    Raises:
+        OSError: It is not there or can't be asked.
+        FileStuck: Its file system does not answer.
+    """
+    return int(_ask(path, ["stat", "--dereference", "--format=%f", "--", path]), 16)
+
+
+def exists(path: Path) -> bool:
+    """Tell whether something is at a path.
+
+    Raises:
+        FileStuck: Its file system does not answer.
+    """
+    try:
+        mode(path)
+    except OSError:
+        return False
+    return True
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a regular file is at a path.
+
+    Raises:
+        FileStuck: Its file system does not answer.
+    """
+    try:
+        return stat.S_ISREG(mode(path))
+    except OSError:
+        return False
+
+
+def content(path: Path) -> bytes:
+    """Return what is in a small file; a pipe or device would keep its reader waiting, or never end.
+
+    Raises:
+        OSError: It can't be read or is no regular file.
+        FileStuck: Its file system does not answer.
+    """
+    if not stat.S_ISREG(mode(path)):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return _ask(path, ["head", f"--bytes={_LARGEST}", "--", path])
+
+
+def _ask(path: Path, argv: Sequence[str | Path]) -> bytes:
+    try:
+        job = command.run_for_bytes(argv, seconds=ANSWER_SECONDS)
+    except errors.ProgramStuck:
+        raise errors.FileStuck(str(path), ANSWER_SECONDS) from None
+    if job.returncode:
+        reason = job.stderr.decode(errors="replace").rstrip().rpartition(": ")[2]
+        raise OSError(_NUMBERS.get(reason, errno.EIO), reason, str(path))
+    return job.stdout
