@@ -5,9 +5,11 @@ import re
 import time
 
 from .host import MOUNTS, PACKAGE, Host
+from .machine import IMAGE
 
 SOCKET = "docker-volume-sshfs.socket"
 SERVICE = "docker-volume-sshfs.service"
+ACTIVATE = "docker-volume-sshfs-activate.service"
 SPEC = "/etc/docker/plugins/sshfs.spec"
 
 
@@ -22,6 +24,68 @@ def test_install_opens_the_socket_and_docker_finds_the_plugin(host: Host) -> Non
     assert "sshfs" in machine.run("docker", "info", "-f", "{{.Plugins.Volume}}").stdout
     assert host.property(SERVICE, "ActiveState") == "active"
     assert host.property(SERVICE, "StatusText") in ("", "0 volumes, 0 mounted")
+
+
+def dockers_drivers(host: Host) -> str:
+    """Return the volume drivers that Docker has taken up, from which Swarm's scheduler chooses."""
+    return host.machine.run("docker", "info", "-f", "{{.Plugins.Volume}}").stdout
+
+
+def await_the_driver(host: Host) -> None:
+    """Wait until Docker has taken the driver up, with nobody asking for it."""
+    host.machine.until(lambda: "sshfs" in dockers_drivers(host))
+
+
+def test_docker_takes_the_driver_up_at_each_of_its_starts_without_a_volume(host: Host) -> None:
+    """After a restart, a crash and a reboot; a node that has no volume yet is one for Swarm's tasks."""
+    machine = host.machine
+    assert machine.run("docker", "volume", "ls", "-q").stdout == ""
+    machine.run("systemctl", "restart", "docker")
+    await_the_driver(host)
+    before = host.property("docker", "MainPID")
+    machine.run("systemctl", "kill", "-s", "KILL", "docker")
+    machine.until(lambda: host.property("docker", "MainPID") not in ("0", before))
+    machine.until("docker info", timeout=60)
+    await_the_driver(host)
+    machine.reboot()
+    await_the_driver(host)
+    assert host.property(ACTIVATE, "Result") == "success"
+
+
+def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> None:
+    machine, drop_in = host.machine, "/run/systemd/system/docker-volume-sshfs.service.d/slow.conf"
+    machine.write(drop_in, "[Service]\nExecStartPre=/bin/sleep 12\n")
+    machine.sh(f"systemctl daemon-reload && systemctl stop {SERVICE}")
+    try:
+        machine.run("systemctl", "restart", "docker")
+        assert host.property(ACTIVATE, "ActiveState") == "activating", "it asks, and Docker has started all the same"
+        machine.run("docker", "run", "--rm", IMAGE, "true")
+        assert host.property(ACTIVATE, "ActiveState") == "activating"
+        await_the_driver(host)
+    finally:
+        machine.sh(f"rm {drop_in} && systemctl daemon-reload")
+
+
+def test_where_docker_is_stopped_installing_does_not_start_it(host: Host) -> None:
+    machine = host.machine
+    machine.run("systemctl", "stop", "docker.service")
+    try:
+        host.install()
+        assert host.property("docker.socket", "ActiveState") == "active", "to ask Docker would start it"
+        assert host.property("docker.service", "ActiveState") == "inactive"
+    finally:
+        machine.run("systemctl", "start", "docker.service")
+
+
+def test_where_docker_has_no_command_nobody_asks_it(host: Host) -> None:
+    machine = host.machine
+    machine.run("mv", "/usr/bin/docker", "/usr/bin/docker.away")
+    try:
+        machine.run("systemctl", "restart", "docker")
+        machine.until(lambda: host.property(ACTIVATE, "ConditionResult") == "no")
+        assert host.property(ACTIVATE, "Result") == "success"
+    finally:
+        machine.run("mv", "/usr/bin/docker.away", "/usr/bin/docker")
 
 
 def test_enable_disable_and_status_behave(host: Host) -> None:
@@ -46,6 +110,7 @@ def test_the_units_are_sound(host: Host) -> None:
     units = (
         SOCKET,
         SERVICE,
+        ACTIVATE,
         "docker-volume-sshfs@x.service",
         "docker-volume-sshfs-release@x.service",
     )
