@@ -104,8 +104,9 @@ def _data_root(root: Path) -> Path:
 def _everything(root: Path, name: str) -> Iterator[Found]:
     yield from _managed(root, name)
     for socket in _named(root / _SOCKETS, name, ".sock"):
-        if socket.is_socket():
-            yield Found(file=socket, address=f"unix:///{socket.relative_to(root)}")
+        with suppress(OSError):
+            if socket.is_socket():
+                yield Found(file=socket, address=f"unix:///{socket.relative_to(root)}")
     for directory in _SPECS:
         for kind in (".spec", ".json"):
             for file in _named(root / directory, name, kind):

@@ -29,17 +29,26 @@ def mode(path: Path) -> int:
     return int(_ask(path, ["stat", "--dereference", "--format=%f", "--", path]), 16)
 
 
-def exists(path: Path) -> bool:
-    """Tell whether something is at a path.
+def why_absent(path: Path) -> str:
+    """Return why nothing can be seen at a path, in the words of the C library; nothing if something is there.
 
     Raises:
         FileStuck: Its file system does not answer.
     """
     try:
         mode(path)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return f"{error.strerror}"
+    return ""
+
+
+def exists(path: Path) -> bool:
+    """Tell whether something can be seen at a path: where a directory may not be searched that is no failure.
+
+    Raises:
+        FileStuck: Its file system does not answer.
+    """
+    return not why_absent(path)
 
 
 def is_file(path: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sshfs_plugin import errors, options
+from sshfs_plugin import errors, local_files, options
 from sshfs_plugin.credentials import KEYS_AT_HOME
 from sshfs_plugin.option_table import lookup, why_ignored
 from sshfs_plugin.option_values import path, secret_path
@@ -92,18 +92,18 @@ class _Draft:
     def _on_this_host(self, name: str, value: str) -> str:
         inside = next((value.removeprefix(start) for start in _INSIDE if value.startswith(start)), "")
         there = str(self.keys / inside) if inside and self.keys else value
-        if there.startswith("/") and not Path(there).exists():
+        if there.startswith("/") and (why := local_files.why_absent(Path(there))):
             raise errors.InvalidOption(
                 name,
-                f"is {value} inside of the other plugin, but {there} does not exist on this host: say --keys DIR, its "
-                "sshkey.source, or copy the file and make the volume by hand",
+                f"is {value} inside of the other plugin, but {there} can't be seen on this host ({why}): say "
+                "--keys DIR, its sshkey.source, or copy the file and make the volume by hand",
             )
         return there
 
     def _take_the_key_that_ssh_found(self) -> None:
         if self.keys is None:
             return
-        found = [self.keys / name for name in KEYS_AT_HOME if (self.keys / name).exists()]
+        found = [self.keys / name for name in KEYS_AT_HOME if local_files.exists(self.keys / name)]
         if found:
             self.kept["IdentityFile"] = str(found[0])
             self.further_keys = found[1:]

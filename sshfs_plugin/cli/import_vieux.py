@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sshfs_plugin import errors, legacy, options, units
+from sshfs_plugin import errors, legacy, local_files, options, units
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
@@ -130,7 +130,7 @@ def _ask_for_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
 
 
 def _show_what_else_counts(keys: Path | None) -> None:
-    if keys and (keys / "config").exists():
+    if keys and local_files.exists(keys / "config"):
         terminal.say(
             f"{keys / 'config'} was read by the other plugin and is not by this one: say its settings as options.",
             colour="yellow",

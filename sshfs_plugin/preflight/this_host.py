@@ -38,8 +38,8 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
 
 
 def _require_file(option: str, file: Path) -> None:
-    if not local_files.exists(file):
-        raise errors.InvalidOption(option, f"names a file that this host does not have, {file} (is it below /tmp?)")
+    if why := local_files.why_absent(file):
+        raise errors.InvalidOption(option, f"names {file}, which can't be seen on this host ({why}): is it below /tmp?")
     if not local_files.is_file(file) and file != sshfs.NOWHERE:
         raise errors.InvalidOption(option, f"names {file}, which is not a file")
 

@@ -202,10 +202,12 @@ def test_a_volume_of_the_same_name_with_a_broken_record_is_left_alone(
         ("uid=me", "option 'uid' must be a number from 0 to"),
         (
             "IdentityFile=/root/.ssh/elsewhere",
-            "option 'IdentityFile' is /root/.ssh/elsewhere inside of the other plugin, but /root/.ssh/elsewhere does "
-            "not exist on this host: say --keys DIR",
+            # as an ordinary user one does not even see whether it exists
+            "option 'IdentityFile' is /root/.ssh/elsewhere inside of the other plugin, but /root/.ssh/elsewhere can't "
+            "be seen on this host (",
         ),
-        ("IdentityFile=/mnt/volumes/photos_id_rsa", "but /mnt/volumes/photos_id_rsa does not exist on this host"),
+        ("IdentityFile=/mnt/volumes/photos_id_rsa", "but /mnt/volumes/photos_id_rsa can't be seen on this host (No"),
+        (f"IdentityFile=/{'k' * 256}", " inside of the other plugin, but /kkk"),
     ],
 )
 def test_an_option_that_a_volume_cannot_have_is_named_and_the_others_go_on(

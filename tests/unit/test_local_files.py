@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Files that somebody named; those that really hang are in the integration tier."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -45,6 +46,33 @@ def test_what_is_not_there_is_told_from_what_can_not_be_read(tmp_path: Path) -> 
         local_files.content(tmp_path)
     assert local_files.exists(tmp_path)
     assert not local_files.is_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        (Path("/nonexistent/file"), "No such file or directory"),
+        (Path("/dev/null/file"), "Not a directory"),
+        (Path("/", "x" * 256), "File name too long"),
+    ],
+)
+def test_what_cannot_be_seen_has_a_reason(path: Path, why: str) -> None:
+    assert local_files.why_absent(path) == why
+    assert not local_files.exists(path)
+    assert not local_files.is_file(path)
+
+
+def test_a_directory_that_may_not_be_searched_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tmp_path.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        assert local_files.why_absent(tmp_path / "file") == "Permission denied"
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("program", ["stat", "head"])

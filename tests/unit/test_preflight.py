@@ -4,6 +4,7 @@
 import base64
 import os
 import shlex
+import shutil
 import socket
 import threading
 import time
@@ -824,6 +825,15 @@ def test_login_when_a_certificate_is_named_offers_it(client: Client, files: Path
         assert connect(client, volume).returncode == 0
 
 
+def test_login_when_no_certificate_could_lie_beside_the_key_uses_the_key(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    longest = client.directory / ("k" * 255)
+    shutil.copy(keys["ed25519"], longest)
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])], ways=[(KEY,)])) as server:
+        client.climb(server, IdentityFile=str(longest))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -1205,9 +1215,10 @@ def test_directory_when_something_else_is_in_the_way_says_so(
         ({"BindInterface": "nope"}, "option 'BindInterface' names a network interface that this host does not have"),
         (
             {"idmap": "file", "uidfile": "/nope, or not"},
-            "option 'uidfile' names a file that this host does not have, /nope, or not",
+            "option 'uidfile' names /nope, or not, which can't be seen on this host (No such file or directory): is it",
         ),
-        ({"known_hosts": "/nope"}, "option 'known_hosts' names a file that this host does not have, /nope"),
+        ({"known_hosts": "/nope"}, "option 'known_hosts' names /nope, which can't be seen on this host (No such file"),
+        ({"known_hosts": f"/{'k' * 256}"}, "option 'known_hosts' names /kkk"),
         ({"known_hosts": "/etc"}, "option 'known_hosts' names /etc, which is not a file"),
         (
             {"modules": "iconv", "from_code": "NOPE"},
