@@ -7,6 +7,7 @@ import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -38,6 +39,25 @@ def holder_records(tmp_path: Path) -> HolderStore:
     return store
 
 
+Synced: TypeAlias = list[tuple[Path, list[str]]]
+"""What was synced, and which records there were by then."""
+
+
+@pytest.fixture
+def synced(volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch) -> Synced:
+    synced: Synced = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        assert path.is_dir() or json.loads(path.read_text("utf-8")), "all of it was written before"
+        synced.append((path, volumes.names()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    return synced
+
+
 def test_load_all_when_run_for_the_first_time_makes_a_directory_for_root_alone(volumes: VolumeStore) -> None:
     assert stat.S_IMODE(volumes.directory.stat().st_mode) == 0o700
 
@@ -55,6 +75,20 @@ def test_record_may_hold_a_password_and_so_is_readable_by_its_owner_alone(volume
     [record] = volumes.directory.iterdir()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     assert json.loads(record.read_text())["options"]["password"] == "hunter2"
+
+
+def test_save_has_the_record_on_disk_and_then_its_name(volumes: VolumeStore, synced: Synced) -> None:
+    volumes.save(volume())
+    (file, before), (directory, after) = synced
+    assert (file.parent, before) == (volumes.directory, []), "a crash in between must leave no record without content"
+    assert (directory, after) == (volumes.directory, ["photos"])
+
+
+def test_remove_has_the_name_gone_from_disk(volumes: VolumeStore, synced: Synced) -> None:
+    volumes.save(volume())
+    synced.clear()
+    volumes.remove(PHOTOS)
+    assert synced == [(volumes.directory, [])], "a crash must not bring back a volume that was removed"
 
 
 def test_save_when_there_is_one_replaces_it(volumes: VolumeStore) -> None:
@@ -264,13 +298,21 @@ def test_remove_when_it_can_not_be_removed_says_which(volumes: VolumeStore) -> N
 def test_holders_when_saved_are_found_by_the_next_process(holder_records: HolderStore) -> None:
     holders = Holders(
         {
-            WEB: Holder(client=Client.DOCKER, count=2),
+            WEB: Holder(client=Client.DOCKER, count=2, device="0:52"),
             MountID("b" * 64): Holder(client=Client.DOCKER, count=1, inherited=True),
             MountID("constant"): Holder(client=Client.PODMAN, count=1),
         }
     )
     holder_records.save(PHOTOS, holders)
     assert HolderStore(holder_records.directory).load_all() == {PHOTOS: holders}
+
+
+def test_holders_when_recorded_by_an_older_version_have_mounts_of_which_nothing_is_known(
+    holder_records: HolderStore,
+) -> None:
+    record = {"version": 1, "holders": {WEB: {"client": "docker", "count": 1, "inherited": False}}}
+    (holder_records.directory / "photos.json").write_text(json.dumps(record))
+    assert holder_records.load_all() == {PHOTOS: Holders({WEB: Holder(client=Client.DOCKER, count=1)})}
 
 
 def test_holders_when_not_confirmed_are_not_recorded(holder_records: HolderStore) -> None:
