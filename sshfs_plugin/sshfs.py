@@ -75,7 +75,6 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
     else:
         yield "BatchMode", "yes"
     yield from _host_key_keywords(volume, known_hosts)
-    yield "UpdateHostKeys", "no"
     yield "ConnectionAttempts", "1"
     yield from volume.ssh_options
 
