@@ -10,10 +10,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from support.ssh_server import deaf
 
 from integration.plugin import PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
@@ -258,7 +259,8 @@ def test_twenty_volumes_mount_at_once_while_get_answers(plugin: Plugin, server: 
 
 def test_a_dead_port_keeps_no_volume_waiting_on_another_port_of_the_same_host(plugin: Plugin, server: Server) -> None:
     """As at the start of a Docker that mounts all volumes at once, and tries none again."""
-    with _dead_port() as (port, listener), ThreadPoolExecutor(24) as calls:
+    with ExitStack() as listening, ThreadPoolExecutor(24) as calls:
+        port = listening.enter_context(deaf())
         dead, well = [f"dead-{number}" for number in range(20)], [f"well-{number}" for number in range(3)]
         for name in dead:
             patient = {"port": str(port), "check": "mount", "ConnectTimeout": "60"}
@@ -271,22 +273,12 @@ def test_a_dead_port_keeps_no_volume_waiting_on_another_port_of_the_same_host(pl
         for mounting in [calls.submit(plugin.mount, name) for name in (*well, "new")]:
             mounting.result()
         assert not any(mounting.done() for mounting in failing)
-        listener.close()  # from now on the kernel refuses
+        listening.close()  # from now on the kernel refuses
         for mounting in failing:
             with pytest.raises(Refused, match=f"cannot connect to 127.0.0.1 port {port}, connection refused"):
                 mounting.result()
     for name in (*well, "new"):
         plugin.unmount(name)
-
-
-@contextmanager
-def _dead_port() -> Iterator[tuple[int, socket.socket]]:
-    """Give a port at which nobody answers, since its queue of connections is full, and what keeps it so."""
-    with socket.socket() as listener, socket.socket() as first:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        first.connect(listener.getsockname())
-        yield listener.getsockname()[1], listener
 
 
 def _connecting(port: int) -> int:

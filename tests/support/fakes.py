@@ -230,6 +230,7 @@ class FakeSupervisor:
         released: Every release that unmounted, in order.
         asked: How often each volume was to be released, used or not.
         seconds: How long each start and release might take.
+        answer_seconds: How long each question whether a mount answers might take.
     """
 
     root: Path
@@ -246,6 +247,7 @@ class FakeSupervisor:
     released: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    answer_seconds: list[float] = field(default_factory=list)
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -261,7 +263,7 @@ class FakeSupervisor:
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a mount is there and not silent."""
-        del seconds
+        self.answer_seconds.append(seconds)
         if gate := self.answer_gates.get(name):
             gate.hold()
         return name in self.live and name not in self.silent

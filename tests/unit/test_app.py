@@ -3,6 +3,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, wait
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,6 +59,35 @@ def test_application_does_not_start_with_a_setting_that_makes_no_sense(monkeypat
     monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "many")
     with pytest.raises(ValueError, match="SSHFS_PLUGIN_THREADS must be a number of at least 8, not 'many'"):
         app.create_app()
+
+
+def test_slow_calls_leave_threads_to_quick_ones_whether_they_are_done_or_wait(
+    settings: Settings, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "8")
+    monkeypatch.setattr(app, "supervisor", lambda _: host.supervisor)
+    settings.volumes.mkdir(parents=True)
+    gate = fakes.Gate()
+    for name in (names := [VolumeName(f"photos{number}") for number in range(7)]):
+        opts = {"sshcmd": fakes.SSHCMD, "check": "never"}
+        VolumeStore(settings.volumes).save(options.parse(name, opts, datetime.now(UTC)))
+        host.supervisor.start_gates[name] = gate
+    application = app.create_app()
+
+    def mount(name: str) -> str:
+        headers = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
+        body = {"Name": name, "ID": fakes.ID}
+        reply = application.test_client().post("/VolumeDriver.Mount", json=body, headers=headers).json
+        return str(reply and reply["Err"])
+
+    mounting = [in_background(mount, name) for name in names[:4]]
+    for _ in mounting:
+        gate.await_arrival()
+    mounting += [in_background(mount, name) for name in names[4:]]
+    ended, others = wait(mounting, fakes.PATIENCE, FIRST_COMPLETED)
+    gate.open()
+    assert [call.result().partition(":")[0] for call in ended] == ["the sshfs plugin is busy with too many slow calls"]
+    assert [call.result(fakes.PATIENCE) for call in others] == [""] * 6
 
 
 @pytest.mark.parametrize(("choice", "kind"), [("systemd", Units), ("process", Processes)])

@@ -194,6 +194,17 @@ def test_mount_starts_again_when_the_mount_does_not_answer(driver: Driver, host:
     assert host.supervisor.started == ["photos", "photos"]
 
 
+@pytest.mark.parametrize(("left", "spent"), [(100, 2), (4.5, 2), (1, 1)])
+def test_mount_spends_no_more_than_two_seconds_on_a_mount_that_hangs(
+    driver: Driver, host: fakes.Host, left: float, spent: float
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    driver.mount("photos", OTHER_ID, caller(), Deadline.after(left))
+    assert host.supervisor.answer_seconds == [pytest.approx(spent, abs=0.5)]
+
+
 def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver: Driver, host: fakes.Host) -> None:
     create(driver)
     host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'")
@@ -240,6 +251,17 @@ def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without
     with pytest.raises(errors.MountTimedOut, match="was not usable after 4 seconds"):
         driver.mount("photos", ID, caller(), Deadline.after(1))
     assert host.preflight.climbed == ["photos"], "at create alone"
+
+
+def test_mount_after_one_that_has_failed_is_checked_first(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    host.supervisor.start_problems["photos"] = errors.MountFailed("Host key verification failed.")
+    with pytest.raises(errors.MountFailed):
+        driver.mount("photos", ID, caller(), Deadline.after(1))
+    host.preflight.problems["photos"] = errors.HostKeyChanged("the host key of nas port 22 has changed")
+    with pytest.raises(errors.HostKeyChanged):
+        mount(driver)
+    assert host.supervisor.started == ["photos"], "not once more in vain"
 
 
 def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: fakes.Host) -> None:
@@ -1091,6 +1113,21 @@ def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
     restarted.look_after(1)
     assert host.supervisor.asked == ["photos"] * 3
     assert status_of(restarted) == (True, 1)
+
+
+def test_look_after_asks_of_a_new_mount_whatever_became_of_the_one_before(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    host.supervisor.used.clear()
+    host.supervisor.live.clear()
+    mount(driver, mount_id=OTHER_ID)
+    driver.activate(caller(process=300))
+    driver.look_after(1)
+    assert host.supervisor.released == ["photos"]
+    assert status_of(driver) == (False, 0)
 
 
 def test_look_after_notes_which_mounts_do_not_answer(

@@ -118,6 +118,20 @@ def test_inherited_when_taken_up_again_is_a_live_holder_that_counts_once() -> No
     assert not holders.unmounted(WEB).live
 
 
+def test_holder_has_another_mount_exactly_if_both_are_known_to_differ() -> None:
+    holders = Holders().mounted(WEB, Client.DOCKER, "0:51")
+    assert holders.have_other_than("0:52")
+    assert not holders.have_other_than("0:51")
+    assert not Holders().mounted(WEB, Client.DOCKER).have_other_than("0:52"), "of this one it is not known"
+    assert not Holders().have_other_than("0:52")
+
+
+def test_inherited_when_taken_up_again_has_the_mount_of_that_moment() -> None:
+    holders = Holders().mounted(WEB, Client.DOCKER, "0:51").inherited_from_docker()
+    assert holders.have_other_than("0:52")
+    assert not holders.mounted(WEB, Client.DOCKER, "0:52").have_other_than("0:52")
+
+
 def test_inherited_when_given_back_without_being_taken_up_is_gone() -> None:
     assert docker(WEB, WEB).inherited_from_docker().unmounted(WEB) == Holders()
 

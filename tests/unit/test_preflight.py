@@ -198,6 +198,18 @@ def test_connection_when_a_name_has_several_addresses_takes_the_first_that_works
     assert server.seen
 
 
+def test_connection_when_no_address_answers_gives_all_of_them_together_the_time_of_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ssh_server.deaf() as port:
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, port))] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        started = time.monotonic()
+        error = client.refusal(port, host="nas", password="hunter2", ConnectTimeout="1")
+    assert "no answer in time" in str(error)
+    assert time.monotonic() - started < 3, "and not four seconds"
+
+
 def test_connection_when_a_name_has_no_address_at_all_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     error = client.refusal(22, host="nas", password="hunter2")
