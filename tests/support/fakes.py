@@ -231,6 +231,7 @@ class FakeSupervisor:
         asked: How often each volume was to be released, used or not.
         seconds: How long each start and release might take.
         answer_seconds: How long each question whether a mount answers might take.
+        unsettled: The volumes of which a release is under way that an earlier process has asked for.
     """
 
     root: Path
@@ -248,6 +249,7 @@ class FakeSupervisor:
     asked: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     answer_seconds: list[float] = field(default_factory=list)
+    unsettled: set[str] = field(default_factory=set)
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -269,7 +271,8 @@ class FakeSupervisor:
         return name in self.live and name not in self.silent
 
     def settle(self) -> None:
-        """Find nothing under way."""
+        """End all releases that an earlier process has left under way."""
+        self.unsettled.clear()
 
     def start(self, name: VolumeName, deadline: Deadline) -> None:
         """Mount a volume, unless the test has said otherwise of it."""

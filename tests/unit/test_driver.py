@@ -1019,6 +1019,12 @@ def test_restart_takes_up_volumes_mounts_and_holders(driver: Driver, host: fakes
     assert host.supervisor.released == ["photos"]
 
 
+def test_start_lets_no_release_go_on_that_an_earlier_process_has_asked_for(host: fakes.Host) -> None:
+    host.supervisor.unsettled.add("photos")
+    host.start_driver()
+    assert not host.supervisor.unsettled
+
+
 def test_start_leaves_a_mount_without_a_record_alone(host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
     host.supervisor.live.add("orphan")
     driver = host.start_driver()

@@ -70,6 +70,12 @@ def test_names_with_blanks_and_backslashes_are_read_as_they_are(fake_kernel: fak
     assert set(mountinfo.sshfs_below(Path("/home/me"))) == {"my photos\tand\\films"}
 
 
+def test_names_that_are_not_utf_8_are_those_that_python_has_for_them(fake_kernel: fakes.FakeKernel) -> None:
+    line = b"95 28 0:52 / /home/me/caf\xe9\\040au\xffx rw - fuse.sshfs me@nas:/photos rw\n"
+    fake_kernel.mountinfo.write_bytes(line)
+    assert set(mountinfo.sshfs_below(Path("/home/me"))) == {os.fsdecode(b"caf\xe9 au\xffx")}
+
+
 @pytest.mark.parametrize(
     "strange", ["a\rb", "a\x0bb", "a\x0cb", "a\x1cb", "a\x85b", "a\N{LINE SEPARATOR}b", "a\udcffb"]
 )

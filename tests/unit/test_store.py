@@ -80,8 +80,26 @@ def test_record_may_hold_a_password_and_so_is_readable_by_its_owner_alone(volume
 def test_save_has_the_record_on_disk_and_then_its_name(volumes: VolumeStore, synced: Synced) -> None:
     volumes.save(volume())
     (file, before), (directory, after) = synced
+    assert file.name.startswith(".unfinished-"), "the next start removes it after a crash"
     assert (file.parent, before) == (volumes.directory, []), "a crash in between must leave no record without content"
     assert (directory, after) == (volumes.directory, ["photos"])
+
+
+def test_save_and_remove_leave_no_file_open(volumes: VolumeStore) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    volumes.save(volume())
+    volumes.remove(PHOTOS)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("zone", "usable"), [("Z", True), ("+02:00", True), ("-03:30", True), ("", False), ("+01:00:30", False)]
+)
+def test_record_has_a_time_that_docker_takes(volumes: VolumeStore, zone: str, usable: bool) -> None:
+    options_said = {"sshcmd": "bob@nas:/photos"}
+    record = {"version": 1, "created_at": f"2024-05-17T12:30:15{zone}", "options": options_said}
+    (volumes.directory / "photos.json").write_text(json.dumps(record))
+    assert isinstance(volumes.load_all()[PHOTOS], Volume) is usable
 
 
 def test_remove_has_the_name_gone_from_disk(volumes: VolumeStore, synced: Synced) -> None:
@@ -307,12 +325,13 @@ def test_holders_when_saved_are_found_by_the_next_process(holder_records: Holder
     assert HolderStore(holder_records.directory).load_all() == {PHOTOS: holders}
 
 
+@pytest.mark.parametrize(("word", "client"), [("docker", Client.DOCKER), ("podman", Client.PODMAN)])
 def test_holders_when_recorded_by_an_older_version_have_mounts_of_which_nothing_is_known(
-    holder_records: HolderStore,
+    holder_records: HolderStore, word: str, client: Client
 ) -> None:
-    record = {"version": 1, "holders": {WEB: {"client": "docker", "count": 1, "inherited": False}}}
+    record = {"version": 1, "holders": {WEB: {"client": word, "count": 1, "inherited": False}}}
     (holder_records.directory / "photos.json").write_text(json.dumps(record))
-    assert holder_records.load_all() == {PHOTOS: Holders({WEB: Holder(client=Client.DOCKER, count=1)})}
+    assert holder_records.load_all() == {PHOTOS: Holders({WEB: Holder(client=client, count=1)})}
 
 
 def test_holders_when_not_confirmed_are_not_recorded(holder_records: HolderStore) -> None:

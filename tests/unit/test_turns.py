@@ -54,8 +54,9 @@ def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
             pass
         assert time.monotonic() - started < 0.4
         waiting.join()
-        with pytest.raises(errors.PluginBusy), places.taken(Deadline.after(0.01), busy):
-            pass  # waited, since nobody else does any more
+        waits = fakes.Watched(Deadline.after(0.01).at, threading.Semaphore(0))
+        wait()
+        assert waits.asks.acquire(blocking=False), "it waited, since nobody else does any more"
     with places.taken(Deadline.after(0), busy):
         pass
 
