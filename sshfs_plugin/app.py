@@ -5,7 +5,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import flask  # noqa: TID251 (for its type alone)
 
@@ -14,13 +13,11 @@ from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.known_hosts import KnownHosts
-from sshfs_plugin.parts import Supervisor
 from sshfs_plugin.preflight import Ladder
-from sshfs_plugin.processes import Processes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.supervisors import supervisor
 from sshfs_plugin.turns import Places
-from sshfs_plugin.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +46,6 @@ def create_app() -> flask.Flask:
     slow_calls, quick = settings.threads // 2, min(QUICK_THREADS, settings.threads // 4)
     slow_lane = Places(slow_calls, waiting=settings.threads - slow_calls - quick)
     return api.create_app(driver, slow_lane=slow_lane, tell=journal.status)
-
-
-def supervisor(settings: Settings) -> Supervisor:
-    """Choose how volumes' processes are kept: by systemd where it is PID 1, unless the settings say otherwise."""
-    booted_by_systemd = Path("/run/systemd/system").is_dir()  # as sd_booted(3) finds out
-    if settings.supervisor == "systemd" or (settings.supervisor == "auto" and booted_by_systemd):
-        return Units(settings)
-    return Processes(settings)
 
 
 def _look_after(driver: Driver, settings: Settings) -> None:

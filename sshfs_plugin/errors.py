@@ -119,11 +119,8 @@ class VolumeExists(VolumeError):
 class VolumeInUse(VolumeError):
     """A container or a process still uses the mounted volume."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"volume '{name}' is still in use by a running container or a process on this host",
-            "stop it and try again",
-        )
+    def __init__(self, name: str, hint: str = "stop it and try again") -> None:
+        super().__init__(f"volume '{name}' is still in use by a running container or a process on this host", hint)
 
 
 class VolumeBusy(VolumeError):

@@ -63,8 +63,22 @@ class Mountpoints:
             )
         raise errors.MountTimedOut(
             f"volume '{name}' is mounted but its server does not answer",
-            "sshfs goes on trying to reconnect; try again when the server is back",
+            "sshfs goes on trying to reconnect; try again when the server is back, or unmount it with "
+            f"docker-volume-sshfs release --force {name}",
         )
+
+    def detach(self, name: VolumeName) -> None:
+        """Take a volume's mount away from whoever uses it; calls that wait for its server fail at once.
+
+        Raises:
+            UnmountFailed: The kernel does not let us.
+        """
+        try:
+            kernel.detach_all(self.mountpoint(name))
+        except OSError as error:
+            raise errors.UnmountFailed(
+                f"volume '{name}' could not be unmounted ({error.strerror})", "is this root of the host itself?"
+            ) from None
 
 
 def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:

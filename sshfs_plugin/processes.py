@@ -57,19 +57,34 @@ class Processes(mountpoints.Mountpoints):
         Raises:
             UnmountFailed: The release or the keeper did not come to an end.
         """
+        self._ask_for_release(name, deadline)
+        if name in self.mounted():
+            return False
+        self._await_keeper(name, deadline)
+        return True
+
+    def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
+        """Unmount a volume that may be in use or hang, and wait until its keeper has cleaned up.
+
+        Raises:
+            UnmountFailed: It could not be unmounted, or the keeper did not come to an end.
+        """
+        self.detach(name)
+        self._await_keeper(name, deadline)
+
+    def _ask_for_release(self, name: VolumeName, deadline: Deadline) -> None:
         try:
             job = self._at_mountpoint("release", name, deadline.left())
         except errors.ProgramStuck:
             raise _stuck(name, "it took too long") from None
         if job.returncode:
             raise _stuck(name, job.stderr.strip())
-        if name in self.mounted():
-            return False
+
+    def _await_keeper(self, name: VolumeName, deadline: Deadline) -> None:
         while not self._is_over(name):
             if not deadline.left():
                 raise _stuck(name, "sshfs does not end")
             time.sleep(_POLL_SECONDS)
-        return True
 
     def _start_keeper(self, name: VolumeName, said: Path, address: Path) -> subprocess.Popen[bytes]:
         with said.open("wb") as output:

@@ -70,7 +70,7 @@ class Units(mountpoints.Mountpoints):
         Raises:
             UnmountFailed: The release did not come to an end, or the volume's unit did not.
         """
-        release = f"docker-volume-sshfs-release@{name}.service"
+        release = _release_unit(name)
         try:
             self._complete("start", release, name, deadline)
         except errors.UnmountFailed:
@@ -81,6 +81,15 @@ class Units(mountpoints.Mountpoints):
             return False
         self._complete("stop", _unit(name), name, deadline)
         return True
+
+    def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
+        """Unmount a volume that may be in use or hang, and end its unit, even if it is mounted nowhere any more.
+
+        Raises:
+            UnmountFailed: It could not be unmounted, or the unit did not come to an end.
+        """
+        self.detach(name)
+        self._complete("stop", _unit(name), name, deadline)
 
     def _complete(self, verb: str, unit: str, name: VolumeName, deadline: Deadline) -> None:
         try:
@@ -124,6 +133,10 @@ def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
 
 def _unit(name: VolumeName) -> str:
     return f"docker-volume-sshfs@{name}.service"
+
+
+def _release_unit(name: VolumeName) -> str:
+    return f"docker-volume-sshfs-release@{name}.service"
 
 
 def _is_active(unit: str) -> bool:

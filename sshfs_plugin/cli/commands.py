@@ -88,6 +88,19 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     ctx.exit(status.status(targets.settings_for_root(), name, as_json=as_json))
 
 
+@command_line.command()
+@click.argument("name", shell_complete=_suggesting(completion.volumes))
+@click.option("--force", is_flag=True, help="Also if it is in use or hangs: whoever uses it loses it.")
+def release(name: str, force: bool) -> None:
+    """Unmount a volume that nobody uses.
+
+    With --force a container that can't be stopped, since it waits for a server that does not answer, can be again.
+    """
+    from sshfs_plugin.cli import release, targets
+
+    release.release(targets.settings_for_root(), name, by_force=force)
+
+
 @command_line.group("host-key")
 def host_key() -> None:
     """Show, trust or forget the host key of a server.

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from .host import KEY, PACKAGE, Host
+from .host import KEY, MOUNTS, PACKAGE, Host
 from .machine import Result
 
 KNOWN_HOSTS = "/var/lib/docker-volume-sshfs/known_hosts"
@@ -119,6 +119,47 @@ def test_status_without_the_socket_ends_with_three_and_the_cure_works(host: Host
     assert command(host, "status").returncode == 0
 
 
+def test_a_container_that_waits_for_a_frozen_server_can_be_stopped_after_a_release_by_force(host: Host) -> None:
+    machine, directory = host.machine, host.directory("frozen")
+    host.create("frozen", directory)
+    host.start("waiting", "frozen", "while true; do date >/data/date; sleep 0.1; done")
+    machine.until(f"test -s {directory}/date")
+    machine.sh("pkill -STOP -x sftp-server")
+    try:
+        stuck = machine.run("docker", "stop", "-t", "1", "waiting", check=False, timeout=50)
+        assert stuck.returncode != 0
+        assert "did not receive an exit event" in stuck.stderr
+        asked = command(host, "release", "frozen")
+        assert asked.returncode == 1
+        assert "docker-volume-sshfs release --force frozen takes it away from them" in asked.stderr
+        assert host.is_mounted("frozen")
+        machine.run("systemctl", "stop", f"{PACKAGE}.socket", PACKAGE)  # it needs no service
+        forced = command(host, "release", "--force", "frozen")
+        machine.run("systemctl", "start", f"{PACKAGE}.socket")
+        assert forced.returncode == 0, forced
+        assert "frozen is unmounted." in forced.stdout
+        assert not host.is_mounted("frozen")
+        assert host.property("docker-volume-sshfs@frozen", "ActiveState") == "inactive"
+        assert not machine.run("test", "-e", f"{MOUNTS}/frozen", check=False)
+        machine.run("docker", "stop", "-t", "1", "waiting", timeout=30)
+        machine.run("docker", "rm", "-f", "waiting", timeout=30)
+    finally:
+        machine.sh("pkill -CONT -x sftp-server || true")
+    assert host.run("frozen", "ls /data").stdout == "date\n"
+    assert command(host, "release", "frozen").stdout == "frozen is not mounted.\n"
+
+
+def test_release_by_force_takes_a_volume_away_until_its_container_is_restarted(host: Host) -> None:
+    machine = host.machine
+    host.create("taken", host.directory("taken"))
+    host.start("user", "taken", "sleep 1000")
+    assert command(host, "release", "--force", "taken").returncode == 0
+    assert machine.run("docker", "exec", "user", "ls", "/data", check=False).returncode != 0
+    assert host.status("taken")["state"] == "not mounted, although containers hold it"
+    machine.run("docker", "restart", "-t", "0", "user")
+    machine.run("docker", "exec", "user", "touch", "/data/back")
+
+
 def test_a_host_key_is_shown_trusted_and_forgotten(host: Host) -> None:
     machine = host.machine
     new = command(host, "host-key", "show", "localhost")
@@ -146,6 +187,7 @@ def test_a_host_key_is_shown_trusted_and_forgotten(host: Host) -> None:
 
 COMPLETED = {
     "host-": "host-key",
+    "release com": "release completed",
     "check com": "check completed",
     "check -o umas": "-o umask=",
     "check -o idmap=us": "-o idmap=user",

@@ -15,6 +15,7 @@ from sshfs_plugin.driver import Driver
 from sshfs_plugin.processes import Processes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.supervisors import supervisor
 from sshfs_plugin.units import Units
 from sshfs_plugin.volume import VolumeName
 
@@ -92,12 +93,12 @@ def test_slow_calls_leave_threads_to_quick_ones_whether_they_are_done_or_wait(
 
 @pytest.mark.parametrize(("choice", "kind"), [("systemd", Units), ("process", Processes)])
 def test_supervisor_is_the_one_that_the_settings_name(choice: str, kind: type) -> None:
-    assert isinstance(app.supervisor(Settings(supervisor=choice)), kind)
+    assert isinstance(supervisor(Settings(supervisor=choice)), kind)
 
 
 def test_supervisor_is_systemd_exactly_where_it_has_booted_the_host() -> None:
     booted = Path("/run/systemd/system").is_dir()
-    assert isinstance(app.supervisor(Settings(supervisor="auto")), Units if booted else Processes)
+    assert isinstance(supervisor(Settings(supervisor="auto")), Units if booted else Processes)
 
 
 class _Enough(BaseException):

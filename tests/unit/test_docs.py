@@ -27,6 +27,9 @@ OF_OTHERS = {
     "Read-only file system",
     "Transport endpoint is not connected",
     "Input/output error",
+    "tried to kill container, but did not receive an exit event",
+    "docker stop",
+    "docker rm -f",
 }
 """Messages of Docker, ssh and the kernel."""
 

@@ -42,7 +42,8 @@ def test_a_mount_that_does_not_answer_is_no_success(
         below.require_answer(PHOTOS, fakes.soon())
     assert str(refusal.value) == (
         "volume 'photos' is mounted but its server does not answer: "
-        "sshfs goes on trying to reconnect; try again when the server is back"
+        "sshfs goes on trying to reconnect; try again when the server is back, "
+        "or unmount it with docker-volume-sshfs release --force photos"
     )
 
 

@@ -153,8 +153,8 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     launcher.plan("keep", "stay")
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
-        keeping.start(PHOTOS, Deadline.after(0.4))
+    with pytest.raises(errors.MountTimedOut, match="was not usable after 1 seconds and was given up"):
+        keeping.start(PHOTOS, Deadline.after(1.4))
     assert launcher.calls == ["keep photos", "clean photos"]
     assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
@@ -190,6 +190,23 @@ def test_release_of_a_used_volume_leaves_its_keeper_alone(
     os.kill(launcher.keeper, 0)
 
 
+def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
+    keeping: Processes, launcher: Launcher, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
+) -> None:
+    keeping.start(PHOTOS, fakes.soon())
+    keeping.mountpoint(PHOTOS).mkdir(parents=True)
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    releasing = in_background(keeping.release_by_force, PHOTOS, fakes.soon())
+    while keeping.mounted():
+        assert not releasing.done()
+    launcher.end_keepers()
+    releasing.result()
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    keeping.start(PHOTOS, fakes.soon())
+    with pytest.raises(errors.UnmountFailed, match="sshfs does not end"):
+        keeping.release_by_force(PHOTOS, fakes.now())
+
+
 def test_failed_release_says_why(keeping: Processes, launcher: Launcher) -> None:
     launcher.plan("release", "fail")
     with pytest.raises(errors.UnmountFailed) as refusal:
@@ -203,7 +220,7 @@ def test_release_that_comes_to_no_end_says_so(keeping: Processes, launcher: Laun
     keeping.start(PHOTOS, fakes.soon())
     launcher.plan("release", plan)
     with pytest.raises(errors.UnmountFailed, match=f"volume 'photos' could not be unmounted \\({why}\\)"):
-        keeping.release(PHOTOS, Deadline.after(0.4))
+        keeping.release(PHOTOS, Deadline.after(1.4))
 
 
 def test_keeper_runs_with_the_settings_of_the_service(

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""``release``: unmount a volume by hand; needs the kernel and systemd alone, and no service."""
+
+from sshfs_plugin import errors
+from sshfs_plugin.cli import terminal
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.supervisors import supervisor
+from sshfs_plugin.volume import volume_name
+
+RELEASE_SECONDS = 60.0
+
+
+def release(settings: Settings, text: str, *, by_force: bool) -> None:
+    """Unmount a volume, by force also if it is in use or its server does not answer.
+
+    Args:
+        settings: This host's.
+        text: The name of the volume.
+        by_force: Whether to take it away from whoever uses it.
+
+    Raises:
+        InvalidVolumeName, VolumeNotFound: There is no such volume, neither on record nor mounted.
+        VolumeInUse: Somebody uses it.
+        UnmountFailed: It could not be unmounted, and why.
+    """
+    name, keeping, deadline = volume_name(text), supervisor(settings), Deadline.after(RELEASE_SECONDS)
+    was_mounted = name in keeping.mounted()
+    if not was_mounted and name not in VolumeStore(settings.volumes).names():
+        raise errors.VolumeNotFound(name)
+    if by_force:
+        keeping.release_by_force(name, deadline)
+        terminal.say(f"{name} is unmounted.", colour="green")
+        terminal.say(
+            f"Containers that had it have lost it until they are restarted: docker ps -a --filter volume={name}"
+        )
+    elif not was_mounted:
+        terminal.say(f"{name} is not mounted.")
+    elif keeping.release(name, deadline):
+        terminal.say(f"{name} is unmounted; the next container that uses it mounts it again.", colour="green")
+    else:
+        raise errors.VolumeInUse(
+            name,
+            f"docker ps --filter volume={name} shows containers, fuser -vm {keeping.mountpoint(name)} processes; "
+            f"docker-volume-sshfs release --force {name} takes it away from them",
+        )

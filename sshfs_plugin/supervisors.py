@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""Which of the two ways of keeping volumes' processes this host has."""
+
+from pathlib import Path
+
+from sshfs_plugin.processes import Processes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.units import Units
+
+
+def supervisor(settings: Settings) -> Units | Processes:
+    """Choose how volumes' processes are kept: by systemd where it is PID 1, unless the settings say otherwise."""
+    booted_by_systemd = Path("/run/systemd/system").is_dir()  # as sd_booted(3) finds out
+    if settings.supervisor == "systemd" or (settings.supervisor == "auto" and booted_by_systemd):
+        return Units(settings)
+    return Processes(settings)

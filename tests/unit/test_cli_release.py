@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""docker-volume-sshfs release, on a fake kernel, with a stand-in for systemctl."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support import fakes
+from support.administrator import Administrator
+
+from sshfs_plugin import kernel, options
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.volume import VolumeName
+
+PHOTOS = VolumeName("photos")
+UNIT, RELEASE = "docker-volume-sshfs@photos.service", "docker-volume-sshfs-release@photos.service"
+
+
+@pytest.fixture
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Let systemd keep the volumes, of which there is one."""
+    monkeypatch.setattr("sshfs_plugin.supervisors.Processes", None)
+    systemd = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "systemd"})
+    systemd.volumes.mkdir(parents=True)
+    VolumeStore(systemd.volumes).save(options.parse(PHOTOS, {"sshcmd": fakes.SSHCMD}, datetime.now(UTC)))
+    return systemd
+
+
+@pytest.fixture(autouse=True)
+def systemctl(programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> fakes.Programs:
+    """Run a systemd whose release unit finds everything unused."""
+    programs.add("systemctl", f'case "$3" in *-release@*) : >{fake_kernel.mountinfo};; esac')
+    return programs
+
+
+@pytest.fixture
+def mounted(settings: Settings, fake_kernel: fakes.FakeKernel) -> Path:
+    """Let the volume be mounted."""
+    mountpoint = settings.mounts / PHOTOS
+    mountpoint.mkdir(parents=True)
+    fake_kernel.mount(mountpoint)
+    return mountpoint
+
+
+@pytest.mark.usefixtures("mounted")
+def test_release_unmounts_what_nobody_uses(administrator: Administrator, systemctl: fakes.Programs) -> None:
+    said = administrator("release", "photos")
+    assert (said.code, said.lines) == (0, ["photos is unmounted; the next container that uses it mounts it again."])
+    assert [call.split()[-1] for call in systemctl.calls("systemctl")] == [RELEASE, UNIT]
+
+
+def test_release_says_how_to_find_who_uses_it(
+    administrator: Administrator, systemctl: fakes.Programs, mounted: Path
+) -> None:
+    systemctl.add("systemctl")
+    said = administrator("release", "photos")
+    assert said.code == 1
+    assert said.err == (
+        "docker-volume-sshfs: volume 'photos' is still in use by a running container or a process on this host: "
+        f"docker ps --filter volume=photos shows containers, fuser -vm {mounted} processes; "
+        "docker-volume-sshfs release --force photos takes it away from them\n"
+    )
+    assert UNIT not in str(systemctl.calls("systemctl"))
+
+
+def test_release_by_force_asks_nobody_and_says_what_it_costs(
+    administrator: Administrator, systemctl: fakes.Programs, mounted: Path, fake_kernel: fakes.FakeKernel
+) -> None:
+    fake_kernel.busy.add(mounted)
+    said = administrator("release", "--force", "photos")
+    assert (said.code, said.lines) == (
+        0,
+        [
+            "photos is unmounted.",
+            "Containers that had it have lost it until they are restarted: docker ps -a --filter volume=photos",
+        ],
+    )
+    force = kernel.MNT_FORCE | kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW
+    assert fake_kernel.unmounted == [(mounted, force)]
+    assert [call.split()[-1] for call in systemctl.calls("systemctl")] == [UNIT]
+
+
+def test_release_of_what_is_not_mounted_does_nothing_but_by_force_ends_a_unit_whose_mount_was_detached(
+    administrator: Administrator, systemctl: fakes.Programs
+) -> None:
+    assert administrator("release", "photos").lines == ["photos is not mounted."]
+    assert systemctl.calls("systemctl") == []
+    assert administrator("release", "--force", "photos").code == 0
+    assert [call.split()[-1] for call in systemctl.calls("systemctl")] == [UNIT]
+
+
+def test_release_when_the_kernel_refuses_says_so(
+    administrator: Administrator, mounted: Path, fake_kernel: fakes.FakeKernel
+) -> None:
+    fake_kernel.forbidden = True
+    said = administrator("release", "--force", mounted.name)
+    assert said.code == 1
+    assert "volume 'photos' could not be unmounted (Operation not permitted)" in said.err
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("films", "volume 'films' not found"), ("../x", "can't be the name")])
+def test_release_of_what_is_no_volume_says_so(administrator: Administrator, name: str, sentence: str) -> None:
+    said = administrator("release", "--force", name)
+    assert said.code == 2
+    assert sentence in said.err
