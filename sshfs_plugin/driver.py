@@ -56,6 +56,7 @@ class Driver:
         self._turns = Turns()
         self._attempts = Attempts()
         self._docker_process = 0
+        self._cleared: set[str] = set()
 
     def load(self) -> None:
         """Take up where the last process stopped: records are read, live mounts are found by asking the kernel.
@@ -216,6 +217,7 @@ class Driver:
                     if entry.holders.count:
                         self._let_go_if_unheld(entry)
         self.list_volumes()  # notes since when each is as it is
+        self._clear_left_over()
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
@@ -232,6 +234,14 @@ class Driver:
             # by now the name may belong to a new volume, whose mount this entry knows nothing of
             if self._registry.find(entry.name) is entry and not entry.holders.live:
                 self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
+
+    def _clear_left_over(self) -> None:
+        """Remove mountpoints of volumes that are no more, once each: what can't be removed is somebody's to look at."""
+        for name in self._supervisor.left_over() - self._cleared:
+            with suppress(errors.PluginError), self._turns.on_volume(volume_name(name), Deadline.after(0)):
+                if not self._registry.find(name):
+                    self._cleared.add(name)
+                    self._supervisor.clear(volume_name(name), Deadline.after(UNMOUNT_SECONDS))
 
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> None:
         name = entry.volume.name

@@ -6,6 +6,7 @@ The units call it with a step and a volume's name; it loads little, so that a mo
 
 import logging
 import os
+from pathlib import Path
 
 from sshfs_plugin import kernel, mountinfo, steps
 from sshfs_plugin.settings import Settings
@@ -43,6 +44,11 @@ def clean(settings: Settings, name: VolumeName) -> None:
     mountpoint = settings.mounts / name
     kernel.detach_all(mountpoint)
     (settings.ssh_configs / name).unlink(missing_ok=True)
+    _remove(mountpoint)
+
+
+def _remove(mountpoint: Path) -> None:
+    """Remove a mountpoint, unless something is in it, or mounted at it by now."""
     if not mountpoint.exists():
         return
     kernel.set_immutable(mountpoint, immutable=False)
@@ -56,13 +62,14 @@ def release(settings: Settings, name: VolumeName) -> None:
     """Unmount a volume unless somebody uses it: a container, or a process on this host.
 
     No miscount, ours or Docker's, can then take a volume away from a running container. sshfs ends by itself once
-    its mount is gone, and whoever keeps it cleans up, which is waited for.
+    its mount is gone, and whoever keeps it cleans up, which is waited for. A mountpoint that is left over from a host
+    that was cut off is removed.
     """
     mountpoint = settings.mounts / name
     mount = mountinfo.mounted_at(mountpoint)
     if mount is None:
-        return
-    if mountinfo.used_elsewhere(mount):
+        _remove(mountpoint)
+    elif mountinfo.used_elsewhere(mount):
         log.info("%s is in use by a container: it stays", mountpoint)
     elif not kernel.unmount(mountpoint):
         log.info("%s is in use by a process on this host: it stays", mountpoint)

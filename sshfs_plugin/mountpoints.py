@@ -40,6 +40,15 @@ class Mountpoints:
         """Return the names of the volumes that the kernel shows as mounted, with the device of each mount."""
         return mountinfo.sshfs_below(self.settings.mounts)
 
+    def left_over(self) -> set[str]:
+        """Return the names of mountpoints at which nothing is mounted: of a host that was cut off amid a mount."""
+        try:
+            there = {path.name for path in self.settings.mounts.iterdir()}
+        except OSError:
+            return set()
+        directory = self.settings.mounts.resolve()
+        return there - {mount.mountpoint.name for mount in mountinfo.mounts() if mount.mountpoint.parent == directory}
+
     def settle(self) -> None:
         """Do nothing: what releases a mount ends with the process that has asked for it."""
 

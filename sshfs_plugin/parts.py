@@ -91,6 +91,12 @@ class Supervisor(Protocol):
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a live mount answers."""
 
+    def left_over(self) -> set[str]:
+        """Return the names of mountpoints at which nothing is mounted, whether or not there are such volumes."""
+
+    def clear(self, name: VolumeName, deadline: Deadline) -> None:
+        """Remove a mountpoint that is left over, if it is empty. Raises MountError if that comes to no end."""
+
     def settle(self) -> None:
         """End what an earlier process has left under way, before anything is built on what is mounted."""
 

@@ -63,6 +63,14 @@ class Processes(mountpoints.Mountpoints):
         self._await_keeper(name, deadline)
         return True
 
+    def clear(self, name: VolumeName, deadline: Deadline) -> None:
+        """Remove a mountpoint that is left over and empty.
+
+        Raises:
+            UnmountFailed: It did not come to an end.
+        """
+        self._ask_for_release(name, deadline)
+
     def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
         """Unmount a volume that may be in use or hang, and wait until its keeper has cleaned up.
 

@@ -82,6 +82,14 @@ class Units(mountpoints.Mountpoints):
         self._complete("stop", _unit(name), name, deadline)
         return True
 
+    def clear(self, name: VolumeName, deadline: Deadline) -> None:
+        """Let the privileged release unit remove a mountpoint that is left over and empty.
+
+        Raises:
+            UnmountFailed: It did not come to an end.
+        """
+        self._complete("start", _release_unit(name), name, deadline)
+
     def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
         """Unmount a volume that may be in use or hang, and end its unit, even if it is mounted nowhere any more.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Power off and boot with volumes in use."""
 
-from .host import PACKAGE, Host
+from .host import MOUNTS, PACKAGE, Host
 
 LONGEST_POWEROFF = 40.0
 """Seconds; Docker alone gives its containers ten."""
@@ -27,3 +27,33 @@ def test_power_off_with_volumes_in_use_is_orderly_and_all_comes_back(host: Host)
     left_over = [line for line in machine.journal(boot=-1, lines=2000).splitlines() if "left-over process" in line]
     assert not [line for line in left_over if PACKAGE in line]
     machine.run("rm", "/etc/systemd/system/docker.service.d/ssh.conf")
+
+
+def test_a_mountpoint_that_a_power_cut_has_left_goes_with_its_volume(host: Host) -> None:
+    machine, left = host.machine, f"{MOUNTS}/cut-off"
+    host.create("cut-off", host.directory("cut-off"))
+    host.start("user", "cut-off", "sleep 1000")
+    machine.run("sync")
+    machine.cut_power()
+    machine.boot()
+    assert machine.run("test", "-d", left), "nobody was there to remove it"
+    machine.run("docker", "rm", "user")
+    machine.run("docker", "volume", "rm", "cut-off")
+    machine.until(f"test ! -e {left}")
+
+
+def test_mountpoints_of_no_volume_are_removed_if_nothing_is_in_them(host: Host) -> None:
+    """What a cut-off host or an older version has left, of volumes that are no more."""
+    machine = host.machine
+    machine.sh(
+        f"cd {MOUNTS} && mkdir empty full mounted && touch full/precious && chattr +i empty && "
+        "mount -t tmpfs none mounted"
+    )
+    try:
+        machine.run("systemctl", "restart", PACKAGE)
+        machine.until(f"test ! -e {MOUNTS}/empty")
+        machine.until("journalctl -t sshfs -n 20 -o cat | grep 'full stays, Directory not empty: look what is in it'")
+        assert machine.run("ls", f"{MOUNTS}/full").stdout == "precious\n"
+        assert machine.run("findmnt", f"{MOUNTS}/mounted")
+    finally:
+        machine.sh(f"cd {MOUNTS} && umount mounted && rm -r full mounted")

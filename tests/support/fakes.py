@@ -232,6 +232,8 @@ class FakeSupervisor:
         seconds: How long each start and release might take.
         answer_seconds: How long each question whether a mount answers might take.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
+        empty: The mountpoints at which nothing is mounted.
+        cleared: Those of them that were to be removed, in order.
     """
 
     root: Path
@@ -250,6 +252,8 @@ class FakeSupervisor:
     seconds: list[float] = field(default_factory=list)
     answer_seconds: list[float] = field(default_factory=list)
     unsettled: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
+    cleared: list[str] = field(default_factory=list)
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -269,6 +273,15 @@ class FakeSupervisor:
         if gate := self.answer_gates.get(name):
             gate.hold()
         return name in self.live and name not in self.silent
+
+    def left_over(self) -> set[str]:
+        """Return the mountpoints of which the test says so."""
+        return self.empty - self.live
+
+    def clear(self, name: VolumeName, deadline: Deadline) -> None:
+        """Note that a mountpoint is to be removed."""
+        self.seconds.append(deadline.left())
+        self.cleared.append(name)
 
     def settle(self) -> None:
         """End all releases that an earlier process has left under way."""

@@ -1043,6 +1043,32 @@ def test_look_after_lets_go_of_a_mount_that_nobody_holds(driver: Driver, host: f
     assert host.supervisor.released == ["photos"]
 
 
+def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver: Driver, host: fakes.Host) -> None:
+    """After a power cut; it tries once, since a mountpoint with something in it stays."""
+    create(driver)
+    host.supervisor.empty = {"photos", "films", "lost+found"}
+    driver.look_after(1)
+    driver.look_after(1)
+    assert host.supervisor.cleared == ["films"]
+    driver.remove("photos", soon())
+    driver.look_after(1)
+    assert host.supervisor.cleared == ["films", "photos"]
+
+
+def test_look_after_leaves_the_mountpoint_of_a_volume_that_is_being_made(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    gate = host.preflight.gates["photos"] = fakes.Gate()
+    creating = in_background(create, driver)
+    gate.await_arrival()
+    host.supervisor.empty = {"photos"}
+    driver.look_after(1)
+    gate.open()
+    creating.result()
+    driver.look_after(1)
+    assert host.supervisor.cleared == []
+
+
 def test_look_after_leaves_held_volumes_mounted(driver: Driver, host: fakes.Host) -> None:
     create(driver)
     mount(driver)

@@ -116,6 +116,26 @@ def test_release_unmounts_what_nobody_uses_and_waits_for_the_clean_up(
     assert mountinfo.mounted_at(mountpoint) is None
 
 
+def test_release_removes_an_empty_mountpoint_that_is_left_over(
+    settings: Settings, mountpoint: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    mountpoint.mkdir(parents=True)
+    program.release(settings, PHOTOS)
+    assert not mountpoint.exists()
+    assert programs.calls("chattr") == [f"-i {mountpoint}"]
+    assert fake_kernel.unmounted == []
+
+
+def test_release_never_removes_what_is_in_a_mountpoint_that_is_left_over(
+    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel
+) -> None:
+    del fake_kernel
+    mountpoint.mkdir(parents=True)
+    (mountpoint / "holiday.jpg").write_text("")
+    program.release(settings, PHOTOS)
+    assert (mountpoint / "holiday.jpg").exists()
+
+
 def test_release_leaves_a_mount_that_a_container_uses(
     settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:

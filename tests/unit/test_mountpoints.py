@@ -33,6 +33,17 @@ def test_a_mount_that_answers_passes(below: Mountpoints, programs: fakes.Program
     assert programs.calls("stat") == [f"-f -c %t {below.mountpoint(PHOTOS)}"] * 2
 
 
+def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
+    below: Mountpoints, fake_kernel: fakes.FakeKernel
+) -> None:
+    assert below.left_over() == set()
+    for name in ("empty", "photos", "other"):
+        (below.settings.mounts / name).mkdir(parents=True)
+    fake_kernel.mount(below.settings.mounts / "photos")
+    fake_kernel.mount(below.settings.mounts / "other", kind="tmpfs")
+    assert below.left_over() == {"empty"}
+
+
 def test_a_mount_that_does_not_answer_is_no_success(
     below: Mountpoints, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:

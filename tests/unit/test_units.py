@@ -166,6 +166,11 @@ def test_release_of_a_used_volume_touches_its_unit_not(
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
+def test_what_is_left_over_is_cleared_by_the_privileged_unit_alone(keeping: Units, programs: fakes.Programs) -> None:
+    keeping.clear(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
+
+
 def test_failed_release_says_why_and_where_to_look(keeping: Units, programs: fakes.Programs) -> None:
     programs.add("systemctl", "echo 'Job for release failed.' >&2; exit 1")
     with pytest.raises(errors.UnmountFailed) as refusal:
