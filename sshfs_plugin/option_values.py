@@ -215,7 +215,8 @@ def host(text: str) -> str:
     if is_ipv6(bare):
         return str(ipaddress.IPv6Address(bare))
     if not _HOST.fullmatch(text):
-        raise ValueError(f"must be the name or address of a host, not {text!r}")
+        port = "; a port goes into the option 'port'" if re.search(r":[0-9]+$", text) else ""
+        raise ValueError(f"must be the name or address of a host, not {text!r}{port}")
     return text
 
 

@@ -118,6 +118,17 @@ def _require_consistency(values: Mapping[str, str]) -> None:
         raise errors.InvalidOption("create_directory", f"needs the check: leave check={values['check']} out")
 
 
+def _require_no_port_in_directory(volume: Volume) -> None:
+    """Refuse ``nas:2222:/dir``, which no new volume is meant to be; ``nas:2222/dir`` may be."""
+    meant, directory = volume.remote.with_port_from_directory, volume.remote.directory
+    if meant and re.match("[0-9]+:(/|$)", directory) and "port" not in volume.options:
+        raise errors.InvalidOption(
+            "sshcmd",
+            f"has no place for a port, say -o port={meant.port} -o sshcmd={meant.source}; a directory that is called "
+            f"so is ./{directory}",
+        )
+
+
 def _access(flags: Mapping[str, str]) -> Access:
     """Say who may use the volume; ``allow_other`` said aloud means what it means to sshfs (vieux/sshfs did so)."""
     said_aloud = flags.get("allow_other") == YES
@@ -164,7 +175,9 @@ def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Vo
     Raises:
         UnknownOption, RefusedOption, InvalidOption: The option that is wrong, and why.
     """
-    return _made(name, split(opts), created_at)
+    volume = _made(name, split(opts), created_at)
+    _require_no_port_in_directory(volume)
+    return volume
 
 
 def restore(name: VolumeName, options: Mapping[str, str], created_at: datetime) -> Volume:

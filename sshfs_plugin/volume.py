@@ -7,7 +7,7 @@ All of them are frozen and know nothing of HTTP, files or processes.
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NewType
@@ -22,6 +22,7 @@ MountID = NewType("MountID", str)
 
 LONGEST_NAME = 200
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_PORT_FIRST = re.compile(r"(?P<port>[1-9][0-9]{0,4})(:|(?=/)|$)(?P<directory>.*)")
 
 
 def volume_name(text: str) -> VolumeName:
@@ -63,6 +64,13 @@ class Remote:
         """The remote as sshfs takes it and as ``findmnt`` shows it: ``user@host:/dir``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.user}@{host}:{self.directory}"
+
+    @property
+    def with_port_from_directory(self) -> "Remote | None":
+        """What is meant if the directory begins with the port, ``nas:2222/dir``; it may be called so, too."""
+        if begins := _PORT_FIRST.fullmatch(self.directory):
+            return replace(self, port=int(begins["port"]), directory=begins["directory"])
+        return None
 
     @property
     def account(self) -> str:

@@ -130,6 +130,32 @@ def test_sshcmd_when_it_is_no_remote_directory_is_refused_with_the_reason(sshcmd
     assert said.endswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("directory", "cure"),
+    [
+        ("3300:/photos", "-o port=3300 -o sshcmd=bob@nas:/photos; a directory that is called so is ./3300:/photos"),
+        ("3300:", "-o port=3300 -o sshcmd=bob@nas:; a directory that is called so is ./3300:"),
+    ],
+)
+def test_sshcmd_when_a_port_and_a_colon_come_before_the_directory_is_refused_with_both_meanings(
+    directory: str, cure: str
+) -> None:
+    said = refusal({"sshcmd": f"bob@nas:{directory}"})
+    assert said == f"option 'sshcmd' has no place for a port, say {cure}"
+    assert parse({"sshcmd": f"bob@nas:./{directory}"}).remote.directory == f"./{directory}"
+    recorded = options.restore(VolumeName("photos"), {"sshcmd": f"bob@nas:{directory}"}, CREATED_AT)
+    assert recorded.remote.directory == directory, "a volume that is there stays what it is"
+
+
+@pytest.mark.parametrize("directory", ["3300", "3300/photos", "3300:x", "/3300:/photos", "123456:/photos", "0:/x"])
+def test_sshcmd_when_a_directory_may_well_be_called_so_takes_it(directory: str) -> None:
+    assert parse({"sshcmd": f"bob@nas:{directory}"}).remote.directory == directory
+
+
+def test_sshcmd_when_the_port_is_said_takes_a_directory_that_begins_like_one() -> None:
+    assert parse({"sshcmd": "bob@nas:3300:/photos", "port": "2222"}).remote.directory == "3300:/photos"
+
+
 # Values
 
 
@@ -572,6 +598,10 @@ def test_switch_when_said_both_ways_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+        (
+            {"host": "nas:2222"},
+            "option 'host' must be the name or address of a host, not 'nas:2222'; a port goes into the option 'port'",
+        ),
     "opts",
     [
         {"nonempty": ""},
