@@ -58,7 +58,7 @@ class InvalidOption(RequestError):
 
 _CALLED_ELSEWHERE = {
     **dict.fromkeys(("readonly", "read_only"), "ro"),
-    **dict.fromkeys(("key", "keyfile", "sshkey", "ssh_key", "private_key", "id_rsa"), "IdentityFile"),
+    **dict.fromkeys(("key", "keyfile", "sshkey", "ssh_key", "private_key"), "IdentityFile"),
     **dict.fromkeys(("pass", "passwd", "pwd"), "password"),
     **dict.fromkeys(("server", "address", "remote"), "host"),
     **dict.fromkeys(("path", "dir", "folder"), "directory"),

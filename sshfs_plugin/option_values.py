@@ -13,6 +13,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 YES, NO = "yes", "no"
+SSHFS = "sshfs"
 _TRUE = {"", "yes", "true", "on", "1"}
 _FALSE = {"no", "false", "off", "0"}
 
@@ -155,6 +156,13 @@ def path_for_sshfs(text: str) -> str:
     if not plain_text(text).startswith("/"):
         raise ValueError(f"must be an absolute path on this host, not {text!r}")
     return text
+
+
+def file_system(text: str) -> str:
+    """Check the kind of a file system, in the words of mount(8)."""
+    if text.casefold() not in (SSHFS, f"fuse.{SSHFS}"):
+        raise ValueError(f"must be {SSHFS}, not {text!r}: Docker's own driver, local, is for other file systems")
+    return SSHFS
 
 
 def umask(text: str) -> str:

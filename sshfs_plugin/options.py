@@ -21,18 +21,22 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield single options out of what was typed, where one ``-o`` may hold a list as sshfs takes it.
 
     ``-o allow_other,uid=1000`` arrives as the key ``allow_other,uid`` with the value ``1000``, and ``-o
-    uid=1000,gid=1000`` as the key ``uid`` with the value ``1000,gid=1000``.
+    uid=1000,gid=1000`` as the key ``uid`` with the value ``1000,gid=1000``. The value of ``o`` is such a list as well.
 
     Raises:
         UnknownOption, RefusedOption: A list begins with something that a volume can't have.
     """
-    for key, value in opts.items():
+    # first, since what is said for another file system makes no sense here
+    for key, value in sorted(opts.items(), key=lambda item: item[0].casefold() != "type"):
         names, rest = key, value
         while True:
             *flags, name = (part.strip() for part in names.split(","))
             yield from ((flag, "") for flag in flags)
-            first, others = _first_value(name, rest)
-            yield name, first
+            if name.casefold() == "o":
+                others = rest
+            else:
+                first, others = _first_value(name, rest)
+                yield name, first
             if not others:
                 break
             names, _, rest = others.partition("=")

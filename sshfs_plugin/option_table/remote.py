@@ -2,7 +2,19 @@
 """Options that say where a volume is."""
 
 from sshfs_plugin.option_table.row import Option, Shape, Topic
-from sshfs_plugin.option_values import NO, directory, flag, host, one_of, port, sshcmd, user
+from sshfs_plugin.option_values import (
+    NO,
+    SSHFS,
+    directory,
+    file_system,
+    flag,
+    host,
+    one_of,
+    plain_text,
+    port,
+    sshcmd,
+    user,
+)
 from sshfs_plugin.volume import Check
 
 TOPIC = Topic(
@@ -10,6 +22,7 @@ TOPIC = Topic(
     (
         Option(
             name="sshcmd",
+            aliases=("device",),
             value="user@host:/dir",
             meaning="The directory on the server, as sshfs takes it; `user@host:` is the login directory, and an IPv6 "
             "address goes in brackets. Without `user@`, root logs in.",
@@ -57,6 +70,21 @@ TOPIC = Topic(
             "mounting, only before mounting, or never.",
             default=Check.CREATE.value,
             canonical=one_of("create", "mount", "never"),
+        ),
+        Option(
+            name="o",
+            value="list",
+            meaning="A list of options with commas, `o=ro,uid=1000`: with `device` and `type` the form of Docker's own "
+            "driver, of Quadlet and of `podman kube play`.",
+            canonical=plain_text,
+            shape=Shape.FREE,
+        ),
+        Option(
+            name="type",
+            value="sshfs",
+            meaning="Says again what the driver is; `fuse.sshfs` is the same.",
+            default=SSHFS,
+            canonical=file_system,
         ),
     ),
 )

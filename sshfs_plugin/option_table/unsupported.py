@@ -34,12 +34,20 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("dmask", "fmask"), "not every sshfs has it: say umask"),
     "nosymfollow": "contain_symlinks, which is on, does what can be done",
     "RevokedHostKeys": "mark the key as @revoked in a known_hosts file, which the check reads, too",
+    "id_rsa": "whoever may call docker volume inspect could read the key, put it into a file on this host (chmod 600) "
+    "and say IdentityFile=path",
+    **dict.fromkeys(
+        ("ephemeral", "one_time"),
+        "a volume stays until docker volume rm, but docker run --rm takes one along that it has made and that has no "
+        "name (--mount type=volume,volume-driver=sshfs,... without source=)",
+    ),
     "ProxyJump": "the check can't go through another host: keep a tunnel open with ssh -L, and name its end",
 }
 """Options that a volume must not use, each with the reason that the user is given."""
 
 HARMLESS: Mapping[str, str] = {
     "PermitLocalCommand": "no",
+    **dict.fromkeys(("ephemeral", "one_time"), "false"),
     **dict.fromkeys(("KnownHostsCommand", "ProxyCommand", "ProxyJump", "RemoteCommand", "RevokedHostKeys"), "none"),
 }
 """Refused options, each with the value that says no more than what holds anyway."""

@@ -512,6 +512,42 @@ def test_list_when_a_comma_is_marked_as_sshfs_wants_it_keeps_it_in_the_value() -
     assert given["password"] == r"a\,b", "nothing in a password is anything else"
 
 
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"device": "bob@nas:/photos", "o": "ro,uid=1000,gid=1001", "type": "sshfs"},
+        {"device": "bob@nas:/photos", "o": "uid=1000,gid=1001,ro", "type": "fuse.sshfs"},
+        {"o": "gid=1001,ro,o=uid=1000,sshcmd=bob@nas:/photos"},
+        {"ro,o": "uid=1000,gid=1001", "Device": "bob@nas:/photos", "O": "ro"},
+        {"sshcmd": "bob@nas:/photos", "device": "bob@nas:/photos/", "o": "ro", "uid": "1000,gid=1001", "type": "SSHFS"},
+    ],
+)
+def test_list_when_said_as_docker_s_own_driver_and_quadlet_say_it_is_the_same(opts: dict[str, str]) -> None:
+    assert parse(opts).options == {"sshcmd": "bob@nas:/photos", "ro": "yes", "uid": "1000", "gid": "1001"}
+
+
+def test_list_when_empty_says_nothing() -> None:
+    assert volume(o="").options == volume().options
+
+
+@pytest.mark.parametrize(
+    ("opts", "said"),
+    [
+        # whatever else is said for another file system, and in whatever order
+        (
+            {"device": ":/exports", "o": "addr=192.0.2.7,rw", "type": "nfs"},
+            "option 'type' must be sshfs, not 'nfs': Docker's own driver, local, is for other file systems",
+        ),
+        ({"device": "bob@nas:/photos", "o": "adr=192.0.2.7"}, "unknown option 'adr': "),
+        ({"device": "bob@nas:/photos", "o": "ro,ProxyCommand=id"}, "option 'ProxyCommand' is refused: "),
+        ({"device": "/dev/sdb1"}, "option 'sshcmd' must look like user@host:/dir, with a colon between host and "),
+        ({"device": "nas:/a", "sshcmd": "nas:/b"}, "option 'sshcmd' is given twice with different values"),
+    ],
+)
+def test_list_when_it_is_meant_for_another_driver_is_refused_with_the_reason(opts: dict[str, str], said: str) -> None:
+    assert refusal(opts).startswith(said)
+
+
 def test_options_when_typed_anew_from_what_was_recorded_are_the_same() -> None:
     recorded = volume(
         IdentityFile=r"/keys\,ro", Ciphers="aes128-ctr,aes256-ctr", password=r"a\,b,ro", sshcmd="nas:/a,ro"
@@ -562,6 +598,10 @@ def test_remote_when_said_in_parts_is_the_same_as_in_one(opts: dict[str, str], s
         ({"host": "fe80::1%]x"}, "option 'host' must be the name or address of a host, not 'fe80::1%]x'"),
         ({"host": "::1%*"}, "option 'host' must be the name or address of a host, not '::1%*'"),
         ({"sshcmd": '[::1%"]:/x'}, "option 'sshcmd' may have an IPv6 address in brackets, but '::1%\"' is none"),
+        (
+            {"host": "nas:2222"},
+            "option 'host' must be the name or address of a host, not 'nas:2222'; a port goes into the option 'port'",
+        ),
         ({"host": "[nas]"}, "option 'host' must be the name or address of a host, not '[nas]'"),
         ({"host": "nas", "user": "-l"}, "option 'user' must be a login name, not '-l'"),
         ({"host": "nas", "user": "bob@nas:/x"}, "option 'user' must be a login name, not 'bob@nas:/x'"),
@@ -598,10 +638,6 @@ def test_switch_when_said_both_ways_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-        (
-            {"host": "nas:2222"},
-            "option 'host' must be the name or address of a host, not 'nas:2222'; a port goes into the option 'port'",
-        ),
     "opts",
     [
         {"nonempty": ""},
@@ -613,6 +649,7 @@ def test_switch_when_said_both_ways_is_refused() -> None:
         {"max_readahead": "90000", "no_remote_lock": ""},
         {"ProxyCommand": "none", "PermitLocalCommand": "No"},
         {"ProxyCommand": "none,port=22"},
+        {"one_time": "false", "ephemeral": "False"},
     ],
 )
 def test_option_when_it_changes_nothing_is_accepted_and_the_journal_tells_why(
@@ -621,6 +658,33 @@ def test_option_when_it_changes_nothing_is_accepted_and_the_journal_tells_why(
     assert volume(**opts) == volume()
     for name in ",".join(opts).split(","):
         assert f"option '{name}' is ignored: " in caplog.text
+
+
+KEY_AS_TEXT = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNza\n-----END OPENSSH PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        (
+            "id_rsa",
+            KEY_AS_TEXT,
+            "option 'id_rsa' is refused: whoever may call docker volume inspect could read the key, "
+            "put it into a file on this host (chmod 600) and say IdentityFile=path",
+        ),
+        (
+            "one_time",
+            "true",
+            "option 'one_time' is refused: a volume stays until docker volume rm, but docker run --rm takes one along "
+            "that it has made and that has no name (--mount type=volume,volume-driver=sshfs,... without source=)",
+        ),
+        ("ephemeral", "True", "option 'ephemeral' is refused: a volume stays until docker volume rm, but "),
+    ],
+)
+def test_option_of_a_fork_of_vieux_sshfs_is_refused_with_what_to_do_here(option: str, value: str, said: str) -> None:
+    refused = refusal({"sshcmd": "nas:", option: value})
+    assert refused.startswith(said)
+    assert "b3BlbnNza" not in refused
 
 
 # What goes where
