@@ -51,8 +51,8 @@ TOPIC = Topic(
         Option(
             name="port",
             value="number",
-            meaning="The port of the SSH server. In `sshcmd` there is no place for it: `host:2222/dir` is the directory "
-            "`2222/dir` of the login.",
+            meaning="The port of the SSH server. There is no place for it in `sshcmd`, where `host:2222/dir` is the "
+            "directory `2222/dir` of the login.",
             default="22",
             canonical=port,
         ),

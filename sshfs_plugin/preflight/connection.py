@@ -53,8 +53,9 @@ def resolve(remote: Remote, seconds: float, said: Mapping[str, str] = NOTHING) -
     if addresses is None:
         raise errors.HostUnresolved(
             f"the host name {remote.host} does not resolve to an address",
-            "is it spelled right, and does this host's DNS or /etc/hosts know it? "
-            "(container names are not known here)",
+            "is it spelled right, and does this host's DNS or /etc/hosts know it? (names of containers are not known "
+            f"here, and ~/.ssh/config is not read: ssh -G {remote.host} shows the hostname, port, user and "
+            "identityfile to say as options)",
         )
     return addresses
 

@@ -107,8 +107,6 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
             shorter = "/" + "/".join(parts[start:])
             if _is_directory(sftp, shorter):
                 return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
-    if re.match(r"[0-9]+(/|:|$)", remote.directory):
-        return "a port goes into the option 'port'"
     if (option := re.search(r",\s*(\w+(=.*)?)$", remote.directory)) and can_begin(option[1]):
         return f"a comma is part of the directory; if an option was meant, say -o {option[1]} by itself"
     if remote.directory.startswith("/"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sshfs_plugin import errors
 from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.known_hosts import SSH_PORT, HostKey, KnownHosts
 from sshfs_plugin.parts import Climb
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
@@ -20,7 +20,7 @@ from sshfs_plugin.preflight.sftp import open_sftp
 from sshfs_plugin.preflight.ssh import ended_at, paramiko
 from sshfs_plugin.preflight.this_host import require_able
 from sshfs_plugin.preflight.writing import try_writing
-from sshfs_plugin.volume import HostKeyCheck, Volume, VolumeName
+from sshfs_plugin.volume import HostKeyCheck, Remote, Volume, VolumeName
 
 GRACE_SECONDS = 0.2
 """The limits of single answers end at the deadline themselves, and tell more of which one was missing."""
@@ -84,7 +84,7 @@ class Ladder:
         remote = volume.remote
         # what was accepted while this climb was waited for counts as well
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
-        with self._verified(volume, known, deadline) as (transport, host_key):
+        with _asking_for_port(remote), self._verified(volume, known, deadline) as (transport, host_key):
             with self.witness(Rung.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
             with self.witness(Rung.SFTP):
@@ -173,3 +173,16 @@ class Ladder:
             self.known_hosts.pin(volume.name, host, port, host_key)
         elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW:
             self.known_hosts.reading(volume.known_hosts).add(host, port, host_key)
+
+
+@contextlib.contextmanager
+def _asking_for_port(remote: Remote) -> Iterator[None]:
+    """Let an error say first what is wrong if a port was written where sshfs has the directory."""
+    try:
+        yield
+    except errors.PreflightError as error:
+        meant = remote.with_port_from_directory
+        if meant and remote.port in (SSH_PORT, meant.port) and not isinstance(error, errors.HostUnresolved):
+            cure = f"if {meant.port} is meant to be the port, say -o port={meant.port} -o sshcmd={meant.source}"
+            error.hint = f"{cure}; {error.hint}"
+        raise

@@ -133,7 +133,8 @@ def test_host_when_its_name_does_not_resolve_says_which(client: Client) -> None:
     assert isinstance(error, errors.HostUnresolved)
     assert str(error) == (
         "the host name no-such-host.invalid does not resolve to an address: is it spelled right, and does this host's "
-        "DNS or /etc/hosts know it? (container names are not known here)"
+        "DNS or /etc/hosts know it? (names of containers are not known here, and ~/.ssh/config is not read: "
+        "ssh -G no-such-host.invalid shows the hostname, port, user and identityfile to say as options)"
     )
 
 
@@ -165,6 +166,52 @@ def test_connection_when_refused_asks_for_server_and_port(client: Client) -> Non
         f"cannot connect to 127.0.0.1 port {port}, connection refused: "
         "is an SSH server running there, and is 'port' right?"
     )
+
+
+def reached_at(port: int) -> Callable[..., list[Any]]:
+    """Stand for a name server by which every host and port is one on loopback."""
+    return lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, port))]
+
+
+def test_connection_when_the_directory_begins_with_what_may_be_the_port_asks_for_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", reached_at(ssh_server.closed_port()))
+    error = client.refusal(22, "3300/photos", host="nas", password="hunter2")
+    assert isinstance(error, errors.HostUnreachable)
+    assert str(error) == (
+        "cannot connect to nas port 22, connection refused: if 3300 is meant to be the port, say -o port=3300 "
+        "-o sshcmd=bob@nas:/photos; is an SSH server running there, and is 'port' right?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "password"), [("3300/photos", "wrong"), ("3300:photos", "hunter2"), ("3300", "hunter2")]
+)
+def test_any_rung_when_the_directory_begins_with_what_may_be_the_port_asks_for_it(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch, path: str, password: str
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", reached_at(server.port))
+    error = client.refusal(22, path, password=password)
+    assert isinstance(error, errors.LoginRefused if password == "wrong" else errors.DirectoryUnusable)
+    there = path.removeprefix("3300").lstrip(":")
+    assert error.hint.startswith(f"if 3300 is meant to be the port, say -o port=3300 -o sshcmd=bob@127.0.0.1:{there}; ")
+
+
+def test_any_rung_when_the_port_is_said_and_said_again_in_the_directory_says_what_was_meant(
+    client: Client, server: Server
+) -> None:
+    error = client.refusal(server, f"{server.port}/photos", password="hunter2")
+    assert isinstance(error, errors.DirectoryUnusable)
+    said = f"-o port={server.port} -o sshcmd=bob@127.0.0.1:/photos"
+    assert error.hint.startswith(f"if {server.port} is meant to be the port, say {said}; make it first")
+
+
+@pytest.mark.parametrize("path", ["2024/photos", "/3300/photos"])
+def test_any_rung_when_the_directory_has_a_number_and_the_port_is_said_asks_for_none(
+    client: Client, server: Server, path: str
+) -> None:
+    assert "the port" not in client.refusal(server, path, password="hunter2").hint
 
 
 def test_connection_when_nobody_answers_gives_up_at_the_deadline(client: Client) -> None:
