@@ -62,9 +62,10 @@ def command_line() -> None:
     shell_complete=_suggesting(completion.options_to_type),
     help="An option as after docker volume create -o; may be repeated.",
 )
+@_port
 @click.option("--write", is_flag=True, help="Make a file in the directory, too, and remove it again.")
 @click.pass_context
-def check(ctx: click.Context, where: str | None, options: tuple[str, ...], write: bool) -> None:
+def check(ctx: click.Context, where: str | None, options: tuple[str, ...], port: int | None, write: bool) -> None:
     """Try whether a server can serve a volume, rung by rung.
 
     WHERE is user@host:/dir, or the name of a volume. Nothing is remembered, and without --write nothing is written.
@@ -74,7 +75,7 @@ def check(ctx: click.Context, where: str | None, options: tuple[str, ...], write
     if where is None and not options:
         raise click.UsageError("say user@host:/dir, the name of a volume, or -o sshcmd=user@host:/dir", ctx)
     settings = targets.settings_for_root()
-    check.check(settings, targets.volume(settings, where, options), writes=write)
+    check.check(settings, targets.volume(settings, where, options, port), writes=write)
 
 
 @command_line.command()

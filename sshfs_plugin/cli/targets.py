@@ -11,7 +11,7 @@ from sshfs_plugin.known_hosts import SSH_PORT
 from sshfs_plugin.option_values import is_ipv6, number, parse_sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
-from sshfs_plugin.volume import Remote, Volume, VolumeName, volume_name
+from sshfs_plugin.volume import LONGEST_NAME, Remote, Volume, VolumeName, volume_name
 
 _NO_VOLUME = VolumeName("check")
 """Stands for the volume that is not there yet; nothing is recorded under it."""
@@ -70,13 +70,14 @@ def _host_and_port(text: str) -> tuple[str, str]:
     return host, ""
 
 
-def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volume:
+def volume(settings: Settings, where: str | None, given: Sequence[str], port: int | None) -> Volume:
     """Return the volume that is meant: one on record, or one that could be created.
 
     Args:
         settings: Where records are.
         where: ``user@host:/dir``, the name of a volume, which has no colon, or nothing if the options tell.
         given: Options as after ``docker volume create -o``.
+        port: Said apart, as to ssh; it may not be among the options as well.
 
     Raises:
         RequestError: The name or an option is wrong, or they contradict each other.
@@ -84,6 +85,10 @@ def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volum
         RecordUnusable: Its record can't be read or understood.
     """
     opts = {name: value for name, _, value in (option.partition("=") for option in given)}
+    if port:
+        if "port" in (name.casefold() for name in opts):
+            raise errors.InvalidOption("port", "says again what -p says: give one of them")
+        opts["port"] = str(port)
     if where is None:
         return options.parse(_NO_VOLUME, opts, datetime.now(UTC))
     if ":" in where:
@@ -101,4 +106,10 @@ def volume(settings: Settings, where: str | None, given: Sequence[str]) -> Volum
     try:
         return VolumeStore(settings.volumes).load(volume_name(where))
     except errors.VolumeNotFound:
-        raise errors.VolumeNotFound(where, errors.IS_IT_LOCAL) from None
+        hint = f"if it is a server, say user@{where}:/dir; {errors.IS_IT_LOCAL}"
+        raise errors.VolumeNotFound(where, hint) from None
+    except errors.InvalidVolumeName:
+        raise errors.InvalidVolumeName(
+            f"{where[:LONGEST_NAME]!r} is no server and can't be the name of a volume",
+            "say user@host:/dir, with a colon after the host",
+        ) from None

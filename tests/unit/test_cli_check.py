@@ -68,6 +68,15 @@ def test_a_server_that_can_serve_gets_a_tick_for_each_rung(
     assert list((files / "photos").iterdir()) == []
 
 
+@pytest.mark.parametrize("where", [[WHERE], [f"-osshcmd={WHERE}"]])
+def test_the_port_is_said_as_to_ssh_copy_id(administrator: Administrator, server: Server, where: list[str]) -> None:
+    said = administrator("check", "-p", str(server.port), "-opassword=hunter2", *where)
+    assert (said.code, said.lines[0]) == (0, f"{WHERE} port {server.port}")
+    assert administrator("check", "-p", str(server.port)).err.splitlines()[-1] == (
+        "Error: say user@host:/dir, the name of a volume, or -o sshcmd=user@host:/dir"
+    )
+
+
 def test_a_question_leaves_nothing_behind_on_this_host(administrator: Administrator, server: Server) -> None:
     assert administrator("check", WHERE, *login(server)).code == 0
     assert administrator("check", WHERE, *login(server, host_key=shown().fingerprint)).code == 0
@@ -232,9 +241,10 @@ def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Admin
     assert (said.code, said.err) == (0, "")
     assert said.lines[0] == f"{WHERE} port {server.port}"
     assert "hunter2" not in said.out
-    assert administrator("check", "photos", "-oport=22").err == (
-        "docker-volume-sshfs: the volume 'photos' has options of its own: say user@host:/dir to check with others\n"
-    )
+    for others in ("-oport=22", "-p22"):
+        assert administrator("check", "photos", others).err == (
+            "docker-volume-sshfs: the volume 'photos' has options of its own: say user@host:/dir to check with others\n"
+        )
 
 
 def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Administrator) -> None:
@@ -250,8 +260,20 @@ def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Ad
     ("words", "error"),
     [
         ([], "say user@host:/dir, the name of a volume, or -o sshcmd=user@host:/dir"),
-        (["music"], "volume 'music' not found"),
-        (["../etc"], "'../etc' can't be the name of a volume"),
+        (
+            ["music"],
+            "volume 'music' not found: if it is a server, say user@music:/dir; docker volume ls shows whether another "
+            "driver has a volume of that name",
+        ),
+        (
+            ["nas/dir"],
+            "'nas/dir' is no server and can't be the name of a volume: say user@host:/dir, with a colon after the host",
+        ),
+        (["../etc"], "'../etc' is no server and can't be the name of a volume"),
+        (["nas:/dir", "-p", "ssh"], "Invalid value for '-p' / '--port'"),
+        (["nas:/dir", "-p", "0"], "Invalid value for '-p' / '--port'"),
+        (["nas:/dir", "-p", "22", "-oPort=22"], "option 'port' says again what -p says: give one of them"),
+        (["nas:/dir", "-p", "22", "-oro,port=23"], "option 'port' is given twice with different values"),
         (["alice@nas"], "'alice@nas' names no directory: say alice@nas:/dir, or alice@nas: for the login directory"),
         (["nas:/dir", "-oporrt=22"], "unknown option 'porrt': did you mean 'port'?"),
         (["nas:/dir", "-oProxyCommand=id"], "option 'ProxyCommand' is refused"),
