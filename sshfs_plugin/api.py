@@ -112,7 +112,11 @@ def _create(driver: Driver, call: Call) -> Answer:
 
 def _mount(driver: Driver, call: Call) -> Answer:
     call.require_body()
-    mountpoint = driver.mount(call.name, call.mount_id, call.caller, call.deadline)
+    try:
+        mountpoint = driver.mount(call.name, call.mount_id, call.caller, call.deadline)
+    except errors.PluginError as error:
+        error.volume = call.name  # Docker says "error while mounting volume ''" (docs/facts.md)
+        raise
     _after_reply(lambda: driver.confirm(call.name, call.mount_id))
     return {"Mountpoint": str(mountpoint)}
 

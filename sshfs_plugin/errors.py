@@ -20,15 +20,19 @@ class PluginError(Exception):
     Attributes:
         sentence: What failed, and on what.
         hint: What to do about it; may be empty where the sentence says it all.
+        volume: The volume that it is about, for readers who would not know; the text names it once.
     """
 
     def __init__(self, sentence: str, hint: str = "") -> None:
         super().__init__(sentence, hint)
         self.sentence = tamed(sentence)
         self.hint = tamed(hint)
+        self.volume = ""
 
     def __str__(self) -> str:
-        return f"{self.sentence}: {self.hint}" if self.hint else self.sentence
+        volume = f"volume {self.volume!r}"
+        about = "" if not self.volume or volume in self.sentence else f"{volume}: "
+        return f"{about}{self.sentence}: {self.hint}" if self.hint else f"{about}{self.sentence}"
 
 
 def tamed(text: str) -> str:

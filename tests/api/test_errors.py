@@ -63,12 +63,27 @@ def test_an_unknown_volume_is_not_found_by_any_call(client: FlaskClient, verb: s
     assert error(client, verb, {"Name": "photos", "ID": ID}) == "volume 'photos' not found"
 
 
-@pytest.mark.parametrize("verb", ["Mount", "Unmount"])
-def test_a_missing_mount_id_is_named(client: FlaskClient, verb: str) -> None:
+def test_a_name_that_nobody_could_print_is_named_once_and_printable(client: FlaskClient) -> None:
+    assert error(client, "Mount", {"Name": "pho\ntos", "ID": ID}) == "volume 'pho\\ntos' not found"
+
+
+@pytest.mark.parametrize(("verb", "about"), [("Mount", "volume 'photos': "), ("Unmount", "")])
+def test_a_missing_mount_id_is_named(client: FlaskClient, verb: str, about: str) -> None:
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     assert error(client, verb, {"Name": "photos"}) == (
-        "the request has no mount ID: it needs one to be given back later"
+        f"{about}the request has no mount ID: it needs one to be given back later"
     )
+
+
+@pytest.mark.parametrize("problem", [errors.HostUnreachable, errors.PasswordFileUnusable, errors.StateError])
+def test_what_is_in_the_way_of_a_mount_names_the_volume_of_which_docker_says_nothing(
+    client: FlaskClient, host: fakes.Host, problem: type[errors.PluginError]
+) -> None:
+    for name in ("music", "photos"):
+        post(client, "Create", {"Name": name, "Opts": {**OPTS, "check": "mount"}})
+        host.preflight.problems[name] = problem("it is broken", "mend it")
+        assert error(client, "Mount", {"Name": name, "ID": ID}) == f"volume '{name}': it is broken: mend it"
+    assert inspect(client)["lastError"] == "it is broken: mend it", "there everybody knows whose it is"
 
 
 @pytest.mark.parametrize(
