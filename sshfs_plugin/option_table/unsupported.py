@@ -32,6 +32,7 @@ REFUSED: Mapping[str, str] = {
     "HostName": "the server is the one that sshcmd names, so that what is checked is what is mounted",
     "NoHostAuthenticationForLocalhost": "say host_key_check=no if a server need not prove who it is",
     **dict.fromkeys(("dmask", "fmask"), "not every sshfs has it: say umask"),
+    "nocopy": "it is said where the volume is used: -v NAME:/path:nocopy",
     "nosymfollow": "contain_symlinks, which is on, does what can be done",
     "RevokedHostKeys": "mark the key as @revoked in a known_hosts file, which the check reads, too",
     "id_rsa": "whoever may call docker volume inspect could read the key, put it into a file on this host (chmod 600) "

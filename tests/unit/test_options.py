@@ -678,10 +678,11 @@ KEY_AS_TEXT = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNza\n-----END OPENSSH 
             "option 'one_time' is refused: a volume stays until docker volume rm, but docker run --rm takes one along "
             "that it has made and that has no name (--mount type=volume,volume-driver=sshfs,... without source=)",
         ),
+        ("nocopy", "", "option 'nocopy' is refused: it is said where the volume is used: -v NAME:/path:nocopy"),
         ("ephemeral", "True", "option 'ephemeral' is refused: a volume stays until docker volume rm, but "),
     ],
 )
-def test_option_of_a_fork_of_vieux_sshfs_is_refused_with_what_to_do_here(option: str, value: str, said: str) -> None:
+def test_option_of_other_drivers_is_refused_with_what_to_do_here(option: str, value: str, said: str) -> None:
     refused = refusal({"sshcmd": "nas:", option: value})
     assert refused.startswith(said)
     assert "b3BlbnNza" not in refused
