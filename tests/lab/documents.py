@@ -34,6 +34,12 @@ def block(document: str, beginning: str) -> str:
     return str(found)
 
 
+def blocks(document: str, language: str) -> list[str]:
+    """Return all blocks of a document in one language that become no files."""
+    found = _BLOCK.findall((ROOT / document).read_text())
+    return [text for kind, name, text in found if kind == language and not name]
+
+
 def _steps(text: str) -> list[str]:
     steps = []
     for kind, name, block in _BLOCK.findall(text):

@@ -192,6 +192,7 @@ _PACKAGES = (
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
     "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout "
+    "podman-compose catatonit "
     # to build the package, and to test it as Debian does
     "autopkgtest build-essential dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all "
     "python3-docutils python3-setuptools"

@@ -67,7 +67,7 @@ def test_options_that_a_volume_can_not_have_end_with_two(administrator: Administ
 
 def test_options_is_for_everybody(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert administrator("options", "port").out == "  port=number  The port of the SSH server. Default: 22.\n"
+    assert administrator("options", "gid").out == "  gid=number  Every file appears to belong to this group.\n"
 
 
 def suggestions(settings: Settings, *words: str) -> list[str]:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""What docs/podman.md says: its commands and files, word for word."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from .documents import block, blocks, preamble, section
+from .host import KEY, Host
+from .machine import IMAGE
+
+PAGE = "docs/podman.md"
+POD, PROJECT = blocks("docs/podman.md", "yaml")
+WITHOUT_QUADLET = WITHOUT_VOLUME_DRIVERS = "bookworm"
+"""Its Podman knows no Quadlet, and its podman-compose no drivers of volumes."""
+
+# there is no network in the machine, and systemd makes no slices for pods below a cgroup v1
+_LAB = '[containers]\nnetns = "none"\n[engine]\ncgroup_manager = "cgroupfs"\n'
+HELLO = "/usr/share/nginx/html/hello.txt"
+
+
+@pytest.fixture
+def administrator(host: Host) -> Iterator[Host]:
+    """Give the host as the page expects it."""
+    machine = host.machine
+    machine.sh("mkdir -p /srv/photos && echo hello >/srv/photos/hello.txt && chown -R alice: /srv/photos")
+    machine.sh("install -m 600 $1 /etc/docker-volume-sshfs/id_ed25519", KEY)
+    machine.write("/etc/containers/containers.conf", block("README.md", "[engine.volume_plugins]"))
+    machine.write("/etc/containers/containers.conf.d/lab.conf", _LAB)
+    machine.sh("podman tag $1 busybox docker.io/library/nginx", IMAGE)
+    # in place of one that serves
+    serves = 'CMD ["sh", "-c", "trap exit TERM; while sleep 0.1; do true; done"]'
+    machine.sh(
+        'id=$(podman create $1) && podman commit -q --change "$2" $id docker.io/library/nginx && podman rm $id',
+        IMAGE,
+        serves,
+    )
+    yield host
+    machine.sh(
+        "set +e; podman pod rm -fa -t 0; podman rm -fa -t 0; podman volume rm -a; "
+        "podman rmi -f docker.io/library/nginx; "
+        "rm -rf /etc/containers/containers.conf* /etc/containers/systemd /srv/photos /root/album /root/pod.yaml"
+    )
+
+
+def volumes(host: Host) -> list[str]:
+    return host.machine.run("podman", "volume", "ls", "-q").stdout.split()
+
+
+def test_a_volume_comes_and_goes_by_hand(administrator: Host) -> None:
+    assert "hello.txt" in administrator.machine.sh(preamble(PAGE)).stdout
+    assert volumes(administrator) == []
+
+
+def test_quadlet_makes_units_of_a_volume_and_a_container(administrator: Host, release: str) -> None:
+    there, back = section(PAGE, "Quadlet")
+    machine = administrator.machine
+    machine.run("mkdir", "-p", "/etc/containers/systemd")
+    if release == WITHOUT_QUADLET:
+        assert not machine.run("test", "-e", "/usr/lib/systemd/system-generators/podman-system-generator", check=False)
+        return
+    machine.sh(there)
+    read = ("podman", "exec", "systemd-web", "cat", HELLO)
+    assert machine.run(*read).stdout == "hello\n"
+    assert administrator.is_mounted("photos")
+    options = machine.run("docker-volume-sshfs", "status", "photos").stdout.partition("options:")[2]
+    for option in ("sshcmd=alice@nas:/srv/photos", "uid=1000", "gid=1000", "check=mount"):
+        assert option in options
+    machine.sh(back)
+    assert volumes(administrator) == []
+    assert machine.read("/srv/photos/hello.txt") == "hello\n"
+
+
+def test_a_pod_has_the_volume_that_its_claim_describes(administrator: Host) -> None:
+    machine = administrator.machine
+    machine.write("/root/pod.yaml", POD)
+    machine.run("podman", "kube", "play", "--network", "none", "/root/pod.yaml")
+    assert machine.run("podman", "exec", "site-web", "cat", HELLO).stdout == "hello\n"
+    machine.run("podman", "kube", "down", "/root/pod.yaml")
+    assert volumes(administrator) == ["photos"]
+    assert not administrator.is_mounted("photos")
+
+
+COMPOSE = "cd /root/album && exec 2>&1; podman-compose"
+
+
+def test_a_project_of_podman_compose_has_its_volume(administrator: Host, release: str) -> None:
+    machine = administrator.machine
+    project = PROJECT
+    if release == WITHOUT_VOLUME_DRIVERS:
+        machine.write("/root/album/compose.yaml", project)
+        machine.sh(f"{COMPOSE} up -d; {COMPOSE} down")
+        assert machine.run("podman", "volume", "inspect", "-f", "{{.Driver}}", "album_photos").stdout == "local\n"
+        machine.run("podman", "volume", "rm", "album_photos")
+        machine.sh(section(PAGE, "podman-compose")[1])
+    else:  # there is no network in the machine
+        project = project.replace("    image:", "    network_mode: none\n    image:")
+    machine.write("/root/album/compose.yaml", project)
+    machine.sh(f"{COMPOSE} up -d")
+    assert machine.run("podman", "exec", "album_web_1", "cat", HELLO).stdout == "hello\n"
+    machine.sh(f"{COMPOSE} down -v")
+    made_by_hand = release == WITHOUT_VOLUME_DRIVERS
+    assert volumes(administrator) == (["album_photos"] if made_by_hand else [])
+    assert machine.read("/srv/photos/hello.txt") == "hello\n"
+
+
+def test_podman_compose_does_not_tell_why_a_volume_can_not_be_made(administrator: Host, release: str) -> None:
+    machine = administrator.machine
+    machine.write("/root/album/compose.yaml", PROJECT.replace("/srv/photos", "/srv/phots"))
+    said = machine.sh(f"{COMPOSE} up -d", check=False).stdout
+    assert "does not exist" not in said, "it does, and the page says that it does not"
+    if release == WITHOUT_VOLUME_DRIVERS:
+        return
+    assert "volume create" in said
+    asked = machine.run("journalctl", "-u", "docker-volume-sshfs", "-n", "5", "-o", "cat").stdout
+    assert "the directory /srv/phots does not exist on nas for alice" in asked
