@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .documents import blocks
 from .host import KEY, Host
 from .machine import IMAGE, Result
 
@@ -15,12 +16,7 @@ PROJECT = "/root/album"
 PASSWORD_FILE = "/etc/docker-volume-sshfs/nas.password"
 
 
-def blocks(document: str, language: str) -> list[str]:
-    text = (ROOT / document).read_text("utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-ONE_SERVICE, TWO_SERVICES, OPTIONS, EXTERNAL = blocks("docs/compose.md", "yaml")
+ONE_SERVICE, TWO_SERVICES, OPTIONS, OWN_SERVER, EXTERNAL = blocks("docs/compose.md", "yaml")
 CHANGE, CREATE = blocks("docs/compose.md", "sh")
 
 
@@ -156,6 +152,43 @@ def test_a_changed_option_needs_a_new_volume(album: Album) -> None:
     album.sh(f"set -e\n{CHANGE}")
     assert album.host.inspect("album_photos")["Options"]["uid"] == "33"
     assert album.read("web", "/usr/share/nginx/html/hello.txt") == "hello\n"
+
+
+SFTP_SERVER = """\
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+chmod 755 "$tree"
+cd "$tree"
+mkdir -p bin etc tmp root run/sshd home/alice/photos
+for file in /usr/sbin/sshd /usr/lib/openssh/sshd-session /usr/lib/openssh/sshd-auth; do
+    test ! -e $file || { echo $file; ldd $file | grep -o '/[^ )]*'; }
+done | sort -u | xargs -I{} cp --parents -L {} .
+cp --parents -p /etc/ssh/ssh_host_ed25519_key .
+cp "$(command -v busybox)" bin/busybox
+for applet in sh nc grep cat; do ln -s busybox bin/$applet; done
+for file in passwd group shadow; do
+    grep -E '^(root|alice|sshd|nogroup):' /etc/$file | sed s,/bin/bash,/bin/sh, >etc/$file
+done
+printf 'UsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n' >etc/ssh/sshd_config
+echo hello >home/alice/photos/hello.txt
+cp -r /home/alice/.ssh home/alice/
+chown -R alice: home/alice
+tar -c . | docker import --change 'CMD ["/usr/sbin/sshd", "-D", "-e"]' - sftp-server
+"""
+"""Makes an image of the machine's own SSH server."""
+
+
+def test_a_server_can_be_a_service_of_the_project(album: Album) -> None:
+    album.machine.sh(SFTP_SERVER)
+    album.write(OWN_SERVER)
+    album.sh("docker-compose up -d")
+    assert album.read("web", "/usr/share/nginx/html/hello.txt") == "hello\n"
+    album.sh("docker-compose down -v -t 1")
+    assert album.volumes() == []
+    # what the page says of check=mount
+    album.write(OWN_SERVER.replace("check: mount", "check: create"))
+    refused = album.sh("docker-compose up -d", check=False)
+    assert "cannot connect to 127.0.0.1 port 2222, connection refused" in refused.stdout
 
 
 def test_an_external_volume_outlives_the_project(album: Album) -> None:
