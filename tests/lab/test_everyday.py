@@ -248,6 +248,25 @@ def test_docker_cp_into_a_volume_works_where_the_login_passes_for_root(host: Hos
     machine.run("rm", "-r", "/root/back")
 
 
+def test_with_userns_remap_a_containers_user_has_another_number(host: Host) -> None:
+    machine, directory, path = host.machine, host.directory("remapped"), "/etc/docker/daemon.json"
+    before = machine.read(path)
+    machine.write(path, json.dumps({**json.loads(before), "userns-remap": "default"}))
+    try:
+        machine.run("systemctl", "restart", "docker")
+        machine.import_busybox_image()
+        host.create("plain", directory)
+        assert "Permission denied" in said(host.run("plain", "touch /data/by-root", check=False))
+        first = int(machine.sh("sed -n 's/^dockremap:\\([0-9]*\\):.*/\\1/p' /etc/subuid").stdout)
+        host.create("remapped", directory, uid=str(first + 33), gid=str(first + 33))
+        host.run("remapped", "touch /data/by-33", "--user", "33:33")
+        assert machine.run("stat", "-c", "%U", f"{directory}/by-33").stdout == "alice\n"
+    finally:
+        host.clear()
+        machine.write(path, before)
+        machine.run("systemctl", "restart", "docker")
+
+
 # ------------------------------------------------------------------------------------------------
 # Read-only
 
