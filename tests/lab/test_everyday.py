@@ -2,6 +2,7 @@
 """What people do with volumes on the first days, and what Docker says; docs/everyday.md tells it in their words."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,50 @@ def test_links_that_are_followed_on_the_server_are_what_they_lead_to(host: Host)
     # what the page warns of
     assert host.run("followed", "rm -r /data/link", check=False).returncode != 0
     assert host.machine.run("ls", elsewhere).stdout == ""
+
+
+def test_an_archive_of_a_volume_lacks_links_that_can_not_be_read_and_unpacking_makes_them(host: Host) -> None:
+    machine, directory = host.machine, host.directory("packed")
+    machine.sh("echo hello >$1/file; ln -s file $1/down; ln -s ../up $1/up; ln -s /etc/hostname $1/absolute", directory)
+    host.create("packed", directory)
+    with sleeping(host, "packed"):
+        mount = f"{MOUNTS}/packed"
+        missed = machine.run("tar", "-C", mount, "-cf", "/root/packed.tar", ".", check=False)
+        assert missed.returncode == 2
+        assert "./up: Cannot readlink: Operation not permitted" in missed.stderr
+        machine.sh("tar -C $1 -cf /root/packed.tar up absolute && mkdir $2/back $2/touched", directory, mount)
+        unpack = ("tar", "--no-same-owner", "-xf", "/root/packed.tar", "-C")
+        assert "up: Cannot utime: No such file or directory" in said(machine.run(*unpack, f"{mount}/back", check=False))
+        machine.run(*unpack, f"{mount}/touched", "--touch")
+    links = machine.run("find", f"{directory}/back", f"{directory}/touched", "-type", "l", "-printf", "%l\n").stdout
+    assert sorted(links.split()) == ["../up", "../up", "/etc/hostname", "/etc/hostname"]
+
+
+# ------------------------------------------------------------------------------------------------
+# What SFTP has no words for
+
+WITHOUT_WORDS = {
+    "mkfifo pipe": "Operation not permitted",
+    "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'": "Operation not permitted",
+    "mknod device c 1 3": "Operation not permitted",
+    "fallocate -l 1M file": "Operation not supported",
+    "cp --reflink=always file copy": "Operation not supported",
+    "python3 -c 'import os; os.open(\".\", os.O_TMPFILE | os.O_RDWR)'": "Operation not supported",
+    'python3 -c \'import os; os.setxattr("file", "user.a", b"b")\'': "Operation not supported",
+    "chattr +i file": "Operation not supported",
+}
+
+
+def test_what_sftp_has_no_words_for_is_an_error_at_once(host: Host) -> None:
+    directory = host.directory("wordless")
+    host.create("wordless", directory)
+    with sleeping(host, "wordless"):
+        tries = "".join(f"{command} || true\n" for command in WITHOUT_WORDS)
+        heard = host.machine.sh(f"cd {MOUNTS}/wordless; exec 2>&1; touch file\n{tries}").stdout
+        assert re.findall("Operation not (?:permitted|supported)", heard) == list(WITHOUT_WORDS.values())
+        host.machine.sh(f"touch -d @1700000000.5 {MOUNTS}/wordless/file; truncate -s 1M {MOUNTS}/wordless/hole")
+        shown = host.machine.sh(f"cd {MOUNTS}/wordless; ln file hard; stat -c '%.1Y %h' file; stat -c %b hole").stdout
+        assert shown == "1700000000.0 1\n2048\n"
 
 
 # ------------------------------------------------------------------------------------------------
@@ -446,6 +491,7 @@ def test_the_commands_of_the_page_work_as_written(host: Host) -> None:
         assert machine.read("/srv/app/sub/file") == "content below\n"
         assert machine.run("test", "-e", "/srv/files/apt/sources.list")
         assert machine.run("test", "-e", "/srv/web/apt/sources.list")
+        assert machine.run("readlink", "/srv/web/back/releases/up").stdout == "../one\n"
         assert machine.run("docker", "volume", "ls", "-q").stdout == ""
     finally:
-        machine.sh("cd /etc/docker-volume-sshfs; rm -f id_ed25519 alices-users")
+        machine.sh("cd /etc/docker-volume-sshfs; rm -f id_ed25519 alices-users /root/web.tar")
