@@ -1,21 +1,78 @@
 # SPDX-License-Identifier: MIT
 """The newcomer's first command, on a machine that has the package, Docker and volumes of its own already."""
 
+import pytest
+
 from .documents import block
 from .host import Host
 
+COMMAND = block("README.md", "sudo ./scripts/demo").strip()
 
-def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host) -> None:
+LEFT = """\
+docker ps -aq; docker volume ls -q; docker images -q
+systemctl list-units --no-legend --plain 'docker*' 'containerd*'
+findmnt --noheadings --raw --output TARGET | grep -E 'docker-volume-sshfs|sshfs[-]demo' || true
+ls -d /etc/docker/* /run/docker* /run/containerd
+find /var/lib/docker-volume-sshfs /run/docker-volume-sshfs /var/lib/sshfs[-]demo -name '*demo*' || true
+find /sys/fs/cgroup -maxdepth 2 -name 'sshfs[-]demo'
+ps -eo args | grep -E 'sshfs[-]demo|[g]unicorn' || true
+dpkg-query --show
+"""
+"""Shows what a run could leave: in Docker, of units, mounts, files, processes and packages."""
+
+INTERRUPT = """\
+setsid env --default-signal=INT ./scripts/demo >/root/said 2>&1 &
+until grep -q -F "$ $2" /root/said; do
+    kill -0 $! || { cat /root/said; exit 1; }
+    sleep 0.02
+done
+# to all of the terminal's foreground, as Ctrl-C does
+kill -s "$1" -- -$!
+wait $! || echo "ended with $?"
+cat /root/said
+"""
+
+NOT_BOOTED_BY_SYSTEMD = "unshare --mount --propagation slave sh -c 'mount -t tmpfs tmpfs /run && exec \"$@\"' sh"
+"""Hides what systemd and Docker's service have below /run."""
+
+
+@pytest.mark.parametrize("host_kind", ["", NOT_BOOTED_BY_SYSTEMD], ids=["booted by systemd", "not booted by systemd"])
+def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, host_kind: str) -> None:
     machine = host.machine
     checkout = host.checkout()
     host.create("mine", host.directory("mine"))
-    before = set(machine.run("docker", "images", "-q").stdout.split())
-    said = machine.sh(f"cd {checkout} && {block('README.md', 'sudo ./scripts/demo')}", timeout=150).stdout
+    before = machine.sh(LEFT).stdout
+    said = machine.sh(f"cd {checkout} && {host_kind} {COMMAND}", timeout=150).stdout
     assert said.count("hello from the first container\n") == 3  # by another container, on the server, and after rm
     assert "does not exist on 127.0.0.1 for daemon: make it first" in said
-    assert "Done: " in said
-    assert host.is_installed()
-    assert machine.run("docker", "volume", "ls", "-q").stdout == "mine\n"
-    assert machine.run("docker", "ps", "-aq").stdout == ""
-    assert set(machine.run("docker", "images", "-q").stdout.split()) == before
-    assert not machine.run("test", "-e", "/var/lib/sshfs-demo", check=False)
+    assert "Done in " in said
+    assert ("dockerd " in said) == bool(host_kind)
+    assert machine.sh(LEFT).stdout == before
+
+
+@pytest.mark.parametrize(
+    ("signal", "step"),
+    [("INT", "systemctl start"), ("TERM", "docker volume create"), ("HUP", "docker run"), ("KILL", "docker exec")],
+)
+def test_a_demo_that_is_interrupted_leaves_nothing(host: Host, signal: str, step: str) -> None:
+    machine = host.machine
+    checkout = host.checkout()
+    before = machine.sh(LEFT).stdout
+    said = machine.sh(f"cd {checkout}\n{INTERRUPT}", signal, step, timeout=150).stdout
+    assert "ended with " in said
+    assert "Done in " not in said
+    if signal == "KILL":
+        machine.sh(f"cd {checkout} && {COMMAND} --clean", timeout=60)
+    assert machine.sh(LEFT).stdout == before
+
+
+def test_what_the_demo_has_kept_can_be_played_with_and_removed(host: Host) -> None:
+    machine = host.machine
+    checkout = host.checkout()
+    before = machine.sh(LEFT).stdout
+    said = machine.sh(f"cd {checkout} && {COMMAND} --keep", timeout=150).stdout
+    (play,) = (line for line in said.splitlines() if "docker run --rm -it" in line)
+    read = machine.sh(f"{play.replace(' -it', '')} -c 'cat /photos/hello.txt'").stdout
+    assert read == "hello from the first container\n"
+    machine.sh(f"cd {checkout} && {COMMAND} --clean", timeout=60)
+    assert machine.sh(LEFT).stdout == before
