@@ -74,7 +74,7 @@ class Plugin:
             mountpoint = self.settings.mounts / name
             with contextlib.suppress(OSError):
                 kernel.detach_all(mountpoint)
-            assert kernel.await_absence(mountpoint, 20), f"{mountpoint} is not cleaned up"
+            assert kernel.await_absence(mountpoint, 300), f"{mountpoint} is not cleaned up"
 
     def start(self) -> None:
         """Start it; it answers when this returns."""
@@ -110,7 +110,7 @@ class Plugin:
             os.killpg(self._process.pid, signal.SIGKILL)
         else:
             self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(300)
         self._socket.unlink(missing_ok=True)
 
     def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -163,7 +163,7 @@ class Plugin:
         raise AssertionError(f"no sshfs serves {mountpoint}")
 
 
-def await_that(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+def await_that(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Wait until a condition holds."""
     limit = time.monotonic() + seconds
     while not condition():

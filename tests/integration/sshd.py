@@ -76,7 +76,7 @@ def start_server() -> Iterator[Server]:
     """Start a server, in a directory that its login may enter, as it may not enter pytest's."""
     directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))
     script = ROOT / "scripts/throwaway-sshd"
-    subprocess.run([script, "start", directory], check=True, timeout=120)
+    subprocess.run([script, "start", directory], check=True, timeout=300)
     try:
         yield Server(
             directory=directory,
@@ -84,5 +84,5 @@ def start_server() -> Iterator[Server]:
             port=int((directory / "port").read_text()),
         )
     finally:
-        subprocess.run([script, "stop", directory], check=True, timeout=20)
+        subprocess.run([script, "stop", directory], check=True, timeout=300)
         shutil.rmtree(directory)

@@ -85,7 +85,7 @@ def complaints_of_ssh(config: Path) -> str:
     """Return what the installed ssh says to an ssh_config; nothing if all of it is fine."""
     argv = ["ssh", "-T", "-G", "-F", str(config), "x"]
     judged: subprocess.CompletedProcess[str] = subprocess.run(
-        argv, capture_output=True, text=True, timeout=30, check=False
+        argv, capture_output=True, text=True, timeout=300, check=False
     )
     return judged.stderr
 
@@ -129,14 +129,14 @@ def mountpoint(tmp_path: Path) -> Iterator[Path]:
     mountpoint = tmp_path / "mountpoint"
     mountpoint.mkdir()
     yield mountpoint
-    subprocess.run(["umount", "--lazy", mountpoint], capture_output=True, timeout=30, check=False)
+    subprocess.run(["umount", "--lazy", mountpoint], capture_output=True, timeout=300, check=False)
 
 
 def complaints_of_sshfs(mountpoint: Path, options: Iterable[str]) -> str:
     """Return what the installed sshfs says to options; if they are fine, that its ssh has ended at once."""
-    argv = ["timeout", "-s", "KILL", "10", "sshfs", "-f", "x:/", str(mountpoint), "-o", "ssh_command=false", *options]
+    argv = ["timeout", "-s", "KILL", "300", "sshfs", "-f", "x:/", str(mountpoint), "-o", "ssh_command=false", *options]
     tried: subprocess.CompletedProcess[str] = subprocess.run(
-        argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20, check=False
+        argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=310, check=False
     )
     return tried.stderr
 
@@ -147,9 +147,9 @@ def is_fine(complaints: str) -> bool:
 
 def test_every_option_of_sshfs_is_sorted(mountpoint: Path) -> None:
     binary = Path(shutil.which("sshfs") or "")
-    linked = subprocess.run(["ldd", binary], capture_output=True, text=True, check=True, timeout=30).stdout
+    linked = subprocess.run(["ldd", binary], capture_output=True, text=True, check=True, timeout=300).stdout
     library = Path(re.findall(r"=> (\S*libfuse3\S*)", linked)[0])
-    listed = subprocess.run(["sshfs", "--help"], capture_output=True, text=True, timeout=30, check=False)
+    listed = subprocess.run(["sshfs", "--help"], capture_output=True, text=True, timeout=300, check=False)
     in_help = set(re.findall(r"-o (?:\[no\])?([a-z_]+)\b(?!\{)", listed.stdout + listed.stderr))
     assert {"dcache_timeout", "kernel_cache", "max_conns"} <= in_help
     candidates = {re.sub(r"%\w+$", "1", word) for word in texts(binary, library)}

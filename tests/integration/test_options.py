@@ -21,7 +21,7 @@ def mounted(plugin: Plugin, server: Server, name: str, **options: str) -> tuple[
 
 def options_of_mount(mountpoint: Path) -> list[str]:
     argv = ["findmnt", "--noheadings", "--output=OPTIONS", "--mountpoint", str(mountpoint)]
-    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.strip().split(",")
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=300).stdout.strip().split(",")
 
 
 def ssh_config(plugin: Plugin, name: str) -> str:
@@ -49,7 +49,7 @@ def test_a_file_that_is_added_on_the_server_shows_up_soon(plugin: Plugin, server
     directory, mountpoint = mounted(plugin, server, "added")
     assert list(mountpoint.iterdir()) == []
     (directory / "new").touch()
-    await_that(lambda: (mountpoint / "new") in mountpoint.iterdir(), "the new file is listed", seconds=5)
+    await_that(lambda: (mountpoint / "new") in mountpoint.iterdir(), "the new file is listed")
     plugin.unmount("added")
 
 
@@ -113,7 +113,7 @@ def test_what_is_said_about_the_connection_reaches_ssh(plugin: Plugin, server: S
 
 def test_a_known_hosts_file_decides_whom_ssh_trusts(plugin: Plugin, server: Server, tmp_path: Path) -> None:
     keys = subprocess.run(
-        ["ssh-keyscan", "-p", str(server.port), "127.0.0.1"], capture_output=True, text=True, check=True, timeout=20
+        ["ssh-keyscan", "-p", str(server.port), "127.0.0.1"], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     known_hosts = tmp_path / "known hosts, 100%"
     known_hosts.write_text(keys)

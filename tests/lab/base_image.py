@@ -46,7 +46,7 @@ def give(machine: Machine, package: Path) -> None:
     parts = _parts(f"{depends.strip()}, tini")
     for name in ("base.tar", "archive.tar"):
         machine.push(parts / name, f"/root/{name}")
-    machine.sh(_SERVE, timeout=120)
+    machine.sh(_SERVE)
     machine.until(f"curl -fsS http://127.0.0.1:{PORT}/Packages")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fixtures of the tests that need a whole Debian host; see ``machine.py``.
 
-One machine serves the whole session. ``SSHFS_LAB_RELEASE`` chooses its release (default bookworm).
+One machine serves the session until a test fails on it. ``SSHFS_LAB_RELEASE`` chooses its release (default bookworm).
 """
 
 import os
@@ -31,8 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         item.add_marker("lab")
         if config.pluginmanager.hasplugin("timeout") and not item.get_closest_marker("timeout"):
-            # the first one waits for a root to be made, by commands that have limits of their own
-            item.add_marker(pytest.mark.timeout(300, func_only=True))
+            # only a hang reaches it, and fixtures wait by limits of their own
+            item.add_marker(pytest.mark.timeout(3 * lab.LIMIT, func_only=True))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,13 +51,35 @@ def release() -> str:
     return os.environ.get("SSHFS_LAB_RELEASE", "bookworm")
 
 
+_SPOILT = pytest.StashKey[bool]()
+"""Whether the machine may be in a state that no test expects, or is not there yet."""
+
+
 @pytest.fixture(scope="session")
-def machine(release: str, _available: None) -> Iterator[lab.Machine]:
-    """Give the session's machine, booted and with the images; a test must leave it on."""
-    with lab.Machine(release) as booted:
-        booted.boot()
-        booted.import_busybox_image()
-        yield booted
+def _kept(release: str, _available: None) -> Iterator[lab.Machine]:
+    kept = lab.Machine(release)
+    yield kept
+    kept.destroy()
+
+
+@pytest.fixture
+def machine(_kept: lab.Machine, request: pytest.FixtureRequest) -> lab.Machine:
+    """Give a machine that is on and has the images: another one if a test has failed, which leaves who knows what."""
+    stash = request.session.stash
+    if stash.get(_SPOILT, True):
+        _kept.destroy()
+        _kept.make()
+        _kept.boot()
+        _kept.import_busybox_image()
+        stash[_SPOILT] = False
+    return _kept
+
+
+@pytest.fixture(scope="module")
+def leaves_the_machine_changed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Give up the machine after the tests of a module, which leave on it what others do not expect."""
+    yield
+    request.session.stash[_SPOILT] = True
 
 
 @pytest.fixture(scope="session")
@@ -94,19 +116,18 @@ def newer(package: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def host(machine: lab.Machine, package: Path) -> Iterator[Host]:
     """Give the machine with the package installed and no volume on it."""
-    if not machine.is_on:
-        machine.boot()
     host = Host(machine, package)
     if not host.is_installed():
         host.install()
         host.clear()
     yield host
-    if machine.is_on and host.is_installed():
+    if host.is_installed():
         host.clear()
 
 
 def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: object) -> None:
-    """Add the end of the machine's journal to the report of a failed test."""
+    """Give up the machine on which a test has failed, and add the end of its journal to the report."""
+    node.session.stash[_SPOILT] = True
     booted = getattr(node, "funcargs", {}).get("machine")
     if isinstance(report, pytest.TestReport) and isinstance(booted, lab.Machine) and booted.is_on:
-        report.sections.append(("journal of the machine", booted.journal(lines=40)))
+        report.sections.append(("journal of the machine", booted.journal("--output=short-precise", "--lines=40")))

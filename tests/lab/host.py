@@ -19,8 +19,11 @@ PACKAGE = "docker-volume-sshfs"
 KEY = "/root/keys/id_ed25519"
 MOUNTS = "/var/lib/docker-volume-sshfs/mounts"
 
-NUMBERS = "i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep 0.01; done"
+NUMBERS = "trap exit TERM; i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep 0.05; done"
 """What a container runs that must not miss a beat."""
+
+STAY = "trap exit TERM; sleep 1000 & wait"
+"""What a container runs that is just there. For one that does not end when it is told to, Docker waits ten seconds."""
 
 
 class Host:
@@ -38,7 +41,7 @@ class Host:
 
     def apt(self, words: str) -> str:
         """Run apt-get as automation does and return what it printed."""
-        return self.machine.sh(f"DEBIAN_FRONTEND=noninteractive apt-get -y {words} 2>&1", timeout=180).stdout
+        return self.machine.sh(f"DEBIAN_FRONTEND=noninteractive apt-get -y {words} 2>&1").stdout
 
     def version(self) -> str:
         """Return the version that is installed."""
@@ -49,13 +52,17 @@ class Host:
         status = self.machine.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", PACKAGE, check=False)
         return status.stdout.startswith("ii")
 
-    def checkout(self) -> str:
-        """Put the source tree onto the machine, as a clone of it would be, and return where it is."""
+    def checkout(self, home: str = "/root") -> str:
+        """Put the source tree into a user's home, as a clone of it would be, and return where it is."""
+        place = f"{home}/checkout"
         with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
             subprocess.run(["tar", "-C", ROOT, "--exclude=./.*", "-cf", archive.name, "."], check=True)
             self.machine.push(Path(archive.name), "/root/checkout.tar")
-        self.machine.sh("rm -rf /root/checkout && mkdir /root/checkout && tar -C /root/checkout -xf /root/checkout.tar")
-        return "/root/checkout"
+        self.machine.sh(
+            "rm -rf $1 && mkdir $1 && tar -C $1 --no-same-owner -xf /root/checkout.tar && chown -R --reference=$2 $1",
+            *(place, home),
+        )
+        return place
 
     def directory(self, name: str) -> str:
         """Make an empty directory of alice on the server and return its path."""
@@ -133,13 +140,23 @@ class Host:
 
     def log(self, volume: str, lines: int = 30) -> str:
         """Return what the service has logged of a volume, for messages."""
-        words = ("journalctl", "-u", PACKAGE, f"VOLUME={volume}", "-n", str(lines), "-o", "cat")
-        return self.machine.run(*words).stdout
+        return self.machine.journal("-u", PACKAGE, f"VOLUME={volume}", "-n", str(lines))
+
+    def from_here(self) -> str:
+        """Return the option of journalctl that shows only what is logged from now on."""
+        last = self.machine.journal("-n", "1", "--show-cursor")
+        return f"--after-cursor={last.rpartition('-- cursor: ')[2].strip()}"
+
+    @contextmanager
+    def without_a_wait_for_a_plugin(self) -> Iterator[None]:
+        """Check that Docker calls no plugin in vain meanwhile: it tries for 15 seconds at every use."""
+        since = self.from_here()
+        yield
+        assert "Unable to connect to plugin" not in self.machine.journal("-u", "docker", since)
 
     def clear(self) -> None:
         """Remove all containers, volumes and known servers, and let failures of units be forgotten."""
         self.machine.sh(
             "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm; "
-            f"systemctl reset-failed; rm -f /var/lib/{PACKAGE}/known_hosts /etc/{PACKAGE}/id_ed25519*",
-            timeout=120,
+            f"systemctl reset-failed; rm -f /var/lib/{PACKAGE}/known_hosts /etc/{PACKAGE}/id_ed25519*"
         )

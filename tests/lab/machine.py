@@ -34,6 +34,9 @@ CACHE = Path(os.environ.get("SSHFS_LAB_CACHE", "/var/cache/docker-volume-sshfs-l
 IMAGE = "busybox:lab"
 CONTENT_IMAGE = "busybox-content:lab"
 
+LIMIT = 1200
+"""Seconds after which a command hangs: limits end what hangs, and do not judge what is slow on a busy host."""
+
 APPLETS = (
     "sh cat echo ls sleep mkdir rm touch id stat dd seq date true false test chown chmod sync grep "
     "wc mv cp head tail tr printf env kill ln tar find su"
@@ -154,7 +157,7 @@ def _bounded(
         )
 
 
-def _host(*argv: str | Path, timeout: float = 60, check: bool = True) -> Result:
+def _host(*argv: str | Path, timeout: float = LIMIT, check: bool = True) -> Result:
     words = [os.fspath(word) for word in argv]
     result = _bounded((*_limit(timeout), *words), label=words, timeout=timeout)
     if check and not result:
@@ -190,11 +193,11 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 _PACKAGES = (
     "docker.io docker-compose docker-registry podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo "
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
-    "dropbear-bin proftpd-core proftpd-mod-crypto needrestart apt-utils gnupg ansible-core python3-apt man-db "
+    "dropbear-bin proftpd-core proftpd-mod-crypto rclone needrestart apt-utils gnupg ansible-core python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout "
     "podman-compose catatonit "
     # to build the package, and to test it as Debian does
-    "autopkgtest build-essential dpkg-dev debhelper dh-python graphviz pybuild-plugin-pyproject python3-all "
+    "autopkgtest build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all "
     "python3-docutils python3-setuptools"
 )
 
@@ -208,16 +211,7 @@ _REINSTALLABLE = (
 _FILES = {
     "/etc/hostname": "lab\n",
     "/etc/hosts": "127.0.0.1 localhost lab nas\n::1 localhost ip6-localhost ip6-loopback\n",
-    "/etc/docker/daemon.json": """\
-{"bridge": "none", "iptables": false, "ip6tables": false, "storage-driver": "vfs"}
-""",
-    # "overlay" refuses to work above an overlay
-    "/etc/containers/storage.conf": """\
-[storage]
-driver = "vfs"
-runroot = "/run/containers/storage"
-graphroot = "/var/lib/containers/storage"
-""",
+    "/etc/docker/daemon.json": '{"bridge": "none", "iptables": false, "ip6tables": false}\n',
     # a hundred mounts at once are refused at random by the default of 10:30:100
     "/etc/ssh/sshd_config.d/lab.conf": "PasswordAuthentication yes\nMaxStartups 500\n",
     # before Docker, yet after the units that would change the host itself if /sys were writable
@@ -253,6 +247,7 @@ _INSTALL = """\
 update-ca-certificates
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
+echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/lab
 apt-get update
 apt-get install --yes --no-install-recommends "$@"
 apt-get clean
@@ -529,7 +524,7 @@ def _end_cgroups(run: Path) -> None:
 
     _await(
         gone,
-        timeout=10,
+        timeout=60,
         failure=lambda: f"cgroups still in use: {[str(c) for c in cgroups if c.exists()]}",
     )
     record.unlink()
@@ -546,30 +541,56 @@ def _is_mounted(path: Path) -> bool:
 
 def _delete(directory: Path) -> None:
     if directory.exists():
-        _host("chattr", "-R", "-f", "-i", directory, timeout=120, check=False)
-        _host("rm", "-rf", "--one-file-system", directory, timeout=300)
+        _host("chattr", "-R", "-f", "-i", directory, check=False)
+        _host("rm", "-rf", "--one-file-system", directory)
+
+
+_MEMORY = 8 << 30
+"""Bytes of free memory with which disks are kept in it: a disk takes less than one and a half, and there are four."""
+
+_ENGINES = ("/var/lib/docker", "/var/lib/containers")
+"""What lies beside the overlay: above one, Docker and Podman would copy an image whole for each container."""
 
 
 def _make_disk(pristine: Path, run: Path) -> Path:
     """Give a machine a disk: an overlay or, where the cache can't carry one, a copy."""
-    disk = run / "root"
-    for name in ("root", "upper", "work"):
-        (run / name).mkdir()
+    disk, written = run / "root", run / "written"
+    for directory in (disk, written):
+        directory.mkdir()
+    _keep_in_memory(written)
+    for name in ("upper", "work", *(Path(path).name for path in _ENGINES)):
+        (written / name).mkdir()
         # the mode of "upper" becomes that of "/" in the machine
-        (run / name).chmod(0o755)
-    options = f"lowerdir={pristine},upperdir={run / 'upper'},workdir={run / 'work'}"
+        (written / name).chmod(0o755)
+    options = f"lowerdir={pristine},upperdir={written / 'upper'},workdir={written / 'work'}"
     if not _host("mount", "-t", "overlay", "-o", options, "sshfs-lab", disk, check=False):
-        _host("cp", "-a", "--reflink=auto", f"{pristine}/.", disk, timeout=300)
+        _host("cp", "-a", "--reflink=auto", f"{pristine}/.", disk)
     return disk
+
+
+def _keep_in_memory(directory: Path) -> None:
+    """Let a directory lie in memory, if there is enough of it, and if the kernel's tmpfs knows immutable files.
+
+    Nothing of a machine outlives its tests, and much of what they do is to write files and remove them again. An ext4
+    without a journal is slow at just that: it looks for inodes that were not removed lately, one by one.
+    """
+    (available,) = re.findall(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text("utf-8"), re.MULTILINE)
+    if int(available) << 10 < _MEMORY:
+        return
+    _host("mount", "-t", "tmpfs", "-o", "mode=0755", "sshfs-lab", directory)
+    if _host("chattr", "+i", directory, check=False):
+        _host("chattr", "-i", directory)
+    else:
+        _host("umount", directory)
 
 
 def _discard(run: Path) -> None:
     """Remove a machine's processes, cgroups and disk."""
     _end_cgroups(run)
-    disk = run / "root"
-    if _is_mounted(disk) and not _host("umount", disk, check=False):
-        _host("umount", "--lazy", disk)
-    assert not _is_mounted(disk), f"{disk} can't be unmounted"
+    for place in (run / "root", run / "written"):
+        if _is_mounted(place) and not _host("umount", place, check=False):
+            _host("umount", "--lazy", place)
+        assert not _is_mounted(place), f"{place} can't be unmounted"
     _delete(run)
 
 
@@ -585,21 +606,13 @@ def _sweep(runs: Path) -> None:
 # Machines
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reboot:
-    """How long the two halves of a reboot took, in seconds."""
-
-    poweroff: float
-    boot: float
-
-
 class Machine:
     """A Debian host.
 
     Its network is its own and holds only the loopback interface: every port is free, and nothing
-    leaves the host. Docker has the driver vfs and no bridge: run containers with
-    ``--network=none``. sshd listens on port 22; the user alice (uid 1000, password "correct horse
-    battery") accepts the key ``/root/keys/id_ed25519``.
+    leaves the host. Docker has no bridge: run containers with ``--network=none``. sshd listens on
+    port 22; the user alice (uid 1000, password "correct horse battery") accepts the key
+    ``/root/keys/id_ed25519``.
 
     As a context manager it makes the disk, and destroys everything at the end. ``boot`` must be
     called by a thread that lives as long as the machine: the kernel ends the machine with it, so
@@ -618,6 +631,15 @@ class Machine:
 
     def __enter__(self) -> "Machine":
         """Make the disk."""
+        self.make()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Destroy the machine."""
+        self.destroy()
+
+    def make(self) -> None:
+        """Make the disk; after ``destroy`` this makes another one."""
         pristine = root_for(self.release)
         runs = CACHE / "runs"
         try:
@@ -632,11 +654,6 @@ class Machine:
         except BaseException:
             self.destroy()
             raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Destroy the machine."""
-        self.destroy()
 
     @property
     def disk(self) -> Path:
@@ -655,10 +672,9 @@ class Machine:
         log = self.disk.with_name("console")
         return log.read_text("utf-8", "replace") if log.exists() else ""
 
-    def boot(self, *, timeout: float = 120) -> float:
-        """Boot until systemd has nothing left to start, and return how many seconds it took."""
+    def boot(self) -> None:
+        """Boot until systemd has nothing left to start."""
         assert not self.is_on, "the machine is on already"
-        started = time.monotonic()
         with self.disk.with_name("console").open("wb") as console:
             self._nspawn = subprocess.Popen(
                 [*self._placed(), "systemd-nspawn", *self._nspawn_options()],
@@ -669,32 +685,30 @@ class Machine:
                 start_new_session=True,
                 umask=0o022,
             )
-        self._leader = self._until_booting(self._find_leader, timeout)
+        self._leader = self._until_booting(self._find_leader)
         self._record_scope()
-        self._until_booting(self._is_up, timeout)
+        self._until_booting(self._is_up)
         self._joined = self._join_files()
-        return time.monotonic() - started
 
-    def poweroff(self, *, timeout: float = 120) -> float:
-        """Power off in an orderly way, and return how many seconds it took.
+    def poweroff(self) -> None:
+        """Power off in an orderly way.
 
         Raises:
-            AssertionError: It was not off in time; it is still on then.
+            AssertionError: It does not end; it is still on then.
         """
-        started = time.monotonic()
         # the command itself may be ended by what it asks for
-        asked = self.run("systemctl", "poweroff", check=False, timeout=timeout)
+        asked = self.run("systemctl", "poweroff", check=False)
         _await(
             lambda: not self.is_on,
-            timeout=max(0.0, timeout - asked.seconds),
-            failure=lambda: f"not off after {timeout} s\n{asked}\n{self._console_end()}",
+            timeout=LIMIT,
+            failure=lambda: f"not off after {LIMIT} s\n{asked}\n{self._console_end()}",
         )
         self._leader, self._joined = 0, ()
-        return time.monotonic() - started
 
-    def reboot(self, *, timeout: float = 120) -> Reboot:
+    def reboot(self) -> None:
         """Power off and boot the same disk again; what was under /run and /tmp is gone."""
-        return Reboot(poweroff=self.poweroff(timeout=timeout), boot=self.boot(timeout=timeout))
+        self.poweroff()
+        self.boot()
 
     def cut_power(self) -> None:
         """Kill everything in the machine at once; ``boot`` works afterwards."""
@@ -725,7 +739,7 @@ class Machine:
         self,
         *argv: str | Path,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = LIMIT,
         input: str | bytes | None = None,
     ) -> Result:
         """Run a command inside as root, in "/", with a clean environment.
@@ -756,7 +770,7 @@ class Machine:
         script: str,
         *args: str | Path,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = LIMIT,
         input: str | bytes | None = None,
     ) -> Result:
         """Run a script with ``sh -e``; args are its $1, $2, ..."""
@@ -768,7 +782,7 @@ class Machine:
     @overload
     def until(self, condition: Callable[[], T], *, timeout: float = ..., pause: float = ...) -> T: ...
 
-    def until(self, condition: str | Callable[[], object], *, timeout: float = 30, pause: float = 0.05) -> object:
+    def until(self, condition: str | Callable[[], object], *, timeout: float = 300, pause: float = 0.05) -> object:
         """Wait until a script succeeds or a callable returns something true; return the outcome.
 
         A callable may also fail as a test does: an AssertionError means "not yet".
@@ -808,13 +822,17 @@ class Machine:
         mode = host_path.stat().st_mode & 0o7777
         with host_path.open("rb") as file:
             argv = ["sh", "-e", "-c", _WRITE, "sh", os.fspath(path), f"{mode:o}"]
-            self._enter(argv, check=True, timeout=60, stdin=file)
+            self._enter(argv, check=True, timeout=LIMIT, stdin=file)
 
-    def journal(self, unit: str | None = None, *, lines: int = 200, boot: int = 0) -> str:
-        """Return the end of the journal or of a unit's; boot -1 is the boot before this one."""
-        which = ("--unit", unit) if unit else ()
-        form = ("--no-pager", "--output=short-precise", f"--lines={lines}", f"--boot={boot}")
-        return self.run("journalctl", *form, *which, check=False, timeout=20).stdout
+    def journal(self, *words: str) -> str:
+        """Return what journalctl prints of all that has been logged so far; it lags behind unless it is told to wait.
+
+        Args:
+            words: Options and matches; each entry is only its message unless an ``--output`` is among them.
+        """
+        read = 'journalctl --sync; exec journalctl --quiet --no-pager --output=cat "$@"'
+        # it ends with 1 where there is nothing
+        return self.sh(read, *words, check=False).stdout
 
     def import_busybox_image(self, tag: str = IMAGE) -> None:
         """Give Docker and Podman an image with the applets of busybox, and one with files at /data.
@@ -822,7 +840,7 @@ class Machine:
         The second is ``busybox-content:lab``, with the lines "content" in /data/file and "content
         below" in /data/sub/file.
         """
-        self.sh(_IMPORT, tag, CONTENT_IMAGE, APPLETS, timeout=120)
+        self.sh(_IMPORT, tag, CONTENT_IMAGE, APPLETS)
 
     def _enter(self, words: Sequence[str], *, check: bool, timeout: float, stdin: IO[bytes] | None) -> Result:
         assert self.is_on, f"the machine is off: {shlex.join(words)}"
@@ -875,7 +893,8 @@ class Machine:
         # without keyrings runc starts no container
         calls = "--system-call-filter=@keyring bpf"
         place = (f"--directory={self.disk}", f"--machine={self.disk.parent.name}")
-        return (*fixed.split(), calls, *place)
+        engines = (f"--bind={self.disk.with_name('written') / Path(path).name}:{path}" for path in _ENGINES)
+        return (*fixed.split(), calls, *place, *engines)
 
     def _find_leader(self) -> int:
         """Return the pid of the machine's PID 1, or 0 as long as there is none."""
@@ -889,19 +908,19 @@ class Machine:
         return 0
 
     def _is_up(self) -> bool:
-        state = self.run("systemctl", "is-system-running", check=False, timeout=10).stdout.strip()
+        state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
         return state in ("running", "degraded")
 
-    def _until_booting(self, condition: Callable[[], T], timeout: float) -> T:
+    def _until_booting(self, condition: Callable[[], T]) -> T:
         def attempt() -> T:
             assert self.is_on, f"the machine did not boot\n{self._console_end()}"
             return condition()
 
         def failure() -> str:
-            jobs = self._leader and self.run("systemctl", "list-jobs", check=False, timeout=10)
-            return f"not booted after {timeout} s\n{jobs}\n{self._console_end()}"
+            jobs = self._leader and self.run("systemctl", "list-jobs", check=False, timeout=60)
+            return f"not booted after {LIMIT} s\n{jobs}\n{self._console_end()}"
 
-        return _await(attempt, timeout=timeout, failure=failure)
+        return _await(attempt, timeout=LIMIT, failure=failure)
 
     def _join_files(self) -> tuple[str, ...]:
         """Return the files that take a command into the machine's cgroups.

@@ -35,7 +35,8 @@ class Repository:
     def release(self, package: Path) -> str:
         """Add a package, sign all with a key of its own, and return what the script printed."""
         self._host.machine.push(package, f"/root/{package.name}")
-        return self._host.machine.run(self._release, "--throwaway-key", DIRECTORY, f"/root/{package.name}").stdout
+        words = ("--throwaway-key", "--url", "https://example.org/debian", DIRECTORY, f"/root/{package.name}")
+        return self._host.machine.run(self._release, *words).stdout
 
     def forget(self) -> None:
         """Let the machine forget the repository."""

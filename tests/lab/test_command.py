@@ -141,8 +141,8 @@ def test_a_container_that_waits_for_a_frozen_server_can_be_stopped_after_a_relea
         assert not host.is_mounted("frozen")
         assert host.property("docker-volume-sshfs@frozen", "ActiveState") == "inactive"
         assert not machine.run("test", "-e", f"{MOUNTS}/frozen", check=False)
-        machine.run("docker", "stop", "-t", "1", "waiting", timeout=30)
-        machine.run("docker", "rm", "-f", "waiting", timeout=30)
+        machine.run("docker", "stop", "-t", "1", "waiting")
+        machine.run("docker", "rm", "-f", "waiting")
     finally:
         machine.sh("pkill -CONT -x sftp-server || true")
     assert host.run("frozen", "ls /data").stdout == "date\n"
@@ -202,7 +202,7 @@ def test_bash_and_zsh_complete_commands_volumes_and_options_at_the_first_tab(
 ) -> None:
     host.create("completed", host.directory("completed"))
     words = ("/usr/bin/python3", "-c", TYPING, *SHELLS[shell], typed, COMPLETED[typed])
-    assert COMPLETED[typed] in host.machine.run(*words, timeout=30).stdout
+    assert COMPLETED[typed] in host.machine.run(*words).stdout
 
 
 @pytest.mark.parametrize("typed", COMPLETED)

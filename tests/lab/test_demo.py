@@ -42,7 +42,7 @@ def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, ho
     checkout = host.checkout()
     host.create("mine", host.directory("mine"))
     before = machine.sh(LEFT).stdout
-    said = machine.sh(f"cd {checkout} && {host_kind} {COMMAND}", timeout=150).stdout
+    said = machine.sh(f"cd {checkout} && {host_kind} {COMMAND}").stdout
     assert said.count("hello from the first container\n") == 3  # by another container, on the server, and after rm
     assert "does not exist on 127.0.0.1 for daemon: make it first" in said
     assert "Done in " in said
@@ -58,11 +58,11 @@ def test_a_demo_that_is_interrupted_leaves_nothing(host: Host, signal: str, step
     machine = host.machine
     checkout = host.checkout()
     before = machine.sh(LEFT).stdout
-    said = machine.sh(f"cd {checkout}\n{INTERRUPT}", signal, step, timeout=150).stdout
+    said = machine.sh(f"cd {checkout}\n{INTERRUPT}", signal, step).stdout
     assert "ended with " in said
     assert "Done in " not in said
     if signal == "KILL":
-        machine.sh(f"cd {checkout} && {COMMAND} --clean", timeout=60)
+        machine.sh(f"cd {checkout} && {COMMAND} --clean")
     assert machine.sh(LEFT).stdout == before
 
 
@@ -70,9 +70,9 @@ def test_what_the_demo_has_kept_can_be_played_with_and_removed(host: Host) -> No
     machine = host.machine
     checkout = host.checkout()
     before = machine.sh(LEFT).stdout
-    said = machine.sh(f"cd {checkout} && {COMMAND} --keep", timeout=150).stdout
+    said = machine.sh(f"cd {checkout} && {COMMAND} --keep").stdout
     (play,) = (line for line in said.splitlines() if "docker run --rm -it" in line)
     read = machine.sh(f"{play.replace(' -it', '')} -c 'cat /photos/hello.txt'").stdout
     assert read == "hello from the first container\n"
-    machine.sh(f"cd {checkout} && {COMMAND} --clean", timeout=60)
+    machine.sh(f"cd {checkout} && {COMMAND} --clean")
     assert machine.sh(LEFT).stdout == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .documents import block, script
-from .host import KEY, MOUNTS, Host
+from .host import KEY, MOUNTS, STAY, Host
 from .machine import CONTENT_IMAGE, IMAGE, Result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def said(result: Result) -> str:
 def sleeping(host: Host, volume: str) -> Iterator[str]:
     """Keep a container that has the volume at /data."""
     name = f"sleeper-{volume}"
-    host.start(name, volume, "sleep 1000")
+    host.start(name, volume, STAY)
     try:
         yield name
     finally:
@@ -169,7 +169,7 @@ def test_a_file_changed_on_the_server_is_read_as_it_is_now(host: Host) -> None:
         host.machine.sh("echo newer >$1/file; echo new >$1/new", directory)
         # a name that is asked for is looked up; only listings and sizes are remembered for a while
         assert host.machine.run(*exec_, "cat /data/new").stdout == "new\n"
-        host.machine.until(lambda: host.machine.run(*exec_, "cat /data/file").stdout == "newer\n", timeout=3)
+        host.machine.until(lambda: host.machine.run(*exec_, "cat /data/file").stdout == "newer\n")
 
 
 def test_files_added_and_removed_on_the_server_are_so_in_the_next_listing(host: Host) -> None:
@@ -185,7 +185,7 @@ def test_files_added_and_removed_on_the_server_are_so_in_the_next_listing(host: 
             text = host.machine.run(*ls).stdout
             return "new\n" in text and "gone" not in text and " 6 " in text
 
-        host.machine.until(listed, timeout=5)
+        host.machine.until(listed)
 
 
 def test_a_followed_log_grows_as_fast_as_dcache_timeout_says(host: Host) -> None:
@@ -194,9 +194,9 @@ def test_a_followed_log_grows_as_fast_as_dcache_timeout_says(host: Host) -> None
     host.create("followed-log", directory, dcache_timeout="1")
     host.start("tail", "followed-log", "tail -f /data/log")
     logs = ("docker", "logs", "tail")
-    host.machine.until(lambda: host.machine.run(*logs).stdout == "one\n", timeout=5)
+    host.machine.until(lambda: host.machine.run(*logs).stdout == "one\n")
     host.machine.sh("echo two >>$1/log", directory)
-    host.machine.until(lambda: host.machine.run(*logs).stdout == "one\ntwo\n", timeout=5)
+    host.machine.until(lambda: host.machine.run(*logs).stdout == "one\ntwo\n")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -467,7 +467,7 @@ def test_a_container_is_started_as_soon_as_its_server_is_there(host: Host) -> No
     unit = block("docs/everyday.md", "[Unit]\nDescription=Start the container")
     machine.write("/etc/systemd/system/start-site.service", unit.replace("RestartSec=10", "RestartSec=1"))
     host.create("late", host.directory("late"))
-    host.start("site", "late", "sleep 1000", "--restart", "always")
+    host.start("site", "late", STAY, "--restart", "always")
     running = ("docker", "inspect", "-f", "{{.State.Running}}", "site")
     try:
         machine.sh("systemctl stop ssh && systemctl restart docker")
@@ -486,7 +486,7 @@ def test_the_commands_of_the_page_work_as_written(host: Host) -> None:
     machine.sh("docker tag $1 busybox; docker tag $2 my-image", IMAGE, CONTENT_IMAGE)
     machine.sh("install -m 600 $1 /etc/docker-volume-sshfs/id_ed25519", KEY)
     try:
-        machine.sh(script("docs/everyday.md"), timeout=120)
+        machine.sh(script("docs/everyday.md"))
         assert machine.run("stat", "-c", "%U", "/srv/web/by-www-data", "/srv/web/two").stdout == "alice\nalice\n"
         assert machine.read("/srv/app/sub/file") == "content below\n"
         assert machine.run("test", "-e", "/srv/files/apt/sources.list")

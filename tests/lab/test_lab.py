@@ -99,7 +99,6 @@ def test_failed_command_shows_what_it_printed(machine: Machine) -> None:
 def test_hanging_command_is_killed_at_its_limit(machine: Machine) -> None:
     result = machine.run("sleep", "60", check=False, timeout=0.5)
     assert result.timed_out
-    assert result.seconds < 5
     machine.until("! pgrep -x sleep")
 
 
@@ -125,11 +124,9 @@ def test_file_survives_write_and_read(machine: Machine) -> None:
 
 def test_reboot_keeps_the_disk_and_loses_run(machine: Machine) -> None:
     machine.sh("touch /run/gone /var/lib/kept")
-    times = machine.reboot()
+    machine.reboot()
     assert not machine.run("test", "-e", "/run/gone", check=False)
     machine.run("rm", "/var/lib/kept")
-    assert times.poweroff < 30
-    assert times.boot < 60
 
 
 def test_container_with_a_restart_policy_is_back_when_the_power_was_cut(machine: Machine) -> None:

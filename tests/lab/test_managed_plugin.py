@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The managed plugin: made of the package by our script, used by Docker, gone and come back, pushed and installed."""
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,16 @@ import pytest
 
 from . import base_image
 from .documents import script, section
-from .host import PACKAGE, Host
-from .machine import Machine
+from .host import PACKAGE, STAY, Host
+from .machine import IMAGE, Machine
 from .story import live_in_containers, tell_calls
 
 KEY = "/root/.ssh/id_ed25519"
-STATE = f"/var/lib/docker/plugins/{PACKAGE}"
 IN_PLUGIN = "runc --root /run/docker/runtime-runc/plugins.moby exec"
-BEAT = "while true; do date >>/data/beat; sleep 0.1; done"
+BEAT = "trap exit TERM; while true; do date >>/data/beat; sleep 0.1; done"
+
+WORKSHOP = "/root/workshop"
+"""Is there when a machine has been given all that the plugin is made of."""
 
 LARGEST = 160
 """MB that the plugin may take on a disk."""
@@ -34,18 +35,44 @@ _CERTIFICATE = (
 _TRUSTED = "/etc/docker/certs.d/example.org"
 
 
+pytestmark = pytest.mark.usefixtures("leaves_the_machine_changed")
+
+
 class Managed:
     """The plugin ``sshfs``, on a machine without the package."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.machine = host.machine
-        self.said = ""
 
     def make(self) -> None:
-        """Make and enable it as a user does, and keep what was printed."""
+        """Make and enable it as a user does."""
         words = f"scripts/managed-plugin ../{self.host.package.name} sshfs sshkey.source=/root/.ssh"
-        self.said = self.machine.sh(f"cd /root/checkout && {words} 2>&1", timeout=200).stdout
+        self.machine.sh(f"cd /root/checkout && {words}")
+
+    def restore(self) -> None:
+        """Let the plugin be there, enabled, and without volumes, whatever a test has left."""
+        self.remove_package()
+        self.host.clear()
+        enabled = self.machine.run("docker", "plugin", "inspect", "-f", "{{.Enabled}}", "sshfs", check=False)
+        if not enabled:
+            self.make()
+        elif enabled.stdout == "false\n":
+            self.enable()
+
+    def remove_package(self) -> None:
+        """Let Docker know no other plugin."""
+        if self.host.is_installed():
+            self.host.clear()
+            self.host.apt(f"purge {PACKAGE}")
+            # which keeps a plugin that it has found until then
+            self.machine.run("systemctl", "restart", "docker")
+
+    def remove(self) -> None:
+        """Let Docker know no plugin and no volume."""
+        self.remove_package()
+        self.host.clear()
+        self.machine.sh("docker plugin ls -q | xargs -r docker plugin rm -f")
 
     @property
     def id(self) -> str:
@@ -69,57 +96,62 @@ class Managed:
 
     def log(self) -> str:
         """Return what Docker has logged of it since it was made."""
-        return self.machine.sh(f"journalctl -u docker -o cat | grep plugin={self.id}").stdout
+        lines = self.machine.journal("-u", "docker").splitlines()
+        return "\n".join(line for line in lines if f"plugin={self.id}" in line)
 
     def disabled(self, *settings: str) -> None:
         """Disable it while it is in use, change settings, and enable it."""
         self.machine.run("docker", "plugin", "disable", "-f", "sshfs")
         for setting in settings:
             self.machine.run("docker", "plugin", "set", "sshfs", setting)
+        self.enable()
+
+    def enable(self) -> None:
+        """Enable it, but not before Docker has let go of what it mounted when it was last enabled (docs/facts.md)."""
+        self.machine.until(f"! grep '/plugins/{self.id}/propagated-mount ' /proc/self/mountinfo")
         self.machine.run("docker", "plugin", "enable", "sshfs")
 
     def await_beat(self, directory: str) -> None:
         """Wait until a container writes, anew if it must."""
         self.machine.sh(f"rm -f {directory}/beat")
-        self.machine.until(f"test -s {directory}/beat", timeout=60)
-
-
-@pytest.fixture(scope="module")
-def made(machine: Machine, package: Path) -> Iterator[Managed]:
-    """Give the plugin, made and enabled."""
-    host = Host(machine, package)
-    if host.is_installed():
-        host.clear()
-        host.apt(f"purge {PACKAGE}")
-        # which keeps a plugin that it has found until then
-        machine.run("systemctl", "restart", "docker")
-    base_image.give(machine, package)
-    host.checkout()
-    machine.push(package, f"/root/{package.name}")
-    machine.sh("rm -rf /root/.ssh && mkdir -m 700 /root/.ssh && cp /root/keys/id_ed25519 /root/.ssh")
-    managed = Managed(host)
-    managed.make()
-    yield managed
-    if machine.is_on:
-        machine.sh(f"docker plugin ls -q | xargs -r docker plugin rm -f; rm -rf {STATE} /root/.ssh /srv/archive")
-        machine.sh(f"docker rmi docker-volume-sshfs-rootfs {base_image.IMAGE}; systemctl stop archive || true")
-        machine.run("systemctl", "restart", "docker")
+        self.machine.until(f"test -s {directory}/beat")
 
 
 @pytest.fixture
-def managed(made: Managed) -> Iterator[Managed]:
+def workshop(machine: Machine, package: Path) -> Managed:
+    """Give a machine without the package, with all that the plugin is made of."""
+    workshop = Managed(Host(machine, package))
+    workshop.remove_package()
+    if not machine.run("test", "-e", WORKSHOP, check=False):
+        base_image.give(machine, package)
+        workshop.host.checkout()
+        machine.push(package, f"/root/{package.name}")
+        machine.sh("rm -rf /root/.ssh && mkdir -m 700 /root/.ssh && cp /root/keys/id_ed25519 /root/.ssh")
+        machine.run("touch", WORKSHOP)
+    return workshop
+
+
+@pytest.fixture
+def managed(workshop: Managed) -> Managed:
     """Give the plugin without volumes."""
-    yield made
-    remove_all = "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm"
-    made.machine.sh(remove_all, timeout=120)
+    workshop.restore()
+    return workshop
+
+
+@pytest.fixture
+def unmade(workshop: Managed) -> Managed:
+    """Give the machine without the plugin, and with a directory on the server that the pages speak of."""
+    workshop.remove()
+    workshop.machine.sh("rm -rf /srv/photos && mkdir /srv/photos && chown alice: /srv/photos")
+    workshop.machine.run("docker", "tag", IMAGE, "busybox")
+    return workshop
 
 
 def test_it_is_small(managed: Managed, capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"^(\d+)M\s.*/rootfs$", managed.said, re.MULTILINE)
-    assert found, managed.said
+    size = managed.machine.run("du", "-sm", f"/var/lib/docker/plugins/{managed.id}/rootfs").stdout.split()[0]
     with capsys.disabled():
-        sys.stdout.write(f"\nthe managed plugin takes {found[1]} MB\n")
-    assert int(found[1]) <= LARGEST
+        sys.stdout.write(f"\nthe managed plugin takes {size} MB\n")
+    assert int(size) <= LARGEST
 
 
 def test_a_volume_is_written_by_one_container_and_read_by_another(managed: Managed) -> None:
@@ -149,7 +181,7 @@ def test_a_mistake_is_named(managed: Managed) -> None:
 
 def test_a_volume_is_read_ahead_as_with_the_package(managed: Managed) -> None:
     managed.create("ahead")
-    managed.host.start("reader", "ahead", "sleep 1000")
+    managed.host.start("reader", "ahead", STAY)
     (device,) = managed.mounts()
     assert managed.machine.read(f"/sys/class/bdi/{device}/read_ahead_kb") == "1024\n"
 
@@ -162,7 +194,7 @@ def test_the_command_tells_inside_what_it_tells_outside(managed: Managed) -> Non
 
 def test_a_setting_that_is_misspelt_leaves_no_plugin_behind(managed: Managed) -> None:
     words = f"scripts/managed-plugin ../{managed.host.package.name} mistaken sshkeys.source=/root/.ssh"
-    refused = managed.machine.sh(f"cd /root/checkout && {words} 2>&1", timeout=200, check=False)
+    refused = managed.machine.sh(f"cd /root/checkout && {words} 2>&1", check=False)
     assert refused.returncode != 0
     assert "sshkeys" in refused.stdout
     assert "mistaken" not in managed.machine.run("docker", "plugin", "ls").stdout
@@ -184,7 +216,7 @@ def test_no_dead_process_is_left_to_the_first(managed: Managed) -> None:
 
 def test_an_sshfs_that_was_killed_is_brought_back(managed: Managed) -> None:
     managed.create("killed")
-    managed.host.start("holder", "killed", "sleep 1000")
+    managed.host.start("holder", "killed", STAY)
     managed.machine.run("pkill", "-KILL", "-x", "sshfs")
     managed.machine.until(lambda: managed.host.run("killed", "touch /data/back"))
 
@@ -197,9 +229,8 @@ def test_it_is_not_disabled_by_accident_and_comes_back_with_its_volumes(managed:
     assert "is in use" in refused.stderr
     managed.await_beat(directory)
     machine.run("docker", "plugin", "disable", "-f", "sshfs")
-    assert not machine.run("grep", "propagated-mount", "/proc/self/mountinfo", check=False)
-    assert not machine.run("pgrep", "-x", "sshfs", check=False)
-    machine.run("docker", "plugin", "enable", "sshfs")
+    machine.until("! grep propagated-mount /proc/self/mountinfo && ! pgrep -x sshfs")
+    managed.enable()
     assert managed.host.status("kept")["state"] == "unmounted"
     dead = machine.run("docker", "exec", "holder", "ls", "/data", check=False)
     assert "Transport endpoint is not connected" in dead.stderr
@@ -222,16 +253,22 @@ def test_a_container_keeps_its_files_even_if_the_volume_is_unmounted_below_it(ma
 
 def test_its_log_is_in_docker_s_and_says_more_when_asked_to(managed: Managed) -> None:
     managed.create("told")
-    managed.host.run("told", "true")
-    assert re.search('level=info msg="Mount told: mounted"', managed.log())
-    assert "running" not in managed.log()
-    managed.disabled("DEBUG=false")
-    managed.host.run("told", "true")
-    assert "running" not in managed.log()
-    managed.disabled("DEBUG=1")
-    managed.host.run("told", "true")
-    assert re.search("Mount told: running ", managed.log())
-    managed.disabled("DEBUG=0")
+
+    def use(setting: str) -> str:
+        """Return the whole log after a use with a setting."""
+        managed.disabled(setting)
+        before = managed.log().count("Mount told: mounted")
+        managed.host.run("told", "true")
+        # Docker passes on what it is told a moment later
+        managed.machine.until(lambda: managed.log().count("Mount told: mounted") > before)
+        return managed.log()
+
+    try:
+        assert 'level=info msg="Mount told: mounted"' in use("DEBUG=0")
+        assert "running" not in use("DEBUG=false")
+        assert "Mount told: running " in use("DEBUG=1")
+    finally:
+        managed.disabled("DEBUG=0")
 
 
 def test_it_hides_a_package_that_is_installed_too(managed: Managed) -> None:
@@ -243,7 +280,7 @@ def test_it_hides_a_package_that_is_installed_too(managed: Managed) -> None:
             "Docker uses the managed plugin sshfs, and not this plugin: docker plugin rm -f sshfs, and restart Docker"
         )
         assert hidden in managed.machine.run("docker-volume-sshfs", "status", check=False).stderr
-        assert hidden in managed.machine.run("journalctl", "-u", PACKAGE, "-n", "30", "-o", "cat").stdout
+        assert hidden in managed.machine.journal("-u", PACKAGE, "-n", "30")
         assert not managed.machine.run("test", "-e", f"/var/lib/{PACKAGE}/volumes/whose.json", check=False)
     finally:
         managed.host.apt(f"purge {PACKAGE}")
@@ -266,7 +303,7 @@ def test_volumes_survive_a_crash_of_docker(managed: Managed) -> None:
     before = machine.run("systemctl", "show", "-P", "MainPID", "docker").stdout
     machine.run("systemctl", "kill", "-s", "KILL", "docker")
     machine.until(lambda: machine.run("systemctl", "show", "-P", "MainPID", "docker").stdout not in (before, "0\n"))
-    machine.until("docker version", timeout=60)
+    machine.until("docker version")
     if machine.run("docker", "inspect", "-f", "{{.State.Running}}", "holder").stdout == "false\n":
         # what the next test shows has happened
         managed.disabled()
@@ -288,6 +325,36 @@ def test_where_docker_has_lost_the_way_to_volumes_nothing_is_written_to_the_host
     assert managed.machine.read(f"{directory}/file") == "precious\n"
 
 
+def test_volumes_survive_a_reboot(managed: Managed) -> None:
+    machine, directory = managed.machine, managed.create("booted")
+    # the server is this same host, so Docker must not mount before sshd is up
+    machine.write("/etc/systemd/system/docker.service.d/ssh.conf", "[Unit]\nAfter=ssh.service\n")
+    machine.run("systemctl", "daemon-reload")
+    managed.host.start("holder", "booted", BEAT, "--restart=always")
+    managed.await_beat(directory)
+    machine.reboot()
+    managed.await_beat(directory)
+    assert managed.host.status("booted")["holders"] == 1
+    machine.run("rm", "/etc/systemd/system/docker.service.d/ssh.conf")
+
+
+def test_the_way_from_the_package_and_back_loses_nothing(unmade: Managed) -> None:
+    host, machine = unmade.host, unmade.machine
+    there, back = section("docs/ways-in.md", "To the managed plugin and back")
+    host.install()
+    machine.run("systemctl", "restart", "docker")
+    machine.run("docker", "volume", "create", "-d", "sshfs", "-o", "sshcmd=alice@nas:/srv/photos", "photos")
+    machine.run("docker", "run", "-d", "--name", "web", "-v", "photos:/photos", "busybox", "sleep", "1000")
+    machine.run("docker", "exec", "web", "touch", "/photos/by-package")
+    machine.sh('cd /root/checkout && sh -c "$1" 2>&1', there)
+    assert host.inspect("photos")["Driver"] == "sshfs:latest"
+    machine.run("docker", "exec", "web", "touch", "/photos/by-managed-plugin")
+    machine.sh('cd /root/checkout && sh -c "$1" 2>&1', back)
+    assert host.inspect("photos")["Driver"] == "sshfs"
+    listed = machine.run("docker", "exec", "web", "ls", "/photos").stdout.splitlines()
+    assert listed == ["by-managed-plugin", "by-package"]
+
+
 @contextmanager
 def registry(machine: Machine) -> Iterator[None]:
     """Let example.org be a registry with a certificate that Docker has been told to trust."""
@@ -304,62 +371,17 @@ def registry(machine: Machine) -> Iterator[None]:
         machine.run("rm", "-rf", "/srv/registry", _TRUSTED)
 
 
-def test_the_commands_of_its_page_work_as_written(managed: Managed) -> None:
-    machine = managed.machine
-    managed.machine.run("docker", "plugin", "rm", "-f", "sshfs")
-    machine.sh("rm -rf /srv/photos && mkdir /srv/photos && chown alice: /srv/photos")
-    machine.run("docker", "tag", "busybox:lab", "busybox")
-    try:
-        with registry(machine):
-            commands = f"cd /root/checkout && {script('docs/managed-plugin.md')}"
-            said = machine.sh('sh -c "$1" 2>&1', commands, timeout=250).stdout
-            size = machine.run("du", "-sm", "/srv/registry/storage").stdout.split()[0]
-        assert said.count("hello\n") == 2
-        assert '"Name": "photos"' in said
-        assert "DEBUG=1" in said
-        assert "Installed plugin example.org/sshfs" in said
-        assert "Upgraded plugin sshfs" in said
-        assert int(size) < LARGEST / 2
-        assert machine.run("docker", "plugin", "ls", "-q").stdout == ""
-        assert machine.read("/srv/photos/hello.txt") == "hello\n"
-    finally:
-        machine.run("docker", "rmi", "busybox")
-        managed.make()
-
-
-def test_the_way_from_the_package_and_back_loses_nothing(managed: Managed) -> None:
-    host, machine = managed.host, managed.machine
-    there, back = section("docs/ways-in.md", "To the managed plugin and back")
-    machine.sh("rm -rf /srv/photos && mkdir /srv/photos && chown alice: /srv/photos && docker tag busybox:lab busybox")
-    machine.run("docker", "plugin", "rm", "-f", "sshfs")
-    try:
-        host.install()
-        machine.run("systemctl", "restart", "docker")
-        machine.run("docker", "volume", "create", "-d", "sshfs", "-o", "sshcmd=alice@nas:/srv/photos", "photos")
-        machine.run("docker", "run", "-d", "--name", "web", "-v", "photos:/photos", "busybox", "sleep", "1000")
-        machine.run("docker", "exec", "web", "touch", "/photos/by-package")
-        machine.sh('cd /root/checkout && sh -c "$1" 2>&1', there, timeout=250)
-        assert host.inspect("photos")["Driver"] == "sshfs:latest"
-        machine.run("docker", "exec", "web", "touch", "/photos/by-managed-plugin")
-        machine.sh('cd /root/checkout && sh -c "$1" 2>&1', back, timeout=250)
-        assert host.inspect("photos")["Driver"] == "sshfs"
-        listed = machine.run("docker", "exec", "web", "ls", "/photos").stdout.splitlines()
-        assert listed == ["by-managed-plugin", "by-package"]
-    finally:
-        host.clear()
-        host.apt(f"purge {PACKAGE}")
-        machine.sh("set +e; docker plugin rm -f sshfs; docker rmi busybox; systemctl restart docker")
-        managed.make()
-
-
-def test_volumes_survive_a_reboot(managed: Managed) -> None:
-    machine, directory = managed.machine, managed.create("booted")
-    # the server is this same host, so Docker must not mount before sshd is up
-    machine.write("/etc/systemd/system/docker.service.d/ssh.conf", "[Unit]\nAfter=ssh.service\n")
-    machine.run("systemctl", "daemon-reload")
-    managed.host.start("holder", "booted", BEAT, "--restart=always")
-    managed.await_beat(directory)
-    machine.reboot()
-    managed.await_beat(directory)
-    assert managed.host.status("booted")["holders"] == 1
-    machine.run("rm", "/etc/systemd/system/docker.service.d/ssh.conf")
+def test_the_commands_of_its_page_work_as_written(unmade: Managed) -> None:
+    machine = unmade.machine
+    with registry(machine):
+        commands = f"cd /root/checkout && {script('docs/managed-plugin.md')}"
+        said = machine.sh('sh -c "$1" 2>&1', commands).stdout
+        size = machine.run("du", "-sm", "/srv/registry/storage").stdout.split()[0]
+    assert said.count("hello\n") == 2
+    assert '"Name": "photos"' in said
+    assert "DEBUG=1" in said
+    assert "Installed plugin example.org/sshfs" in said
+    assert "Upgraded plugin sshfs" in said
+    assert int(size) < LARGEST / 2
+    assert machine.run("docker", "plugin", "ls", "-q").stdout == ""
+    assert machine.read("/srv/photos/hello.txt") == "hello\n"

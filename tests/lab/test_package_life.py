@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .host import KEY, MOUNTS, PACKAGE, Host
+from .host import KEY, MOUNTS, PACKAGE, STAY, Host
 
 SERVICE = "docker-volume-sshfs.service"
 STATE = "/var/lib/docker-volume-sshfs"
@@ -75,10 +75,10 @@ def test_a_mount_that_a_remove_has_left_is_ended_as_the_message_says(host: Host)
     machine, directory = host.machine, host.directory("late")
     host.create("late", directory)
     host.run("late", "echo precious >/data/file")
-    host.start("holder", "late", "sleep 1000")
+    host.start("holder", "late", STAY)
     said = host.apt(f"remove {PACKAGE}")
     advice = said.partition("When its containers are stopped: ")[2].splitlines()[0]
-    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.run("docker", "rm", "-f", "holder")
     machine.sh(advice)
     assert not host.is_mounted("late")
     machine.until(lambda: not machine.run("pgrep", "-x", "sshfs", check=False))
@@ -103,7 +103,8 @@ def test_purge_costs_docker_nothing(host: Host) -> None:
     host.create("gone", host.directory("gone"))
     machine.run("docker", "volume", "rm", "gone")
     host.apt(f"purge {PACKAGE}")
-    machine.sh("systemctl restart docker && docker volume ls", timeout=14)
+    with host.without_a_wait_for_a_plugin():
+        machine.sh("systemctl restart docker && docker volume ls")
     assert traces(host) == ""
 
 
@@ -135,13 +136,13 @@ def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(
     machine, directory = host.machine, host.directory("purged")
     host.create("purged", directory)
     host.run("purged", "echo precious >/data/file")
-    host.start("holder", "purged", "sleep 1000")
+    host.start("holder", "purged", STAY)
     said = host.apt(f"purge {PACKAGE}")
     assert "The volume purged is let go of: nothing is left to unmount" in said
     assert not machine.run("test", "-e", STATE, check=False)
     assert machine.run("docker", "exec", "holder", "cat", "/data/file").stdout == "precious\n"
     machine.run("docker", "exec", "holder", "sh", "-c", "echo more >>/data/file")
-    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.run("docker", "rm", "-f", "holder")
     machine.until(lambda: traces(host) == "")
     assert machine.read(f"{directory}/file") == "precious\nmore\n"
 
@@ -150,12 +151,12 @@ def test_after_a_purge_a_lost_connection_is_not_made_again(host: Host) -> None:
     """Without the known host keys it could be made to anybody."""
     machine, directory = host.machine, host.directory("lost")
     host.create("lost", directory)
-    host.start("holder", "lost", "sleep 1000")
+    host.start("holder", "lost", STAY)
     host.apt(f"purge {PACKAGE}")
     machine.run("kill", session(host))
     machine.until("! docker exec holder touch /data/later")
     assert machine.run("ls", directory).stdout == ""
-    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.run("docker", "rm", "-f", "holder")
     machine.until(lambda: traces(host) == "")
 
 
@@ -167,9 +168,9 @@ def session(host: Host) -> str:
 def test_purge_after_remove_ends_what_nobody_uses_any_more(host: Host) -> None:
     machine = host.machine
     host.create("two-steps", host.directory("two-steps"))
-    host.start("holder", "two-steps", "sleep 1000")
+    host.start("holder", "two-steps", STAY)
     host.apt(f"remove {PACKAGE}")
-    machine.run("docker", "rm", "-f", "holder", timeout=90)
+    machine.run("docker", "rm", "-f", "holder")
     assert host.is_mounted("two-steps")
     host.apt(f"purge {PACKAGE}")
     machine.until(lambda: traces(host) == "")
@@ -178,7 +179,7 @@ def test_purge_after_remove_ends_what_nobody_uses_any_more(host: Host) -> None:
 def test_a_server_that_has_stalled_does_not_hang_a_purge(host: Host) -> None:
     machine = host.machine
     host.create("stalled", host.directory("stalled"))
-    host.start("holder", "stalled", "sleep 1000")
+    host.start("holder", "stalled", STAY)
     stalled = session(host)
     machine.run("kill", "-STOP", stalled)
     try:
@@ -186,7 +187,7 @@ def test_a_server_that_has_stalled_does_not_hang_a_purge(host: Host) -> None:
         assert not machine.run("test", "-e", STATE, check=False)
     finally:
         machine.run("kill", "-CONT", stalled)
-        machine.run("docker", "rm", "-f", "holder", timeout=90)
+        machine.run("docker", "rm", "-f", "holder")
     machine.until(lambda: traces(host) == "")
 
 
@@ -218,7 +219,7 @@ APT::Get::List-Cleanup "0";
 def upgrade(host: Host) -> Iterator[set[str]]:
     """Offer an upgrade of what sshfs and ssh are made of, to who looks for such by himself, and give its packages."""
     machine = host.machine
-    packages = set(machine.sh(UPGRADE, timeout=120).stdout.split())
+    packages = set(machine.sh(UPGRADE).stdout.split())
     machine.write("/etc/apt/apt.conf.d/99security", SECURITY)
     machine.write("/etc/apt/sources.list.d/security.list", "deb [trusted=yes] file:/srv/upgrade ./\n")
     yield packages
@@ -233,12 +234,12 @@ def test_an_unattended_upgrade_of_libraries_and_needrestart_leave_volumes_alone(
     assert {"libssl3", "libssl3t64"} & upgrade
     with in_use(host, "library") as directory:
         host.apt("update")
-        machine.run("unattended-upgrade", "-v", timeout=240)
+        machine.run("unattended-upgrade", "-v")
         versions = machine.run("dpkg-query", "-W", "-f", "${Version}\n", *upgrade).stdout.split()
         assert [version for version in versions if not version.endswith("+lab")] == []
         host.await_progress(directory)
         as_automation = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_UI=NeedRestart::UI::stdio"
-        said = machine.sh(f"{as_automation} needrestart -v -r a 2>&1", timeout=120).stdout
+        said = machine.sh(f"{as_automation} needrestart -v -r a 2>&1").stdout
         assert "uses obsolete binary /usr/bin/sshfs" in said
         restarted = said.partition("Restarting services...")[2].partition("Service restarts being deferred:")[0]
         assert "systemctl restart " in restarted

@@ -28,7 +28,7 @@ def newcomer(host: Host) -> Host:
 
 
 def follow(host: Host, document: str) -> str:
-    return host.machine.sh(f'{ENVIRONMENT} sh -c "$1" 2>&1', script(document), timeout=200).stdout
+    return host.machine.sh(f'{ENVIRONMENT} sh -c "$1" 2>&1', script(document)).stdout
 
 
 def test_the_commands_of_the_readme_work_as_written(newcomer: Host) -> None:

@@ -12,7 +12,7 @@ def test_the_commands_of_the_page_on_installing_work_as_written(host: Host, newe
     version = host.version()
     host.apt(f"purge {PACKAGE}")
     with offered(host) as repository:
-        said = host.machine.sh('cd /root && sh -c "$1" 2>&1', script("docs/installing.md"), timeout=200).stdout
+        said = host.machine.sh('cd /root && sh -c "$1" 2>&1', script("docs/installing.md")).stdout
         assert "failed=0" in said, said
         assert host.version() == version
         assert host.machine.run("docker", "volume", "ls")

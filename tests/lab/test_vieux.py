@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from .documents import script
-from .host import KEY, PACKAGE, ROOT, Host
+from .host import KEY, PACKAGE, ROOT, STAY, Host
 from .machine import IMAGE, Result
 
 NAME = "vieux/sshfs:latest"
@@ -62,8 +62,7 @@ def vieux(host: Host) -> Iterator[Host]:
     yield host
     machine.sh(
         "set +e; docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm; "
-        f"docker plugin rm -f {NAME}; rm -rf {ALIASES} {STATE} /root/vieux; systemctl restart docker",
-        timeout=120,
+        f"docker plugin rm -f {NAME}; rm -rf {ALIASES} {STATE} /root/vieux; systemctl restart docker"
     )
 
 
@@ -92,7 +91,7 @@ def test_a_container_finds_its_files_after_the_move_and_docker_goes_on(vieux: Ho
     machine = vieux.machine
     make(vieux, "photos", "IdentityFile=/root/.ssh/id_ed25519", "allow_other", "noatime")
     make(vieux, "by-password", "password=correct horse battery", "port=22")
-    vieux.start("web", "photos", "cat /data/hello.txt; sleep 1000", "--restart", "unless-stopped")
+    vieux.start("web", "photos", f"cat /data/hello.txt; {STAY}", "--restart", "unless-stopped")
     machine.until(lambda: machine.run("docker", "logs", "web").stdout == "hello\n")
     assert driver(vieux, "photos") == NAME
     state = machine.read(STATE)
@@ -128,7 +127,7 @@ def test_a_container_finds_its_files_after_the_move_and_docker_goes_on(vieux: Ho
     machine.until(lambda: machine.run("docker", "logs", "web").stdout == "hello\n" * 3)
     assert driver(vieux, "photos") == NAME
     machine.run("docker", "volume", "ls")
-    assert f"Volume name photos already exists for driver {NAME}" in machine.journal("docker")
+    assert f"Volume name photos already exists for driver {NAME}" in machine.journal("-u", "docker")
 
     machine.run("docker", "rm", "-f", "web")
     machine.run("docker", "volume", "rm", "photos", "by-password")
@@ -213,7 +212,7 @@ def test_a_server_that_is_away_is_named_and_the_others_are_made(vieux: Host) -> 
 def test_going_back_gives_the_volumes_to_the_other_plugin(vieux: Host) -> None:
     machine = vieux.machine
     make(vieux, "photos", "IdentityFile=/root/.ssh/id_ed25519")
-    vieux.start("web", "photos", "cat /data/hello.txt; sleep 1000")
+    vieux.start("web", "photos", f"cat /data/hello.txt; {STAY}")
     machine.run("docker", "stop", "-t", "0", "web")
     assert command(vieux, "import-vieux").returncode == 0
     take_away(vieux)
@@ -233,8 +232,8 @@ def test_the_commands_of_the_page_work_as_written(vieux: Host) -> None:
     machine = vieux.machine
     machine.sh("rm -rf /srv/photos; mkdir /srv/photos; echo hello >/srv/photos/hello.txt; chown -R alice: /srv/photos")
     make(vieux, "photos", "IdentityFile=/root/.ssh/id_ed25519", sshcmd="alice@nas:/srv/photos")
-    vieux.start("web", "photos", "cat /data/hello.txt; sleep 1000")
-    said = machine.sh(f"{script('docs/coming-from-vieux.md')} 2>&1", timeout=200).stdout
+    vieux.start("web", "photos", f"cat /data/hello.txt; {STAY}")
+    said = machine.sh(f"{script('docs/coming-from-vieux.md')} 2>&1").stdout
     assert f"{NAME}   photos" in said
     assert driver(vieux, "photos") == "sshfs"
     assert vieux.run("photos", "cat /data/hello.txt").stdout == "hello\n"

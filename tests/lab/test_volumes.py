@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from .documents import block
-from .host import KEY, MOUNTS, PACKAGE, Host
+from .host import KEY, MOUNTS, PACKAGE, STAY, Host
 from .machine import CONTENT_IMAGE, IMAGE
 
 PASSWORD = """ c,o=r"r'e\\ct %h ${HOME}; hörse#"""
@@ -126,13 +126,13 @@ def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) 
         machine.run("docker", "volume", "create", "-d", "sshfs", *words, "secret")
         with host.writing("secret", directory):
             assert PASSWORD not in machine.sh("cat /proc/*/cmdline /proc/*/environ 2>/dev/null", check=False).stdout
-            assert PASSWORD not in machine.run("journalctl", "-o", "export", "-n", "300").stdout
+            assert PASSWORD not in machine.journal("-o", "export", "-n", "300")
             assert not any(PASSWORD in str(value) for value in host.status("secret").values())
         readable = machine.sh("find /run/docker-volume-sshfs /var/lib/docker-volume-sshfs -type f -perm /077")
         assert "known_hosts" not in readable.stdout
         assert "volumes" not in readable.stdout
         # the connection is made again with the same password
-        host.start("again", "secret", "sleep 1000")
+        host.start("again", "secret", STAY)
         host.cut_connections()
         machine.until(lambda: machine.run("docker", "exec", "again", "touch", "/data/again"))
     finally:
@@ -165,7 +165,7 @@ def test_a_restart_of_the_service_amid_a_mount_of_a_volume_in_use_leaves_its_con
     """The mount does not answer, so the Mount asks systemd for a unit that is active, when the restart comes."""
     machine, unit = host.machine, "docker-volume-sshfs@amid.service"
     host.create("amid", host.directory("amid"))
-    host.start("user", "amid", "sleep 1000")
+    host.start("user", "amid", STAY)
     sshfs, service = host.sshfs("amid"), host.property(PACKAGE, "MainPID")
     call = "curl -s --unix-socket /run/docker-volume-sshfs/sshfs.sock -H Accept:x"
     machine.sh("pkill -STOP -x sftp-server")
@@ -174,7 +174,7 @@ def test_a_restart_of_the_service_amid_a_mount_of_a_volume_in_use_leaves_its_con
         machine.run("systemd-run", "-q", "--collect", "sh", "-c", mount)
         machine.until(f"pgrep -f 'systemctl start .*{unit}'", pause=0.01)
         machine.run("systemctl", "restart", "--no-block", PACKAGE)
-        machine.until(lambda: host.property(PACKAGE, "MainPID") not in ("0", service), timeout=60)
+        machine.until(lambda: host.property(PACKAGE, "MainPID") not in ("0", service))
     finally:
         machine.sh("pkill -CONT -x sftp-server")
     machine.run("docker", "exec", "user", "touch", "/data/still-here")
@@ -206,7 +206,7 @@ def test_an_image_with_content_at_the_path_needs_nocopy_where_chown_is_refused(h
 def test_a_killed_sshfs_comes_back_and_the_container_after_a_restart(host: Host) -> None:
     directory = host.directory("killed")
     host.create("killed", directory)
-    host.start("user", "killed", "sleep 1000")
+    host.start("user", "killed", STAY)
     before = host.property("docker-volume-sshfs@killed", "MainPID")
     host.machine.run("systemctl", "kill", "-s", "KILL", "docker-volume-sshfs@killed")
     host.machine.until(lambda: host.property("docker-volume-sshfs@killed", "MainPID") not in ("0", before))
@@ -241,10 +241,10 @@ def test_a_killed_docker_leaves_no_mount_behind(host: Host) -> None:
     """It sends no Unmount, and its restart=always container comes back with the ID of before."""
     machine, directory = host.machine, host.directory("crash")
     host.create("crash", directory)
-    host.start("always", "crash", "sleep 1000", "--restart=always")
-    host.start("never", "crash", "sleep 1000")
+    host.start("always", "crash", STAY, "--restart=always")
+    host.start("never", "crash", STAY)
     machine.run("systemctl", "kill", "-s", "KILL", "docker")
-    machine.until(lambda: machine.run("docker", "exec", "always", "touch", "/data/back"), timeout=60)
+    machine.until(lambda: machine.run("docker", "exec", "always", "touch", "/data/back"))
     machine.run("docker", "rm", "-f", "never")
     assert host.is_mounted("crash")
     machine.run("docker", "rm", "-f", "always")
@@ -255,7 +255,7 @@ def test_stopping_docker_with_volumes_in_use_does_not_deadlock(host: Host) -> No
     machine, directory = host.machine, host.directory("stopped")
     host.create("stopped", directory)
     host.start("quick", "stopped", "trap 'exit 0' TERM; while true; do sleep 0.1; done")
-    machine.run("systemctl", "stop", "docker.socket", "docker.service", timeout=30)
+    machine.run("systemctl", "stop", "docker.socket", "docker.service")
     machine.until(lambda: not host.is_mounted("stopped"))
     machine.run("systemctl", "start", "docker.service")
 
@@ -263,18 +263,17 @@ def test_stopping_docker_with_volumes_in_use_does_not_deadlock(host: Host) -> No
 def test_the_journal_can_be_filtered_by_volume_and_verb(host: Host) -> None:
     host.create("filtered", host.directory("filtered"))
     host.run("filtered", "true")
-    words = ("journalctl", "-u", PACKAGE, "-o", "cat", "-n", "1")
-    assert host.machine.run(*words, "VOLUME=filtered", "VERB=Mount").stdout == "Mount filtered: mounted\n"
-    mount_id = host.machine.run(*words, "VOLUME=filtered", "VERB=Unmount", "--output-fields=MOUNT_ID").stdout.strip()
-    assert host.machine.run(*words, f"MOUNT_ID={mount_id}", "VERB=Mount").stdout == "Mount filtered: mounted\n"
+    last = ("-u", PACKAGE, "-n", "1")
+    assert host.machine.journal(*last, "VOLUME=filtered", "VERB=Mount") == "Mount filtered: mounted\n"
+    mount_id = host.machine.journal(*last, "VOLUME=filtered", "VERB=Unmount", "--output-fields=MOUNT_ID").strip()
+    assert host.machine.journal(*last, f"MOUNT_ID={mount_id}", "VERB=Mount") == "Mount filtered: mounted\n"
 
 
 def test_nothing_is_left_of_many_containers(host: Host) -> None:
     host.create("many", host.directory("many"))
     for _ in range(3):
         host.run("many", "true")
-    script = "ps -eo stat,comm | grep -E '^Z|sshfs' || true"
-    assert host.machine.sh(script).stdout == ""
+    host.machine.until("! ps -eo stat,comm | grep -E '^Z|sshfs'")
 
 
 def test_podman_uses_the_same_plugin(host: Host) -> None:

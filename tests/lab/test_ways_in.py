@@ -35,9 +35,9 @@ def way(host: Host, heading: str) -> Iterator[str]:
     """Go a way and back, as the page says; what was said on the way there is given."""
     there, back = section(PAGE, heading)
     try:
-        yield host.machine.sh('sh -c "$1" 2>&1', there, timeout=120).stdout
+        yield host.machine.sh('sh -c "$1" 2>&1', there).stdout
     finally:
-        host.machine.sh('sh -c "$1" 2>&1', back, timeout=120)
+        host.machine.sh('sh -c "$1" 2>&1', back)
 
 
 def listens(host: Host) -> list[str]:
@@ -85,7 +85,7 @@ def test_sock_in_a_directory(administrator: Host) -> None:
         assert "deep" in host.machine.run("docker-volume-sshfs", "status").stdout
         tell_calls(host, ("curl", "--unix-socket", place), "http://plugin")
     finally:
-        host.machine.sh('sh -c "$1"; systemctl restart docker', back, timeout=120)
+        host.machine.sh('sh -c "$1"; systemctl restart docker', back)
 
 
 def test_tcp_on_loopback(administrator: Host) -> None:
@@ -106,14 +106,14 @@ def test_tcp_for_the_world_is_refused(administrator: Host) -> None:
     try:
         host.machine.sh(f"systemctl stop {SOCKET} {SERVICE}; systemctl daemon-reload; systemctl start {SOCKET}")
         assert not host.machine.run("systemctl", "start", SERVICE, check=False)
-        said = host.machine.run("journalctl", "-u", SERVICE, "-n", "30", "-o", "cat").stdout
+        said = host.machine.journal("-u", SERVICE, "-n", "30")
         assert (
             "the plugin will not be served at tcp://0.0.0.0:9345, where other hosts could act as root on this one: "
             "listen on 127.0.0.1, or ask for certificates"
         ) in said
     finally:
         host.machine.sh(f"systemctl reset-failed {SERVICE} {SOCKET}", check=False)
-        host.machine.sh('sh -c "$1" 2>&1', back, timeout=120)
+        host.machine.sh('sh -c "$1" 2>&1', back)
     host.machine.run("docker", "volume", "ls")
     assert host.property(SERVICE, "ActiveState") == "active"
 
@@ -149,7 +149,7 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
         hold_every_place_in_silence(host)
         assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "30").stdout
         machine.until("test -e /root/cut-off")
-        assert "Traceback" not in machine.run("journalctl", "-u", SERVICE, "-n", "100", "-o", "cat").stdout
+        assert "Traceback" not in machine.journal("-u", SERVICE, "-n", "100")
         give_up_while_the_server_is_frozen(host, ("curl", "--max-time", "1", *ca, *certificate))
         assert "by-tls" in machine.run("docker-volume-sshfs", "status").stdout
     docker_reaches_it(host, "by-tls")
@@ -197,10 +197,10 @@ def test_swarm_gives_a_task_to_a_node_that_has_no_volume_yet(administrator: Host
     machine.run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
     try:
         machine.sh(serve)
-        machine.until(lambda: host.is_mounted("photos"), timeout=60)
+        machine.until(lambda: host.is_mounted("photos"))
     finally:
         machine.sh("set +e; docker service rm web; docker swarm leave --force; docker rmi busybox")
-        machine.until("! docker ps -q | grep .", timeout=60)
+        machine.until("! docker ps -q | grep .")
 
 
 def test_what_hides_the_plugin_is_told(administrator: Host) -> None:
@@ -219,7 +219,7 @@ def test_what_hides_the_plugin_is_told(administrator: Host) -> None:
             in told.stderr
         )
         logged = f"journalctl -u {SERVICE} -n 20 -o cat | grep 'Docker calls unix://{other}'"
-        machine.until(logged, timeout=30)  # as soon as a running service notices
+        machine.until(logged)  # as soon as a running service notices
         machine.run("systemctl", "restart", SERVICE)
         machine.until(f"test $({logged} | wc -l) -ge 2")  # and whenever one starts
     finally:
