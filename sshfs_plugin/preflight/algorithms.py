@@ -9,6 +9,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 
 from sshfs_plugin.preflight.ssh import paramiko
+from sshfs_plugin.preflight.transport import Transport
 
 _NOT_IN_SSH = frozenset(
     (
@@ -37,7 +38,7 @@ def transport(connection: object, said: Mapping[str, str]) -> paramiko.Transport
         connection: A connected socket.
         said: Keywords of ssh_config with the values that the volume has.
     """
-    fresh = paramiko.Transport(connection)
+    fresh = Transport(connection)
     for keyword, attribute in _KEYWORDS.items():
         options = fresh.get_security_options()
         setattr(options, attribute, chosen(getattr(options, attribute), said.get(keyword, "")))

@@ -256,12 +256,20 @@ def _listening(address: str) -> socket.socket:
 
 
 class _Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramiko carries no types
-    """One connection's way through the methods that its account asks for."""
+    """One connection's way through the methods that its account asks for, after a single service request."""
 
     def __init__(self, server: Server, transport: paramiko.Transport) -> None:
         self.server = server
         self.transport = transport
         self.passed: tuple[str, ...] = ()
+        self.asked = False
+
+    def get_banner(self) -> tuple[str | None, str | None]:
+        """Hang up at a second service request, as servers made with Go's x/crypto/ssh do; this is called at each."""
+        if self.asked:
+            self.transport.close()
+        self.asked = True
+        return None, None
 
     def get_allowed_auths(self, username: str) -> str:
         done = len(self.passed)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Servers that are not OpenSSH, or not as it comes, with real programs at both ends."""
+
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.ssh_server import LOOPBACK, closed_port, public_key, write_key
+
+from integration.plugin import Plugin, Refused, await_that
+
+
+def speaks(port: int) -> bool:
+    """Tell whether an SSH server says hello at a port."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=5) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(argv: Sequence[str | Path], port: int) -> Iterator[None]:
+    """Run a server as long as it is needed."""
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
+        try:
+            await_that(lambda: speaks(port), f"{argv[0]} is up")
+            yield
+        finally:
+            process.terminate()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rclone:
+    """A server made with Go's x/crypto/ssh, which lets one login in.
+
+    Attributes:
+        port: Where it listens.
+        key: A private key that may log in.
+        data: What the login sees as its ``/``.
+    """
+
+    port: int
+    key: Path
+    data: Path
+
+    def options(self, **more: str) -> dict[str, str]:
+        """Return the options of a volume that is the whole of this server."""
+        return {"sshcmd": f"bob@{LOOPBACK}:/", "port": str(self.port), **more}
+
+
+PASSWORD = "hunter 2"
+
+
+@pytest.fixture
+def rclone(tmp_path: Path) -> Iterator[Rclone]:
+    server = Rclone(port=closed_port(), key=write_key(tmp_path / "key", "ed25519"), data=tmp_path / "data")
+    server.data.mkdir()
+    argv = ["rclone", "serve", "sftp", server.data, "--addr", f"{LOOPBACK}:{server.port}", "--config", ""]
+    way_in = ["--authorized-keys", public_key(server.key), "--user", "bob", "--pass", PASSWORD]
+    host_key = ["--key", write_key(tmp_path / "host_key", "ed25519", 2)]
+    with running([*argv, *way_in, *host_key], server.port):
+        yield server
+
+
+def test_a_server_that_grants_one_service_request_takes_a_key_or_a_password(plugin: Plugin, rclone: Rclone) -> None:
+    plugin.create("by-key", rclone.options(IdentityFile=str(rclone.key)))
+    plugin.create("by-password", rclone.options(password=PASSWORD))
+    with pytest.raises(Refused, match="are the password and the login name bob right"):
+        plugin.create("by-nothing", rclone.options(password="wrong"))
+    plugin.create("by-either", rclone.options(IdentityFile=str(rclone.key), password=PASSWORD))
