@@ -79,15 +79,6 @@ def run_for_bytes(
     return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
 
 
-def output_within(argv: Sequence[str | Path], *, seconds: float) -> str | None:
-    """Return what a program prints, or None if it fails or does not end in time."""
-    try:
-        job = run(argv, seconds=seconds)
-    except errors.ProgramStuck:
-        return None
-    return job.stdout if job.returncode == 0 else None
-
-
 def _is_left_behind(words: list[str]) -> bool:
     """Reap those that have ended, and tell whether this program is among the others."""
     with _leaving:

@@ -5,15 +5,23 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import time
 from pathlib import Path
 
-from sshfs_plugin import command, mountinfo
+from sshfs_plugin import command, errors, mountinfo
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
-FUSE_SUPER_MAGIC = "65735546"
+
+_ASK = ("sh", "-c", 'exec stat --printf= "$0/$NAME"')
+"""Asks for a name in a directory. The name is no argument, since a question that hangs is not to be asked again."""
+
+_SERVERS_WORDS = frozenset(
+    os.strerror(number) for number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EBADMSG, errno.EOPNOTSUPP)
+)
+"""What sshfs makes of an error that the server has sent (docs/facts.md)."""
 
 READ_AHEAD_KIB = 1024
 """Six times the throughput of the kernel's 128 at 20 ms of round-trip time, and twice on loopback (docs/facts.md)."""
@@ -23,8 +31,22 @@ _BDI = Path("/sys/class/bdi")
 
 
 def answers(mountpoint: Path, seconds: float) -> bool:
-    """Tell whether a FUSE file system is mounted at a path and answers a statvfs, which is never cached."""
-    return command.output_within(["stat", "-f", "-c", "%t", mountpoint], seconds=seconds) == (FUSE_SUPER_MAGIC + "\n")
+    """Tell whether an sshfs is mounted at a path whose server answers, be it with an error.
+
+    It is asked for a name that is new, since neither the kernel nor sshfs remembers anything of such a one. A statvfs
+    would not do: where the server does not know it, sshfs answers by itself (docs/facts.md).
+    """
+    mount = mountinfo.mounted_at(mountpoint)
+    if mount is None or mount.kind != mountinfo.SSHFS:
+        return False
+    name = {"NAME": f".docker-volume-sshfs-{secrets.token_hex(8)}"}
+    try:
+        said = command.run([*_ASK, mountpoint], seconds=seconds, environment=name).stderr
+    except errors.ProgramStuck:
+        return False
+    if mountinfo.mounted_at(mountpoint) != mount:  # it was asked of the directory below
+        return False
+    return not said or said.rpartition(": ")[2].strip() in _SERVERS_WORDS
 
 
 def _umount2(mountpoint: Path, flags: int) -> None:

@@ -60,7 +60,7 @@ def _report_when_usable(place: Path, sshfs_process: int) -> None:
     """Wait until a FUSE mount answers at the mountpoint; its line in mountinfo comes long before that."""
     while kernel.is_alive(sshfs_process):
         mount = mountinfo.mounted_at(place)
-        if mount and mount.kind == mountinfo.SSHFS and kernel.answers(place, ANSWER_SECONDS):
+        if mount and kernel.answers(place, ANSWER_SECONDS):
             kernel.set_read_ahead(mount.device)
             readiness.announce()
             return

@@ -61,20 +61,44 @@ class Server:
 
     def connections(self) -> list[int]:
         """Return the processes that serve a connection of this server."""
-        listener = int((self.directory / "pid").read_text())
-        children = Path(f"/proc/{listener}/task/{listener}/children").read_text().split()
-        return [int(child) for child in children]
+        return _children(int((self.directory / "pid").read_text()))
 
     def cut_connections(self) -> None:
         """End all connections, as a broken network would in the end."""
         for process in self.connections():
             os.kill(process, signal.SIGKILL)
 
+    @contextmanager
+    def frozen_connections(self) -> Iterator[None]:
+        """Let no connection of now be answered meanwhile; new ones are."""
+        processes = self.connections()
+        for process in processes:  # each of them has children that do the work
+            os.kill(process, signal.SIGSTOP)
+            processes += _children(process)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+
+def _children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
 
 @contextmanager
-def start_server() -> Iterator[Server]:
-    """Start a server, in a directory that its login may enter, as it may not enter pytest's."""
+def start_server(*lines: str, model: Server | None = None) -> Iterator[Server]:
+    """Start a server, in a directory that its login may enter, as it may not enter pytest's.
+
+    Args:
+        lines: Of sshd_config, to come before the others.
+        model: A server whose program can be used, to save a download.
+    """
     directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))
+    (directory / "first").mkdir()
+    (directory / "first/lines").write_text("".join(f"{line}\n" for line in lines))
+    if model and (model.directory / "pkg").exists():
+        (directory / "pkg").symlink_to(model.directory / "pkg")
     script = ROOT / "scripts/throwaway-sshd"
     subprocess.run([script, "start", directory], check=True, timeout=300)
     try:

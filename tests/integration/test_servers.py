@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Servers that are not OpenSSH, or not as it comes, with real programs at both ends."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ import pytest
 from support.ssh_server import LOOPBACK, closed_port, public_key, write_key
 
 from integration.plugin import Plugin, Refused, await_that
+from integration.sshd import Server, start_server
+from sshfs_plugin import kernel
 
 
 def speaks(port: int) -> bool:
@@ -60,10 +63,9 @@ PASSWORD = "hunter 2"
 def rclone(tmp_path: Path) -> Iterator[Rclone]:
     server = Rclone(port=closed_port(), key=write_key(tmp_path / "key", "ed25519"), data=tmp_path / "data")
     server.data.mkdir()
-    argv = ["rclone", "serve", "sftp", server.data, "--addr", f"{LOOPBACK}:{server.port}", "--config", ""]
-    way_in = ["--authorized-keys", public_key(server.key), "--user", "bob", "--pass", PASSWORD]
-    host_key = ["--key", write_key(tmp_path / "host_key", "ed25519", 2)]
-    with running([*argv, *way_in, *host_key], server.port):
+    address = ("--addr", f"{LOOPBACK}:{server.port}", "--key", write_key(tmp_path / "host_key", "ed25519", 2))
+    way_in = ("--authorized-keys", public_key(server.key), "--user", "bob", "--pass", PASSWORD)
+    with running(("rclone", "serve", "sftp", server.data, "--config", "", *address, *way_in), server.port):
         yield server
 
 
@@ -73,3 +75,33 @@ def test_a_server_that_grants_one_service_request_takes_a_key_or_a_password(plug
     with pytest.raises(Refused, match="are the password and the login name bob right"):
         plugin.create("by-nothing", rclone.options(password="wrong"))
     plugin.create("by-either", rclone.options(IdentityFile=str(rclone.key), password=PASSWORD))
+
+
+def test_a_server_that_answers_statvfs_with_an_error_has_answered(plugin: Plugin, rclone: Rclone) -> None:
+    plugin.create("photos", rclone.options(password=PASSWORD))
+    mountpoint = plugin.mount("photos")
+    (mountpoint / "file").write_text("a photo")
+    plugin.mount("photos", "two")
+    assert (rclone.data / "file").read_text() == "a photo"
+    with pytest.raises(OSError, match="Operation not supported"):
+        os.statvfs(mountpoint)
+
+
+def test_a_server_that_knows_no_statvfs_answers_only_while_it_is_there(plugin: Plugin, server: Server) -> None:
+    with start_server("ForceCommand internal-sftp -P statvfs", model=server) as lacking:
+        plugin.create("photos", lacking.options(lacking.data))
+        mountpoint = plugin.mount("photos")
+        with lacking.frozen_connections():
+            os.statvfs(mountpoint)  # sshfs answers by itself
+            with pytest.raises(Refused, match="is mounted but its server does not answer"):
+                plugin.mount("photos", "two")
+        plugin.mount("photos", "two")
+
+
+def test_an_answer_that_the_kernel_remembers_is_none(plugin: Plugin, server: Server) -> None:
+    plugin.create("photos", server.options(server.data, negative_timeout="60"))
+    mountpoint = plugin.mount("photos")
+    assert kernel.answers(mountpoint, 5)
+    with server.frozen_connections():
+        assert not kernel.answers(mountpoint, 0.5)
+        assert not kernel.answers(mountpoint, 60), "at once, since the first question hangs still"

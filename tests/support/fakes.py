@@ -388,6 +388,13 @@ class FakeKernel:
         return errno.EBUSY if mountpoint in self.busy and not flags & kernel.MNT_DETACH else 0
 
 
+ANSWER = "echo \"stat: cannot statx '$2': No such file or directory\" >&2; exit 1"
+"""What stat does when a mount answers that it has no such name."""
+
+SILENCE = "echo \"stat: cannot statx '$2': Input/output error\" >&2; exit 1"
+"""What stat does when sshfs has nobody to ask."""
+
+
 @dataclass
 class Programs:
     """Executables that come first in PATH and note how they were called.

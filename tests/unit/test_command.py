@@ -32,7 +32,6 @@ def test_programs_get_a_small_environment_and_nothing_of_the_callers(monkeypatch
 
 def test_programs_find_nothing_on_their_input() -> None:
     assert command.run(["cat"], seconds=fakes.PATIENCE).stdout == ""
-    assert command.output_within(["cat"], seconds=fakes.PATIENCE) == ""
 
 
 def test_output_that_is_no_text_is_still_shown() -> None:
@@ -55,18 +54,10 @@ def test_commands_are_logged_in_a_form_to_paste(caplog: pytest.LogCaptureFixture
     assert caplog.messages == ["running true 'a b'"]
 
 
-def test_output_within_gives_the_output_of_a_success() -> None:
-    assert command.output_within(["echo", "yes"], seconds=fakes.PATIENCE) == "yes\n"
-
-
-def test_output_within_gives_nothing_after_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
-    assert command.output_within(["sh", "-c", "echo yes; echo no >&2; exit 1"], seconds=fakes.PATIENCE) is None
-    assert capfd.readouterr().err == ""
-
-
-def test_a_program_at_its_limit_gives_nothing_and_is_ended(programs: fakes.Programs) -> None:
+def test_a_program_at_its_limit_is_ended(programs: fakes.Programs) -> None:
     programs.add("tool", 'echo $$ >"$HERE/pid"; exec sleep 60')
-    assert command.output_within(["tool"], seconds=0.5) is None
+    with pytest.raises(errors.ProgramStuck):
+        command.run(["tool"], seconds=0.5)
     assert not kernel.is_alive(int((programs.directory / "pid").read_text()))
 
 
@@ -93,12 +84,12 @@ def test_what_can_not_be_killed_is_not_waited_for_and_not_started_again(programs
     os.kill(left.pid, signal.SIGKILL)
     os.waitid(os.P_PID, left.pid, os.WEXITED | os.WNOWAIT)
     programs.add("tool", "echo well again")
-    assert command.output_within(["tool"], seconds=fakes.PATIENCE) == "well again\n"
+    assert command.run(["tool"], seconds=fakes.PATIENCE).stdout == "well again\n"
     assert command._left_behind == []
 
 
 @pytest.mark.usefixtures("undead")
 def test_many_threads_leave_programs_behind_and_none_is_lost(in_background: fakes.Background) -> None:
-    calls = [in_background(command.output_within, ["sleep", str(60 + number)], seconds=0.05) for number in range(24)]
-    assert [call.result() for call in calls] == [None] * 24
+    calls = [in_background(command.run, ["sleep", str(60 + number)], seconds=0.05) for number in range(24)]
+    assert all(isinstance(call.exception(), errors.ProgramStuck) for call in calls)
     assert len(command._left_behind) == 24

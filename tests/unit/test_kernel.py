@@ -102,26 +102,69 @@ def test_a_real_symbolic_link_to_a_mount_is_not_followed(tmpfs: Path) -> None:
     assert mountinfo.mounted_at(tmpfs)
 
 
-@AS_ROOT
-def test_a_real_mount_of_something_else_than_fuse_does_not_answer(tmpfs: Path) -> None:
-    assert not kernel.answers(tmpfs, fakes.PATIENCE)
-
-
 # The rest
 
 
+@pytest.fixture
+def sshfs(fake_kernel: fakes.FakeKernel) -> Path:
+    """Give the mountpoint of an sshfs."""
+    fake_kernel.mount(MOUNTS / "photos")
+    return MOUNTS / "photos"
+
+
 @pytest.mark.parametrize(
-    ("script", "answer"), [("echo 65735546", True), ("echo ef53", False), ("echo 65735546; exit 1", False)]
+    ("said", "answer"),
+    [
+        ("", True),
+        ("No such file or directory", True),
+        ("Permission denied", True),
+        ("Operation not permitted", True),
+        ("Operation not supported", True),
+        ("Bad message", True),
+        ("Input/output error", False),
+        ("Transport endpoint is not connected", False),
+        ("Software caused connection abort", False),
+        ("Connection timed out", False),
+    ],
 )
-def test_only_a_fuse_file_system_that_answers_counts(programs: fakes.Programs, script: str, answer: bool) -> None:
-    programs.add("stat", script)
-    assert kernel.answers(MOUNTS / "photos", fakes.PATIENCE) is answer
-    assert programs.calls("stat") == ["-f -c %t /var/lib/dvs/mounts/photos"]
+def test_an_error_is_an_answer_if_the_server_has_sent_it(
+    sshfs: Path, programs: fakes.Programs, said: str, answer: bool
+) -> None:
+    failure = f"echo \"stat: cannot statx '$2': {said}\" >&2; exit 1"
+    programs.add("stat", failure if said else "")
+    assert kernel.answers(sshfs, fakes.PATIENCE) is answer
 
 
-def test_a_mount_that_hangs_does_not_answer(programs: fakes.Programs) -> None:
+def test_each_question_is_a_new_one(sshfs: Path, programs: fakes.Programs) -> None:
+    programs.add("stat", fakes.ANSWER)
+    assert kernel.answers(sshfs, fakes.PATIENCE)
+    assert kernel.answers(sshfs, fakes.PATIENCE)
+    first, second = programs.calls("stat")
+    assert first != second
+    assert first.startswith(f"--printf= {sshfs}/.docker-volume-sshfs-")
+
+
+@pytest.mark.parametrize("kind", ["", "tmpfs"])
+def test_where_no_sshfs_is_mounted_nobody_is_asked(
+    fake_kernel: fakes.FakeKernel, programs: fakes.Programs, kind: str
+) -> None:
+    programs.add("stat", fakes.ANSWER)
+    if kind:
+        fake_kernel.mount(MOUNTS / "photos", kind=kind)
+    assert not kernel.answers(MOUNTS / "photos", fakes.PATIENCE)
+    assert programs.calls("stat") == []
+
+
+def test_a_mount_that_goes_meanwhile_has_not_answered(
+    sshfs: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    programs.add("stat", f": >{fake_kernel.mountinfo}\n{fakes.ANSWER}")
+    assert not kernel.answers(sshfs, fakes.PATIENCE)
+
+
+def test_a_mount_that_hangs_does_not_answer(sshfs: Path, programs: fakes.Programs) -> None:
     programs.add("stat", "exec sleep 60")
-    assert not kernel.answers(MOUNTS / "photos", 0.05)
+    assert not kernel.answers(sshfs, 0.05)
 
 
 @pytest.mark.parametrize(("immutable", "word"), [(True, "+i"), (False, "-i")])

@@ -142,7 +142,7 @@ def test_watcher_reports_once_the_mount_answers_and_not_before(
 ) -> None:
     fake_kernel.process(4711, namespace=1)
     fake_kernel.mount(mountpoint)
-    programs.add("stat", '[ $(wc -l <"$HERE/stat.calls") -lt 3 ] || echo 65735546')
+    programs.add("stat", f'[ $(wc -l <"$HERE/stat.calls") = 3 ] || {{ {fakes.SILENCE}; }}')
     with manager:
         launcher._report_when_usable(mountpoint, 4711)
         assert manager.recv(100) == b"READY=1"
@@ -164,7 +164,7 @@ def test_watcher_is_not_content_with_another_file_system(
 ) -> None:
     process = fake_kernel.process(4711, namespace=1)
     fake_kernel.mount(mountpoint, kind="tmpfs")
-    programs.add("stat", "echo 65735546")
+    programs.add("stat", fakes.ANSWER)
     ending = threading.Timer(0.05, process.rename, [process.with_name("4711-ended")])
     ending.start()
     with manager:

@@ -40,6 +40,10 @@ if verb == "keep":
     fcntl.flock(lock, fcntl.LOCK_EX)
 if "fail" in words:
     sys.exit("read: Connection reset by peer\\nPermission denied (publickey).")
+if "mount" in words:
+    with (here / "mountinfo").open("a") as mountinfo:
+        mountpoint = pathlib.Path(os.environ["SSHFS_PLUGIN_MOUNTS"], name)
+        print(f"36 35 0:99 / {{mountpoint}} rw - fuse.sshfs me@nas:/photos rw", file=mountinfo)
 if "report" in words:
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
 if "stay" in words:
@@ -95,10 +99,10 @@ class Launcher:
 @pytest.fixture
 def launcher(settings: Settings, fake_kernel: fakes.FakeKernel, programs: fakes.Programs) -> Iterator[Launcher]:
     """Give a host on which mounts come up and answer."""
-    programs.add("stat", "echo 65735546")
+    programs.add("stat", fakes.ANSWER)
     settings.runtime.mkdir()
     launcher = Launcher(settings, fake_kernel.mountinfo)
-    launcher.plan("keep", "report stay")
+    launcher.plan("keep", "mount report stay")
     yield launcher
     launcher.end_keepers()
 
@@ -121,11 +125,8 @@ def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processe
     assert launcher.calls == ["keep photos"]
 
 
-def test_start_is_no_success_while_the_mount_does_not_answer(
-    keeping: Processes, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
-) -> None:
-    programs.add("stat", "exit 1")
-    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+def test_start_is_no_success_while_the_mount_does_not_answer(keeping: Processes, programs: fakes.Programs) -> None:
+    programs.add("stat", fakes.SILENCE)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(PHOTOS, fakes.soon())
 
@@ -143,7 +144,7 @@ def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, launch
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
-    launcher.plan("keep", "report stay")
+    launcher.plan("keep", "mount report stay")
     keeping.start(PHOTOS, fakes.soon())
 
 

@@ -26,20 +26,24 @@ def keeping(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.Fak
     del fake_kernel
     programs.add("systemctl")
     programs.add("journalctl")
-    programs.add("stat", "echo 65735546")
+    programs.add("stat", fakes.ANSWER)
     return Units(settings)
 
 
-def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(keeping: Units, programs: fakes.Programs) -> None:
+def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+) -> None:
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
     keeping.start(PHOTOS, fakes.soon())
     assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
-    assert programs.calls("stat") == [f"-f -c %t {keeping.mountpoint(PHOTOS)}"]
+    (question,) = programs.calls("stat")
+    assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
 
 
 def test_start_is_no_success_while_the_mount_does_not_answer(
     keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
-    programs.add("stat", "exit 1")
+    programs.add("stat", fakes.SILENCE)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(PHOTOS, fakes.soon())
