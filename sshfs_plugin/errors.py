@@ -14,6 +14,10 @@ LONGEST_QUOTE = 300
 """Characters; what a client has sent is not shown at any length."""
 
 
+LONGEST_PART = 5000
+"""Characters of a sentence or hint: room for a path of any length, and no more for what a server may put there."""
+
+
 class PluginError(Exception):
     """The base of everything that this plugin reports on purpose.
 
@@ -25,8 +29,8 @@ class PluginError(Exception):
 
     def __init__(self, sentence: str, hint: str = "") -> None:
         super().__init__(sentence, hint)
-        self.sentence = tamed(sentence)
-        self.hint = tamed(hint)
+        self.sentence = tamed(_bounded(sentence))
+        self.hint = tamed(_bounded(hint))
         self.volume = ""
 
     def __str__(self) -> str:
@@ -35,9 +39,22 @@ class PluginError(Exception):
         return f"{about}{self.sentence}: {self.hint}" if self.hint else f"{about}{self.sentence}"
 
 
+def _bounded(text: str) -> str:
+    return text if len(text) <= LONGEST_PART else f"{text[:LONGEST_PART]}..."
+
+
 def tamed(text: str) -> str:
     """Take out what is no printable character: servers have a say in errors, and terminals obey escape sequences."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def last_words(lines: Iterable[str]) -> str:
+    """Return what another program has said last, as one line of a length that fits into an error."""
+    said = "; ".join(line.strip() for line in lines if line.strip())
+    if len(said) <= LONGEST_QUOTE:
+        return said
+    end = said[-LONGEST_QUOTE:]
+    return f"... {end.partition('; ')[2] or end}"
 
 
 class RequestError(PluginError):
@@ -191,6 +208,10 @@ class ServerSilent(PreflightError):
 
 class NotAnSSHServer(PreflightError):
     """Something answered, but it does not speak SSH."""
+
+
+class TurnedAway(PreflightError):
+    """The server closed the connection before it had said that it speaks SSH."""
 
 
 class NegotiationFailed(PreflightError):

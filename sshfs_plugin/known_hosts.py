@@ -153,7 +153,7 @@ class KnownHosts:
                 "if it is not revoked after all, remove the line by hand",
             )
         if kept:
-            said = removal.stderr.strip().replace("\r\n", "; ").replace("\n", "; ")
+            said = errors.last_words(removal.stderr.splitlines())
             raise errors.StateError(f"ssh-keygen could not remove {name} from {self.own}", f"it says: {said}")
 
     def removal(self, host: str, port: int, key: HostKey) -> str:

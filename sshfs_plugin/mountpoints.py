@@ -96,7 +96,7 @@ def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
     if not lines:
         return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
     telling = [line for line in lines if not line.startswith(_CHATTER)] or lines
-    words = "; ".join(dict.fromkeys(telling))
+    words = errors.last_words(dict.fromkeys(telling))
     return errors.MountFailed(f"sshfs could not mount volume '{name}', its last words: {words}")
 
 

@@ -8,7 +8,6 @@ check does not know, the check keeps its own, since it is there to find mistakes
 import fnmatch
 from collections.abc import Mapping, Sequence
 
-from sshfs_plugin.preflight.ssh import paramiko
 from sshfs_plugin.preflight.transport import Transport
 
 _NOT_IN_SSH = frozenset(
@@ -31,7 +30,7 @@ _NOT_IN_SSH = frozenset(
 _KEYWORDS = {"Ciphers": "ciphers", "MACs": "digests", "KexAlgorithms": "kex", "HostKeyAlgorithms": "key_types"}
 
 
-def transport(connection: object, said: Mapping[str, str]) -> paramiko.Transport:
+def transport(connection: object, said: Mapping[str, str]) -> Transport:
     """Return the end of a connection that speaks what a volume may use.
 
     Args:

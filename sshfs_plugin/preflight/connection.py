@@ -11,12 +11,16 @@ from typing import Any, TypeAlias
 from sshfs_plugin import errors
 from sshfs_plugin.preflight import algorithms
 from sshfs_plugin.preflight.ssh import FAILURES, fell_silent, paramiko, reason
+from sshfs_plugin.preflight.transport import TooLong, Transport
 from sshfs_plugin.volume import Remote
 
 Address: TypeAlias = tuple[int, int, int, str, Any]
 """What :func:`socket.getaddrinfo` returns: family, kind, protocol, canonical name and the address itself."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+_TURNED_AWAY = ("Exceeded MaxStartups", "Not allowed at this time")
+"""What sshd says, if anything, instead of its name to those that are too many or have a penalty."""
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
@@ -116,7 +120,7 @@ def exchange_keys(
     kinds: tuple[str, ...],
     seconds: float,
     said: Mapping[str, str] = NOTHING,
-) -> paramiko.Transport:
+) -> Transport:
     """Agree on an encryption with whoever answers, who shows a host key meanwhile; nothing secret is sent yet.
 
     Args:
@@ -128,6 +132,7 @@ def exchange_keys(
 
     Raises:
         NotAnSSHServer: Something else answers.
+        TurnedAway: The connection is closed at once.
         NegotiationFailed: The server has no host key of these kinds, nothing else in common, or broke off.
         ServerSilent: It does not answer in time.
     """
@@ -148,21 +153,26 @@ def exchange_keys(
         transport.start_client(timeout=seconds)
     except FAILURES as error:
         transport.close()
-        raise _negotiation_failed(remote, error) from error
+        raise _negotiation_failed(remote, transport, error) from error
     if not transport.initial_kex_done:  # paramiko goes on without a word when the time is up
         transport.close()
         raise fell_silent(remote) if transport.remote_version else _speaks_too_late(remote)
     return transport
 
 
-def _negotiation_failed(remote: Remote, error: Exception) -> errors.PreflightError:
+def _negotiation_failed(remote: Remote, transport: Transport, error: Exception) -> errors.PreflightError:
+    if isinstance(error, TooLong):
+        return _no_ssh(remote, f"it sends {reason(error)}")
+    if not transport.remote_version:
+        words = errors.last_words(dict.fromkeys(transport.first_words.decode("utf-8", "replace").splitlines()))
+        if words in _TURNED_AWAY or not transport.first_words:
+            return _turned_away(remote, f" with the words '{words}'" if words else "")
+        return _no_ssh(remote, f"it says '{words}'")
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return errors.NegotiationFailed(
             f"the SSH server at {remote.server} shares no algorithm with the check ({error})",
             "if ssh itself can log in there, say -o check=never",
         )
-    if "banner" in str(error) or "protocol version" in str(error):
-        return _no_ssh(remote)
     return errors.NegotiationFailed(
         f"the SSH server at {remote.server} broke the connection off ({reason(error)})",
         "its log tells why; it may be overloaded or have banned this host",
@@ -176,8 +186,13 @@ def _speaks_too_late(remote: Remote) -> errors.ServerSilent:
     )
 
 
-def _no_ssh(remote: Remote) -> errors.NotAnSSHServer:
-    return errors.NotAnSSHServer(
-        f"what answers at {remote.server} is not an SSH server",
-        "is 'port' right? (an SSH server that is overloaded or has banned this host may hang up like this, too)",
+def _turned_away(remote: Remote, words: str) -> errors.TurnedAway:
+    return errors.TurnedAway(
+        f"{remote.server} closed the connection at once{words}",
+        "it may let only so many connections in at a time, be overloaded or have banned this host; "
+        "if no SSH server is meant to be there, 'port' is wrong",
     )
+
+
+def _no_ssh(remote: Remote, why: str) -> errors.NotAnSSHServer:
+    return errors.NotAnSSHServer(f"what answers at {remote.server} is not an SSH server, {why}", "is 'port' right?")

@@ -164,7 +164,7 @@ class Ladder:
                 note(f"{address} port {port}")
         with self.witness(Rung.KEY_EXCHANGE) as note:
             transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience), said)
-            note(transport.remote_version)
+            note(errors.last_words([transport.remote_version]))
         return transport
 
     def _remember(self, volume: Volume, host_key: HostKey) -> None:

@@ -46,7 +46,8 @@ def reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, UnicodeError):
         return "its answer is not in UTF-8"
-    return str(error).rstrip(": ") or ("connection closed" if isinstance(error, EOFError) else type(error).__name__)
+    said = errors.last_words(str(error).splitlines()).rstrip(": ")
+    return said or ("connection closed" if isinstance(error, EOFError) else type(error).__name__)
 
 
 @contextlib.contextmanager

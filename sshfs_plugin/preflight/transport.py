@@ -5,12 +5,22 @@ from typing import Any
 
 from sshfs_plugin.preflight.ssh import paramiko
 
+LARGEST_PACKET = 256 * 1024
+"""Bytes. OpenSSH takes no larger packet, be it of SSH or of SFTP."""
+
+LONGEST_GREETING = 64 * 1024
+"""Bytes of text that a server may send before it says that it speaks SSH."""
+
 _SERVICE_REQUEST = bytes((paramiko.common.MSG_SERVICE_REQUEST,))
 _LOGIN_SERVICE = "ssh-userauth"
 
 
-class Transport(paramiko.Transport):  # type: ignore[misc]  # Debian's paramiko carries no types
-    """A connection that asks for the login service once.
+class TooLong(paramiko.SSHException):  # type: ignore[misc]  # Debian's paramiko carries no types
+    """The other end sends more at once than SSH has."""
+
+
+class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
+    """A connection that asks for the login service once and reads no packet without a limit.
 
     Args:
         connection: A connected socket.
@@ -18,7 +28,14 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # Debian's paramiko 
 
     def __init__(self, connection: object) -> None:
         super().__init__(connection)
+        self.packetizer = _Packets(self.sock)
         self._has_asked = False
+
+    @property
+    def first_words(self) -> bytes:
+        """What the other end has sent up to its name and version, or instead of them."""
+        words: bytes = self.packetizer.first_words
+        return words
 
     def _send_message(self, data: Any) -> None:
         """Send a message, unless it is paramiko's request for the login service before each attempt but the first.
@@ -39,3 +56,25 @@ def _granted() -> paramiko.Message:
     message.add_string(_LOGIN_SERVICE)
     message.rewind()
     return message
+
+
+class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
+    """Reads no more than a packet of SSH can be long, whatever length a server claims before it has shown a key."""
+
+    def __init__(self, connection: object) -> None:
+        super().__init__(connection)
+        self.first_words = b""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if n > LARGEST_PACKET:
+            raise TooLong(f"a packet of {n} bytes")
+        data: bytes = super().read_all(n, check_rekey)
+        return data
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        """Read a part of the lines that come before the first packet."""
+        data: bytes = super()._read_timeout(timeout)
+        self.first_words += data
+        if len(self.first_words) > LONGEST_GREETING:
+            raise TooLong("text without end")
+        return data

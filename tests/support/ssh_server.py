@@ -202,8 +202,8 @@ def impostor(says: bytes = b"", *, hangs_up: bool = False) -> Iterator[int]:
                 connection, _ = listener.accept()
                 connections.append(connection)
                 connection.sendall(says)
-                if hangs_up:
-                    connection.close()
+                if hangs_up:  # closed before it has read what the client says, it could take its own words back
+                    connection.shutdown(socket.SHUT_WR)
 
     with _listening(LOOPBACK) as listener:
         thread = threading.Thread(target=serve, daemon=True)

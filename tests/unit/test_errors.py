@@ -97,3 +97,23 @@ def test_error_says_what_failed_on_what(error: errors.PluginError, text: str) ->
 def test_option_errors_tell_which_option_it_is() -> None:
     assert errors.InvalidOption("port", "is odd").option == "port"
     assert errors.RefusedOption("Match", "no").option == "Match"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], ""),
+        (["  Permission denied. ", "", "\t"], "Permission denied."),
+        (["first", "second"], "first; second"),
+        (["x" * 300], "x" * 300),
+        (["x" * 301], "... " + "x" * 300),
+        (["a banner"] * 10_000 + ["Permission denied."], "... " + "a banner; " * 28 + "Permission denied."),
+    ],
+)
+def test_the_last_words_of_others_are_kept_as_far_as_they_fit(lines: list[str], said: str) -> None:
+    assert errors.last_words(lines) == said
+
+
+def test_no_error_is_of_any_length_that_a_server_likes() -> None:
+    error = errors.LoginRefused("a" * 100_000, "b" * 100_000)
+    assert str(error) == f"{'a' * errors.LONGEST_PART}...: {'b' * errors.LONGEST_PART}..."

@@ -80,6 +80,7 @@ def test_a_mount_that_somebody_took_away_is_named_as_such(below: Mountpoints) ->
             "me@nas: no such user",
         ),
         ("one\ntwo\none\n", "one; two"),
+        (f"{'a banner' * 10_000}\nPermission denied (publickey).\n", "... Permission denied (publickey)."),
         ("read: Connection reset by peer\n", "read: Connection reset by peer"),
         ("Failed to attach 42 to compat systemd cgroup '/system.slice/x', ignoring\nno such key\n", "no such key"),
     ],

@@ -266,27 +266,58 @@ def test_connection_when_a_name_has_no_address_at_all_says_so(client: Client, mo
 # What answers there
 
 
-NOT_SSH = (
-    "is not an SSH server: is 'port' right? (an SSH server that is overloaded or has banned this host may hang up like "
-    "this, too)"
-)
-
-
 @pytest.mark.parametrize(
-    "says",
+    ("says", "words"),
     [
-        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
-        b"\x15\x03\x01\x00\x02\x02\x46",
-        b"",
-        b"220 smtp\r\n" * 150,
+        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "HTTP/1.1 400 Bad Request; Connection: close"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "??????F"),
+        (b"220 smtp\r\n" * 150, "220 smtp"),
+        (b"Not allowed at this time of day, said the web server\r\n", "Not allowed at this time of day, said the web"),
     ],
-    ids=["web", "TLS", "nothing", "a long greeting"],
+    ids=["web", "TLS", "a long greeting", "words like those of sshd"],
 )
-def test_server_when_it_speaks_something_else_and_hangs_up_is_none(client: Client, says: bytes) -> None:
+def test_server_when_it_speaks_something_else_and_hangs_up_is_none(client: Client, says: bytes, words: str) -> None:
     with ssh_server.impostor(says, hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
     assert isinstance(error, errors.NotAnSSHServer)
-    assert str(error) == f"what answers at 127.0.0.1 port {port} {NOT_SSH}"
+    assert str(error).startswith(f"what answers at 127.0.0.1 port {port} is not an SSH server, it says '{words}")
+    assert str(error).endswith("': is 'port' right?")
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (b"", ""),
+        (b"Exceeded MaxStartups\r\n", " with the words 'Exceeded MaxStartups'"),
+        (b"Not allowed at this time\r\n", " with the words 'Not allowed at this time'"),
+    ],
+)
+def test_server_when_it_turns_the_connection_away_says_what_is_likely(client: Client, says: bytes, words: str) -> None:
+    with ssh_server.impostor(says, hangs_up=True) as port:
+        error = client.refusal(port, password="hunter2")
+    assert isinstance(error, errors.TurnedAway)
+    assert str(error) == (
+        f"127.0.0.1 port {port} closed the connection at once{words}: it may let only so many connections in at a "
+        "time, be overloaded or have banned this host; if no SSH server is meant to be there, 'port' is wrong"
+    )
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (b"SSH-2.0-x\r\n" + b"\x7f\xff\xff\xf4" * 4, "it sends a packet of 2147483632 bytes"),
+        (b"x" * 300_000, "it says '... xxx"),
+        (b"\r\n" * 100_000, "it says ''"),
+    ],
+    ids=["packet", "line", "lines"],
+)
+def test_server_when_it_sends_more_than_ssh_has_is_not_read_to_the_end(client: Client, says: bytes, why: str) -> None:
+    started = time.monotonic()
+    with ssh_server.impostor(says) as port:
+        error = client.refusal(port, password="hunter2")
+    assert time.monotonic() - started < 3
+    assert isinstance(error, errors.NotAnSSHServer)
+    assert str(error).startswith(f"what answers at 127.0.0.1 port {port} is not an SSH server, {why}")
 
 
 @pytest.mark.parametrize("says", [b"", b"220 mail.example.org ESMTP\r\n"], ids=["nothing", "a greeting"])
