@@ -170,7 +170,7 @@ def _negotiation_failed(remote: Remote, transport: Transport, error: Exception) 
         return _no_ssh(remote, f"it says '{words}'")
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return errors.NegotiationFailed(
-            f"the SSH server at {remote.server} shares no algorithm with the check ({error})",
+            f"the SSH server at {remote.server} shares no algorithm with the check ({reason(error)})",
             "if ssh itself can log in there, say -o check=never",
         )
     return errors.NegotiationFailed(

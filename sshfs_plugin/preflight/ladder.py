@@ -17,8 +17,9 @@ from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
 from sshfs_plugin.preflight.sftp import open_sftp
-from sshfs_plugin.preflight.ssh import ended_at, paramiko
+from sshfs_plugin.preflight.ssh import ended_at
 from sshfs_plugin.preflight.this_host import require_able
+from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.volume import HostKeyCheck, Remote, Volume, VolumeName
 
@@ -119,7 +120,7 @@ class Ladder:
     @contextlib.contextmanager
     def _verified(
         self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline
-    ) -> Iterator[tuple[paramiko.Transport, HostKey]]:
+    ) -> Iterator[tuple[Transport, HostKey]]:
         """Connect, and go on only if the server is the one that it claims to be.
 
         A server has keys of several kinds and shows one: the known or pinned one may be of a kind that is not asked
@@ -138,7 +139,7 @@ class Ladder:
                 problems.append(error)
                 continue
             with contextlib.closing(transport), ended_at(Deadline(deadline.at + GRACE_SECONDS), transport):
-                shown = transport.get_remote_server_key()
+                shown = transport.shown_key
                 host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
                 try:
                     with self.witness(Rung.HOST_KEY) as note:
@@ -154,7 +155,7 @@ class Ladder:
 
     def _encrypted(
         self, volume: Volume, addresses: list[Address], kinds: tuple[str, ...], deadline: Deadline
-    ) -> paramiko.Transport:
+    ) -> Transport:
         said = dict(volume.ssh_options)
         patience = float(said["ConnectTimeout"])
         with self.witness(Rung.CONNECTION) as note:

@@ -1,29 +1,125 @@
 # SPDX-License-Identifier: MIT
-"""The rung of SFTP: whether a login that has succeeded can have files."""
+"""The rung of SFTP: whether a login that has succeeded can have files, and what its server can do with them."""
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, ended_at, paramiko, reason
+from sshfs_plugin.preflight.transport import LARGEST_PACKET
 from sshfs_plugin.volume import Remote
 
+_VERSION = 3
+"""Of SFTP; the only one that OpenSSH and sshfs speak."""
 
-def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> paramiko.SFTPClient:
+_STATUS_SECONDS = 1.0
+"""How long the exit status of a program may take to follow its end."""
+
+
+class _Printed(paramiko.SFTPError):  # type: ignore[misc]  # Debian's paramiko carries no types
+    """What came where SFTP should begin."""
+
+
+class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
+    """SFTP that keeps what the server announces, and reads no packet that OpenSSH would not read.
+
+    Attributes:
+        extensions: The names of what the server can do beyond the protocol, such as ``statvfs@openssh.com``.
+    """
+
+    def _send_version(self) -> int:
+        hello = paramiko.Message()
+        hello.add_int(_VERSION)
+        self._send_packet(paramiko.sftp.CMD_INIT, hello)
+        answer = paramiko.Message(self._read_answer())
+        version: int = answer.get_int()
+        announced = []
+        while answer.get_remainder():
+            announced.append(answer.get_string().decode("utf-8", "replace"))
+            answer.get_string()  # its version
+        self.extensions = frozenset(announced)
+        return version
+
+    def _read_answer(self) -> bytes:
+        try:
+            kind, data = self._read_packet()
+        except paramiko.SFTPError:  # the length is none
+            kind, data = 0, self._last_read
+        if kind != paramiko.sftp.CMD_VERSION:
+            more = self.sock.recv(errors.LONGEST_QUOTE) if self.sock.recv_ready() else b""
+            raise _Printed((data + more).decode("utf-8", "replace"))
+        return bytes(data)
+
+    def _read_all(self, n: int) -> bytes:
+        if n > LARGEST_PACKET:
+            raise paramiko.SFTPError(f"it sends a packet of {n} bytes")
+        self._last_read: bytes = super()._read_all(n)
+        return self._last_read
+
+
+def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> Client:
     """Start SFTP over a connection that is logged in.
 
     Raises:
-        SFTPUnavailable: The server has no SFTP for this login.
+        SFTPUnavailable: The server has none for this login, or none in time, and why.
     """
     seconds = max(0.1, deadline.left(ANSWER_SECONDS))
-    try:
-        channel = transport.open_session(timeout=seconds)
-        channel.settimeout(seconds)
-        # paramiko would wait without limit for the answer, unless the connection ends
-        with ended_at(Deadline.after(seconds), transport):
+    limit = Deadline.after(seconds)
+    channel = None
+    # paramiko would wait without limit for the answer to a request, unless the connection ends
+    with ended_at(limit, transport):
+        try:
+            channel = transport.open_session(timeout=seconds)
+            channel.settimeout(seconds)
             channel.invoke_subsystem("sftp")
-        return paramiko.SFTPClient(channel)
-    except FAILURES as error:
-        raise errors.SFTPUnavailable(
-            f"{remote.account} lets the login in but has no SFTP for it ({reason(error)})",
-            "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the "
-            "login's start-up files may print",
-        ) from error
+            return Client(channel)
+        except FAILURES as error:
+            if not limit.left():
+                raise _too_late(remote) from error
+            raise _unavailable(remote, transport, channel, error) from error
+
+
+def _too_late(remote: Remote) -> errors.SFTPUnavailable:
+    return errors.SFTPUnavailable(
+        f"{remote.account} lets the login in but did not start SFTP in time",
+        "it may be busy, or what runs at a login there waits for something, such as a name service or a home directory "
+        "on the network; try again",
+    )
+
+
+def _unavailable(
+    remote: Remote, transport: paramiko.Transport, channel: paramiko.Channel | None, error: Exception
+) -> errors.SFTPUnavailable:
+    subject = f"{remote.account} lets the login in but"
+    if not transport.is_active():
+        return errors.SFTPUnavailable(
+            f"{subject} closed the connection when it asked for SFTP ({reason(error)})", "its log tells why"
+        )
+    if channel is None:
+        return errors.SFTPUnavailable(
+            f"{subject} opens no session for it ({getattr(error, 'text', None) or reason(error)})",
+            "its sshd_config may say 'MaxSessions 0', which leaves forwarding alone",
+        )
+    if isinstance(error, _Printed):
+        return errors.SFTPUnavailable(
+            f"{subject} prints '{reason(error)}' where SFTP should begin",
+            "nothing in the login's start-up files may print; 'Subsystem sftp internal-sftp' in its sshd_config needs "
+            "none of them",
+        )
+    if isinstance(error, EOFError):
+        return errors.SFTPUnavailable(
+            f"{subject} its SFTP ended at once ({_last_words(channel) or reason(error)})",
+            "the program that 'Subsystem sftp' names in its sshd_config may be missing, or the login's shell starts "
+            "nothing; 'Subsystem sftp internal-sftp' needs neither",
+        )
+    return errors.SFTPUnavailable(
+        f"{subject} has no SFTP for it ({reason(error)})",
+        "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config",
+    )
+
+
+def _last_words(channel: paramiko.Channel) -> str:
+    """Return what a program has said to its end, and how it ended, as far as the server tells."""
+    said = channel.recv_stderr(errors.LONGEST_QUOTE) if channel.recv_stderr_ready() else b""
+    lines = said.decode("utf-8", "replace").splitlines()
+    if channel.status_event.wait(_STATUS_SECONDS) and channel.exit_status >= 0:
+        lines.append(f"exit status {channel.exit_status}")
+    return errors.last_words(lines)

@@ -27,7 +27,7 @@ def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadli
         except errors.NegotiationFailed as error:
             problem = problem or error
             continue
-        shown = transport.get_remote_server_key()
+        shown = transport.shown_key
         transport.close()
         keys.append(HostKey(kind=shown.get_name(), blob=shown.asbytes()))
     if not keys and problem:

@@ -32,6 +32,11 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         self._has_asked = False
 
     @property
+    def shown_key(self) -> paramiko.PKey:
+        """The host key that the other end has shown, even if the connection has ended since."""
+        return self.host_key
+
+    @property
     def first_words(self) -> bytes:
         """What the other end has sent up to its name and version, or instead of them."""
         words: bytes = self.packetizer.first_words

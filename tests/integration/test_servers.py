@@ -105,3 +105,35 @@ def test_an_answer_that_the_kernel_remembers_is_none(plugin: Plugin, server: Ser
     with server.frozen_connections():
         assert not kernel.answers(mountpoint, 0.5)
         assert not kernel.answers(mountpoint, 60), "at once, since the first question hangs still"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("MaxSessions 0",), "opens no session for it (open failed): its sshd_config may say 'MaxSessions 0'"),
+        (
+            ("ForceCommand none", "Subsystem other internal-sftp"),
+            "has no SFTP for it (Channel closed.): the server needs the line",
+        ),
+        (("ForceCommand echo Welcome to nas",), "prints 'Welcome to nas' where SFTP should begin"),
+        (("ForceCommand /nowhere/sftp-server",), "/nowhere/sftp-server: not found; exit status 127)"),
+        (("ForceCommand exec sleep 60",), "did not start SFTP in time"),
+    ],
+    ids=["no sessions", "no subsystem", "start-up files print", "no program", "slow"],
+)
+def test_each_way_to_have_no_sftp_has_a_sentence_of_its_own(
+    plugin: Plugin, server: Server, lines: tuple[str, ...], said: str
+) -> None:
+    with start_server(*lines, model=server) as lacking, pytest.raises(Refused) as refused:
+        plugin.create("photos", lacking.options(lacking.data))
+    assert said in str(refused.value)
+
+
+def test_a_server_that_lets_one_connection_in_at_a_time_says_so_to_the_next(plugin: Plugin, server: Server) -> None:
+    with (
+        start_server("MaxStartups 1", model=server) as small,
+        socket.create_connection((LOOPBACK, small.port)),
+        pytest.raises(Refused, match=rf"port {small.port} closed the connection at once.*only so many connections"),
+    ):
+        await_that(lambda: not speaks(small.port), "the first connection counts")
+        plugin.create("photos", small.options(small.data))

@@ -971,31 +971,43 @@ def test_sftp_when_the_server_has_none_says_how_to_turn_it_on(client: Client, fi
     assert isinstance(error, errors.SFTPUnavailable)
     assert str(error) == (
         f"bob@127.0.0.1 port {server.port} lets the login in but has no SFTP for it (Channel closed.): "
-        "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config, and nothing in the login's "
-        "start-up files may print"
+        "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config"
     )
 
 
-@pytest.mark.parametrize("greeting", [b"Welcome to nas!\n" * 10, b"\0\0\0\x05\xffhello"])
-def test_sftp_when_the_logins_start_up_files_print_says_so(client: Client, files: Path, greeting: bytes) -> None:
+@pytest.mark.parametrize(
+    ("greeting", "words"),
+    [(b"Welcome to nas!\n", "Welcome to nas!"), (b"\0\0\0\x06\xffhello", "hello"), (b"\0\x0f\xff\xff" * 9, "")],
+    ids=["text", "a packet of another kind", "a packet of a megabyte"],
+)
+def test_sftp_when_the_logins_start_up_files_print_says_so(
+    client: Client, files: Path, greeting: bytes, words: str
+) -> None:
     with serving(Account(directory=files, password="hunter2", greeting=greeting)) as server:
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.SFTPUnavailable)
-    assert "nothing in the login's start-up files may print" in str(error)
+    assert f"bob@127.0.0.1 port {server.port} lets the login in but prints '{words}" in str(error)
+    assert "where SFTP should begin: nothing in the login's start-up files may print" in str(error)
 
 
-def test_sftp_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
+def test_sftp_when_the_server_is_slow_is_not_taken_for_one_without(client: Client, files: Path) -> None:
     started = time.monotonic()
     with serving(Account(directory=files, password="hunter2", stalls_at="subsystem sftp")) as server:
         error = client.refusal(server, seconds=0.4, password="hunter2")
     assert time.monotonic() - started < 2
     assert isinstance(error, errors.SFTPUnavailable)
+    assert str(error) == (
+        f"bob@127.0.0.1 port {server.port} lets the login in but did not start SFTP in time: it may be busy, or what "
+        "runs at a login there waits for something, such as a name service or a home directory on the network; try "
+        "again"
+    )
 
 
 def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", hangs_up_at="subsystem sftp")) as server:
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.SFTPUnavailable)
+    assert f"port {server.port} lets the login in but closed the connection when it asked for SFTP (" in str(error)
     assert "()" not in str(error)
 
 
