@@ -9,8 +9,9 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from sshfs_plugin import context
+from sshfs_plugin import context, errors
 from systemd import daemon  # noqa: TID251 (this is the place)
 from systemd.journal import JournalHandler  # noqa: TID251 (this is the place)
 
@@ -22,7 +23,7 @@ class _Subject(logging.Filter):
     """Gives every record the fields of the work at hand, and the text a reader's idea of it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        fields = context.subject()
+        fields = {name: errors.tamed(text) for name, text in context.subject().items()}
         for name, text in fields.items():
             setattr(record, name, text)
         words = " ".join(fields[name] for name in ("VERB", "VOLUME") if name in fields)
@@ -30,12 +31,24 @@ class _Subject(logging.Filter):
         return True
 
 
+class _Printable(logging.Formatter):
+    """Lets no text that a client or a server has sent break a line, forge one or keep one from the journal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        # for good, since the journal's handler sends all that the record holds
+        record.msg, record.args = errors.tamed(record.getMessage()), None
+        return super().format(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(errors.tamed(line) for line in super().formatException(ei).split("\n"))
+
+
 def set_up() -> None:
     """Log to the journal where there is one, else to stdout and stderr."""
     handlers = [JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)] if JOURNAL.exists() else _streams()
     for handler in handlers:
         handler.addFilter(_Subject())
-        handler.setFormatter(logging.Formatter("%(subject)s%(message)s"))
+        handler.setFormatter(_Printable("%(subject)s%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel(logging.DEBUG if os.environ.get("SSHFS_PLUGIN_DEBUG") else logging.INFO)

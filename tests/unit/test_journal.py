@@ -62,6 +62,61 @@ def test_where_there_is_a_journal_lines_carry_fields_to_filter_by(
     assert wanted.items() <= sent[0].items()
 
 
+HOSTILE = "photos\udcff\n\x1b[2Jforged"
+TAMED = "photos???[2Jforged"
+
+
+def log_what_is_hostile() -> None:
+    """Log what a client or a server may have sent, in all the ways in which it gets into a line."""
+    with context.about(VERB="Mount", VOLUME=HOSTILE, MOUNT_ID=HOSTILE):
+        log.error("not a name: %s", HOSTILE)
+        log.error(HOSTILE)
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            log.exception("internal error")
+
+
+def test_what_is_logged_is_printable_where_there_is_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / "nowhere")
+    journal.set_up()
+    log_what_is_hostile()
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert said.out == ""
+    assert lines[:3] == [
+        f"Mount {TAMED}: not a name: {TAMED}",
+        f"Mount {TAMED}: {TAMED}",
+        f"Mount {TAMED}: internal error",
+    ]
+    assert lines[3] == "Traceback (most recent call last):"
+    assert "    raise ValueError(HOSTILE)" in lines
+    assert [line for line in lines if not line.isprintable()] == []
+
+
+def test_what_is_logged_is_printable_in_the_journal_and_so_are_its_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path)
+    sent: list[tuple[str | bytes, ...]] = []
+    monkeypatch.setattr("systemd.journal.sendv", lambda *fields: sent.append(fields))
+    journal.set_up()
+    log_what_is_hostile()
+    assert capsys.readouterr().err == "", "the handler tells of its own failures there"
+    fields = [dict(str(field).split("=", 1) for field in line) for line in sent]
+    assert [said["MESSAGE"].splitlines()[0] for said in fields] == [
+        f"Mount {TAMED}: not a name: {TAMED}",
+        f"Mount {TAMED}: {TAMED}",
+        f"Mount {TAMED}: internal error",
+    ]
+    for said in fields:
+        assert (said["VOLUME"], said["MOUNT_ID"]) == (TAMED, TAMED)
+        for name, text in said.items():
+            assert all(line.isprintable() for line in text.split("\n")), name
+
+
 @pytest.mark.parametrize(("debug", "level"), [("", logging.INFO), ("1", logging.DEBUG)])
 def test_details_are_logged_only_when_asked_for(monkeypatch: pytest.MonkeyPatch, debug: str, level: int) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_DEBUG", debug)
