@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import kernel, mountinfo
+from sshfs_plugin import kernel, mountinfo, steps
 from sshfs_plugin import mountpoint as program
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
@@ -191,3 +191,24 @@ def test_names_that_are_none_are_refused_in_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "argv", ["mountpoint", "clean", name])
     with pytest.raises(SystemExit, match="can't be the name of a volume"):
         program.main()
+
+
+@pytest.mark.usefixtures("own_logging", "environment")
+@pytest.mark.parametrize("words", [[], ["prepare"], ["mount", "photos"], ["prepare", "photos", "films"]])
+def test_what_is_no_step_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["mountpoint", *words])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == (
+        "mountpoint is called with a step (prepare, stop, clean, release) and the name of a volume"
+    )
+
+
+@pytest.mark.usefixtures("own_logging", "environment")
+def test_a_fault_of_a_step_is_not_taken_for_an_unknown_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(settings: Settings, name: VolumeName) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr(sys, "argv", ["mountpoint", "mistaken", PHOTOS])
+    with pytest.raises(KeyError, match=PHOTOS):
+        steps.carry_out(mistaken)
