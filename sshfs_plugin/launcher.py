@@ -7,6 +7,7 @@ It reads the volume's record itself, so that a unit can be restarted while the s
 import fcntl
 import logging
 import os
+import signal
 import subprocess  # noqa: TID251 (it waits for a child that lives as long as its volume)
 import time
 from pathlib import Path
@@ -51,9 +52,18 @@ def _leave_watcher(place: Path, *, sshfs_process: int) -> None:
         return
     try:
         if os.fork() == 0:
-            _report_when_usable(place, sshfs_process)
+            _watch(place, sshfs_process)
     finally:
         os._exit(0)
+
+
+def _watch(place: Path, sshfs_process: int) -> None:
+    """Report that the mount is usable, or end sshfs if nobody can be told: its start would be waited for in vain."""
+    try:
+        _report_when_usable(place, sshfs_process)
+    except Exception as error:  # noqa: BLE001 (whatever it was, nobody else would tell of it)
+        log.error("cannot report that %s is mounted, %r: it is unmounted again", place, error)
+        os.kill(sshfs_process, signal.SIGTERM)
 
 
 def _report_when_usable(place: Path, sshfs_process: int) -> None:

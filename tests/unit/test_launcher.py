@@ -2,6 +2,7 @@
 """What becomes sshfs, as a real process with a fake sshfs, and what keeps it where there is no systemd."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -173,6 +174,24 @@ def test_watcher_is_not_content_with_another_file_system(
             manager.recv(100)
     ending.join()
     assert programs.calls("stat") == []
+
+
+def test_watcher_that_can_not_report_says_so_and_ends_sshfs(
+    mountpoint: Path,
+    programs: fakes.Programs,
+    fake_kernel: fakes.FakeKernel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", f"/{'long' * 100}")
+    programs.add("stat", "echo 65735546")
+    fake_kernel.mount(mountpoint)
+    with subprocess.Popen(["sleep", "60"]) as sshfs:
+        fake_kernel.process(sshfs.pid, namespace=1)
+        launcher._watch(mountpoint, sshfs.pid)
+        assert sshfs.wait(fakes.PATIENCE) == -signal.SIGTERM
+    (said,) = caplog.messages
+    assert said.startswith(f"cannot report that {mountpoint} is mounted, OSError('AF_UNIX path too long')")
 
 
 # keep

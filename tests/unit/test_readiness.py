@@ -60,7 +60,19 @@ def test_announce_without_anybody_to_tell_does_nothing(monkeypatch: pytest.Monke
     readiness.announce()
 
 
-def test_announce_fails_when_the_listener_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announce_to_a_listener_that_has_gone_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    with pytest.raises(FileNotFoundError):
-        readiness.announce()
+    readiness.announce()
+
+
+def test_announce_ends_when_the_listener_goes_with_its_report(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = os.pipe
+
+    def pipe_when_the_report_was_read() -> tuple[int, int]:
+        manager.close()
+        return pipe()
+
+    monkeypatch.setattr(os, "pipe", pipe_when_the_report_was_read)
+    readiness.announce()
