@@ -11,8 +11,8 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -117,7 +117,9 @@ def _mount(driver: Driver, call: Call) -> Answer:
     except errors.PluginError as error:
         error.volume = call.name  # Docker says "error while mounting volume ''" (docs/facts.md)
         raise
-    _after_reply(lambda: driver.confirm(call.name, call.mount_id))
+    _after_reply(
+        lambda: driver.confirm(call.name, call.mount_id), otherwise=lambda: driver.unanswered(call.name, call.mount_id)
+    )
     return {"Mountpoint": str(mountpoint)}
 
 
@@ -220,20 +222,20 @@ def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]
     app = flask.Flask(__name__, static_folder=None)
 
     def serve(path: str) -> flask.Response:
-        route = ROUTES[path]
-        call = _decode(route)
+        route, verb = ROUTES[path], path.rpartition(".")[2]
+        with context.about(VERB=verb), _errors_logged():
+            call = _decode(route)
+            subject = {"VERB": verb, "VOLUME": call.name, "MOUNT_ID": call.mount_id}
         with (
-            context.about(VERB=path.rpartition(".")[2], VOLUME=call.name, MOUNT_ID=call.mount_id),
+            context.about(**subject),
+            _errors_logged(),
             slow_lane.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
         ):
             try:
                 answer = route.verb(driver, call)
-            except errors.PluginError as error:
-                log.log(_severity(error), "%s", error)
-                raise
             finally:
                 if route.changes:
-                    tell(_summary(driver))
+                    flask.after_this_request(lambda response: _when_closed(response, lambda: tell(_summary(driver))))
         return _encode({**answer, "Err": ""}, 200)
 
     for path in ROUTES:
@@ -286,13 +288,41 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
         return True
 
 
-def _after_reply(act: Callable[[], None]) -> None:
-    flask.after_this_request(lambda response: _when_closed(response, act))
+def _after_reply(act: Callable[[], None], *, otherwise: Callable[[], None]) -> None:
+    """Act when this request's reply is written, or otherwise if it can't be, in the context of the work at hand.
+
+    A server asks for the next block of a reply when it has written the one before (PEP 3333).
+    """
+    subject, outcome = context.subject(), otherwise
+
+    def blocks(content: bytes) -> Iterator[bytes]:
+        nonlocal outcome
+        yield content
+        outcome = act
+
+    def conclude() -> None:
+        with context.about(**subject):
+            outcome()
+
+    def follow(response: flask.Response) -> flask.Response:
+        response.response = blocks(response.get_data())
+        return _when_closed(response, conclude)
+
+    flask.after_this_request(follow)
 
 
 def _when_closed(response: flask.Response, act: Callable[[], None]) -> flask.Response:
     response.call_on_close(act)
     return response
+
+
+@contextmanager
+def _errors_logged() -> Iterator[None]:
+    try:
+        yield
+    except errors.PluginError as error:
+        log.log(_severity(error), "%s", error)
+        raise
 
 
 def _severity(error: errors.PluginError) -> int:

@@ -146,6 +146,12 @@ class Driver:
         if entry := self._registry.find(name):
             self._registry.count(entry, lambda holders: holders.confirmed(MountID(mount_id)))
 
+    def unanswered(self, name: str, mount_id: str) -> None:
+        """Take a hold back whose Mount could not be answered; the mount itself is for the next look after it."""
+        if entry := self._registry.find(name):
+            self._registry.count(entry, lambda holders: holders.unanswered(MountID(mount_id)))
+        log.warning("the client has gone before it had its reply, and holds nothing")
+
     def unmount(self, name: str, mount_id: str, deadline: Deadline) -> None:
         """Give up an ID's hold, and unmount when nobody holds the volume any more.
 

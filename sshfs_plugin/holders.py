@@ -68,7 +68,8 @@ class Holders:
         if holder.inherited:
             return self._with(mount_id, replace(holder, inherited=False, device=device))
         if client is Client.PODMAN:
-            return self
+            # the one hold is now this Mount's as well, so that it stays if the reply to the one before it is lost
+            return self._with(mount_id, replace(holder, unconfirmed=0))
         return self._with(mount_id, replace(holder, count=holder.count + 1, unconfirmed=holder.unconfirmed + 1))
 
     def confirmed(self, mount_id: MountID) -> "Holders":
@@ -77,6 +78,11 @@ class Holders:
         if holder is None or not holder.unconfirmed:
             return self
         return self._with(mount_id, replace(holder, unconfirmed=holder.unconfirmed - 1))
+
+    def unanswered(self, mount_id: MountID) -> "Holders":
+        """Take away what a Mount has added whose reply could not be sent, and which nobody will give back."""
+        holder = self.by_id.get(mount_id)
+        return self.unmounted(mount_id) if holder and holder.unconfirmed else self
 
     def unmounted(self, mount_id: MountID) -> "Holders":
         """Take away what an Unmount gives back; an ID that nobody knows changes nothing."""

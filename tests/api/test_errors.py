@@ -206,13 +206,23 @@ def test_errors_are_logged_but_not_that_a_volume_is_unknown(
         error(client, "Get", {"Name": "photos"})
         assert caplog.messages == []
         error(client, "Create", {"Name": "..", "Opts": OPTS})
-    ((level, message),) = ((record.levelname, record.message) for record in caplog.records)
-    assert level == "ERROR"
-    assert message.startswith("'..' can't be the name of a volume: use at least two letters, digits")
+        error(client, "Create")
+        error(client, "Create", {"Name": 7})
+        error(client, "Create", [])
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+    in_name, no_body, no_text, no_object = caplog.messages
+    assert in_name.startswith("'..' can't be the name of a volume: use at least two letters, digits")
+    assert no_body.startswith("the request came without its body")
+    assert no_text.startswith("'Name' is not a string")
+    assert no_object.startswith("the request is not a JSON object")
 
 
 def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
+    driver: Driver,
+    host: fakes.Host,
+    in_background: fakes.Background,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
     client = api.create_app(driver, slow_lane=Places(1, waiting=0), tell=lambda _: None).test_client()
@@ -221,10 +231,12 @@ def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
     mounting = in_background(post, client, "Mount", {"Name": "photos", "ID": ID})
     gate.await_arrival()
     hasty = client.post("/VolumeDriver.Remove", json={"Name": "photos"})
-    assert json.loads(hasty.data)["Err"] == (
+    said = json.loads(hasty.data)["Err"]
+    assert said == (
         "the sshfs plugin is busy with too many slow calls: "
         "try again in a moment; journalctl -u docker-volume-sshfs tells which servers are slow"
     )
+    assert caplog.messages == [said]
     assert post(client, "Get", {"Name": "photos"})[0] == 200
     gate.open()
     assert mounting.result()[0] == 200
@@ -265,6 +277,56 @@ def test_a_client_that_has_sent_more_than_it_should_is_still_there(
     post(client, "Mount", {"Name": "photos", "ID": ID}, **{"gunicorn.socket": ours})
     assert host.holder_records.counts("photos") == {ID: 1}
     assert ours.recv(10) == b"more"
+
+
+def test_a_client_that_went_before_it_had_its_reply_holds_nothing(
+    driver: Driver, docker: fakes.DockerClient, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    docker.create("photos", OPTS)
+    docker.mount("photos", OTHER_ID)
+    for mount_id in (ID, OTHER_ID):
+        with docker.connect() as connection:
+            connection.shutdown(socket.SHUT_RD)  # from here on nothing can be sent to it
+            connection.sendall(docker.request("VolumeDriver.Mount", {"Name": "photos", "ID": mount_id}))
+            fakes.await_that(lambda: len(caplog.messages) >= 1, lambda: "the reply is found to be lost")
+        assert caplog.messages == ["the client has gone before it had its reply, and holds nothing"]
+        assert (caplog.records[0].levelname, host.holder_records.counts("photos")) == ("WARNING", {OTHER_ID: 1})
+        caplog.clear()
+    docker.unmount("photos", OTHER_ID)
+    assert host.supervisor.released == ["photos"]
+
+
+def test_a_mount_that_no_client_has_heard_of_is_let_go(
+    driver: Driver, docker: fakes.DockerClient, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    docker.create("photos", OPTS)
+    with docker.connect() as connection:
+        connection.shutdown(socket.SHUT_RD)
+        connection.sendall(docker.request("VolumeDriver.Mount", {"Name": "photos", "ID": ID}))
+        fakes.await_that(lambda: caplog.messages, lambda: "the reply is found to be lost")
+    assert host.supervisor.live == {"photos"}
+    driver.look_after(1)
+    assert (host.supervisor.live, host.holder_records.records) == (set(), {})
+
+
+def test_the_summary_is_told_when_the_reply_was_written_and_the_hold_is_on_record(
+    driver: Driver, host: fakes.Host
+) -> None:
+    told: list[tuple[str, dict[str, int]]] = []
+    client = api.create_app(
+        driver,
+        slow_lane=fakes.slow_lane(),
+        tell=lambda summary: told.append((summary, host.holder_records.counts("photos"))),
+    ).test_client()
+    post(client, "Create", {"Name": "photos", "Opts": OPTS})
+    post(client, "Mount", {"Name": "photos", "ID": ID})
+    post(client, "Get", {"Name": "photos"})
+    error(client, "Mount", {"Name": "films", "ID": ID})
+    assert told == [
+        ("1 volume, 0 mounted", {}),
+        ("1 volume, 1 mounted", {ID: 1}),
+        ("1 volume, 1 mounted", {ID: 1}),
+    ]
 
 
 def test_a_client_over_tcp_is_no_known_process_and_so_may_be_a_new_dockerd(

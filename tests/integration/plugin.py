@@ -118,13 +118,19 @@ class Plugin:
         self.stop(how)
         self.start()
 
+    def connect(self, seconds: float = 120) -> http.client.HTTPConnection:
+        """Return a connection, on which nothing may take longer than so many seconds."""
+        connection = _Connection(self._socket, seconds)
+        connection.connect()
+        return connection
+
     def call(self, verb: str, seconds: float = 120, headers: Mapping[str, str] = DOCKER, **body: Any) -> dict[str, Any]:
         """Call a verb and return its answer.
 
         Raises:
             Refused: With the text that a user reads.
         """
-        connection = _Connection(self._socket, seconds)
+        connection = self.connect(seconds)
         path = verb if "." in verb else f"VolumeDriver.{verb}"
         with contextlib.closing(connection):
             connection.request("POST", f"/{path}", json.dumps(body) + "\n" if body else None, dict(headers))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.ssh_server import deaf
 
-from integration.plugin import PODMAN, Plugin, Refused, await_that
+from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
 from sshfs_plugin import mountinfo
 from sshfs_plugin.turns import CONNECTS_PER_SERVER
@@ -285,6 +285,20 @@ def _connecting(port: int) -> int:
     """Count the connections to a port of this host that are still asked for."""
     asked_for = f" 0100007F:{port:04X} 02 "
     return Path("/proc/net/tcp").read_text().count(asked_for)
+
+
+def test_a_client_that_went_before_it_had_its_reply_holds_nothing(plugin: Plugin, server: Server) -> None:
+    plugin.create("unheard", server.options(server.make("unheard")))
+    connection = plugin.connect()
+    with connection.sock as client:
+        client.shutdown(socket.SHUT_RD)  # from here on nothing can be sent to it
+        connection.request("POST", "/VolumeDriver.Mount", '{"Name": "unheard", "ID": "one"}', DOCKER)
+        await_that(lambda: "the client has gone before it had its reply" in plugin.log.read_text(), "that is noticed")
+    assert plugin.status("unheard")["holders"] == 0
+    assert not list(plugin.settings.holders.iterdir())
+    plugin.mount("unheard", "two")
+    plugin.unmount("unheard", "two")
+    assert plugin.status("unheard")["state"] == "unmounted"
 
 
 def test_podman_is_told_before_it_gives_up(plugin: Plugin) -> None:

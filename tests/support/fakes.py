@@ -13,9 +13,10 @@ import os
 import socket
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -59,6 +60,14 @@ def soon() -> Deadline:
 def now() -> Deadline:
     """Return a deadline that has come already: whoever has to wait gives up at once."""
     return Deadline.after(0)
+
+
+def await_that(condition: Callable[[], object], what: Callable[[], str]) -> None:
+    """Wait until a condition holds that nothing tells of."""
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < limit, f"not within {PATIENCE} s: {what()}"
+        time.sleep(0.01)
 
 
 class Gate:
@@ -457,6 +466,15 @@ def parse_reply(raw: bytes) -> Reply | None:
     return Reply(status=int(status_line.split(" ")[1]), headers=headers, text=body.decode())
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the other end is closed, be it before it has read all that it was sent."""
+    said = b""
+    with suppress(ConnectionResetError):
+        while more := connection.recv(65536):
+            said += more
+    return said
+
+
 @dataclass(frozen=True)
 class WireClient:
     """What both clients have in common: one request on one connection, byte by byte as they were recorded.
@@ -482,7 +500,7 @@ class WireClient:
         """Send bytes and read the reply; None if the connection is closed without one."""
         with self.connect() as connection:
             connection.sendall(raw)
-            return parse_reply(b"".join(iter(lambda: connection.recv(65536), b"")))
+            return parse_reply(read_all(connection))
 
     def send(self, call: str, body: Mapping[str, Any] | None) -> Reply:
         """Make a call that is answered."""

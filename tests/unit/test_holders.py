@@ -176,3 +176,21 @@ def test_counts_when_every_mount_is_given_back_end_at_nobody() -> None:
             assert holders.live
             holders = holders.unmounted(mount_id)
         assert holders == Holders()
+
+
+def test_unanswered_takes_away_what_the_mount_has_added() -> None:
+    assert Holders().mounted(WEB, Client.DOCKER).unanswered(WEB) == Holders()
+    assert docker(WEB).mounted(WEB, Client.DOCKER).unanswered(WEB) == docker(WEB)
+    assert Holders().mounted(PODMAN_ID, Client.PODMAN).unanswered(PODMAN_ID) == Holders()
+
+
+def test_unanswered_when_given_up_meanwhile_or_taken_over_by_a_new_docker_changes_nothing() -> None:
+    assert Holders().unanswered(WEB) == Holders()
+    inherited = docker(WEB).inherited_from_docker()
+    assert inherited.unanswered(WEB) == inherited
+
+
+def test_unanswered_when_podman_has_mounted_again_leaves_the_hold_to_the_later_mount() -> None:
+    twice = Holders().mounted(PODMAN_ID, Client.PODMAN).mounted(PODMAN_ID, Client.PODMAN)
+    assert twice.unanswered(PODMAN_ID).confirmed(PODMAN_ID) == podman(1)
+    assert podman(1).mounted(PODMAN_ID, Client.PODMAN).unanswered(PODMAN_ID) == podman(1)
