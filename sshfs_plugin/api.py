@@ -18,7 +18,8 @@ from datetime import datetime
 from typing import Any
 
 import flask  # noqa: TID251 (this is the place)
-from werkzeug.exceptions import HTTPException
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sshfs_plugin import context, errors, sockets
 from sshfs_plugin.deadline import Deadline
@@ -35,6 +36,10 @@ PODMAN_SECONDS = 4.5
 """Podman gives every call five seconds."""
 DOCKER_LONG_SECONDS, DOCKER_SECONDS = 100.0, 50.0
 """Docker gives Create and Mount 120 seconds and everything else 60; nobody unmounts what comes late."""
+
+LONGEST_BODY = 1024 * 1024
+"""Bytes."""
+INTERNAL_ERROR = "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"
 
 Answer = dict[str, Any]
 
@@ -249,7 +254,7 @@ def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]
 def _decode(route: _Route) -> Call:
     """Read the request in the ways of both clients: no content type, no Host and no body are all fine."""
     headers, environ = flask.request.headers, flask.request.environ
-    body = flask.request.get_data()
+    body = _body()
     try:
         decoded = json.loads(body or b"{}")
     except (ValueError, RecursionError):
@@ -264,6 +269,20 @@ def _decode(route: _Route) -> Call:
         deadline=Deadline.after(route.seconds if client is Client.DOCKER else PODMAN_SECONDS),
         connection=connection,
     )
+
+
+def _body() -> bytes:
+    """Read the body, but no more of it than any client of ours sends."""
+    try:
+        body = flask.request.stream.read(LONGEST_BODY + 1)
+    except (OSError, ParseException) as error:
+        raise errors.InvalidRequest(
+            f"the body of the request can't be read, {str(error) or 'it breaks off'}"[: errors.LONGEST_QUOTE],
+            "send it at once and with its Content-Length",
+        ) from error
+    if len(body) > LONGEST_BODY:
+        raise errors.InvalidRequest("the body of the request is longer than 1 MiB", "give a volume fewer options")
+    return body
 
 
 def _process_of(connection: socket.socket | None) -> int:
@@ -341,9 +360,19 @@ def _encode(answer: Answer, status: int) -> flask.Response:
 
 
 def _encode_http_error(error: HTTPException) -> flask.Response:
-    return _encode({"Err": f"{flask.request.method} {flask.request.path} is no call of this plugin"}, 404)
+    if isinstance(error, NotFound | MethodNotAllowed):
+        return _encode({"Err": f"{flask.request.method} {flask.request.path} is no call of this plugin"}, 404)
+    return _encode({"Err": f"the request is not as HTTP has it, {error.description}"}, 500)
 
 
 def _encode_surprise(error: Exception) -> flask.Response:
     log.exception("internal error", exc_info=error)
-    return _encode({"Err": "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"}, 500)
+    return _encode({"Err": INTERNAL_ERROR}, 500)
+
+
+def raw_error(sentence: str) -> bytes:
+    """Return the whole reply to what never became a request of the application."""
+    reply = _encode({"Err": sentence}, 500)
+    reply.headers["Connection"] = "close"
+    head = f"HTTP/1.1 {reply.status}\r\n{reply.headers}"
+    return head.encode() + reply.get_data()

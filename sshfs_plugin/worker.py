@@ -1,38 +1,84 @@
 # SPDX-License-Identifier: MIT
-"""gunicorn's worker with threads, which lets nobody keep a place by connecting and saying nothing."""
+"""gunicorn's worker with threads, in which nobody keeps a thread by connecting and saying too little.
 
+It works with gunicorn 20.1 (Debian 12) to 27, whose own ways with a silent client all differ: 20.1 gives it a thread
+for ever, 23 one of its places for ever, 27 a thread for five seconds.
+"""
+
+import contextlib
 import errno
+import logging
+import selectors
 import socket
+import ssl
+import struct
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from sshfs_plugin import sockets
+from sshfs_plugin import api, errors
+from sshfs_plugin.arrivals import Arrivals, has_first_byte, has_request
 
-REQUEST_SECONDS = 5.0
-"""How long a client over TCP may be silent while it should speak: at first, at the handshake, within its request."""
+log = logging.getLogger(__name__)
+
+RECEIVE_SECONDS, SEND_SECONDS = 5, 30
+"""How long a client may keep a thread waiting: for more of its request, and to take more of its reply."""
 
 _NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
-    """Serves each connection in a thread."""
+    """Serves each request in a thread, from when it is there."""
 
-    def accept(self, server: Any, listener: socket.socket) -> None:
-        """Give each connection to a thread at once: gunicorn 23 would let those wait for ever that say nothing."""
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self._arrivals: Arrivals[TConn] = Arrivals(has_first_byte if self.cfg.is_ssl else has_request)
+        self.poller.register(self._arrivals, selectors.EVENT_READ, self._take_arrived)
+        super().run()
+
+    def accept(self, *where: Any) -> None:
+        """Take a connection; where is the listener alone, or until gunicorn 23 its address and the listener."""
+        *_, listener = where
         try:
             connection, client = listener.accept()
         except OSError as error:
-            if error.errno not in _NO_CONNECTION:
-                raise
-            return
-        self.nr_conns += 1
-        self.enqueue_req(TConn(self.cfg, connection, client, server))
+            if error.errno in _NO_CONNECTION or (error.errno in _NO_DESCRIPTOR and self._arrivals.give_up_oldest()):
+                return
+            raise
+        # by the kernel, since gunicorn takes away a time-out that Python keeps
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", RECEIVE_SECONDS, 0))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
+        self._arrivals.expect(TConn(self.cfg, connection, client, listener.getsockname()))
 
-    def handle(self, conn: TConn) -> Any:
-        """Serve one connection; the unix socket, at which root alone can be, is trusted to speak."""
-        if conn.sock.family != socket.AF_UNIX:
-            conn.sock.settimeout(REQUEST_SECONDS)
-            if not sockets.has_something(conn.sock, REQUEST_SECONDS):
-                return False, conn
-        return super().handle(conn)
+    def murder_keepalived(self, *args: Any, **options: Any) -> None:
+        """End what takes too long, as gunicorn does at the end of each turn of its loop; the last turn takes all."""
+        super().murder_keepalived(*args, **options)
+        self._arrivals.give_up_overdue()
+        if not self.alive:
+            self._serve(self._arrivals.take_all())
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what is no proper request in JSON, the one form that clients read, where gunicorn sends a page."""
+        del req, addr
+        if isinstance(exc, ssl.SSLError):
+            log.debug("no TLS: %s", exc)
+            return
+        if isinstance(exc, ParseException):
+            refusal = errors.InvalidRequest(f"the request is not as HTTP has it, {exc}"[: errors.LONGEST_QUOTE])
+            log.warning("%s", refusal)
+            reply = api.raw_error(str(refusal))
+        else:
+            log.error("internal error", exc_info=exc)
+            reply = api.raw_error(api.INTERNAL_ERROR)
+        with contextlib.suppress(OSError):  # it may have gone
+            client.sendall(reply)
+
+    def _take_arrived(self, arrivals: "Arrivals[TConn]") -> None:
+        self._serve(arrivals.arrived())
+
+    def _serve(self, connections: "list[TConn]") -> None:
+        for connection in connections:
+            self.nr_conns += 1
+            self.enqueue_req(connection)

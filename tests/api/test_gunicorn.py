@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""The service under a real gunicorn, called by clients that do what none should."""
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from support import fakes
+from support.fakes import DockerClient
+
+from sshfs_plugin import api, sockets
+from sshfs_plugin.settings import Settings
+
+TREE = Path(api.__file__).parents[1]
+MANY = 2000
+
+HASTY = """
+from sshfs_plugin import arrivals
+arrivals.ARRIVAL_SECONDS = 0.2
+from sshfs_plugin.gunicorn_conf import *
+"""
+"""gunicorn's configuration, with less patience."""
+
+HEAD = b"POST /VolumeDriver.List HTTP/1.1\r\nHost: \r\n"
+HALVES = (b"", HEAD, HEAD + b"Content-Length: 500\r\n\r\n{")
+
+
+class Service:
+    """gunicorn as a process, with a socket of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.docker = DockerClient(settings.socket)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, configuration: str) -> None:
+        """Start it; it listens when this returns."""
+        self.settings.runtime.mkdir()
+        log = self.settings.runtime / "log"
+        with log.open("ab") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", configuration],
+                env={**os.environ, **self.settings.environment(), "PYTHONPATH": str(TREE), "NOTIFY_SOCKET": ""},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+        fakes.await_that(self._listens, lambda: f"it listens\n{log.read_text()}")
+
+    def _listens(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, "gunicorn has ended"
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.settings.socket)) == 0
+
+    def stop(self) -> None:
+        """Let it come to its end."""
+        if self.process:
+            self.process.terminate()
+            assert self.process.wait(60) == 0
+
+
+def settings_below(directory: Path) -> Settings:
+    """Return the settings of a service that lives in a directory."""
+    return Settings(
+        state=directory / "state",
+        mounts=directory / "mounts",
+        runtime=directory / "run",
+        configuration=directory / "etc",
+        root=directory,
+        supervisor="process",
+        threads=8,
+    )
+
+
+@contextmanager
+def started(directory: Path, configuration: str = "python:sshfs_plugin.gunicorn_conf") -> Iterator[Service]:
+    """Let a service run, which may have as many files as this process may ask for."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    service = Service(settings_below(directory))
+    try:
+        service.start(configuration)
+        yield service
+    finally:
+        service.stop()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerClient]:
+    """Give Docker's end of the socket of a service that all the tests share."""
+    with started(tmp_path_factory.mktemp("gunicorn")) as service:
+        yield service.docker
+
+
+def test_clients_one_after_the_other_are_answered(docker: DockerClient) -> None:
+    for _ in range(3):
+        assert docker.activate().body == {"Implements": ["VolumeDriver"], "Err": ""}
+        assert docker.list_names() == []
+
+
+def test_requests_that_are_half_sent_keep_nobody_waiting(docker: DockerClient) -> None:
+    with ExitStack() as held:
+        halves = [held.enter_context(docker.connect()) for _ in range(MANY)]
+        for number, connection in enumerate(halves):
+            connection.sendall(HALVES[number % len(HALVES)])
+        assert docker.list_names() == []
+        assert not sockets.has_something(halves[0], 0), "it has not been given up yet"
+    assert docker.list_names() == []
+
+
+def test_a_request_that_comes_in_pieces_is_answered(docker: DockerClient) -> None:
+    whole = docker.request("VolumeDriver.Get", {"Name": "photos"})
+    with docker.connect() as connection:
+        for start in range(0, len(whole), 9):
+            connection.sendall(whole[start : start + 9])
+        reply = fakes.parse_reply(fakes.read_all(connection))
+    assert reply
+    assert reply.error == "volume 'photos' not found"
+
+
+def test_a_request_that_does_not_come_is_waited_for_for_a_while_only(tmp_path: Path) -> None:
+    configuration = tmp_path / "hasty.py"
+    configuration.write_text(HASTY)
+    with started(tmp_path, str(configuration)) as service:
+        for half in HALVES:
+            assert service.docker.send_bytes(half) is None
+            assert service.docker.list_names() == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 12x",
+        b"Content-Length: -1",
+        b"Content-Length: 0\r\nContent-Length: 2",
+        b"Transfer-Encoding: nonsense",
+        b"Transfer-Encoding: chunked, chunked",
+        b"no colon",
+        b"X: " + 9000 * b"x",
+        b"\r\n".join(b"X-%d: x" % number for number in range(200)),
+    ],
+)
+def test_what_gunicorn_refuses_is_refused_in_json(docker: DockerClient, headers: bytes) -> None:
+    is_refused(docker, HEAD + headers + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"POST / SMTP/1.0", b"PO ST", b"GET /%s HTTP/1.1" % (9000 * b"x")])
+def test_what_is_no_http_is_refused_in_json(docker: DockerClient, line: bytes) -> None:
+    is_refused(docker, line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("chunks", [b"x\r\n", b"2\r\n{}{}\r\n0\r\n\r\n", b"-1\r\n\r\n"])
+def test_a_body_in_chunks_that_are_none_is_refused_in_json(docker: DockerClient, chunks: bytes) -> None:
+    is_refused(docker, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+
+
+def is_refused(docker: DockerClient, raw: bytes) -> None:
+    reply = docker.send_bytes(raw)
+    assert reply
+    assert (reply.status, list(reply.body)) == (500, ["Err"])
+    assert "<" not in reply.text
+    assert "internal error" not in reply.error
+    assert len(reply.error) < 500
+    assert reply.headers["content-type"] == api.CONTENT_TYPE
+    assert docker.list_names() == []
+
+
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: {length}\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n"]
+)
+def test_a_body_is_read_up_to_a_limit(docker: DockerClient, framing: str) -> None:
+    for length, error in (
+        (api.LONGEST_BODY, "the request is not a JSON object"),
+        (api.LONGEST_BODY + 1, "the body of the request is longer than 1 MiB: "),
+    ):
+        end = b"\r\n0\r\n\r\n" if "chunked" in framing else b""
+        reply = docker.send_bytes(HEAD + framing.format(length=length).encode() + length * b"x" + end)
+        assert reply
+        assert reply.status == 500
+        assert reply.error.startswith(error)
+
+
+def test_a_body_of_any_length_is_refused_without_being_read(docker: DockerClient) -> None:
+    with docker.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 100000000000\r\n\r\n")
+        with contextlib.suppress(BrokenPipeError):
+            for _ in range(1024):
+                connection.sendall(64 * 1024 * b"x")
+            raise AssertionError("64 MiB were read")
+        reply = fakes.parse_reply(fakes.read_all(connection))
+    assert reply
+    assert "longer than 1 MiB" in reply.error
+
+
+def test_a_connection_that_was_taken_before_a_stop_is_answered(tmp_path: Path) -> None:
+    with started(tmp_path) as service, service.docker.connect() as connection:
+        service.docker.list_names()  # by now the connection before it was taken as well
+        assert service.process
+        service.process.terminate()
+        fakes.await_that(lambda: not service.settings.socket.exists(), lambda: "it stops")
+        connection.sendall(service.docker.request("VolumeDriver.List", {}))
+        reply = fakes.parse_reply(fakes.read_all(connection))
+    assert reply
+    assert reply.body == {"Volumes": [], "Err": ""}
