@@ -88,7 +88,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given := os.environ.get("SSHFS_PACKAGE"):
         return Path(given)
     source = tmp_path_factory.mktemp("build") / "source"
-    shutil.copytree(_ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__"))
+    shutil.copytree(_ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__"))
     subprocess.run(
         ["dpkg-buildpackage", "-us", "-uc", "-b"],
         cwd=source,
