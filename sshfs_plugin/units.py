@@ -24,6 +24,8 @@ START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
 
 CLEAN_UP_SECONDS, ASK_SECONDS = 20.0, 5.0
+SETTLE_SECONDS = 8.0
+"""How long the service's start may wait for earlier releases to end; systemd gives it 20 seconds."""
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 
 
@@ -62,7 +64,7 @@ class Units(mountpoints.Mountpoints):
     def settle(self) -> None:
         """Let no release go on that an earlier process has asked for: it knows nothing of new holders."""
         with contextlib.suppress(OSError, errors.ProgramStuck):
-            command.run(["systemctl", "stop", "docker-volume-sshfs-release@*"], seconds=CLEAN_UP_SECONDS)
+            command.run(["systemctl", "stop", "docker-volume-sshfs-release@*"], seconds=SETTLE_SECONDS)
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Let the privileged release unit unmount a volume unless it is used; tell whether it is gone.

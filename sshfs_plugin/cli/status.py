@@ -16,8 +16,8 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
-SERVICE_SECONDS, SYSTEMD_SECONDS = 20.0, 5.0
-"""An open socket may have to start the service first, for which systemd gives it 15 seconds."""
+SERVICE_SECONDS, SYSTEMD_SECONDS = 25.0, 5.0
+"""An open socket may have to start the service first, for which systemd gives it 20 seconds."""
 
 IN_WORDS: Mapping[Condition, str] = {
     Condition.UNMOUNTED: "not mounted",
@@ -114,13 +114,13 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
 
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
-    """Add what systemd knows: a socket whose service could not start stays closed until the failure is reset."""
+    """Add what systemd knows: a socket whose service could not start is closed for a few minutes."""
     if not units.states([units.SOCKET], seconds=SYSTEMD_SECONDS).get(units.SOCKET, "").startswith("failed"):
         return error
     return errors.ServiceError(
         f"{error.sentence}, the service has failed too often",
-        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {units.SOCKET}; "
-        "journalctl -u docker-volume-sshfs tells why",
+        "journalctl -u docker-volume-sshfs tells why; systemd opens the socket again within three minutes, and "
+        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {units.SOCKET} at once",
     )
 
 

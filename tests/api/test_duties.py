@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from support import fakes
 from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
 
-from sshfs_plugin import api, errors
+from sshfs_plugin import api, errors, units
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import HolderStore, VolumeStore
@@ -90,6 +90,16 @@ def test_duty_02_a_service_that_cannot_start_does_not_keep_docker_waiting_for_ev
     slowest = float(service["Service"]["TimeoutStartSec"]) + float(service["Service"]["RestartSec"])
     attempts, interval = (float(service["Unit"][key]) for key in ("StartLimitBurst", "StartLimitIntervalSec"))
     assert attempts * slowest < interval
+    assert float(service["Service"]["TimeoutStartSec"]) > 2 * units.SETTLE_SECONDS
+
+
+def test_duty_02_a_socket_that_was_closed_for_failures_is_opened_when_the_service_may_be_started_again() -> None:
+    reopen = "docker-volume-sshfs-reopen.service"
+    assert unit("docker-volume-sshfs.socket")["Unit"]["OnFailure"] == reopen
+    pause = re.search(r"sleep (\d+) &&", unit(reopen)["Service"]["ExecStart"])
+    assert pause
+    assert pause[1] == unit("docker-volume-sshfs.service")["Unit"]["StartLimitIntervalSec"]
+    assert unit(reopen)["Unit"]["PartOf"] == "docker-volume-sshfs.socket", "a stop by hand stays one"
 
 
 def test_duty_03_gunicorn_serves_with_threads_that_no_slow_mount_ends(gunicorn_conf: ModuleType) -> None:

@@ -2,6 +2,9 @@
 """The package on a booted host: what installing it does, and what its units are."""
 
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .host import MOUNTS, PACKAGE, Host
 from .machine import IMAGE
@@ -9,6 +12,7 @@ from .machine import IMAGE
 SOCKET = "docker-volume-sshfs.socket"
 SERVICE = "docker-volume-sshfs.service"
 ACTIVATE = "docker-volume-sshfs-activate.service"
+REOPEN = "docker-volume-sshfs-reopen.service"
 SPEC = "/etc/docker/plugins/sshfs.spec"
 
 
@@ -109,6 +113,7 @@ def test_the_units_are_sound(host: Host) -> None:
         SOCKET,
         SERVICE,
         ACTIVATE,
+        REOPEN,
         "docker-volume-sshfs@x.service",
         "docker-volume-sshfs-release@x.service",
     )
@@ -143,18 +148,71 @@ def test_daily_life_leaves_no_warning_in_the_journal(host: Host) -> None:
     assert [line for line in warned if "compat systemd cgroup" not in line] == []
 
 
-def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
+@contextmanager
+def failing(host: Host, command: str, pause: float) -> Iterator[None]:
+    """Let the service fail at its start, and the pauses after which systemd tries again be short."""
     machine = host.machine
-    drop_in = "/run/systemd/system/docker-volume-sshfs.service.d/broken.conf"
-    machine.sh(f"systemctl stop {SERVICE} && mkdir -p $(dirname {drop_in})")
-    machine.write(drop_in, "[Service]\nExecStart=\nExecStart=/bin/sh -c 'sleep 2.5; exit 1'\n")
+    settings = {
+        SERVICE: f"[Unit]\nStartLimitIntervalSec={pause}\n[Service]\nExecStart=\nExecStart=/bin/sh -c '{command}'\n",
+        REOPEN: "[Service]\nExecStart=\n" f"ExecStart=/bin/sh -c 'sleep {pause} && exec systemctl start {SOCKET}'\n",
+    }
+    machine.run("systemctl", "stop", SERVICE)
+    for unit, text in settings.items():
+        machine.write(f"/run/systemd/system/{unit}.d/lab.conf", text)
+    machine.run("systemctl", "daemon-reload")
     try:
-        machine.run("systemctl", "daemon-reload")
-        assert not machine.run("docker", "volume", "create", "-d", "sshfs", "broken", check=False).timed_out
-        assert host.property(SOCKET, "ActiveState") == "failed"
-        assert not machine.run("test", "-e", SPEC, check=False)
+        yield
     finally:
-        machine.sh(f"rm {drop_in} && systemctl daemon-reload && systemctl reset-failed '{PACKAGE}*'")
-        machine.run("systemctl", "start", SOCKET)
+        mend(host)
+        machine.sh(f"systemctl stop {REOPEN} && rm /run/systemd/system/{REOPEN}.d/lab.conf && systemctl daemon-reload")
+        machine.sh(f"systemctl reset-failed '{PACKAGE}*' && systemctl start {SOCKET}")
     machine.run("docker", "volume", "ls")
     assert host.property(SERVICE, "ActiveState") == "active"
+
+
+def mend(host: Host) -> None:
+    """Let the service start again as it should."""
+    host.machine.sh(f"rm -f /run/systemd/system/{SERVICE}.d/lab.conf && systemctl daemon-reload")
+
+
+def until_closed(host: Host) -> None:
+    """Call the service until systemd has closed its socket."""
+    host.machine.run("docker", "volume", "create", "-d", "sshfs", "broken", check=False)
+    assert host.property(SOCKET, "ActiveState") == "failed"
+    assert not host.machine.run("test", "-e", SPEC, check=False)
+    assert host.property(REOPEN, "ActiveState") == "active"
+
+
+def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
+    with failing(host, "sleep 2.5; exit 1", pause=180):
+        started = time.monotonic()
+        until_closed(host)
+        assert time.monotonic() - started < 90
+
+
+def test_a_socket_that_was_closed_for_failures_opens_by_itself(host: Host) -> None:
+    with failing(host, "exit 1", pause=20):
+        until_closed(host)
+        mend(host)
+        host.machine.until(lambda: host.property(SOCKET, "ActiveState") == "active")
+        assert host.machine.read(SPEC) == "unix:///run/docker-volume-sshfs/sshfs.sock\n"
+        host.machine.run("docker", "volume", "ls")
+        assert host.property(SERVICE, "ActiveState") == "active"
+        assert host.property(REOPEN, "ActiveState") == "inactive"
+
+
+def test_a_socket_that_was_closed_for_crashes_opens_by_itself(host: Host) -> None:
+    with failing(host, "exec /usr/bin/gunicorn -c python:sshfs_plugin.gunicorn_conf", pause=60):
+        for _ in range(8):
+            host.machine.sh(f"docker volume ls && systemctl kill --signal=KILL {SERVICE}")
+        host.machine.until(lambda: host.property(SOCKET, "ActiveState") == "failed")
+        host.machine.until(lambda: host.property(SOCKET, "ActiveState") == "active")
+        host.machine.run("docker", "volume", "ls")
+
+
+def test_a_socket_that_an_administrator_has_stopped_stays_closed(host: Host) -> None:
+    with failing(host, "exit 1", pause=20):
+        until_closed(host)
+        host.machine.run("systemctl", "stop", SOCKET)
+        assert host.property(REOPEN, "ActiveState") == "inactive"
+        assert host.property(SOCKET, "ActiveState") != "active"

@@ -263,7 +263,11 @@ def test_status_when_the_service_has_failed_too_often_says_how_to_reset_it(
     systemctl.add("systemctl", "printf 'Id=docker-volume-sshfs.socket\\nActiveState=failed\\nSubState=failed\\n'")
     said = administrator("status")
     assert said.code == 3
-    assert "is closed, the service has failed too often: systemctl reset-failed 'docker-volume-sshfs*' &&" in said.err
+    assert (
+        "is closed, the service has failed too often: journalctl -u docker-volume-sshfs tells why; systemd opens the "
+        "socket again within three minutes, and systemctl reset-failed 'docker-volume-sshfs*' && systemctl start "
+        "docker-volume-sshfs.socket at once\n"
+    ) in said.err
 
 
 def test_status_when_the_service_does_not_answer_gives_up(
