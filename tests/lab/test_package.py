@@ -106,6 +106,7 @@ def test_the_service_is_sandboxed_well(host: Host) -> None:
     judged = host.machine.run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
     exposure = float(judged.splitlines()[-1].split(":")[1].split()[0])
     assert exposure <= 2.0, judged
+    assert host.property(SERVICE, "MemoryMax") == str(1024**3)
 
 
 def test_the_units_are_sound(host: Host) -> None:
