@@ -69,7 +69,8 @@ class Plugin:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        # an orderly stop takes gunicorn a second
+        self.stop(signal.SIGKILL)
         for name in mountinfo.sshfs_below(self.settings.mounts):
             mountpoint = self.settings.mounts / name
             with contextlib.suppress(OSError):

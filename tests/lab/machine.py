@@ -557,7 +557,7 @@ def _make_disk(pristine: Path, run: Path) -> Path:
     disk, written = run / "root", run / "written"
     for directory in (disk, written):
         directory.mkdir()
-    _keep_in_memory(written)
+    keep_in_memory(written)
     for name in ("upper", "work", *(Path(path).name for path in _ENGINES)):
         (written / name).mkdir()
         # the mode of "upper" becomes that of "/" in the machine
@@ -568,8 +568,8 @@ def _make_disk(pristine: Path, run: Path) -> Path:
     return disk
 
 
-def _keep_in_memory(directory: Path) -> None:
-    """Let a directory lie in memory, if there is enough of it, and if the kernel's tmpfs knows immutable files.
+def keep_in_memory(directory: Path) -> None:
+    """Mount memory on a directory, if there is enough of it, and if the kernel's tmpfs knows immutable files.
 
     Nothing of a machine outlives its tests, and much of what they do is to write files and remove them again. An ext4
     without a journal is slow at just that: it looks for inodes that were not removed lately, one by one.
@@ -782,7 +782,7 @@ class Machine:
     @overload
     def until(self, condition: Callable[[], T], *, timeout: float = ..., pause: float = ...) -> T: ...
 
-    def until(self, condition: str | Callable[[], object], *, timeout: float = 300, pause: float = 0.05) -> object:
+    def until(self, condition: str | Callable[[], object], *, timeout: float = 300, pause: float = 0.1) -> object:
         """Wait until a script succeeds or a callable returns something true; return the outcome.
 
         A callable may also fail as a test does: an AssertionError means "not yet".

@@ -74,15 +74,15 @@ def test_a_release_is_installed_from_where_its_files_are_published_as_they_are(b
 
 
 def test_a_release_is_signed_with_the_key_that_is_named_and_leaves_the_agent_of_its_owner_alone(builder: Host) -> None:
-    machine = builder.machine
+    machine, url = builder.machine, "--url https://example.org/debian"
+    machine.push(builder.package, f"{HOME}/given.deb")
     generate = "gpg --batch --passphrase '' --quick-generate-key releases@example.org ed25519 sign never"
     in_checkout(builder, f"{generate} && gpg-connect-agent /bye")
     agent = machine.run("pgrep", "-x", "gpg-agent").stdout
     try:
-        in_checkout(builder, "./scripts/release --key releases@example.org --url https://example.org/debian signed")
+        in_checkout(builder, f"./scripts/release --key releases@example.org {url} signed ~/given.deb")
         in_checkout(builder, "gpg --verify signed/InRelease")
-        broken = "./scripts/release --throwaway-key --url https://example.org/debian broken /nowhere/package.deb"
-        in_checkout(builder, f"! {broken}")
+        in_checkout(builder, f"! ./scripts/release --throwaway-key {url} broken /nowhere/package.deb")
         assert machine.run("pgrep", "-x", "gpg-agent").stdout == agent
     finally:
-        in_checkout(builder, "gpgconf --kill all; rm -rf ~/.gnupg")
+        in_checkout(builder, "gpgconf --kill all; rm -rf ~/.gnupg ~/given.deb")

@@ -3,7 +3,10 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from . import machine as lab
 
@@ -20,10 +23,19 @@ def _base(release: str) -> Path:
     return lab.cached(f"base-{release}", make)
 
 
-def test_piuparts_finds_nothing_to_object_to(package: Path, release: str) -> None:
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """Give a directory in which much can be written and removed soon."""
+    lab.keep_in_memory(tmp_path)
+    yield tmp_path
+    if tmp_path.is_mount():
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_piuparts_finds_nothing_to_object_to(package: Path, release: str, memory: Path) -> None:
     """Installed, removed, installed again, removed and purged, it leaves no file and no process."""
     assert shutil.which("piuparts"), "this test needs piuparts (apt install piuparts)"
-    root = ("-d", release, "--existing-chroot", _base(release), "--keep-sources-list", "--no-eatmydata")
+    root = ("-d", release, "--existing-chroot", _base(release), "--keep-sources-list", "--no-eatmydata", "-t", memory)
     # there is no version of it in the archive; debconf sometimes leaves the directory in which it unpacks questions
     tests = ("--install-remove-install", "--no-upgrade-test", "--ignore-regex", "/var/cache/debconf/tmp.ci.*")
     checked = subprocess.run(["piuparts", *root, *tests, package], capture_output=True, text=True, check=False)

@@ -144,7 +144,6 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
         live_in_containers(host, "in-tls")
         machine.sh(f"mkdir -p /usr/lib/docker/plugins && mv {JSON} /usr/lib/docker/plugins && systemctl restart docker")
         docker_reaches_it(host, "by-tls")
-        live_in_containers(host, "in-lib")
         machine.run("mv", "/usr/lib/docker/plugins/sshfs.json", JSON)
         hold_every_place_in_silence(host)
         assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "30").stdout
