@@ -454,7 +454,7 @@ def test_docker_cp_after_live_restore_takes_no_volume_away(host: Host) -> None:
         machine.run("docker", "cp", f"{container}:/data/log", "/root/copied")
         host.await_progress(directory)
     machine.run("docker", "volume", "rm", "outlived")
-    assert not host.is_mounted("outlived")
+    machine.until(lambda: not host.is_mounted("outlived"))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -96,8 +96,8 @@ class Managed:
 
     def log(self, since: str) -> str:
         """Return what Docker has logged of it since a moment, given as an option of journalctl."""
-        lines = self.machine.journal("-u", "docker", since).splitlines()
-        return "\n".join(line for line in lines if f"plugin={self.id}" in line)
+        plugin, lines = f"plugin={self.id}", self.machine.journal("-u", "docker", since).splitlines()
+        return "\n".join(line for line in lines if plugin in line)
 
     def disabled(self, *settings: str) -> None:
         """Disable it while it is in use, change settings, and enable it."""
@@ -160,7 +160,7 @@ def test_a_volume_is_written_by_one_container_and_read_by_another(managed: Manag
     assert managed.host.run("album", "cat /data/file").stdout == "hello\n"
     assert managed.machine.read(f"{directory}/file") == "hello\n"
     assert managed.host.inspect("album")["Driver"] == "sshfs:latest"
-    assert managed.mounts() == []
+    managed.machine.until(lambda: managed.mounts() == [])
 
 
 def test_it_answers_as_the_package_does_and_serves_containers_as_well(managed: Managed) -> None:
@@ -294,7 +294,7 @@ def test_volumes_survive_a_restart_of_docker(managed: Managed) -> None:
     managed.await_beat(directory)
     assert managed.host.status("restarted")["holders"] == 1
     managed.machine.run("docker", "rm", "-f", "holder")
-    assert managed.mounts() == []
+    managed.machine.until(lambda: managed.mounts() == [])
 
 
 def test_volumes_survive_a_crash_of_docker(managed: Managed) -> None:
@@ -304,11 +304,16 @@ def test_volumes_survive_a_crash_of_docker(managed: Managed) -> None:
     machine.run("systemctl", "kill", "-s", "KILL", "docker")
     machine.until(lambda: machine.run("systemctl", "show", "-P", "MainPID", "docker").stdout not in (before, "0\n"))
     machine.until("docker version")
-    if machine.run("docker", "inspect", "-f", "{{.State.Running}}", "holder").stdout == "false\n":
-        # what the next test shows has happened
-        managed.disabled()
-        machine.run("docker", "start", "holder")
-    managed.await_beat(directory)
+
+    def beats() -> bool:
+        if machine.run("docker", "inspect", "-f", "{{.State.Running}}", "holder").stdout == "false\n":
+            # what the next test shows has happened
+            managed.disabled()
+            machine.run("docker", "start", "holder")
+        return bool(machine.run("test", "-s", f"{directory}/beat", check=False))
+
+    machine.run("rm", "-f", f"{directory}/beat")
+    machine.until(beats)
     assert managed.host.status("crashed")["holders"] == 1
 
 

@@ -72,11 +72,11 @@ def locked(machine: Machine) -> Iterator[Server]:
     machine.sh("mkdir -p /volume1/files; chown root: /volume1; chown nasuser: /volume1/files")
     machine.run("install", "-m", "644", f"{KEY}.pub", "/etc/ssh/nasuser.keys")
     machine.write(config, LOCKED)
-    machine.run("systemctl", "reload", "ssh")
+    machine.run("systemctl", "restart", "ssh")
     try:
         yield Server(account="nasuser@localhost", port=22, directory="/files", place="/volume1/files")
     finally:
-        machine.sh("rm $1; systemctl reload ssh", config)
+        machine.sh("rm $1; systemctl restart ssh", config)
 
 
 @contextmanager

@@ -146,10 +146,10 @@ def test_tls_lets_in_whom_the_authority_has_signed_and_nobody_else(administrator
         docker_reaches_it(host, "by-tls")
         machine.run("mv", "/usr/lib/docker/plugins/sshfs.json", JSON)
         hold_every_place_in_silence(host)
-        assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "30").stdout
+        assert "by-tls" in machine.run(*ask, *ca, *certificate, "--max-time", "300").stdout
         machine.until("test -e /root/cut-off")
         assert "Traceback" not in machine.journal("-u", SERVICE, "-n", "100")
-        give_up_while_the_server_is_frozen(host, ("curl", "--max-time", "1", *ca, *certificate))
+        give_up_while_the_server_is_frozen(host, ("curl", *ca, *certificate))
         assert "by-tls" in machine.run("docker-volume-sshfs", "status").stdout
     docker_reaches_it(host, "by-tls")
 
@@ -180,8 +180,10 @@ def give_up_while_the_server_is_frozen(host: Host, curl: tuple[str, ...]) -> Non
     body = '{"Name": "by-tls", "ID": "gone"}'
     machine.run("kill", "-STOP", server)
     try:
-        gave_up = machine.run(*curl, "-H", "Accept: x", "-d", body, f"{TLS}/VolumeDriver.Mount", check=False)
-        assert gave_up.returncode == 28
+        mount = (*curl, "-H", "Accept: x", "-d", body, f"{TLS}/VolumeDriver.Mount")
+        machine.run("systemd-run", "-q", "--collect", "-u", "impatient", *mount)
+        machine.until("ss -tnH state established dport = :22 | grep .")
+        machine.run("systemctl", "stop", "impatient")
     finally:
         machine.run("kill", "-CONT", server)
     machine.until(lambda: "the client has gone and holds nothing" in host.log("by-tls"))
