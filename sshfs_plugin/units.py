@@ -100,6 +100,8 @@ class Units(mountpoints.Mountpoints):
         """
         self.detach(name)
         self._complete("stop", _unit(name), name, deadline)
+        # an sshfs that was cut off fails, which is no news here
+        _forget_failure(_unit(name), seconds=ASK_SECONDS)
 
     def _complete(self, verb: str, unit: str, name: VolumeName, deadline: Deadline) -> None:
         try:
@@ -116,7 +118,7 @@ class Units(mountpoints.Mountpoints):
         """Leave nothing of a job that failed: no process, no mount, and no failure that a later start would inherit."""
         try:
             _systemctl("stop", unit, seconds=CLEAN_UP_SECONDS)
-            command.run(["systemctl", "reset-failed", unit], seconds=CLEAN_UP_SECONDS)
+            _forget_failure(unit, seconds=CLEAN_UP_SECONDS)
         except errors.ProgramStuck:
             log.error("%s does not stop", unit)
 
@@ -154,6 +156,10 @@ def _is_active(unit: str) -> bool:
         return command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout == "active\n"
     except errors.ProgramStuck:  # containers may be using it
         return True
+
+
+def _forget_failure(unit: str, *, seconds: float) -> None:
+    command.run(["systemctl", "reset-failed", unit], seconds=seconds)
 
 
 def _systemctl(verb: str, unit: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
