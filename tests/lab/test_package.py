@@ -56,16 +56,18 @@ def test_docker_takes_the_driver_up_at_each_of_its_starts_without_a_volume(host:
 
 def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> None:
     machine, drop_in = host.machine, "/run/systemd/system/docker-volume-sshfs.service.d/slow.conf"
-    machine.write(drop_in, "[Service]\nExecStartPre=/bin/sleep 14\n")
+    held = "/bin/sh -c 'until test -e /run/answer; do sleep 0.1; done'"
+    machine.write(drop_in, f"[Service]\nExecStartPre={held}\nTimeoutStartSec=infinity\n")
     machine.sh(f"systemctl daemon-reload && systemctl stop {SERVICE}")
     try:
         machine.run("systemctl", "restart", "docker")
         machine.until(lambda: host.property(ACTIVATE, "SubState") == "running")
         machine.run("docker", "run", "--rm", IMAGE, "true")
         assert host.property(ACTIVATE, "SubState") == "running", "it waits, and Docker does not"
+        machine.run("touch", "/run/answer")
         await_the_driver(host)
     finally:
-        machine.sh(f"rm {drop_in} && systemctl daemon-reload")
+        machine.sh(f"touch /run/answer; rm {drop_in} && systemctl daemon-reload; rm /run/answer")
 
 
 def test_where_docker_is_stopped_installing_does_not_start_it(host: Host) -> None:
