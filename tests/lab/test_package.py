@@ -58,7 +58,7 @@ def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> N
     machine, drop_in = host.machine, "/run/systemd/system/docker-volume-sshfs.service.d/slow.conf"
     held = "/bin/sh -c 'until test -e /run/answer; do sleep 0.1; done'"
     machine.write(drop_in, f"[Service]\nExecStartPre={held}\nTimeoutStartSec=infinity\n")
-    machine.sh(f"systemctl daemon-reload && systemctl stop {SERVICE}")
+    machine.sh(f"rm -f /run/answer; systemctl daemon-reload && systemctl stop {SERVICE}")
     try:
         machine.run("systemctl", "restart", "docker")
         machine.until(lambda: host.property(ACTIVATE, "SubState") == "running")
@@ -67,7 +67,7 @@ def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> N
         machine.run("touch", "/run/answer")
         await_the_driver(host)
     finally:
-        machine.sh(f"touch /run/answer; rm {drop_in} && systemctl daemon-reload; rm /run/answer")
+        machine.sh(f"touch /run/answer; rm {drop_in} && systemctl daemon-reload")
 
 
 def test_where_docker_is_stopped_installing_does_not_start_it(host: Host) -> None:
