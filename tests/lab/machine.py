@@ -545,8 +545,8 @@ def _delete(directory: Path) -> None:
         _host("rm", "-rf", "--one-file-system", directory)
 
 
-_MEMORY = 8 << 30
-"""Bytes of free memory with which disks are kept in it: a disk takes less than one and a half, and there are four."""
+_MEMORY = 4 << 30
+"""Bytes of free memory with which disks are kept in it: all of them together take less."""
 
 _ENGINES = ("/var/lib/docker", "/var/lib/containers")
 """What lies beside the overlay: above one, Docker and Podman would copy an image whole for each container."""

@@ -107,9 +107,16 @@ class Managed:
         self.enable()
 
     def enable(self) -> None:
-        """Enable it, but not before Docker has let go of what it mounted when it was last enabled (docs/facts.md)."""
-        self.machine.until(f"! grep '/plugins/{self.id}/propagated-mount ' /proc/self/mountinfo")
-        self.machine.run("docker", "plugin", "enable", "sshfs")
+        """Enable it, and once more if Docker has unmounted the new mounts with the old ones (docs/facts.md)."""
+
+        def is_seen() -> bool:
+            self.machine.run("docker", "plugin", "enable", "sshfs")
+            seen = self.machine.run("grep", "propagated-mount .* tmpfs volumes ", "/proc/self/mountinfo", check=False)
+            if not seen:
+                self.machine.run("docker", "plugin", "disable", "-f", "sshfs")
+            return bool(seen)
+
+        self.machine.until(is_seen)
 
     def await_beat(self, directory: str) -> None:
         """Wait until a container writes, anew if it must."""
