@@ -81,7 +81,8 @@ def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bo
             )
         with contextlib.suppress(UnicodeDecodeError):  # at names that are not UTF-8, which have been listed then
             next(sftp.listdir_iter(path, read_aheads=1), None)
-        return f"{stat.filemode(mode)}, owner {found.st_uid}, group {found.st_gid}"
+        owners = f", owner {found.st_uid}, group {found.st_gid}" if found.st_uid is not None else ""  # rclone has none
+        return f"{stat.filemode(mode)}{owners}"
     except FileNotFoundError:
         raise errors.DirectoryUnusable(
             f"{subject} does not exist {where} for {remote.user}",
