@@ -6,6 +6,27 @@ from sshfs_plugin.option_values import NO, YES, charset, flag, number, one_of, s
 
 _LARGEST = 2**31 - 1
 
+_RENAME = "rename"
+"""sshfs does it where the server does not announce posix-rename, and there alone (docs/facts.md)."""
+
+_list_of_workarounds = words(
+    ":",
+    "none",
+    *(
+        f"{no}{what}"
+        for what in ("rename", "renamexdev", "truncate", "fstat", "buflimit", "createmode")
+        for no in ("", "no")
+    ),
+    # what sshfs 2 had besides
+    all="rename:truncate:fstat:buflimit",
+    **dict.fromkeys(("nodelay", "nonodelay", "nodelaysrv", "nonodelaysrv"), ""),
+)
+
+
+def _workarounds(text: str) -> str:
+    return _list_of_workarounds(text) or _RENAME
+
+
 BEHAVIOUR = Topic(
     "How files behave",
     (
@@ -38,21 +59,12 @@ BEHAVIOUR = Topic(
         sshfs_option(
             name="workaround",
             value="list",
-            meaning="For servers other than OpenSSH, a list with colons: `rename` (renaming onto an existing file), "
-            "`renamexdev`, `truncate`, `fstat`, `buflimit`, `createmode`, each with `no` before it to switch it off, "
-            "or `none`.",
-            canonical=words(
-                ":",
-                "none",
-                *(
-                    f"{no}{what}"
-                    for what in ("rename", "renamexdev", "truncate", "fstat", "buflimit", "createmode")
-                    for no in ("", "no")
-                ),
-                # what sshfs 2 had besides
-                all="rename:truncate:fstat:buflimit",
-                **dict.fromkeys(("nodelay", "nonodelay", "nodelaysrv", "nonodelaysrv"), ""),
-            ),
+            meaning="For servers other than OpenSSH, a list with colons: `rename` (renaming onto an existing file, if "
+            "the server can't do that in one step), `renamexdev`, `truncate`, `fstat`, `buflimit`, `createmode`, each "
+            "with `no` before it to switch it off, or `none`.",
+            default=_RENAME,
+            imposed=True,
+            canonical=_workarounds,
         ),
         sshfs_option(
             name="modules",

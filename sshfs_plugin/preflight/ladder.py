@@ -16,7 +16,7 @@ from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
-from sshfs_plugin.preflight.sftp import open_sftp
+from sshfs_plugin.preflight.sftp import lacks, open_sftp
 from sshfs_plugin.preflight.ssh import ended_at
 from sshfs_plugin.preflight.this_host import require_able
 from sshfs_plugin.preflight.transport import Transport
@@ -88,8 +88,10 @@ class Ladder:
         with _asking_for_port(remote), self._verified(volume, known, deadline) as (transport, host_key):
             with self.witness(Rung.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
-            with self.witness(Rung.SFTP):
+            with self.witness(Rung.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)
+                for lack in lacks(sftp.extensions):
+                    note(lack)
             with sftp:
                 with self.witness(Rung.DIRECTORY) as note:
                     if creating and volume.create_directory:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The rung of SFTP: whether a login that has succeeded can have files, and what its server can do with them."""
 
+from collections.abc import Iterator
+
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, ended_at, paramiko, reason
@@ -77,6 +79,14 @@ def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline)
             raise _unavailable(remote, transport, channel, error) from error
 
 
+def lacks(extensions: frozenset[str]) -> Iterator[str]:
+    """Yield in words what programs will notice of extensions that a server does not announce."""
+    if "posix-rename@openssh.com" not in extensions:
+        yield "no posix-rename: a file takes the place of another in several steps"
+    if "statvfs@openssh.com" not in extensions:
+        yield "no statvfs: df shows an invented size"
+
+
 def _too_late(remote: Remote) -> errors.SFTPUnavailable:
     return errors.SFTPUnavailable(
         f"{remote.account} lets the login in but did not start SFTP in time",
@@ -101,8 +111,8 @@ def _unavailable(
     if isinstance(error, _Printed):
         return errors.SFTPUnavailable(
             f"{subject} prints '{reason(error)}' where SFTP should begin",
-            "nothing in the login's start-up files may print; 'Subsystem sftp internal-sftp' in its sshd_config needs "
-            "none of them",
+            "nothing in the login's start-up files may print, and its shell must let it in; 'Subsystem sftp "
+            "internal-sftp' in its sshd_config needs neither",
         )
     if isinstance(error, EOFError):
         return errors.SFTPUnavailable(

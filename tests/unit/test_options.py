@@ -169,7 +169,11 @@ def test_volume_when_only_sshcmd_is_given_has_the_defaults() -> None:
     assert plain.check is Check.CREATE
     assert plain.pinned_host_key == ""
     assert plain.credentials.password == plain.credentials.password_file == plain.credentials.identity_file == ""
-    assert plain.sshfs_options == (("dcache_dir_timeout", "2"), ("reconnect", None))
+    assert plain.sshfs_options == (
+        ("workaround", "rename"),
+        ("dcache_dir_timeout", "2"),
+        ("reconnect", None),
+    )
     assert plain.ssh_options == (
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "3"),
@@ -204,6 +208,7 @@ def test_volume_when_everything_is_given_has_everything() -> None:
         ("gid", "1001"),
         ("umask", "022"),
         ("idmap", "user"),
+        ("workaround", "rename"),
         ("dcache_dir_timeout", "2"),
     )
     assert full.ssh_options == (
@@ -241,7 +246,7 @@ def test_volume_when_everything_is_given_has_everything() -> None:
         ("max_read", "0", "0"),
         ("remember", "-1", "-1"),
         ("workaround", "all", "rename:truncate:fstat:buflimit"),
-        ("workaround", "nodelaysrv:rename", "rename"),
+        ("workaround", "nodelaysrv:truncate", "truncate"),
         ("host_key", FINGERPRINT + "=", FINGERPRINT),
         ("uid", "4294967294", "4294967294"),
         ("uid", "0", "0"),
@@ -264,6 +269,7 @@ def test_value_when_it_has_several_spellings_is_recorded_in_one(option: str, typ
         ("port", "22"),
         ("port", ""),
         ("workaround", "nodelaysrv"),
+        ("workaround", "nodelaysrv:rename"),
         ("ro", "no"),
         ("reconnect", "yes"),
         ("ServerAliveInterval", "15"),

@@ -53,7 +53,7 @@ def understood(directory: Path, opts: Mapping[str, str], login: Login, host: str
 def test_argv_when_nothing_was_said_reconnects_and_lets_others_in_as_their_rights_allow() -> None:
     assert argv({}) == (
         "sshfs -f bob@nas:/photos /mnt/photos -F /run/ssh/photos "
-        "-o allow_other -o default_permissions -o dcache_dir_timeout=2 -o reconnect"
+        "-o allow_other -o default_permissions -o workaround=rename -o dcache_dir_timeout=2 -o reconnect"
     )
 
 
@@ -61,12 +61,15 @@ def test_argv_when_everything_was_said_has_it() -> None:
     opts = {"ro": "", "uid": "1000", "gid": "1001", "umask": "22", "idmap": "user", "reconnect": "no"}
     assert argv({**opts, "allow_other": "no"}) == (
         "sshfs -f bob@nas:/photos /mnt/photos -F /run/ssh/photos "
-        "-o default_permissions -o ro -o uid=1000 -o gid=1001 -o umask=022 -o idmap=user -o dcache_dir_timeout=2"
+        "-o default_permissions -o ro -o uid=1000 -o gid=1001 -o umask=022 -o idmap=user "
+        "-o workaround=rename -o dcache_dir_timeout=2"
     )
 
 
 def test_argv_when_allow_other_was_said_aloud_checks_nothing_as_with_sshfs() -> None:
-    assert argv({"allow_other": ""}).endswith("-F /run/ssh/photos -o allow_other -o dcache_dir_timeout=2 -o reconnect")
+    assert argv({"allow_other": ""}).endswith(
+        "-F /run/ssh/photos -o allow_other -o workaround=rename -o dcache_dir_timeout=2 -o reconnect"
+    )
 
 
 def test_argv_when_the_source_has_blanks_and_commas_is_still_one_word_each() -> None:
