@@ -11,7 +11,6 @@ import logging
 import selectors
 import socket
 import ssl
-import struct
 from typing import Any
 
 from gunicorn.http.errors import ParseException
@@ -22,11 +21,27 @@ from sshfs_plugin.arrivals import Arrivals, has_first_byte, has_request
 
 log = logging.getLogger(__name__)
 
-RECEIVE_SECONDS, SEND_SECONDS = 5, 30
-"""How long a client may keep a thread waiting: for more of its request, and to take more of its reply."""
+CLIENT_SECONDS = 10.0
+"""How long a client may keep a thread waiting: for its handshake, for more of its request, for room for its reply."""
 
 _NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+
+
+class _Client(socket.socket):
+    """A client's socket that is never waited for without a limit, which gunicorn would ask for."""
+
+    def setblocking(self, flag: bool) -> None:
+        """Wait for a while, or not at all."""
+        self.settimeout(CLIENT_SECONDS if flag else 0)
+
+
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn carries no types
+    """A connection that is closed at once: gunicorn 27 would wait two seconds for the client, and all others too."""
+
+    def close(self, *_: Any, **__: Any) -> None:
+        """Close it."""
+        super().close()
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
@@ -34,7 +49,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
 
     def run(self) -> None:
         """Serve until told to stop."""
-        self._arrivals: Arrivals[TConn] = Arrivals(has_first_byte if self.cfg.is_ssl else has_request)
+        self._arrivals: Arrivals[_Connection] = Arrivals(has_first_byte if self.cfg.is_ssl else has_request)
         self.poller.register(self._arrivals, selectors.EVENT_READ, self._take_arrived)
         super().run()
 
@@ -47,10 +62,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
             if error.errno in _NO_CONNECTION or (error.errno in _NO_DESCRIPTOR and self._arrivals.give_up_oldest()):
                 return
             raise
-        # by the kernel, since gunicorn takes away a time-out that Python keeps
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", RECEIVE_SECONDS, 0))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-        self._arrivals.expect(TConn(self.cfg, connection, client, listener.getsockname()))
+        waited_for = _Client(fileno=connection.detach())
+        self._arrivals.expect(_Connection(self.cfg, waited_for, client, listener.getsockname()))
 
     def murder_keepalived(self, *args: Any, **options: Any) -> None:
         """End what takes too long, as gunicorn does at the end of each turn of its loop; the last turn takes all."""
@@ -75,10 +88,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         with contextlib.suppress(OSError):  # it may have gone
             client.sendall(reply)
 
-    def _take_arrived(self, arrivals: "Arrivals[TConn]") -> None:
+    def _take_arrived(self, arrivals: Arrivals[_Connection]) -> None:
         self._serve(arrivals.arrived())
 
-    def _serve(self, connections: "list[TConn]") -> None:
+    def _serve(self, connections: list[_Connection]) -> None:
         for connection in connections:
             self.nr_conns += 1
             self.enqueue_req(connection)

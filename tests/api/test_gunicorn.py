@@ -5,13 +5,20 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from support import fakes
 from support.fakes import DockerClient
 
@@ -22,8 +29,8 @@ TREE = Path(api.__file__).parents[1]
 MANY = 2000
 
 HASTY = """
-from sshfs_plugin import arrivals
-arrivals.ARRIVAL_SECONDS = 0.2
+from sshfs_plugin import arrivals, worker
+arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
 from sshfs_plugin.gunicorn_conf import *
 """
 """gunicorn's configuration, with less patience."""
@@ -35,8 +42,8 @@ HALVES = (b"", HEAD, HEAD + b"Content-Length: 500\r\n\r\n{")
 class Service:
     """gunicorn as a process, with a socket of its own."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, port: int = 0) -> None:
+        self.settings, self.port = settings, port
         self.docker = DockerClient(settings.socket)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -57,8 +64,8 @@ class Service:
     def _listens(self) -> bool:
         assert self.process
         assert self.process.poll() is None, "gunicorn has ended"
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.settings.socket)) == 0
+        with socket.socket(socket.AF_INET if self.port else socket.AF_UNIX) as probe:
+            return probe.connect_ex(("127.0.0.1", self.port) if self.port else str(self.settings.socket)) == 0
 
     def stop(self) -> None:
         """Let it come to its end."""
@@ -81,11 +88,13 @@ def settings_below(directory: Path) -> Settings:
 
 
 @contextmanager
-def started(directory: Path, configuration: str = "python:sshfs_plugin.gunicorn_conf") -> Iterator[Service]:
+def started(
+    directory: Path, configuration: str = "python:sshfs_plugin.gunicorn_conf", *, tls: Path | None = None, port: int = 0
+) -> Iterator[Service]:
     """Let a service run, which may have as many files as this process may ask for."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    service = Service(settings_below(directory))
+    service = Service(replace(settings_below(directory), tls=tls), port)
     try:
         service.start(configuration)
         yield service
@@ -104,6 +113,15 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerClient]:
 def test_clients_one_after_the_other_are_answered(docker: DockerClient) -> None:
     for _ in range(3):
         assert docker.activate().body == {"Implements": ["VolumeDriver"], "Err": ""}
+        assert docker.list_names() == []
+
+
+def test_clients_that_stay_when_they_have_their_reply_keep_nobody_waiting(docker: DockerClient) -> None:
+    with ExitStack() as held:
+        for _ in range(40):
+            connection = held.enter_context(docker.connect())
+            connection.sendall(docker.request("VolumeDriver.List", {}))
+            assert fakes.read_all(connection)
         assert docker.list_names() == []
 
 
@@ -199,6 +217,44 @@ def test_a_body_of_any_length_is_refused_without_being_read(docker: DockerClient
         reply = fakes.parse_reply(fakes.read_all(connection))
     assert reply
     assert "longer than 1 MiB" in reply.error
+
+
+def certificate(directory: Path) -> ssl.SSLContext:
+    """Make one certificate that serves as the authority's, the service's and a client's, and give it to a client."""
+    directory.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (directory / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    for file in ("cert.pem", "ca.pem"):
+        (directory / file).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    context = ssl.create_default_context(cafile=directory / "ca.pem")
+    context.check_hostname = False
+    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    return context
+
+
+def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path: Path) -> None:
+    client = certificate(tmp_path / "tls")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    configuration = tmp_path / "hasty.py"
+    configuration.write_text(f'{HASTY}\nbind = "127.0.0.1:{port}"\n')
+    with started(tmp_path, str(configuration), tls=tmp_path / "tls", port=port) as service, ExitStack() as held:
+        for _ in range(2 * service.settings.threads):
+            half = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            half.sendall(b"\x16\x03\x01\x02\x00\x01")
+        with client.wrap_socket(socket.create_connection(("127.0.0.1", port), fakes.PATIENCE)) as connection:
+            connection.sendall(service.docker.request("VolumeDriver.List", {}))
+            reply = fakes.parse_reply(fakes.read_all(connection))
+    assert reply
+    assert reply.body == {"Volumes": [], "Err": ""}
 
 
 def test_a_connection_that_was_taken_before_a_stop_is_answered(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """How long a test waits for what must happen; it is used up by failures only."""
 
 SSHCMD = "me@nas:/photos"
