@@ -252,6 +252,8 @@ apt-get update
 apt-get install --yes --no-install-recommends "$@"
 apt-get clean
 apt-get install --yes --reinstall --download-only @REINSTALLABLE@
+# a machine has no way to a mirror, and apt would read what it offered at each call
+rm -r /var/lib/apt/lists/* /var/cache/apt/*.bin
 rm /usr/sbin/policy-rc.d
 """.replace("@REINSTALLABLE@", shlex.join(_REINSTALLABLE.split()))
 

@@ -54,8 +54,8 @@ def offered(host: Host) -> Iterator[Repository]:
     request = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 {name} -keyout certificate-key -out certificate"
     machine.sh(f"cd /srv && {request} && cp certificate {_CERTIFICATE}")
     machine.sh("update-ca-certificates; grep -q example.org /etc/hosts || echo 127.0.0.1 example.org >>/etc/hosts")
-    # a person says yes; Debian can't be reached from here, and what is known of it must stay
-    ours_alone = 'APT::Get::List-Cleanup "0"; Dir::Etc::SourceList "/dev/null"; Acquire::https::Proxy "DIRECT";'
+    # a person says yes, and Debian can't be reached from here
+    ours_alone = 'Dir::Etc::SourceList "/dev/null"; Acquire::https::Proxy "DIRECT";'
     machine.write(_APT, f'APT::Get::Assume-Yes "1"; {ours_alone}\n')
     machine.write("/srv/server.py", _SERVER)
     unit = ("--unit=repository", "--working-directory=/srv/repository")

@@ -52,8 +52,8 @@ def test_a_build_runs_the_unit_and_api_tests(builder: Host) -> None:
 
 
 STATIC = "systemd-run --unit=static -p DynamicUser=yes -p WorkingDirectory=/srv/static /usr/bin/python3 -m http.server"
-ALONE = 'APT::Get::List-Cleanup "0"; Dir::Etc::SourceList "/dev/null"; Acquire::http::Proxy "DIRECT";\n'
-"""Debian can't be reached from here, and what is known of it must stay."""
+ALONE = 'Dir::Etc::SourceList "/dev/null"; Acquire::http::Proxy "DIRECT";\n'
+"""Debian can't be reached from here."""
 
 
 def test_a_release_is_installed_from_where_its_files_are_published_as_they_are(builder: Host) -> None:

@@ -212,7 +212,6 @@ apt-ftparchive -o APT::FTPArchive::Release::Origin=lab release . >Release
 SECURITY = """
 Unattended-Upgrade::Origins-Pattern { "origin=lab"; };
 Dir::Etc::SourceList "/dev/null";
-APT::Get::List-Cleanup "0";
 """
 
 
