@@ -9,7 +9,7 @@ from .host import Host
 COMMAND = block("README.md", "sudo ./scripts/demo").strip()
 
 LEFT = """\
-docker ps -aq; docker volume ls -q; docker images -q
+docker ps -aq; docker volume ls -q; docker images -q | sort
 systemctl list-units --no-legend --plain 'docker*' 'containerd*'
 findmnt --noheadings --raw --output TARGET | grep -E 'docker-volume-sshfs|sshfs[-]demo' || true
 ls -d /etc/docker/* /run/docker* /run/containerd
