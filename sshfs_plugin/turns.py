@@ -80,7 +80,7 @@ class Attempts:
             yield
         except errors.PluginError as error:
             if is_shared(error):
-                self._failed[what] = began, error
+                self._failed[what] = began, copy.copy(error)  # its raiser may yet say which volume it was
             raise
         self._succeeded[what] = time.monotonic()
 

@@ -80,6 +80,10 @@ def test_failure_comes_to_those_who_had_asked_before_that_attempt_began_and_to_n
         attempt(attempts, before)
     assert str(told.value) == str(problem)
     assert told.value is not problem, "its traceback is that of another thread"
+    problem.volume = told.value.volume = "photos"  # as whoever raises it says of its own volume
+    with pytest.raises(errors.HostUnreachable) as again:
+        attempt(attempts, before)
+    assert again.value.volume == ""
     with attempts.at("other", before, everything):
         pass
     attempt(attempts, time.monotonic())
