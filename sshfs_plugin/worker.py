@@ -94,4 +94,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
     def _serve(self, connections: list[_Connection]) -> None:
         for connection in connections:
             self.nr_conns += 1
-            self.enqueue_req(connection)
+            try:
+                self.enqueue_req(connection)
+            except OSError as error:  # who has gone again can't be wrapped in TLS, which is done here
+                log.debug("gone before the handshake: %s", error)
+                self.nr_conns -= 1
+                connection.close()

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -255,6 +256,29 @@ def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path
             reply = fakes.parse_reply(fakes.read_all(connection))
     assert reply
     assert reply.body == {"Volumes": [], "Err": ""}
+
+
+def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobody(tmp_path: Path) -> None:
+    client = certificate(tmp_path / "tls")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    configuration = tmp_path / "there.py"
+    configuration.write_text(f'{HASTY}\nbind = "127.0.0.1:{port}"\n')
+    with started(tmp_path, str(configuration), tls=tmp_path / "tls", port=port) as service:
+        assert service.process
+        worker = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+
+        def worker_that_answers() -> str:
+            with client.wrap_socket(socket.create_connection(("127.0.0.1", port), fakes.PATIENCE)) as connection:
+                connection.sendall(service.docker.request("VolumeDriver.List", {}))
+                assert fakes.read_all(connection)
+            return worker.read_text()
+
+        before = worker_that_answers()
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port)) as hasty:
+                hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert worker_that_answers() == before, "it has ended, and all calls with it"
 
 
 def test_a_connection_that_was_taken_before_a_stop_is_answered(tmp_path: Path) -> None:
