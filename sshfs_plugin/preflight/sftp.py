@@ -114,9 +114,9 @@ def _unavailable(
             "nothing in the login's start-up files may print, and its shell must let it in; 'Subsystem sftp "
             "internal-sftp' in its sshd_config needs neither",
         )
-    if isinstance(error, EOFError):
+    if isinstance(error.__context__, EOFError):  # of which paramiko makes an error of its own
         return errors.SFTPUnavailable(
-            f"{subject} its SFTP ended at once ({_last_words(channel) or reason(error)})",
+            f"{subject} its SFTP ended at once ({_last_words(channel) or reason(error.__context__)})",
             "the program that 'Subsystem sftp' names in its sshd_config may be missing, or the login's shell starts "
             "nothing; 'Subsystem sftp internal-sftp' needs neither",
         )

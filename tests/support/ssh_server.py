@@ -92,6 +92,7 @@ class Account:
         expired: Whether the server wants a new password first.
         sftp: Whether there is SFTP.
         greeting: What the login's start-up files print.
+        last_words: What the program for SFTP says before it ends at once; empty if it stays.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
         answers: Status codes to give to requests such as ``list /private``.
         pause: Seconds that each request for files takes.
@@ -108,6 +109,7 @@ class Account:
     expired: bool = False
     sftp: bool = True
     greeting: bytes = b""
+    last_words: bytes = b""
     changes: Sequence[str] = ()
     answers: Mapping[str, int] = field(default_factory=dict)
     pause: float = 0
@@ -330,7 +332,14 @@ class _Subsystem(paramiko.SFTPServer):  # type: ignore[misc]  # as above
     """SFTP of a login that may print something first."""
 
     def start_subsystem(self, name: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
-        channel.sendall(self.server.server.account.greeting)
+        account = self.server.server.account
+        channel.sendall(account.greeting)
+        if account.last_words:
+            channel.recv(1)  # the client has its answer by then
+            channel.sendall_stderr(account.last_words)
+            channel.send_exit_status(127)
+            channel.close()
+            return
         super().start_subsystem(name, transport, channel)
 
     def finish_subsystem(self) -> None:

@@ -990,6 +990,13 @@ def test_sftp_when_the_logins_start_up_files_print_says_so(
     assert "where SFTP should begin: nothing in the login's start-up files may print" in str(error)
 
 
+def test_sftp_when_its_program_ends_at_once_gives_its_last_words(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", last_words=b"sh: 1: sftp-server: not found\n")) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert "but its SFTP ended at once (sh: 1: sftp-server: not found; exit status 127): the program" in str(error)
+
+
 def test_sftp_when_the_server_is_slow_is_not_taken_for_one_without(client: Client, files: Path) -> None:
     started = time.monotonic()
     with serving(Account(directory=files, password="hunter2", stalls_at="subsystem sftp")) as server:
