@@ -66,7 +66,7 @@ class Holders:
         if holder is None:
             return self._with(mount_id, Holder(client=client, count=1, unconfirmed=1, device=device))
         if holder.inherited:
-            return self._with(mount_id, replace(holder, inherited=False, device=device))
+            return self._with(mount_id, replace(holder, inherited=False, unconfirmed=1, device=device))
         if client is Client.PODMAN:
             # the one hold is now this Mount's as well, so that it stays if the reply to the one before it is lost
             return self._with(mount_id, replace(holder, unconfirmed=0))

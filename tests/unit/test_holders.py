@@ -114,8 +114,13 @@ def test_inherited_when_docker_came_back_leaves_podman_alone() -> None:
 
 def test_inherited_when_taken_up_again_is_a_live_holder_that_counts_once() -> None:
     holders = docker(WEB, WEB).inherited_from_docker().mounted(WEB, Client.DOCKER)
-    assert holders.by_id[WEB] == Holder(client=Client.DOCKER, count=1)
+    assert holders.confirmed(WEB).by_id[WEB] == Holder(client=Client.DOCKER, count=1)
     assert not holders.unmounted(WEB).live
+
+
+def test_inherited_when_the_reply_that_takes_it_up_is_lost_is_held_by_nobody() -> None:
+    holders = docker(WEB).inherited_from_docker().mounted(WEB, Client.DOCKER)
+    assert not holders.unanswered(WEB).live
 
 
 def test_holder_has_another_mount_exactly_if_both_are_known_to_differ() -> None:
