@@ -125,9 +125,11 @@ class KnownHosts:
 
         Raises:
             StateError: It could not be written.
+            FileStuck: The file system of an administrator's file does not answer.
         """
+        verified = self.verified(host, port)  # others wait for the lock, and these files may not answer
         with _writing(self.own), self._locked() as file:
-            if any(known.blob == key.blob for known in self.lookup(host, port)):
+            if any(known.blob == key.blob for known in (*self.accepted(host, port), *verified)):
                 return
             file.seek(0)
             before = file.read()
@@ -146,7 +148,7 @@ class KnownHosts:
         with _writing(self.own), self._locked():
             removal = command.run(["ssh-keygen", "-R", name, "-f", self.own], seconds=_SEARCH_SECONDS)
             before.unlink(missing_ok=True)
-        kept = [key for key in self.lookup(host, port) if key.file == self.own]
+        kept = self.accepted(host, port)
         if any(key.revoked for key in kept):
             raise errors.StateError(
                 f"{self.own} still knows {name}, by a key that is marked as revoked",

@@ -105,7 +105,7 @@ class Ladder:
                             else f"{try_writing(sftp, remote)} made and removed"
                         )
             if self.remembers:
-                self._remember(volume, host_key)
+                self._remember(volume, host_key, known)
 
     def forget(self, name: VolumeName) -> None:
         """Drop what is remembered for a volume alone: its pinned host key."""
@@ -170,11 +170,11 @@ class Ladder:
             note(errors.last_words([transport.remote_version]))
         return transport
 
-    def _remember(self, volume: Volume, host_key: HostKey) -> None:
+    def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> None:
         host, port = volume.remote.host, volume.remote.port
         if volume.pinned_host_key:
             self.known_hosts.pin(volume.name, host, port, host_key)
-        elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW:
+        elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW and host_key.blob not in {key.blob for key in known}:
             self.known_hosts.reading(volume.known_hosts).add(host, port, host_key)
 
 

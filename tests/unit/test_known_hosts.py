@@ -239,6 +239,17 @@ def test_forget_leaves_the_administrators_files_alone(known: KnownHosts) -> None
     assert [found.file for found in known.lookup("nas", 22)] == [known.others[0]]
 
 
+def test_forget_asks_no_file_but_its_own(known: KnownHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    known.add("nas", PORT, key())
+
+    def hang(*_: object) -> tuple[HostKey, ...]:
+        raise errors.FileStuck("/root/.ssh/known_hosts", 5)
+
+    monkeypatch.setattr(KnownHosts, "verified", hang)
+    known.forget("nas", PORT)
+    assert known.accepted("nas", PORT) == ()
+
+
 def test_forget_leaves_revoked_keys_and_says_so(known: KnownHosts) -> None:
     known.own.write_text(f"@revoked nas {public(key())}\nnas {public(key('rsa'))}\n")
     with pytest.raises(errors.StateError, match=r"known_hosts still knows nas, .*: if it is not revoked after"):
