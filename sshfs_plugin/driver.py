@@ -19,7 +19,7 @@ from pathlib import Path
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.parts import Caller, Climb, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
+from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
 from sshfs_plugin.registry import Entry, Registry
 from sshfs_plugin.turns import Attempts, Turns, way
 from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
@@ -104,7 +104,8 @@ class Driver:
             if volume.check is Check.CREATE:
                 climb = self._preflight.prepare(volume)
                 with self._connecting(volume, asked, deadline):
-                    self._pass(entry, climb, deadline, creating=True)
+                    climb(deadline, creating=True)
+                entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
 
@@ -214,16 +215,22 @@ class Driver:
         mounted = self._supervisor.mounted()
         for entry in self._registry.all():
             with context.about(VOLUME=entry.name):
-                self._registry.look_again(entry)
-                if entry.name in mounted:
-                    self._look_at(entry, seconds)
-                    self._let_go_if_unheld(entry)
-                else:
-                    entry.answering = None
-                    if entry.holders.count:
-                        self._let_go_if_unheld(entry)
+                try:
+                    self._look_after(entry, seconds, is_mounted=entry.name in mounted)
+                except Exception:  # the volumes after it are to be looked after all the same
+                    log.exception("looking after the volume failed")
         self.list_volumes()  # notes since when each is as it is
         self._clear_left_over()
+
+    def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
+        self._registry.look_again(entry)
+        if is_mounted:
+            self._look_at(entry, seconds)
+            self._let_go_if_unheld(entry)
+        else:
+            entry.answering = None
+            if entry.holders.count:
+                self._let_go_if_unheld(entry)
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
@@ -243,11 +250,23 @@ class Driver:
 
     def _clear_left_over(self) -> None:
         """Remove mountpoints of volumes that are no more, once each: what can't be removed is somebody's to look at."""
-        for name in self._supervisor.left_over() - self._cleared:
-            with suppress(errors.PluginError), self._turns.on_volume(volume_name(name), Deadline.after(0)):
+        left = self._supervisor.left_over()
+        self._cleared &= left
+        for name in left - self._cleared:
+            with (
+                suppress(errors.InvalidVolumeName, errors.VolumeBusy),
+                self._turns.on_volume(volume_name(name), Deadline.after(0)),
+            ):
                 if not self._registry.find(name):
-                    self._cleared.add(name)
-                    self._supervisor.clear(volume_name(name), Deadline.after(UNMOUNT_SECONDS))
+                    self._clear(volume_name(name))
+
+    def _clear(self, name: VolumeName) -> None:
+        try:
+            self._supervisor.clear(name, Deadline.after(UNMOUNT_SECONDS))
+        except errors.MountError as error:
+            log.warning("the mountpoint of %s, which is no volume any more, stays for now: %s", name, error)
+        else:
+            self._cleared.add(name)
 
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> None:
         name = entry.volume.name
@@ -255,21 +274,24 @@ class Driver:
             return
         wanted = entry.volume.check is not Check.NEVER
         passed_before = wanted and time.monotonic() <= entry.passed_until
+        try:
+            self._start(entry, asked, deadline, check=wanted and not passed_before)
+        except errors.MountError:
+            entry.passed_until = 0.0
+            if not passed_before or deadline.left() < WORTH_CLIMBING_SECONDS:
+                raise
+            # names what has broken since, or mends it: a host key that was forgotten is accepted anew
+            self._start(entry, asked, deadline, check=True)
+        entry.answering, entry.left_until = True, 0.0
+
+    def _start(self, entry: Entry, asked: float, deadline: Deadline, *, check: bool) -> None:
         # before a turn at the server is taken: the files of this host may be what takes long
-        climb = self._preflight.prepare(entry.volume) if wanted and not passed_before else None
+        climb = self._preflight.prepare(entry.volume) if check else None
         with self._connecting(entry.volume, asked, deadline):
             if climb:
-                self._pass(entry, climb, deadline)
-            try:
-                self._supervisor.start(name, deadline)
-            except errors.MountError:
-                entry.passed_until = 0.0
-                if not passed_before or deadline.left() < WORTH_CLIMBING_SECONDS:
-                    raise
-                # names what has broken since, or mends it: a host key that was forgotten is accepted anew
-                self._pass(entry, self._preflight.prepare(entry.volume), deadline)
-                self._supervisor.start(name, deadline)
-        entry.answering, entry.left_until = True, 0.0
+                climb(deadline)
+                entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
+            self._supervisor.start(entry.name, deadline)
 
     @contextmanager
     def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:
@@ -277,6 +299,8 @@ class Driver:
         patience = float(dict(volume.ssh_options)["ConnectTimeout"])
 
         def is_out_of_reach(error: errors.PluginError) -> bool:
+            if volume.remote.with_port_from_directory:  # the error may ask whether that port was meant
+                return False
             # with so much time left the deadline has cut no limit short: others would have waited as long in vain
             return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= patience
 
@@ -285,10 +309,6 @@ class Driver:
             self._attempts.at(way(volume), asked, is_out_of_reach),
         ):
             yield
-
-    def _pass(self, entry: Entry, climb: Climb, deadline: Deadline, *, creating: bool = False) -> None:
-        climb(deadline, creating=creating)
-        entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
 
     def _unmount_unused(self, name: VolumeName, deadline: Deadline) -> None:
         if name in self._supervisor.mounted() and not self._supervisor.release(name, deadline):

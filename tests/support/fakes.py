@@ -243,6 +243,7 @@ class FakeSupervisor:
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
+        clear_problem: Why they can't be.
     """
 
     root: Path
@@ -263,6 +264,7 @@ class FakeSupervisor:
     unsettled: set[str] = field(default_factory=set)
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
+    clear_problem: MountError | None = None
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -291,6 +293,8 @@ class FakeSupervisor:
         """Note that a mountpoint is to be removed."""
         self.seconds.append(deadline.left())
         self.cleared.append(name)
+        if self.clear_problem:
+            raise self.clear_problem
 
     def settle(self) -> None:
         """End all releases that an earlier process has left under way."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The rules of the verbs, one at a time and at the same time."""
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -1055,6 +1056,42 @@ def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver
     assert host.supervisor.cleared == ["films", "photos"]
 
 
+def test_look_after_removes_what_is_left_over_once_more_if_it_came_back_or_could_not_be_removed(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.supervisor.clear_problem = errors.UnmountFailed("the release took too long")
+    host.supervisor.empty = {"films"}
+    driver.look_after(1)
+    assert "the mountpoint of films, which is no volume any more, stays for now: the release took too" in caplog.text
+    host.supervisor.clear_problem = None
+    driver.look_after(1)
+    host.supervisor.empty = set()
+    driver.look_after(1)
+    host.supervisor.empty = {"films"}
+    driver.look_after(1)
+    assert host.supervisor.cleared == ["films"] * 3
+
+
+def test_look_after_goes_on_with_the_other_volumes_when_one_fails(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = host.supervisor.answers
+
+    def answers_but_for_one(name: VolumeName, seconds: float) -> bool:
+        if name == "films":
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return answers(name, seconds)
+
+    for name in ("films", "photos"):
+        create(driver, name)
+        mount(driver, name)
+    monkeypatch.setattr(host.supervisor, "answers", answers_but_for_one)
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.UNRESPONSIVE
+    assert "looking after the volume failed" in caplog.text
+
+
 def test_look_after_leaves_the_mountpoint_of_a_volume_that_is_being_made(
     driver: Driver, host: fakes.Host, in_background: fakes.Background
 ) -> None:
@@ -1247,3 +1284,22 @@ def test_look_after_does_not_let_go_when_somebody_has_mounted_meanwhile(
     looking.result()
     assert host.supervisor.asked == []
     assert status_of(driver) == (True, 1)
+
+
+def test_files_of_this_host_are_read_without_a_place_at_the_server_also_when_a_check_is_made_again(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    names = [f"photos-{number}" for number in range(turns.CONNECTS_PER_SERVER + 1)]
+    for name in names:
+        create(driver, name)
+    *stuck, well = names
+    for name in stuck:
+        host.preflight.files[name] = fakes.Gate()
+        host.supervisor.start_problems[name] = errors.MountFailed("Host key verification failed.")
+    waiting = [in_background(driver.mount, name, ID, caller(), soon()) for name in stuck]
+    for name in stuck:
+        host.preflight.files[name].await_arrival()
+    mount(driver, well)
+    for name, mounting in zip(stuck, waiting, strict=True):
+        host.preflight.files[name].open()
+        assert isinstance(mounting.exception(fakes.PATIENCE), errors.MountFailed)
