@@ -27,7 +27,7 @@ from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.parts import Caller, State
 from sshfs_plugin.turns import Places
-from sshfs_plugin.volume import Volume
+from sshfs_plugin.volume import LONGEST_NAME, Volume
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def _mount(driver: Driver, call: Call) -> Answer:
     try:
         mountpoint = driver.mount(call.name, call.mount_id, call.caller, call.deadline)
     except errors.PluginError as error:
-        error.volume = call.name  # Docker says "error while mounting volume ''" (docs/facts.md)
+        error.volume = call.name[:LONGEST_NAME]  # Docker says "error while mounting volume ''" (docs/facts.md)
         raise
     _after_reply(
         lambda: driver.confirm(call.name, call.mount_id), otherwise=lambda: driver.unanswered(call.name, call.mount_id)

@@ -41,12 +41,12 @@ def answers(mountpoint: Path, seconds: float) -> bool:
         return False
     name = {"NAME": f".docker-volume-sshfs-{secrets.token_hex(8)}"}
     try:
-        said = command.run([*_ASK, mountpoint], seconds=seconds, environment=name).stderr
+        job = command.run([*_ASK, mountpoint], seconds=seconds, environment=name)
     except errors.ProgramStuck:
         return False
     if mountinfo.mounted_at(mountpoint) != mount:  # it was asked of the directory below
         return False
-    return not said or said.rpartition(": ")[2].strip() in _SERVERS_WORDS
+    return job.returncode == 0 or job.stderr.rpartition(": ")[2].strip() in _SERVERS_WORDS
 
 
 def _umount2(mountpoint: Path, flags: int) -> None:

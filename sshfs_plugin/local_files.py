@@ -82,5 +82,5 @@ def _ask(path: Path, argv: Sequence[str | Path]) -> bytes:
         raise errors.FileStuck(str(path), ANSWER_SECONDS) from None
     if job.returncode:
         reason = job.stderr.decode(errors="replace").rstrip().rpartition(": ")[2]
-        raise OSError(_NUMBERS.get(reason, errno.EIO), reason, str(path))
+        raise OSError(_NUMBERS.get(reason, errno.EIO), reason or "it was not read to its end", str(path))
     return job.stdout

@@ -30,7 +30,7 @@ class Entry:
         passed_until: Until when, on the monotonic clock, the ladder need not be climbed again.
         left_until: Until when a mount is left alone that nobody holds but somebody uses.
         answering: Whether its mount answered when last asked.
-        last_error: The last failure of a verb on it, empty after a success.
+        last_error: The last failure of a verb on it, empty after a success and when its mount answers.
         last_error_at: When that was.
     """
 

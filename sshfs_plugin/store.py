@@ -171,7 +171,7 @@ def _read(path: Path) -> Any:
         raise ValueError("it is no file")
     record = json.loads(path.read_text("utf-8"))
     if record["version"] != VERSION:
-        raise ValueError(f"its version is {record['version']:d}, and this plugin knows version {VERSION}")
+        raise ValueError(f"its version is {str(record['version'])[:20]}, and this plugin knows version {VERSION}")
     return record
 
 

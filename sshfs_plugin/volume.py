@@ -21,6 +21,7 @@ MountID = NewType("MountID", str)
 """The ID under which a client holds a mounted volume: 64 hex digits from Docker, one constant from Podman."""
 
 LONGEST_NAME = 200
+LARGEST_PORT = 65535
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PORT_FIRST = re.compile(r"(?P<port>[1-9][0-9]{0,4})(:|(?=/)|$)(?P<directory>.*)")
 
@@ -68,7 +69,8 @@ class Remote:
     @property
     def with_port_from_directory(self) -> "Remote | None":
         """What is meant if the directory begins with the port, ``nas:2222/dir``; it may be called so, too."""
-        if begins := _PORT_FIRST.fullmatch(self.directory):
+        begins = _PORT_FIRST.fullmatch(self.directory)
+        if begins and int(begins["port"]) <= LARGEST_PORT:
             return replace(self, port=int(begins["port"]), directory=begins["directory"])
         return None
 

@@ -47,7 +47,13 @@ class _Volume:
 
     @property
     def condition(self) -> Condition:
-        return Condition(self.status["state"])
+        try:
+            return Condition(self.status["state"])
+        except ValueError:
+            raise errors.ServiceError(
+                "the plugin's service is of another version than this command",
+                "systemctl restart docker-volume-sshfs, which leaves volumes mounted",
+            ) from None
 
     @property
     def remote(self) -> str:
@@ -142,7 +148,7 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
         "name": volume.name,
         "remote": volume.remote,
         "state": IN_WORDS[volume.condition],
-        "since": f"{facts['since']} or longer",
+        "since": f"{facts.get('since', 'unknown')} or longer",
         "mountpoint": facts["mountpoint"] or "none",
         "holders": str(facts["holders"]),
         "unit": f"{volume.unit}, {states[volume.unit]}" if volume.unit in states else volume.unit or "none",

@@ -15,7 +15,7 @@ def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadli
     """Return the server's host keys, at least one, and first the one that a volume would be shown.
 
     Raises:
-        HostUnresolved, HostUnreachable, ServerSilent, NotAnSSHServer, NegotiationFailed: It shows none, and why.
+        HostUnresolved, HostUnreachable, TurnedAway, ServerSilent, NotAnSSHServer, NegotiationFailed: It shows none.
     """
     keys: list[HostKey] = []
     problem: errors.NegotiationFailed | None = None
