@@ -13,10 +13,15 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.preflight import Ladder, Note, Rung
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.supervisors import supervisor
+from sshfs_plugin.units import Units
 from sshfs_plugin.volume import Volume
 
 CLIMB_SECONDS = 100.0
 """As long as Docker would wait."""
+
+_FILES = ("IdentityFile", "CertificateFile", "password_file", "known_hosts", "uidfile", "gidfile")
+_UNSEEN = ("/tmp/", "/var/tmp/")  # noqa: S108 (to warn of it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
         writes: Whether to make and remove a file on the server.
 
     Raises:
+        InvalidOption: An option names a file that the service does not see.
         CredentialsError, PreflightError: The first rung that broke.
     """
     ticks = Ticks()
@@ -73,9 +79,22 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
         remembers=False,
         writes=writes,
     )
+    _require_seen_by_the_service(settings, volume)
     terminal.say(f"{volume.remote.source} port {volume.remote.port}")
     try:
         ladder.climb(volume, Deadline.after(CLIMB_SECONDS))
     except errors.PluginError as error:
         ticks.mark(error)
         raise
+
+
+def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
+    """Let pass only what docker volume create would find: the unit gives the service a /tmp of its own."""
+    if not isinstance(supervisor(settings), Units):
+        return
+    for name in _FILES:
+        file = volume.options.get(name, "")
+        if file.startswith(_UNSEEN):
+            raise errors.InvalidOption(
+                name, f"names {file}, and the service does not see what is below /tmp: move it elsewhere"
+            )

@@ -96,10 +96,10 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
             raise errors.InvalidOption("sshcmd", f"says again what {where} says: give one of them")
         return options.parse(_NO_VOLUME, {"sshcmd": where, **opts}, datetime.now(UTC))
     if "@" in where:
-        raise errors.InvalidRequest(
-            f"{where!r} names no directory", f"say {where}:/dir, or {where}: for the login directory"
-        )
-    if opts:
+        server, slash, directory = where.partition("/")
+        cure = f"{server}:{slash}{directory}" if slash else f"{where}:/dir, or {where}: for the login directory"
+        raise errors.InvalidRequest(f"{where!r} has no colon between host and directory", f"say {cure}")
+    if opts and "/" not in where:
         raise errors.InvalidRequest(
             f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
         )

@@ -275,7 +275,13 @@ def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Ad
         (["nas:/dir", "-p", "0"], "Invalid value for '-p' / '--port'"),
         (["nas:/dir", "-p", "22", "-oPort=22"], "option 'port' says again what -p says: give one of them"),
         (["nas:/dir", "-p", "22", "-oro,port=23"], "option 'port' is given twice with different values"),
-        (["alice@nas"], "'alice@nas' names no directory: say alice@nas:/dir, or alice@nas: for the login directory"),
+        (
+            ["alice@nas"],
+            "'alice@nas' has no colon between host and directory: say alice@nas:/dir, or alice@nas: for the login "
+            "directory",
+        ),
+        (["alice@nas/srv"], "'alice@nas/srv' has no colon between host and directory: say alice@nas:/srv"),
+        (["/srv/photos", "-p", "22"], "'/srv/photos' is no server and can't be the name of a volume: say user@host"),
         (["nas:/dir", "-oporrt=22"], "unknown option 'porrt': did you mean 'port'?"),
         (["nas:/dir", "-oProxyCommand=id"], "option 'ProxyCommand' is refused"),
         (["nas:/dir", "-osshcmd=nas:/other"], "option 'sshcmd' says again what nas:/dir says: give one of them"),
@@ -287,6 +293,15 @@ def test_wrong_words_and_options_end_with_two(administrator: Administrator, word
     said = administrator("check", *words)
     assert (said.code, said.out) == (2, "")
     assert error in said.err
+
+
+@pytest.mark.parametrize("option", ["IdentityFile", "password_file", "known_hosts"])
+def test_a_file_that_the_service_would_not_see_is_refused(administrator: Administrator, option: str) -> None:
+    """As docker volume create would refuse it, with a service in a unit that has a /tmp of its own."""
+    under_systemd = Administrator(replace(administrator.settings, supervisor="systemd"))
+    said = under_systemd("check", "nas:/dir", f"-o{option}=/var/tmp/file")
+    assert (said.code, said.out) == (2, "")
+    assert f"option '{option}' names /var/tmp/file, and the service does not see what is below /tmp: move" in said.err
 
 
 def test_whoever_is_not_root_is_told_so(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
