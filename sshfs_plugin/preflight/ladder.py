@@ -116,7 +116,7 @@ class Ladder:
             login = self.keyring.login(volume.credentials)
             require_able(volume, login, self.known_hosts)
             kept = [str(path) for path in login.identity_files] + (["a password"] if login.password else [])
-            note(", ".join(kept) or "neither is there")
+            note(", ".join(kept) or "none given, none found")
         return login
 
     @contextlib.contextmanager
@@ -187,5 +187,6 @@ def _asking_for_port(remote: Remote) -> Iterator[None]:
         meant = remote.with_port_from_directory
         if meant and remote.port in (SSH_PORT, meant.port) and not isinstance(error, errors.HostUnresolved):
             cure = f"if {meant.port} is meant to be the port, say -o port={meant.port} -o sshcmd={meant.source}"
-            error.hint = f"{cure}; {error.hint}"
+            # where nobody was reached there is nothing else to look for yet
+            error.hint = cure if isinstance(error, errors.HostUnreachable) else f"{cure}; {error.hint}"
         raise

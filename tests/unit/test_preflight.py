@@ -181,7 +181,7 @@ def test_connection_when_the_directory_begins_with_what_may_be_the_port_asks_for
     assert isinstance(error, errors.HostUnreachable)
     assert str(error) == (
         "cannot connect to nas port 22, connection refused: if 3300 is meant to be the port, say -o port=3300 "
-        "-o sshcmd=bob@nas:/photos; is an SSH server running there, and is 'port' right?"
+        "-o sshcmd=bob@nas:/photos"
     )
 
 
