@@ -144,9 +144,11 @@ class Host:
         return self.machine.journal("-u", PACKAGE, f"VOLUME={volume}", "-n", str(lines))
 
     def from_here(self) -> str:
-        """Return the option of journalctl that shows only what is logged from now on."""
-        last = self.machine.journal("-n", "1", "--show-cursor")
-        return f"--after-cursor={last.rpartition('-- cursor: ')[2].strip()}"
+        """Return the option of journalctl that shows only what is logged from now on.
+
+        With ``--after-cursor`` it drops the first entry that matches if that at the cursor does not.
+        """
+        return f"--since=@{self.machine.run('date', '+%s.%6N').stdout.strip()}"
 
     @contextmanager
     def without_a_wait_for_a_plugin(self) -> Iterator[None]:

@@ -290,7 +290,7 @@ def test_it_hides_a_package_that_is_installed_too(managed: Managed) -> None:
         assert hidden in managed.machine.journal("-u", PACKAGE, "-n", "30")
         assert not managed.machine.run("test", "-e", f"/var/lib/{PACKAGE}/volumes/whose.json", check=False)
     finally:
-        managed.host.apt(f"purge {PACKAGE}")
+        managed.remove_package()
 
 
 def test_volumes_survive_a_restart_of_docker(managed: Managed) -> None:
