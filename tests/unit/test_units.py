@@ -72,7 +72,10 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
     assert "--since=@" in read
 
 
-def test_words_that_reach_the_journal_late_are_waited_for(keeping: Units, programs: fakes.Programs) -> None:
+def test_words_that_reach_the_journal_late_are_waited_for(
+    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "LAST_WORDS_SECONDS", fakes.PATIENCE)
     programs.add("systemctl", '[ "$1" != start ]')
     programs.add("journalctl", '[ $(wc -l <"$HERE/journalctl.calls") -lt 6 ] || echo "Connection refused"')
     with pytest.raises(errors.MountFailed, match="Connection refused"):
