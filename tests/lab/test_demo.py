@@ -66,6 +66,20 @@ def test_a_demo_that_is_interrupted_leaves_nothing(host: Host, signal: str, step
     assert machine.sh(LEFT).stdout == before
 
 
+def test_a_demo_that_is_killed_while_it_stops_the_engine_can_be_cleaned_up(host: Host) -> None:
+    machine = host.machine
+    checkout = host.checkout()
+    before = machine.sh(LEFT).stdout
+    machine.sh("systemctl stop docker.service docker.socket")
+    try:
+        said = machine.sh(f"cd {checkout}\n{INTERRUPT}", "KILL", "systemctl stop docker.socket", timeout=150).stdout
+        machine.sh(f"cd {checkout} && {COMMAND} --clean", timeout=60)
+    finally:
+        machine.sh("systemctl start docker.service")
+    assert "ended with " in said
+    assert machine.sh(LEFT).stdout == before
+
+
 def test_what_the_demo_has_kept_can_be_played_with_and_removed(host: Host) -> None:
     machine = host.machine
     checkout = host.checkout()
