@@ -16,6 +16,8 @@ KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
 
 _JUDGE_SECONDS = 10.0
+UNSEEN = "the service does not see what is below /tmp: move it elsewhere"
+
 _NO_PRIVATE_KEY = (
     "it is not a private key that ssh can read",
     "it must be complete, with its BEGIN and END lines, unix line ends and a final newline",
@@ -201,10 +203,15 @@ def _verdict(path: Path, content: bytes) -> tuple[str, str] | None:
     return _NO_PRIVATE_KEY
 
 
+def is_below_tmp(path: Path) -> bool:
+    """Tell whether a path is in a directory of which the service's unit gives it one of its own."""
+    return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")  # noqa: S108 (to warn of it)
+
+
 def _where_is(path: Path, option: str) -> str:
     """Say where a missing file may be."""
-    if path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp"):  # noqa: S108 (to warn of it)
-        return "the service does not see what is below /tmp: move it elsewhere"
+    if is_below_tmp(path):
+        return UNSEEN
     return f"is '{option}' a path on this host? (~ is root's home)"
 
 

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
-from sshfs_plugin.credentials import Keyring
+from sshfs_plugin.credentials import UNSEEN, Keyring, is_below_tmp
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.preflight import Ladder, Note, Rung
@@ -21,7 +22,6 @@ CLIMB_SECONDS = 100.0
 """As long as Docker would wait."""
 
 _FILES = ("IdentityFile", "CertificateFile", "password_file", "known_hosts", "uidfile", "gidfile")
-_UNSEEN = ("/tmp/", "/var/tmp/")  # noqa: S108 (to warn of it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,5 @@ def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
         return
     for name in _FILES:
         file = volume.options.get(name, "")
-        if file.startswith(_UNSEEN):
-            raise errors.InvalidOption(
-                name, f"names {file}, and the service does not see what is below /tmp: move it elsewhere"
-            )
+        if is_below_tmp(Path(file)):
+            raise errors.InvalidOption(name, f"names {file}, and {UNSEEN}")
