@@ -241,17 +241,24 @@ def certificate(directory: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path: Path) -> None:
-    client = certificate(tmp_path / "tls")
+@contextmanager
+def started_with_tls(directory: Path) -> Iterator[tuple[Service, ssl.SSLContext]]:
+    """Let a service of little patience run at a port, and give what its clients need."""
+    client = certificate(directory / "tls")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    configuration = tmp_path / "hasty.py"
+    configuration = directory / "hasty.py"
     configuration.write_text(f'{HASTY}\nbind = "127.0.0.1:{port}"\n')
-    with started(tmp_path, str(configuration), tls=tmp_path / "tls", port=port) as service, ExitStack() as held:
+    with started(directory, str(configuration), tls=directory / "tls", port=port) as service:
+        yield service, client
+
+
+def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path: Path) -> None:
+    with started_with_tls(tmp_path) as (service, client), ExitStack() as held:
         for _ in range(2 * service.settings.threads):
-            half = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            half = held.enter_context(socket.create_connection(("127.0.0.1", service.port)))
             half.sendall(b"\x16\x03\x01\x02\x00\x01")
-        with client.wrap_socket(socket.create_connection(("127.0.0.1", port), fakes.PATIENCE)) as connection:
+        with client.wrap_socket(socket.create_connection(("127.0.0.1", service.port), fakes.PATIENCE)) as connection:
             connection.sendall(service.docker.request("VolumeDriver.List", {}))
             reply = fakes.parse_reply(fakes.read_all(connection))
     assert reply
@@ -259,24 +266,21 @@ def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path
 
 
 def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobody(tmp_path: Path) -> None:
-    client = certificate(tmp_path / "tls")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    configuration = tmp_path / "there.py"
-    configuration.write_text(f'{HASTY}\nbind = "127.0.0.1:{port}"\n')
-    with started(tmp_path, str(configuration), tls=tmp_path / "tls", port=port) as service:
+    with started_with_tls(tmp_path) as (service, client):
         assert service.process
         worker = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
 
+        address = "127.0.0.1", service.port
+
         def worker_that_answers() -> str:
-            with client.wrap_socket(socket.create_connection(("127.0.0.1", port), fakes.PATIENCE)) as connection:
+            with client.wrap_socket(socket.create_connection(address, fakes.PATIENCE)) as connection:
                 connection.sendall(service.docker.request("VolumeDriver.List", {}))
                 assert fakes.read_all(connection)
             return worker.read_text()
 
         before = worker_that_answers()
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", port)) as hasty:
+            with socket.create_connection(address) as hasty:
                 hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert worker_that_answers() == before, "it has ended, and all calls with it"
 
