@@ -5,7 +5,7 @@ Mounts are told apart by their device (``major:minor``), never by counting lines
 them twice. ``os.path.ismount`` and ``stat`` are not used, since both can succeed on a dead mount (docs/facts.md).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,23 +90,27 @@ def sshfs_below(directory: Path) -> dict[str, str]:
     }
 
 
-def used_elsewhere(mount: Mount) -> bool:
-    """Tell whether a container, or a bind on this host, would keep a mount of ours if we unmounted it.
+def used_elsewhere(ours: Collection[Mount]) -> frozenset[Mount]:
+    """Return those of our mounts that a container, or a bind on this host, would keep if we unmounted them.
 
     A copy of our tree, such as a sandboxed service has, lets go when we do: our unmount reaches it through the mount
     that it is mounted on. A container does not: Docker binds the volume into a tree of its own. (That the bind itself
     has a ``master:`` says nothing, it is about mounts *below* it.) Reading other processes' mountinfo takes
     CAP_SYS_PTRACE.
     """
-    place = _place(mount, {one.number: one for one in mounts()})
-    copies, going = set(), {mount.number}
+    if not ours:
+        return frozenset()
+    table: Mapping[str, Mount] = {one.number: one for one in mounts()}
+    places = {mount.device: _place(mount, table) for mount in ours}
+    copies, going = set(), {mount.number for mount in ours}
     for table in _tables():
         for one in table.values():
-            if one.device == mount.device:
-                copies.add(one.number)
+            if place := places.get(one.device):
+                copies.add((one.number, one.device))
                 if _follows(_place(one, table), place):
                     going.add(one.number)
-    return bool(copies - going)
+    kept = {device for number, device in copies if number not in going}
+    return frozenset(mount for mount in ours if mount.device in kept)
 
 
 def _tables() -> Iterator[Mapping[str, Mount]]:

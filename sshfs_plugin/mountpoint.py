@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What happens at a volume's mountpoint before and after sshfs: made ready, unmounted, cleaned up, let go of if unused.
+"""What happens at a volume's mountpoint before and after sshfs: made ready, unmounted, cleaned up.
 
 The units call it with a step and a volume's name; it loads little, so that a mount is not kept waiting.
 """
 
 import logging
 import os
-from pathlib import Path
 
-from sshfs_plugin import kernel, mountinfo, steps
+from sshfs_plugin import kernel, steps
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 
@@ -44,11 +43,6 @@ def clean(settings: Settings, name: VolumeName) -> None:
     mountpoint = settings.mounts / name
     kernel.detach_all(mountpoint)
     (settings.ssh_configs / name).unlink(missing_ok=True)
-    _remove(mountpoint)
-
-
-def _remove(mountpoint: Path) -> None:
-    """Remove a mountpoint, unless something is in it, or mounted at it by now."""
     if not mountpoint.exists():
         return
     kernel.set_immutable(mountpoint, immutable=False)
@@ -58,25 +52,6 @@ def _remove(mountpoint: Path) -> None:
         log.warning("%s stays, %s: look what is in it", mountpoint, error.strerror)
 
 
-def release(settings: Settings, name: VolumeName) -> None:
-    """Unmount a volume unless somebody uses it: a container, or a process on this host.
-
-    No miscount, ours or Docker's, can then take a volume away from a running container. sshfs ends by itself once
-    its mount is gone, and whoever keeps it cleans up, which is waited for. A mountpoint that is left over from a host
-    that was cut off is removed.
-    """
-    mountpoint = settings.mounts / name
-    mount = mountinfo.mounted_at(mountpoint)
-    if mount is None:
-        _remove(mountpoint)
-    elif mountinfo.used_elsewhere(mount):
-        log.info("%s is in use by a container: it stays", mountpoint)
-    elif not kernel.unmount(mountpoint):
-        log.info("%s is in use by a process on this host: it stays", mountpoint)
-    else:
-        kernel.await_absence(mountpoint, END_SECONDS)
-
-
 def main() -> None:
     """Carry out ``mountpoint STEP VOLUME``."""
-    steps.carry_out(prepare, stop, clean, release)
+    steps.carry_out(prepare, stop, clean)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What both ways of keeping a volume's process share: where volumes are mounted and what the kernel says of it."""
 
+from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from sshfs_plugin import errors, kernel, mountinfo
 from sshfs_plugin.deadline import Deadline
@@ -17,16 +20,21 @@ _SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 
 USABLE_SECONDS = 5.0
 
+RUNS = 5
+"""How often a release is run for one volume: twice if it came too late for it, more if others have ended it."""
+
 
 @dataclass(frozen=True, slots=True)
-class Mountpoints:
+class Mountpoints(ABC):
     """The mountpoints below one directory.
 
     Attributes:
         settings: Where that directory and the launcher are.
+        tells_more: What an administrator types to learn more of a failure.
     """
 
     settings: Settings
+    tells_more: ClassVar[str]
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -50,7 +58,9 @@ class Mountpoints:
         return there - {mount.mountpoint.name for mount in mountinfo.mounts() if mount.mountpoint.parent == directory}
 
     def settle(self) -> None:
-        """Do nothing: what releases a mount ends with the process that has asked for it."""
+        """Take back what an earlier process wanted to have released: it knows nothing of new holders."""
+        for request in self.settings.releases.glob("*"):
+            request.unlink(missing_ok=True)
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a live mount answers."""
@@ -88,6 +98,56 @@ class Mountpoints:
             raise errors.UnmountFailed(
                 f"volume '{name}' could not be unmounted ({error.strerror})", "is this root of the host itself?"
             ) from None
+
+    def clear(self, name: VolumeName, deadline: Deadline) -> None:
+        """Remove a mountpoint that is left over and empty.
+
+        Raises:
+            UnmountFailed: As of a release.
+        """
+        self.ask_for_release(name, deadline)
+
+    def ask_for_release(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Have a volume unmounted unless it is used; tell whether it is gone.
+
+        One run of the release may answer for many, or find that it came too late for this one: then it runs again.
+
+        Raises:
+            UnmountFailed: The release failed or did not come to an end. Nothing goes on that could unmount what the
+                next Mount finds mounted.
+        """
+        request = self.settings.releases / name
+        request.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request.touch()
+        said = "it took too long"
+        try:
+            for _ in range(RUNS):
+                with suppress(errors.ProgramStuck):
+                    said = self.run_release(request, deadline)
+                if not request.exists():
+                    return name not in self.mounted()
+                if not deadline.left():
+                    break
+        finally:
+            request.unlink(missing_ok=True)
+        self.end_release()
+        raise self.unmount_failed(name, said)
+
+    def unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
+        """Make an error of a volume that could not be unmounted."""
+        return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.tells_more)
+
+    @abstractmethod
+    def run_release(self, request: Path, deadline: Deadline) -> str:
+        """Run the release to its end, unless the request is answered before, and return what it said.
+
+        Raises:
+            ProgramStuck: It took too long.
+        """
+
+    @abstractmethod
+    def end_release(self) -> None:
+        """End a release that goes on; those who wait for it run it again."""
 
 
 def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:

@@ -11,9 +11,11 @@ import secrets
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sshfs_plugin import command, errors, kernel, mountpoints, sockets
@@ -24,8 +26,13 @@ CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
+@dataclass(frozen=True, slots=True)
 class Processes(mountpoints.Mountpoints):
     """Keeps volumes' processes without systemd."""
+
+    tells_more = "findmnt -t fuse.sshfs shows whether it still is"
+
+    _releasing: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, name: VolumeName, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
@@ -57,19 +64,10 @@ class Processes(mountpoints.Mountpoints):
         Raises:
             UnmountFailed: The release or the keeper did not come to an end.
         """
-        self._ask_for_release(name, deadline)
-        if name in self.mounted():
+        if not self.ask_for_release(name, deadline):
             return False
         self._await_keeper(name, deadline)
         return True
-
-    def clear(self, name: VolumeName, deadline: Deadline) -> None:
-        """Remove a mountpoint that is left over and empty.
-
-        Raises:
-            UnmountFailed: It did not come to an end.
-        """
-        self._ask_for_release(name, deadline)
 
     def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
         """Unmount a volume that may be in use or hang, and wait until its keeper has cleaned up.
@@ -80,18 +78,23 @@ class Processes(mountpoints.Mountpoints):
         self.detach(name)
         self._await_keeper(name, deadline)
 
-    def _ask_for_release(self, name: VolumeName, deadline: Deadline) -> None:
+    def run_release(self, request: Path, deadline: Deadline) -> str:
+        """Run the release program, one run at a time, unless that of somebody else has answered the request."""
+        limit = deadline.left()
+        if not self._releasing.acquire(timeout=limit):
+            raise errors.ProgramStuck("release", limit)
         try:
-            job = self._at_mountpoint("release", name, deadline.left())
-        except errors.ProgramStuck:
-            raise _stuck(name, "it took too long") from None
-        if job.returncode:
-            raise _stuck(name, job.stderr.strip())
+            return self._run("release", seconds=deadline.left()).stderr.strip() if request.exists() else ""
+        finally:
+            self._releasing.release()
+
+    def end_release(self) -> None:
+        """Do nothing: one that took too long was ended."""
 
     def _await_keeper(self, name: VolumeName, deadline: Deadline) -> None:
         while not self._is_over(name):
             if not deadline.left():
-                raise _stuck(name, "sshfs does not end")
+                raise self.unmount_failed(name, "sshfs does not end")
             time.sleep(_POLL_SECONDS)
 
     def _start_keeper(self, name: VolumeName, said: Path, address: Path) -> subprocess.Popen[bytes]:
@@ -110,11 +113,11 @@ class Processes(mountpoints.Mountpoints):
         os.killpg(keeper.pid, signal.SIGKILL)
         keeper.wait(CLEAN_UP_SECONDS)
         kernel.detach_all(self.mountpoint(name))
-        self._at_mountpoint("clean", name, CLEAN_UP_SECONDS)
+        self._run("mountpoint", "clean", name, seconds=CLEAN_UP_SECONDS)
 
-    def _at_mountpoint(self, step: str, name: VolumeName, seconds: float) -> subprocess.CompletedProcess[str]:
-        program, environment = self.settings.libexec / "mountpoint", self.settings.environment()
-        return command.run([program, step, name], seconds=seconds, environment=environment)
+    def _run(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+        environment = self.settings.environment()
+        return command.run([self.settings.libexec / program, *words], seconds=seconds, environment=environment)
 
     def _is_over(self, name: VolumeName) -> bool:
         """Tell whether no keeper holds the volume's lock file."""
@@ -138,9 +141,3 @@ def _listening_at(address: Path) -> Iterator[socket.socket]:
             yield reports
         finally:
             address.unlink(missing_ok=True)
-
-
-def _stuck(name: VolumeName, why: str) -> errors.UnmountFailed:
-    return errors.UnmountFailed(
-        f"volume '{name}' could not be unmounted ({why})", "findmnt -t fuse.sshfs shows whether it still is"
-    )

@@ -104,6 +104,11 @@ class Settings:
         return self.runtime / "ssh"
 
     @property
+    def releases(self) -> Path:
+        """A file for each volume that is to be unmounted if nobody uses it."""
+        return self.runtime / "releases"
+
+    @property
     def locks(self) -> Path:
         """Lock files of volumes whose process systemd does not keep."""
         return self.runtime / "locks"

@@ -11,6 +11,7 @@ import re
 import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from sshfs_plugin import command, errors, mountpoints
 from sshfs_plugin.deadline import Deadline
@@ -19,6 +20,7 @@ from sshfs_plugin.volume import VolumeName
 log = logging.getLogger(__name__)
 
 SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
+_RELEASE = "docker-volume-sshfs-release.service"
 
 START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
@@ -31,6 +33,8 @@ LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 
 class Units(mountpoints.Mountpoints):
     """Keeps volumes' processes through systemd."""
+
+    tells_more = "journalctl -u 'docker-volume-sshfs*' tells more"
 
     def unit(self, name: VolumeName) -> str:
         """Return the volume's unit."""
@@ -62,9 +66,10 @@ class Units(mountpoints.Mountpoints):
         self.require_answer(name, deadline)
 
     def settle(self) -> None:
-        """Let no release go on that an earlier process has asked for: it knows nothing of new holders."""
+        """Let no release go on that an earlier process has asked for, either."""
+        mountpoints.Mountpoints.settle(self)
         with contextlib.suppress(OSError, errors.ProgramStuck):
-            command.run(["systemctl", "stop", "docker-volume-sshfs-release@*"], seconds=SETTLE_SECONDS)
+            command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Let the privileged release unit unmount a volume unless it is used; tell whether it is gone.
@@ -72,25 +77,18 @@ class Units(mountpoints.Mountpoints):
         Raises:
             UnmountFailed: The release did not come to an end, or the volume's unit did not.
         """
-        release = _release_unit(name)
-        try:
-            self._complete("start", release, name, deadline)
-        except errors.UnmountFailed:
-            # a release that goes on could unmount what the next Mount has found mounted
-            self._give_up(release)
-            raise
-        if name in self.mounted():
+        if not self.ask_for_release(name, deadline):
             return False
-        self._complete("stop", _unit(name), name, deadline)
+        self._end(name, deadline)
         return True
 
-    def clear(self, name: VolumeName, deadline: Deadline) -> None:
-        """Let the privileged release unit remove a mountpoint that is left over and empty.
+    def run_release(self, _request: Path, deadline: Deadline) -> str:
+        """Start the release unit, or wait with whoever has started it, until it has ended."""
+        return _systemctl("start", _RELEASE, seconds=deadline.left()).stderr.strip()
 
-        Raises:
-            UnmountFailed: It did not come to an end.
-        """
-        self._complete("start", _release_unit(name), name, deadline)
+    def end_release(self) -> None:
+        """Stop the release unit."""
+        self._give_up(_RELEASE)
 
     def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
         """Unmount a volume that may be in use or hang, and end its unit, even if it is mounted nowhere any more.
@@ -99,20 +97,18 @@ class Units(mountpoints.Mountpoints):
             UnmountFailed: It could not be unmounted, or the unit did not come to an end.
         """
         self.detach(name)
-        self._complete("stop", _unit(name), name, deadline)
+        self._end(name, deadline)
         # an sshfs that was cut off fails, which is no news here
         _forget_failure(_unit(name), seconds=ASK_SECONDS)
 
-    def _complete(self, verb: str, unit: str, name: VolumeName, deadline: Deadline) -> None:
+    def _end(self, name: VolumeName, deadline: Deadline) -> None:
+        """Wait until the unit of a volume that is not mounted any more has ended."""
         try:
-            job = _systemctl(verb, unit, seconds=deadline.left())
+            job = _systemctl("stop", _unit(name), seconds=deadline.left())
         except errors.ProgramStuck:
-            job = None
-        if job is None or job.returncode:
-            raise errors.UnmountFailed(
-                f"volume '{name}' could not be unmounted ({job.stderr.strip() if job else 'it took too long'})",
-                f"journalctl -u {unit} tells more",
-            )
+            raise self.unmount_failed(name, "it took too long") from None
+        if job.returncode:
+            raise self.unmount_failed(name, job.stderr.strip())
 
     def _give_up(self, unit: str) -> None:
         """Leave nothing of a job that failed: no process, no mount, and no failure that a later start would inherit."""
@@ -145,10 +141,6 @@ def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
 
 def _unit(name: VolumeName) -> str:
     return f"docker-volume-sshfs@{name}.service"
-
-
-def _release_unit(name: VolumeName) -> str:
-    return f"docker-volume-sshfs-release@{name}.service"
 
 
 def _is_active(unit: str) -> bool:

@@ -61,7 +61,7 @@ class Plugin:
     def __enter__(self) -> "Plugin":
         for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
             path.mkdir()
-        for program in ("launcher", "mountpoint", "askpass"):
+        for program in ("launcher", "mountpoint", "askpass", "release"):
             wrapper = self.settings.libexec / program
             wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/{program} "$@"\n')
             wrapper.chmod(0o755)

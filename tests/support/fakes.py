@@ -30,6 +30,7 @@ from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mountinfo import SSHFS
 from sshfs_plugin.parts import Caller, Climb
+from sshfs_plugin.settings import Settings
 from sshfs_plugin.turns import Places
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
@@ -431,6 +432,14 @@ class Programs:
         """Return the arguments of each call, in order."""
         noted = self.directory / f"{name}.calls"
         return noted.read_text().splitlines() if noted.exists() else []
+
+
+def answering_releases(settings: Settings, unused: "FakeKernel | None" = None) -> str:
+    """Return a systemctl whose release unit answers every request, and unmounts what a kernel has mounted."""
+    unmount = f": >{unused.mountinfo}" if unused else ":"
+    return (
+        f'case "$1 $3" in "start docker-volume-sshfs-release.service") rm -f {settings.releases}/*; {unmount} ;; esac'
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 PHOTOS = VolumeName("photos")
-UNIT, RELEASE = "docker-volume-sshfs@photos.service", "docker-volume-sshfs-release@photos.service"
+UNIT, RELEASE = "docker-volume-sshfs@photos.service", "docker-volume-sshfs-release.service"
 BY_FORCE = [f"stop --job-mode=ignore-dependencies {UNIT}", f"reset-failed {UNIT}"]
 
 
@@ -29,9 +29,9 @@ def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def systemctl(programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> fakes.Programs:
+def systemctl(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> fakes.Programs:
     """Run a systemd whose release unit finds everything unused."""
-    programs.add("systemctl", f'case "$3" in *-release@*) : >{fake_kernel.mountinfo};; esac')
+    programs.add("systemctl", fakes.answering_releases(settings, fake_kernel))
     return programs
 
 
@@ -52,9 +52,9 @@ def test_release_unmounts_what_nobody_uses(administrator: Administrator, systemc
 
 
 def test_release_says_how_to_find_who_uses_it(
-    administrator: Administrator, systemctl: fakes.Programs, mounted: Path
+    administrator: Administrator, systemctl: fakes.Programs, mounted: Path, settings: Settings
 ) -> None:
-    systemctl.add("systemctl")
+    systemctl.add("systemctl", fakes.answering_releases(settings))
     said = administrator("release", "photos")
     assert said.code == 1
     assert said.err == (

@@ -130,7 +130,7 @@ def test_a_mount_is_used_where_it_would_outlast_ours(
     photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel, table: str
 ) -> None:
     fake_kernel.process(612, namespace=2, mountinfo=table)
-    assert mountinfo.used_elsewhere(photos)
+    assert mountinfo.used_elsewhere([photos])
 
 
 @pytest.mark.parametrize("table", [SANDBOX, SANDBOX_WITH_A_BIND, CONTAINER_THAT_SEES_THE_HOST, ""])
@@ -138,26 +138,26 @@ def test_a_copy_of_our_tree_uses_nothing_since_its_mounts_go_when_ours_go(
     photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel, table: str
 ) -> None:
     fake_kernel.process(700, namespace=3, mountinfo=table)
-    assert not mountinfo.used_elsewhere(photos)
+    assert not mountinfo.used_elsewhere([photos])
 
 
 def test_a_container_started_by_a_sandboxed_service_is_still_found(
     photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel
 ) -> None:
     fake_kernel.process(700, namespace=3, mountinfo=SANDBOX + CONTAINER)
-    assert mountinfo.used_elsewhere(photos)
+    assert mountinfo.used_elsewhere([photos])
 
 
 def test_our_own_mount_namespace_is_not_elsewhere(photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel) -> None:
     fake_kernel.process(1, namespace=1, mountinfo=PRIVATE_COPY)
-    assert not mountinfo.used_elsewhere(photos)
+    assert not mountinfo.used_elsewhere([photos])
 
 
 def test_a_bind_of_the_volume_on_this_host_uses_it(fake_kernel: fakes.FakeKernel) -> None:
     fake_kernel.mountinfo.write_text(HOST + "98 28 0:52 / /srv/photos rw shared:9 - fuse.sshfs me@nas:/photos rw\n")
     photos = mountinfo.mounted_at(MOUNTS / "photos")
     assert photos
-    assert mountinfo.used_elsewhere(photos)
+    assert mountinfo.used_elsewhere([photos])
 
 
 def test_a_thread_that_has_a_namespace_of_its_own_uses_the_volume_in_it(
@@ -166,7 +166,7 @@ def test_a_thread_that_has_a_namespace_of_its_own_uses_the_volume_in_it(
     """As dockerd's has while docker cp reads from a container that does not run."""
     fake_kernel.process(400, namespace=1, mountinfo=HOST)
     fake_kernel.process("400/task/417", namespace=2, mountinfo=CONTAINER)
-    assert mountinfo.used_elsewhere(photos)
+    assert mountinfo.used_elsewhere([photos])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_process_that_sees_less_of_its_namespace_does_not_hide_the_rest(
 ) -> None:
     fake_kernel.process(611, namespace=2, root=root, mountinfo=mountinfo_there)
     fake_kernel.process(612, namespace=2, mountinfo=CONTAINER)
-    assert mountinfo.used_elsewhere(photos)
+    assert mountinfo.used_elsewhere([photos])
 
 
 CHROOTED_BESIDE_ANOTHER = """\
@@ -202,7 +202,7 @@ def test_a_process_that_sees_less_does_not_make_a_copy_of_our_tree_a_use(
     _, copy = SANDBOX.splitlines(keepends=True)
     fake_kernel.process(700, namespace=3, root="/var", mountinfo=copy.replace(" /var/", " /"))
     fake_kernel.process(701, namespace=3, mountinfo=SANDBOX)
-    assert not mountinfo.used_elsewhere(photos)
+    assert not mountinfo.used_elsewhere([photos])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
@@ -214,12 +214,12 @@ def test_a_real_chrooted_process_does_not_hide_the_rest_of_its_namespace(tmp_pat
     try:
         photos = mountinfo.mounted_at(mountpoint)
         assert photos
-        assert not mountinfo.used_elsewhere(photos)
+        assert not mountinfo.used_elsewhere([photos])
         argv = ["unshare", "--mount", "--propagation=private", sys.executable, "-c", CHROOTED_BESIDE_ANOTHER, str(jail)]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pair:
             assert pair.stdout
             assert pair.stdout.readline() == b"ready\n"
-            used = mountinfo.used_elsewhere(photos)
+            used = mountinfo.used_elsewhere([photos])
             pair.communicate()
         assert used
     finally:
@@ -229,7 +229,7 @@ def test_a_real_chrooted_process_does_not_hide_the_rest_of_its_namespace(tmp_pat
 def test_other_devices_in_a_container_do_not_count(photos: mountinfo.Mount, fake_kernel: fakes.FakeKernel) -> None:
     fake_kernel.process(612, namespace=2, mountinfo=CONTAINER.replace("0:52", "0:5"))
     fake_kernel.process(613, namespace=3, mountinfo=CONTAINER.replace("0:52", "0:521"))
-    assert not mountinfo.used_elsewhere(photos)
+    assert not mountinfo.used_elsewhere([photos])
 
 
 def test_a_process_that_ends_meanwhile_does_not_hide_its_container(
@@ -240,7 +240,7 @@ def test_a_process_that_ends_meanwhile_does_not_hide_its_container(
     fake_kernel.process(20, namespace=2, mountinfo=CONTAINER)
     for number in range(21, 30):
         fake_kernel.process(number, namespace=2, mountinfo=None)
-    assert mountinfo.used_elsewhere(photos)
+    assert mountinfo.used_elsewhere([photos])
 
 
 def test_processes_without_a_namespace_and_other_entries_are_passed_over(
@@ -248,4 +248,4 @@ def test_processes_without_a_namespace_and_other_entries_are_passed_over(
 ) -> None:
     (fake_kernel.proc / "4711").mkdir()
     (fake_kernel.proc / "meminfo").write_text("")
-    assert not mountinfo.used_elsewhere(photos)
+    assert not mountinfo.used_elsewhere([photos])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The steps at a mountpoint, against a fake kernel and a fake chattr."""
 
-import logging
 import sys
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def test_clean_never_removes_what_is_in_a_mountpoint(
     assert f"{mountpoint} stays, Directory not empty: look what is in it" in caplog.text
 
 
-# stop and release
+# stop
 
 
 def test_stop_unmounts_and_waits_for_sshfs_to_end(
@@ -104,66 +103,6 @@ def test_stop_takes_a_busy_mount_from_this_host(
     program.stop(settings, PHOTOS)
     assert mountinfo.mounted_at(mountpoint) is None
     assert f"{mountpoint} is busy: it is detached from this host" in caplog.text
-
-
-def test_release_unmounts_what_nobody_uses_and_waits_for_the_clean_up(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(program, "END_SECONDS", 0.0)  # nobody is here who would remove the mountpoint
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    program.release(settings, PHOTOS)
-    assert mountinfo.mounted_at(mountpoint) is None
-
-
-def test_release_removes_an_empty_mountpoint_that_is_left_over(
-    settings: Settings, mountpoint: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
-) -> None:
-    mountpoint.mkdir(parents=True)
-    program.release(settings, PHOTOS)
-    assert not mountpoint.exists()
-    assert programs.calls("chattr") == [f"-i {mountpoint}"]
-    assert fake_kernel.unmounted == []
-
-
-def test_release_never_removes_what_is_in_a_mountpoint_that_is_left_over(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel
-) -> None:
-    del fake_kernel
-    mountpoint.mkdir(parents=True)
-    (mountpoint / "holiday.jpg").write_text("")
-    program.release(settings, PHOTOS)
-    assert (mountpoint / "holiday.jpg").exists()
-
-
-def test_release_leaves_a_mount_that_a_container_uses(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
-) -> None:
-    fake_kernel.mount(mountpoint, device="0:52")
-    fake_kernel.process(
-        612, namespace=2, mountinfo="633 612 0:52 / /data rw - fuse.sshfs me@nas:/photos rw,user_id=0\n"
-    )
-    with caplog.at_level(logging.INFO):
-        program.release(settings, PHOTOS)
-    assert fake_kernel.unmounted == []
-    assert f"{mountpoint} is in use by a container: it stays" in caplog.text
-
-
-def test_release_leaves_a_mount_that_a_process_of_the_host_uses(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
-) -> None:
-    mountpoint.mkdir(parents=True)
-    fake_kernel.mount(mountpoint)
-    fake_kernel.busy.add(mountpoint)
-    with caplog.at_level(logging.INFO):
-        program.release(settings, PHOTOS)
-    assert mountinfo.mounted_at(mountpoint)
-    assert f"{mountpoint} is in use by a process on this host: it stays" in caplog.text
-
-
-def test_release_of_what_is_not_mounted_does_nothing(settings: Settings, fake_kernel: fakes.FakeKernel) -> None:
-    program.release(settings, PHOTOS)
-    assert fake_kernel.unmounted == []
 
 
 # How it is called
@@ -199,9 +138,7 @@ def test_what_is_no_step_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["mountpoint", *words])
     with pytest.raises(SystemExit) as ended:
         program.main()
-    assert ended.value.code == (
-        "mountpoint is called with a step (prepare, stop, clean, release) and the name of a volume"
-    )
+    assert ended.value.code == ("mountpoint is called with a step (prepare, stop, clean) and the name of a volume")
 
 
 @pytest.mark.usefixtures("own_logging", "environment")

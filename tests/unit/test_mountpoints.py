@@ -6,6 +6,7 @@ from support import fakes
 
 from sshfs_plugin import errors, mountpoints
 from sshfs_plugin.mountpoints import Mountpoints
+from sshfs_plugin.processes import Processes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 
@@ -14,7 +15,7 @@ PHOTOS = VolumeName("photos")
 
 @pytest.fixture
 def below(settings: Settings) -> Mountpoints:
-    return Mountpoints(settings)
+    return Processes(settings)
 
 
 def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(

@@ -25,11 +25,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:R
 LAUNCHER = """#!{python} -IS
 import fcntl, os, pathlib, signal, socket, sys
 
-verb, name = sys.argv[1:]
+verb, name = sys.argv[1:] or ("release", "")
 here = pathlib.Path(__file__).parent
 with (here / "calls").open("a") as calls:
-    print(verb, name, file=calls)
-plan = here / verb
+    print(*filter(None, (verb, name)), file=calls)
+plan = here / (verb + ".plan")
 words = plan.read_text().split() if plan.exists() else []
 if verb == "keep":
     with (here / "keepers").open("a") as keepers:
@@ -48,6 +48,9 @@ if "report" in words:
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
 if "stay" in words:
     signal.pause()
+if verb == "release":
+    for request in pathlib.Path(os.environ["SSHFS_PLUGIN_RUNTIME"], "releases").iterdir():
+        request.unlink()
 if "unmount" in words:
     (here / "mountinfo").resolve().write_text("")
 if "end" in words:
@@ -61,7 +64,7 @@ class Launcher:
     def __init__(self, settings: Settings, mountinfo: Path) -> None:
         self.directory = settings.libexec
         self.directory.mkdir()
-        for name in ("launcher", "mountpoint"):
+        for name in ("launcher", "mountpoint", "release"):
             program = self.directory / name
             program.write_text(LAUNCHER.format(python=sys.executable))
             program.chmod(0o755)
@@ -69,7 +72,7 @@ class Launcher:
 
     def plan(self, verb: str, words: str) -> None:
         """Say what a verb does."""
-        (self.directory / verb).write_text(words)
+        (self.directory / f"{verb}.plan").write_text(words)
 
     @property
     def calls(self) -> list[str]:
@@ -174,12 +177,12 @@ def test_release_waits_until_the_keeper_has_cleaned_up(keeping: Processes, launc
     keeping.start(PHOTOS, fakes.soon())
     launcher.plan("release", "unmount end")
     assert keeping.release(PHOTOS, fakes.soon())
-    assert launcher.calls == ["keep photos", "release photos"]
+    assert launcher.calls == ["keep photos", "release"]
 
 
 def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: Processes, launcher: Launcher) -> None:
     assert keeping.release(PHOTOS, fakes.soon())
-    assert launcher.calls == ["release photos"]
+    assert launcher.calls == ["release"]
 
 
 def test_release_of_a_used_volume_leaves_its_keeper_alone(
