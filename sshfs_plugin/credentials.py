@@ -31,12 +31,14 @@ class Login:
 
     Attributes:
         password: Empty if there is none.
+        password_file: The file that it is from, None if it is on record.
         identity_files: Private keys that ssh can use, in the order in which to try them.
         certificate_file: The certificate of the only one of them, None if it was not named.
         contents: What is in these files, and in the certificates that lie beside the keys.
     """
 
     password: str = field(default="", repr=False)
+    password_file: Path | None = None
     identity_files: tuple[Path, ...] = ()
     certificate_file: Path | None = None
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
@@ -80,23 +82,14 @@ class Keyring:
             keys = self._default_keys()
         if not certificate_file:
             contents |= _certificates_beside(keys)
+        password_file = self._expand(credentials.password_file) if credentials.password_file else None
         return Login(
-            password=self.password(credentials),
+            password=_read_password(password_file) if password_file else credentials.password,
+            password_file=password_file,
             identity_files=tuple(keys),
             certificate_file=certificate_file,
             contents=contents | keys,
         )
-
-    def password(self, credentials: Credentials) -> str:
-        """Return the password, if there is one.
-
-        Raises:
-            PasswordFileUnusable: The password file is not usable, and why.
-            FileStuck: Its file system does not answer.
-        """
-        if not credentials.password_file:
-            return credentials.password
-        return _read_password(self._expand(credentials.password_file))
 
     def _default_keys(self) -> dict[Path, bytes]:
         if local_files.exists(self.default_key):

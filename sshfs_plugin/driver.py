@@ -188,6 +188,7 @@ class Driver:
         with self._working_on(name, deadline) as entry:
             self._unmount_unused(entry.name, deadline)
             self._preflight.forget(entry.name)
+            self._supervisor.forget(entry.name)
             self._registry.remove(entry)
         log.info("removed; the files on the server stay as they are")
 
@@ -291,7 +292,7 @@ class Driver:
             if climb:
                 climb(deadline)
                 entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
-            self._supervisor.start(entry.name, deadline)
+            self._supervisor.start(entry.volume, deadline)
 
     @contextmanager
     def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:

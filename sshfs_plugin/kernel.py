@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the kernel does about mounts when told to; nothing here can be hung by a server."""
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -22,12 +21,6 @@ _SERVERS_WORDS = frozenset(
     os.strerror(number) for number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EBADMSG, errno.EOPNOTSUPP)
 )
 """What sshfs makes of an error that the server has sent (docs/facts.md)."""
-
-READ_AHEAD_KIB = 1024
-"""Six times the throughput of the kernel's 128 at 20 ms of round-trip time, and twice on loopback (docs/facts.md)."""
-
-_PROC = Path("/proc")
-_BDI = Path("/sys/class/bdi")
 
 
 def answers(mountpoint: Path, seconds: float) -> bool:
@@ -73,39 +66,15 @@ def unmount(mountpoint: Path) -> bool:
     return True
 
 
-def detach_lazily(mountpoint: Path) -> None:
-    """Take the mount out of this host's tree at once; it ends when its last user does."""
-    _umount2(mountpoint, MNT_DETACH)
-
-
 def detach_all(mountpoint: Path) -> None:
     """Detach whatever is stacked at a path; blocked callers get ECONNABORTED at once (docs/facts.md)."""
     while mountinfo.mounted_at(mountpoint):
         _umount2(mountpoint, MNT_FORCE | MNT_DETACH)
 
 
-def set_read_ahead(device: str) -> None:
-    """Let the kernel read ahead enough for a server that is some milliseconds away; where /sys is read-only, don't."""
-    with contextlib.suppress(OSError):
-        (_BDI / device / "read_ahead_kb").write_text(str(READ_AHEAD_KIB))
-
-
-def set_immutable(directory: Path, *, immutable: bool) -> None:
-    """Let nobody, not even root, put files into the directory under a mount, where the file system can do that.
-
-    A lost mount then gives an error instead of taking files for the local disk (docs/facts.md).
-    """
-    command.run(["chattr", "+i" if immutable else "-i", directory], seconds=5)
-
-
-def is_alive(process: int) -> bool:
-    """Tell whether a process exists."""
-    return (_PROC / str(process)).exists()
-
-
-def await_end(process: int, seconds: float) -> bool:
-    """Wait for a process that is not our child to end; tell whether it did."""
-    return await_absence(_PROC / str(process), seconds)
+def make_mutable(directory: Path) -> None:
+    """Let a mountpoint be removed: it was made immutable, so that nothing is written to it when its mount is lost."""
+    command.run(["chattr", "-i", directory], seconds=5)
 
 
 def await_absence(path: Path, seconds: float) -> bool:

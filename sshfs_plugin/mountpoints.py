@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from sshfs_plugin import errors, kernel, mountinfo
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 
@@ -29,7 +30,7 @@ class Mountpoints(ABC):
     """The mountpoints below one directory.
 
     Attributes:
-        settings: Where that directory and the launcher are.
+        settings: Where that directory is, and what the volumes' units read.
         tells_more: What an administrator types to learn more of a failure.
     """
 
@@ -39,6 +40,14 @@ class Mountpoints(ABC):
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
         return self.settings.mounts / name
+
+    def files(self, name: VolumeName) -> MountFiles:
+        """Return what a volume's unit reads."""
+        return MountFiles.of(self.settings, name)
+
+    def forget(self, name: VolumeName) -> None:
+        """Drop what a volume's unit reads, a password among it."""
+        self.files(name).remove()
 
     def unit(self, _name: VolumeName) -> str:
         """Return nothing: no unit keeps the process."""

@@ -100,8 +100,14 @@ class Supervisor(Protocol):
     def settle(self) -> None:
         """End what an earlier process has left under way, before anything is built on what is mounted."""
 
-    def start(self, name: VolumeName, deadline: Deadline) -> None:
-        """Mount a volume; on return it answers. Raises MountError and then leaves nothing behind."""
+    def start(self, volume: Volume, deadline: Deadline) -> None:
+        """Mount a volume; on return it answers.
+
+        Raises MountError, CredentialsError or StateError, and then leaves nothing behind.
+        """
+
+    def forget(self, name: VolumeName) -> None:
+        """Drop what is kept of a volume that is not mounted, a password among it."""
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless a container or process uses it; tell whether it is gone now."""

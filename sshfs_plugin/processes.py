@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Mounted volumes as detached processes, for a host or container whose PID 1 is not systemd.
 
-The launcher's ``keep`` does for each volume what its unit would do. It is a session of its own, so it outlives this
-process; it reports over the same socket protocol as to systemd, and its lock file tells when it is over.
+``volume keep`` does for each of them what its unit would do. It is a session of its own, so it outlives this process.
+It says once on its standard input, which is a socket, that the mount answers, and its lock file tells when it is over.
 """
 
 import fcntl
 import os
-import secrets
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sshfs_plugin import command, errors, kernel, mountpoints, sockets
+from sshfs_plugin import command, errors, mountpoints, sockets
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import Volume, VolumeName
 
 CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
@@ -34,29 +31,33 @@ class Processes(mountpoints.Mountpoints):
 
     _releasing: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, name: VolumeName, deadline: Deadline) -> None:
+    def start(self, volume: Volume, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
 
         Raises:
             MountFailed: With ssh's last words; nothing is left behind.
             MountTimedOut: It did not answer in time.
+            CredentialsError: What to log in with can't be used, and why.
+            StateError: What the keeper reads could not be written.
         """
+        name = volume.name
         if not self._is_over(name):
             self.require_answer(name, deadline)
             return
-        self.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.files(name).write(volume, self.settings)
+        for directory in (self.settings.logs, self.settings.locks):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
-        # one for each start, since an earlier keeper may report again; a volume's name could be too long for an address
-        address = self.settings.runtime / f"notify-{secrets.token_hex(8)}"
-        with _listening_at(address) as reports:
-            keeper = self._start_keeper(name, said, address)
-            while not sockets.has_something(reports, _POLL_SECONDS):
-                if keeper.poll() is not None:
-                    raise mountpoints.mount_failed(name, said.read_text(errors="replace"))
-                if not deadline.left():
-                    self._give_up(name, keeper)
-                    raise mountpoints.mount_timed_out(name, limit)
-        self.require_answer(name, deadline)
+        ours, theirs = socket.socketpair()
+        with ours:
+            keeper = self._start_keeper(name, said, theirs)
+            if not sockets.has_something(ours, limit):
+                self._give_up(name, keeper)
+                raise mountpoints.mount_timed_out(name, limit)
+            if not ours.recv(1):
+                keeper.wait(CLEAN_UP_SECONDS)
+                self.forget(name)
+                raise mountpoints.mount_failed(name, said.read_text(errors="replace"))
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless it is used; tell whether it is gone and its keeper has cleaned up.
@@ -96,15 +97,16 @@ class Processes(mountpoints.Mountpoints):
             if not deadline.left():
                 raise self.unmount_failed(name, "sshfs does not end")
             time.sleep(_POLL_SECONDS)
+        self.forget(name)
 
-    def _start_keeper(self, name: VolumeName, said: Path, address: Path) -> subprocess.Popen[bytes]:
-        with said.open("wb") as output:
+    def _start_keeper(self, name: VolumeName, said: Path, reports: socket.socket) -> subprocess.Popen[bytes]:
+        with said.open("wb") as output, reports:
             return subprocess.Popen(  # noqa: S603 (our own program)
-                [self.settings.libexec / "launcher", "keep", name],
-                stdin=subprocess.DEVNULL,
+                [self.settings.libexec / "volume", "keep", name],
+                stdin=reports.fileno(),
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **self.settings.environment(), "NOTIFY_SOCKET": str(address)},
+                env={**os.environ, **self.settings.environment()},
                 start_new_session=True,
             )
 
@@ -112,8 +114,8 @@ class Processes(mountpoints.Mountpoints):
         """Leave nothing of a start that took too long; sshfs and ssh are in the keeper's process group."""
         os.killpg(keeper.pid, signal.SIGKILL)
         keeper.wait(CLEAN_UP_SECONDS)
-        kernel.detach_all(self.mountpoint(name))
-        self._run("mountpoint", "clean", name, seconds=CLEAN_UP_SECONDS)
+        self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
+        self.forget(name)
 
     def _run(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
         environment = self.settings.environment()
@@ -129,15 +131,3 @@ class Processes(mountpoints.Mountpoints):
         except BlockingIOError:
             return False
         return True
-
-
-@contextmanager
-def _listening_at(address: Path) -> Iterator[socket.socket]:
-    """Listen where the launcher reports that the mount is usable; closing is what it waits for after its report."""
-    address.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reports:
-        reports.bind(str(address))
-        try:
-            yield reports
-        finally:
-            address.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def _remove(mountpoint: Path) -> None:
     """Remove a mountpoint, unless something is in it, or mounted at it by now."""
     if not mountpoint.exists():
         return
-    kernel.set_immutable(mountpoint, immutable=False)
+    kernel.make_mutable(mountpoint)
     try:
         mountpoint.rmdir()
     except OSError as error:

@@ -2,7 +2,7 @@
 """Where things are and how many there may be: the environment, read once.
 
 ``/etc/default/docker-volume-sshfs`` sets what an administrator may want to change; the tests set the rest to run a
-whole plugin in a directory of their own. The launcher in a volume's unit reads the same settings.
+whole plugin in a directory of their own. The release, a program of its own, reads the same settings.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Settings:
     Attributes:
         state: What must outlive a reboot: volume records and known hosts.
         mounts: The mountpoints, one a volume.
-        runtime: What must not: holders, the ssh_config of each mount.
+        runtime: What must not: holders, and what the unit of each mounted volume reads.
         configuration: Where the default key is looked for.
         libexec: The programs that systemd and ssh run.
         home: What ``~`` stands for in the options.
@@ -99,9 +99,9 @@ class Settings:
         return self.runtime / "holders"
 
     @property
-    def ssh_configs(self) -> Path:
-        """The ssh_config of each mounted volume."""
-        return self.runtime / "ssh"
+    def mount_files(self) -> Path:
+        """What the unit of each mounted volume reads, a directory for each."""
+        return self.runtime / "mounts"
 
     @property
     def releases(self) -> Path:

@@ -1,32 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""A volume in the words of sshfs and ssh: pure functions from values to an argv, an environment and an ssh_config.
+"""A volume in the words of sshfs and ssh: pure functions from values to the files that its unit reads.
 
 Everything about the connection goes into the ssh_config that sshfs hands on with ``-F``: root's own configuration
-stays out, commas do no harm, and an ssh that a reconnect starts an hour later reads the same file.
+stays out, commas do no harm, and an ssh that a reconnect starts an hour later reads the same file. The rest of the
+command line stands in an environment file.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sshfs_plugin.credentials import Login
 from sshfs_plugin.known_hosts import KnownHosts, pattern
 from sshfs_plugin.volume import Check, HostKeyCheck, Volume
 
-PASSWORD_VOLUME = "SSHFS_PLUGIN_PASSWORD_OF"  # noqa: S105 (the name of a variable that holds a volume's name)
 NOWHERE = Path("/dev/null")
 
 
-def argv(volume: Volume, mountpoint: Path, ssh_config: Path) -> tuple[str, ...]:
-    """Return the command line that mounts a volume and stays in the foreground, with nothing secret in it."""
-    return (
-        "sshfs",
-        "-f",
-        volume.remote.source,
-        str(mountpoint),
-        "-F",
-        str(ssh_config),
-        *(word for option in _options(volume) for word in ("-o", option)),
-    )
+def options(volume: Volume) -> str:
+    """Return what follows sshfs's ``-o``, with nothing secret in it."""
+    return ",".join(_options(volume))
 
 
 def _options(volume: Volume) -> Iterator[str]:
@@ -43,15 +36,16 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
-def environment(volume: Volume, login: Login, askpass: Path) -> dict[str, str]:
-    """Return the variables that let ssh ask our helper for the password; the password itself is not among them."""
-    if not login.password:
-        return {}
-    return {
-        "SSH_ASKPASS": str(askpass),
-        "SSH_ASKPASS_REQUIRE": "force",
-        PASSWORD_VOLUME: volume.name,
-    }
+def environment_file(values: Mapping[str, str]) -> str:
+    r"""Write variables so that systemd (``EnvironmentFile=``) and a POSIX shell (``.``) read the same values.
+
+    Between double quotes both undo a backslash before ``"``, ``\``, ``$`` and the backquote, and nothing else. Control
+    characters can't be in a value: no option lets them in.
+    """
+    return "".join(f'{name}="{_NEEDS_ESCAPE.sub(_BACKSLASH, value)}"\n' for name, value in values.items())
+
+
+_NEEDS_ESCAPE, _BACKSLASH = re.compile(r'(["\\$`])'), r"\\\1"
 
 
 def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sshfs_plugin import command, errors, mountpoints
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import Volume, VolumeName
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class Units(mountpoints.Mountpoints):
         """Return the volume's unit."""
         return _unit(name)
 
-    def start(self, name: VolumeName, deadline: Deadline) -> None:
-        """Start a volume's unit, which is ready when its mount answers; a running one is left as it is.
+    def start(self, volume: Volume, deadline: Deadline) -> None:
+        """Start a volume's unit, which has started when its mount answers; a running one is left as it is.
 
         That holds if the start fails, too, whatever the reason: containers may be using what the unit keeps, even if it
         is mounted nowhere on this host any more.
@@ -49,19 +49,20 @@ class Units(mountpoints.Mountpoints):
         Raises:
             MountFailed: With ssh's last words; the unit is stopped and its failure forgotten.
             MountTimedOut: It did not answer in time.
+            CredentialsError: What to log in with can't be used, and why.
+            StateError: What the unit reads could not be written.
         """
-        unit, started, limit = _unit(name), time.time(), deadline.left(START_SECONDS)
-        was_active = _is_active(unit)
+        name, unit = volume.name, _unit(volume.name)
+        self.files(name).write(volume, self.settings)
+        started, limit = time.time(), deadline.left(START_SECONDS)
         try:
             job = _systemctl("start", unit, seconds=limit)
         except errors.ProgramStuck:
-            if not was_active:
-                self._give_up(unit)
+            self._give_up_start(name)
             raise mountpoints.mount_timed_out(name, limit) from None
         if job.returncode:
             said = _last_words(unit, started) or job.stderr
-            if not was_active:
-                self._give_up(unit)
+            self._give_up_start(name)
             raise mountpoints.mount_failed(name, said)
         self.require_answer(name, deadline)
 
@@ -80,6 +81,7 @@ class Units(mountpoints.Mountpoints):
         if not self.ask_for_release(name, deadline):
             return False
         self._end(name, deadline)
+        self.forget(name)
         return True
 
     def run_release(self, _request: Path, deadline: Deadline) -> str:
@@ -100,6 +102,7 @@ class Units(mountpoints.Mountpoints):
         self._end(name, deadline)
         # an sshfs that was cut off fails, which is no news here
         _forget_failure(_unit(name), seconds=ASK_SECONDS)
+        self.forget(name)
 
     def _end(self, name: VolumeName, deadline: Deadline) -> None:
         """Wait until the unit of a volume that is not mounted any more has ended."""
@@ -109,6 +112,12 @@ class Units(mountpoints.Mountpoints):
             raise self.unmount_failed(name, "it took too long") from None
         if job.returncode:
             raise self.unmount_failed(name, job.stderr.strip())
+
+    def _give_up_start(self, name: VolumeName) -> None:
+        """Leave nothing of a start that failed, unless the unit was active before."""
+        if not _is_active(_unit(name)):
+            self._give_up(_unit(name))
+            self.forget(name)
 
     def _give_up(self, unit: str) -> None:
         """Leave nothing of a job that failed: no process, no mount, and no failure that a later start would inherit."""

@@ -91,7 +91,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.Programs:
 def fake_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeKernel:
     """Give a kernel that lists and unmounts what the test says."""
     fake = fakes.FakeKernel(tmp_path / "proc")
-    monkeypatch.setattr(kernel, "_PROC", fake.proc)
     monkeypatch.setattr(mountinfo, "_PROC", fake.proc)
     monkeypatch.setattr(kernel, "_libc", fake)
     return fake

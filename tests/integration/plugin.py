@@ -61,10 +61,11 @@ class Plugin:
     def __enter__(self) -> "Plugin":
         for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
             path.mkdir()
-        for program in ("launcher", "mountpoint", "askpass", "release"):
-            wrapper = self.settings.libexec / program
-            wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/{program} "$@"\n')
-            wrapper.chmod(0o755)
+        for program in ("volume", "askpass"):
+            (self.settings.libexec / program).symlink_to(ROOT / "libexec" / program)
+        release = self.settings.libexec / "release"
+        release.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/release "$@"\n')
+        release.chmod(0o755)
         self.start()
         return self
 

@@ -58,7 +58,7 @@ def test_a_program_that_can_not_be_killed_is_left_behind(hung: Path) -> None:
     with pytest.raises(errors.ProgramStuck):
         command.run(["cat", hung / "key"], seconds=3600)
     kernel.detach_all(hung.parent)
-    assert kernel.await_end(command._left_behind[-1].pid, 0) or command._left_behind[-1].wait(10)
+    command._left_behind[-1].wait(10)
 
 
 @pytest.mark.parametrize(

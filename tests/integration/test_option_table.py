@@ -163,8 +163,7 @@ def test_every_row_for_sshfs_is_an_option_of_sshfs_and_its_value_is_taken(
     option: option_table.Option, mountpoint: Path
 ) -> None:
     opts = {option.name: sample(option), **NEEDED.get(option.name, {})}
-    words = sshfs.argv(volume(**opts), mountpoint, Path("/dev/null"))
-    complaints = complaints_of_sshfs(mountpoint, words[words.index("-o") :])
+    complaints = complaints_of_sshfs(mountpoint, ("-o", sshfs.options(volume(**opts))))
     if option.name in ("uidfile", "gidfile"):
         assert f"'{opts[option.name]}'" in complaints, "it must have looked for the very file"
     else:

@@ -241,6 +241,7 @@ class FakeSupervisor:
         asked: How often each volume was to be released, used or not.
         seconds: How long each start and release might take.
         answer_seconds: How long each question whether a mount answers might take.
+        forgotten: The volumes of which nothing is kept any more, in order.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
@@ -262,6 +263,7 @@ class FakeSupervisor:
     asked: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     answer_seconds: list[float] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     unsettled: set[str] = field(default_factory=set)
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
@@ -301,8 +303,9 @@ class FakeSupervisor:
         """End all releases that an earlier process has left under way."""
         self.unsettled.clear()
 
-    def start(self, name: VolumeName, deadline: Deadline) -> None:
+    def start(self, volume: Volume, deadline: Deadline) -> None:
         """Mount a volume, unless the test has said otherwise of it."""
+        name = volume.name
         self.seconds.append(deadline.left())
         self.started.append(name)
         if gate := self.start_gates.get(name):
@@ -312,6 +315,10 @@ class FakeSupervisor:
         self.silent.discard(name)
         self.live.add(name)
         self.devices[name] = f"0:{len(self.started)}"
+
+    def forget(self, name: VolumeName) -> None:
+        """Note that nothing is kept of a volume any more."""
+        self.forgotten.append(name)
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless it is used."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What ssh is told when it asks for a password."""
 
-import sys
+import json
+import subprocess
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,111 +10,104 @@ from pathlib import Path
 import pytest
 from support import ssh_server
 
-from sshfs_plugin import askpass, command, options, sshfs
-from sshfs_plugin.credentials import Keyring
+from sshfs_plugin import command, options
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import Volume, VolumeName
 
 ROOT = Path(__file__).parents[2]
+ASKPASS = ROOT / "libexec/askpass"
+CONNECT = 'set -a; . "$0"; exec ssh -F "$SSH_CONFIG" -s "$1" sftp'
 PROMPT = "bob@nas's password: "
 
+Ask = Callable[[str], subprocess.CompletedProcess[str]]
 
-def record(settings: Settings, opts: Mapping[str, str]) -> Volume:
-    volume = options.parse(VolumeName("photos"), {"sshcmd": "bob@nas:", **opts}, datetime.now(UTC))
-    volumes = VolumeStore(settings.volumes)
-    volumes.load_all()
-    volumes.save(volume)
-    return volume
+
+def volume(opts: Mapping[str, str]) -> Volume:
+    return options.parse(VolumeName("photos"), {"sshcmd": "bob@nas:", **opts}, datetime.now(UTC))
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state=tmp_path / "state", home=tmp_path / "root")
+    return Settings(
+        state=tmp_path / "state", home=tmp_path / "root", runtime=tmp_path / "run", libexec=ROOT / "libexec"
+    )
 
 
 @pytest.fixture
-def ask(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], str]:
-    """Ask as ssh does for the volume photos, and return what is printed."""
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("SSHFS_PLUGIN_PASSWORD_OF", "photos")
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "password"
 
-    def asking(prompt: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["askpass", prompt])
-        askpass.main()
-        return capsys.readouterr().out
+
+@pytest.fixture
+def ask(file: Path) -> Ask:
+    """Ask as ssh does for a volume whose password is in the file."""
+
+    def asking(prompt: str) -> subprocess.CompletedProcess[str]:
+        return command.run([ASKPASS, prompt], seconds=10, environment={"SSHFS_PLUGIN_PASSWORD_FILE": str(file)})
 
     return asking
 
 
-def test_answer_when_the_password_was_typed_as_an_option_is_that(settings: Settings, ask: Callable[[str], str]) -> None:
-    record(settings, {"password": " hünter,2 "})
-    assert ask(PROMPT) == " hünter,2 \n"
-
-
-def test_answer_when_the_password_is_in_a_file_is_what_is_in_it_now(
-    settings: Settings, ask: Callable[[str], str]
+@pytest.mark.parametrize("password", [" hünter,2 ", '$HOME `id` "\\n%s', "-n", "-e \\c", "'", "a\\"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nsecond line\n"])
+@pytest.mark.parametrize("begin", ["", "\ufeff"], ids=["", "BOM"])
+def test_answer_is_the_first_line_of_the_file_as_it_is(
+    file: Path, ask: Ask, password: str, begin: str, end: str
 ) -> None:
-    record(settings, {"password_file": "~/nas"})
-    settings.home.mkdir()
-    file = settings.home / "nas"
+    file.write_text(f"{begin}{password}{end}", "utf-8", newline="")
+    assert ask(PROMPT).stdout == f"{password}\n"
+
+
+def test_answer_is_what_is_in_the_file_now(file: Path, ask: Ask) -> None:
     file.write_text("old")
-    file.chmod(0o600)
-    assert ask(PROMPT) == "old\n"
+    assert ask(PROMPT).stdout == "old\n"
     file.write_text("new\nsecond line\n")
-    assert ask("(bob@nas) Verification code: ") == "new\n"
+    assert ask("(bob@nas) Verification code: ").stdout == "new\n"
 
 
-def test_answer_when_a_keys_passphrase_is_wanted_is_none(settings: Settings, ask: Callable[[str], str]) -> None:
-    record(settings, {"password": "hunter2"})
-    with pytest.raises(SystemExit) as end:
-        ask("Enter passphrase for key '/root/.ssh/id_rsa': ")
-    assert end.value.code == 1
+def test_answer_when_a_keys_passphrase_is_wanted_is_none(file: Path, ask: Ask) -> None:
+    file.write_text("hunter2")
+    answer = ask("Enter passphrase for key '/root/.ssh/id_rsa': ")
+    assert (answer.returncode, answer.stdout) == (1, "")
 
 
-def test_answer_when_the_password_file_has_gone_is_why(settings: Settings, ask: Callable[[str], str]) -> None:
-    record(settings, {"password_file": "/gone"})
-    with pytest.raises(SystemExit) as end:
-        ask(PROMPT)
-    assert str(end.value.code).startswith("cannot use the password file /gone, it does not exist")
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_answer_when_there_is_no_password_is_what_to_do(file: Path, ask: Ask, content: str | None) -> None:
+    if content is not None:
+        file.write_text(content)
+    answer = ask(PROMPT)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert f"cannot read a password from {file}: write it there, in the first line" in answer.stderr
 
 
-def test_answer_when_the_volume_is_not_known_is_why(settings: Settings, ask: Callable[[str], str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        ask(PROMPT)
-    assert end.value.code == "volume 'photos' not found"
-
-
-def test_answer_when_no_volume_is_named_is_why(ask: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSHFS_PLUGIN_PASSWORD_OF")
-    with pytest.raises(SystemExit) as end:
-        ask(PROMPT)
-    assert "'' can't be the name of a volume" in str(end.value.code)
+@pytest.mark.parametrize("opts", [{"password": " hünter,2 "}, {"password_file": "FILE"}])
+def test_answer_when_version_1_1_has_made_the_mount_comes_by_way_of_the_record(
+    tmp_path: Path, file: Path, opts: Mapping[str, str]
+) -> None:
+    file.write_text("\ufeff hünter,2 \r\n", "utf-8", newline="")
+    record = tmp_path / "photos.json"
+    record.write_text(json.dumps({"version": 1, "options": {k: v.replace("FILE", str(file)) for k, v in opts.items()}}))
+    program = tmp_path / "askpass"
+    program.write_text(ASKPASS.read_text().replace("/var/lib/docker-volume-sshfs/volumes", str(tmp_path)))
+    answer = command.run(["sh", program, PROMPT], seconds=10, environment={"SSHFS_PLUGIN_PASSWORD_OF": "photos"})
+    assert (answer.stdout, answer.stderr) == (" hünter,2 \n", "")
 
 
 @pytest.mark.parametrize("method", [ssh_server.PASSWORD, ssh_server.TYPED])
 def test_ssh_when_it_asks_the_program_logs_in_by_password(tmp_path: Path, settings: Settings, method: str) -> None:
     account = ssh_server.Account(directory=tmp_path, password="hünter 2", ways=[(method,)])
     with ssh_server.serving(account) as server:
-        volume = record(settings, {"password": "hünter 2", "port": str(server.port)})
-        login = Keyring.of(settings).login(volume.credentials)
+        photos = volume({"password": "hünter 2", "port": str(server.port)})
         host_key = ssh_server.host_key("ed25519")
         known_hosts = KnownHosts.of(settings)
-        known_hosts.add(volume.remote.host, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
-        config = tmp_path / "ssh_config"
-        config.write_text(sshfs.ssh_config(volume, login, known_hosts))
+        known_hosts.add(photos.remote.host, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
+        files = MountFiles.of(settings, photos.name)
+        files.write(photos, settings)
         said = command.run(
-            ["ssh", "-F", config, "-s", f"bob@{ssh_server.LOOPBACK}", "sftp"],
+            [*("sh", "-c", CONNECT), files.environment, f"bob@{ssh_server.LOOPBACK}"],
             seconds=5,
-            environment={
-                **settings.environment(),
-                **sshfs.environment(volume, login, ROOT / "libexec/askpass"),
-                "PYTHONPATH": str(ROOT),
-            },
         )
     assert (said.returncode, said.stderr) == (0, "")
     assert method in server.seen

@@ -260,23 +260,23 @@ def test_password_file_holds_the_password_in_its_first_line(
 ) -> None:
     file = password_file(tmp_path, content)
     login = keyring.login(Credentials(password_file=str(file)))
-    assert (login.password, login.identity_files) == (password, ())
+    assert (login.password, login.password_file, login.identity_files) == (password, file, ())
 
 
 def test_password_file_when_its_group_may_read_it_is_the_administrators_choice(
     keyring: Keyring, tmp_path: Path
 ) -> None:
     file = password_file(tmp_path, b"hunter2", 0o640)
-    assert keyring.password(Credentials(password_file=str(file))) == "hunter2"
+    assert keyring.login(Credentials(password_file=str(file))).password == "hunter2"
 
 
 def test_password_file_when_it_begins_with_a_tilde_is_in_roots_home(keyring: Keyring) -> None:
     password_file(keyring.home, b"hunter2")
-    assert keyring.password(Credentials(password_file="~/password")) == "hunter2"
+    assert keyring.login(Credentials(password_file="~/password")).password == "hunter2"
 
 
 def test_password_when_there_is_none_is_empty(keyring: Keyring) -> None:
-    assert keyring.password(Credentials()) == ""
+    assert keyring.login(Credentials()).password == ""
 
 
 def password_refusal(keyring: Keyring, file: Path) -> str:

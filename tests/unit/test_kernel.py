@@ -52,13 +52,6 @@ def test_unmount_that_is_not_allowed_fails_with_the_path(fake_kernel: fakes.Fake
     assert refusal.value.filename == str(mountpoint)
 
 
-def test_a_busy_mount_can_be_detached(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
-    fake_kernel.mount(mountpoint)
-    fake_kernel.busy.add(mountpoint)
-    kernel.detach_lazily(mountpoint)
-    assert fake_kernel.unmounted == [(mountpoint, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)]
-
-
 def test_all_mounts_on_one_another_are_detached(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
     for _ in range(3):
         fake_kernel.mount(mountpoint)
@@ -167,27 +160,10 @@ def test_a_mount_that_hangs_does_not_answer(sshfs: Path, programs: fakes.Program
     assert not kernel.answers(sshfs, 0.05)
 
 
-@pytest.mark.parametrize(("immutable", "word"), [(True, "+i"), (False, "-i")])
-def test_a_mountpoint_is_made_immutable_and_back(programs: fakes.Programs, immutable: bool, word: str) -> None:
+def test_a_mountpoint_can_be_made_mutable_where_it_never_was_otherwise(programs: fakes.Programs) -> None:
     programs.add("chattr", "echo 'Operation not supported' >&2; exit 1")
-    kernel.set_immutable(MOUNTS / "photos", immutable=immutable)
-    assert programs.calls("chattr") == [f"{word} /var/lib/dvs/mounts/photos"]
-
-
-def test_read_ahead_is_set_where_the_kernel_lets_it_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "_BDI", tmp_path)
-    (tmp_path / "0:52").mkdir()
-    kernel.set_read_ahead("0:52")
-    assert (tmp_path / "0:52/read_ahead_kb").read_text() == "1024"
-    kernel.set_read_ahead("0:53")
-
-
-def test_a_process_is_alive_until_it_is_gone_from_proc(fake_kernel: fakes.FakeKernel) -> None:
-    fake_kernel.process(4711, namespace=1)
-    assert kernel.is_alive(4711)
-    assert not kernel.is_alive(4712)
-    assert not kernel.await_end(4711, 0)
-    assert kernel.await_end(4712, 0)
+    kernel.make_mutable(MOUNTS / "photos")
+    assert programs.calls("chattr") == ["-i /var/lib/dvs/mounts/photos"]
 
 
 def test_waiting_ends_as_soon_as_the_path_is_gone(tmp_path: Path) -> None:

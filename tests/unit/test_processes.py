@@ -1,29 +1,37 @@
 # SPDX-License-Identifier: MIT
-"""Volumes as detached processes, with a stand-in for the launcher that does what the test says."""
+"""Volumes as detached processes, with a stand-in for their steps that does what the test says."""
 
 import contextlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors
+from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.processes import Processes
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import Volume, VolumeName
 
 PHOTOS = VolumeName("photos")
+
+
+def volume(name: str) -> Volume:
+    return options.parse(VolumeName(name), {"sshcmd": "bob@nas:/photos", "password": "hunter2"}, datetime.now(UTC))
+
+
+PHOTOS_VOLUME = volume(PHOTOS)
 
 # the keeper is left behind on purpose: it outlives the service
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
-LAUNCHER = """#!{python} -IS
-import fcntl, os, pathlib, signal, socket, sys
+STAND_IN = """#!{python} -IS
+import fcntl, os, pathlib, signal, sys
 
 verb, name = sys.argv[1:] or ("release", "")
 here = pathlib.Path(__file__).parent
@@ -45,7 +53,7 @@ if "mount" in words:
         mountpoint = pathlib.Path(os.environ["SSHFS_PLUGIN_MOUNTS"], name)
         print(f"36 35 0:99 / {{mountpoint}} rw - fuse.sshfs me@nas:/photos rw", file=mountinfo)
 if "report" in words:
-    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+    os.write(0, b"ready")
 if "stay" in words:
     signal.pause()
 if verb == "release":
@@ -54,19 +62,19 @@ if verb == "release":
 if "unmount" in words:
     (here / "mountinfo").resolve().write_text("")
 if "end" in words:
-    os.kill(int((here / "keepers").read_text()), signal.SIGKILL)
+    os.kill(int((here / "keepers").read_text().split()[-1]), signal.SIGKILL)
 """
 
 
-class Launcher:
+class Steps:
     """The stand-in in its place, and the plans for what its verbs do."""
 
     def __init__(self, settings: Settings, mountinfo: Path) -> None:
         self.directory = settings.libexec
         self.directory.mkdir()
-        for name in ("launcher", "mountpoint", "release"):
+        for name in ("volume", "release"):
             program = self.directory / name
-            program.write_text(LAUNCHER.format(python=sys.executable))
+            program.write_text(STAND_IN.format(python=sys.executable))
             program.chmod(0o755)
         (self.directory / "mountinfo").symlink_to(mountinfo)
 
@@ -100,119 +108,129 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(settings: Settings, fake_kernel: fakes.FakeKernel, programs: fakes.Programs) -> Iterator[Launcher]:
+def steps(settings: Settings, fake_kernel: fakes.FakeKernel, programs: fakes.Programs) -> Iterator[Steps]:
     """Give a host on which mounts come up and answer."""
     programs.add("stat", fakes.ANSWER)
     settings.runtime.mkdir()
-    launcher = Launcher(settings, fake_kernel.mountinfo)
-    launcher.plan("keep", "mount report stay")
-    yield launcher
-    launcher.end_keepers()
+    steps = Steps(settings, fake_kernel.mountinfo)
+    steps.plan("keep", "mount report stay")
+    yield steps
+    steps.end_keepers()
 
 
 @pytest.fixture
-def keeping(settings: Settings, launcher: Launcher) -> Processes:
-    del launcher
+def keeping(settings: Settings, steps: Steps) -> Processes:
+    del steps
     return Processes(settings)
 
 
-def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: Processes, launcher: Launcher) -> None:
-    keeping.start(PHOTOS, fakes.soon())
-    assert launcher.calls == ["keep photos"]
-    assert os.getsid(launcher.keeper) == launcher.keeper != os.getsid(0)
+def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: Processes, steps: Steps) -> None:
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    assert steps.calls == ["keep photos"]
+    assert os.getsid(steps.keeper) == steps.keeper != os.getsid(0)
 
 
-def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processes, launcher: Launcher) -> None:
-    keeping.start(PHOTOS, fakes.soon())
-    keeping.start(PHOTOS, fakes.soon())
-    assert launcher.calls == ["keep photos"]
+def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processes, steps: Steps) -> None:
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    assert steps.calls == ["keep photos"]
 
 
-def test_start_is_no_success_while_the_mount_does_not_answer(keeping: Processes, programs: fakes.Programs) -> None:
+def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_answer(
+    keeping: Processes, programs: fakes.Programs
+) -> None:
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
     programs.add("stat", fakes.SILENCE)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(PHOTOS_VOLUME, fakes.soon())
 
 
-def test_volumes_with_the_longest_of_names_can_be_started(keeping: Processes, launcher: Launcher) -> None:
+def test_volumes_with_the_longest_of_names_can_be_started(keeping: Processes, steps: Steps) -> None:
     name = VolumeName("x" * 200)
-    keeping.start(name, fakes.soon())
-    assert launcher.calls == [f"keep {name}"]
+    keeping.start(volume(name), fakes.soon())
+    assert steps.calls == [f"keep {name}"]
 
 
-def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, launcher: Launcher) -> None:
-    launcher.plan("keep", "fail")
+def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, steps: Steps) -> None:
+    steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed) as refusal:
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(PHOTOS_VOLUME, fakes.soon())
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
-    launcher.plan("keep", "mount report stay")
-    keeping.start(PHOTOS, fakes.soon())
+    steps.plan("keep", "mount report stay")
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
 
 
 def test_start_that_takes_too_long_is_ended_and_cleaned_up(
-    keeping: Processes, launcher: Launcher, fake_kernel: fakes.FakeKernel
+    keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel
 ) -> None:
-    launcher.plan("keep", "stay")
+    steps.plan("keep", "stay")
+    steps.plan("clean", "unmount")
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="was not usable after 1 seconds and was given up"):
-        keeping.start(PHOTOS, Deadline.after(1.4))
-    assert launcher.calls == ["keep photos", "clean photos"]
+        keeping.start(PHOTOS_VOLUME, Deadline.after(1.4))
+    assert steps.calls == ["keep photos", "clean photos"]
     assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
-        os.kill(launcher.keeper, 0)
+        os.kill(steps.keeper, 0)
 
 
-def test_no_socket_is_left_behind(keeping: Processes, settings: Settings, launcher: Launcher) -> None:
-    keeping.start(PHOTOS, fakes.soon())
-    launcher.plan("keep", "fail")
+def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
+    keeping: Processes, settings: Settings, steps: Steps
+) -> None:
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    found = {path.name for path in (settings.mount_files / PHOTOS).iterdir()}
+    assert found == {"environment", "ssh_config", "password"}
+    steps.plan("release", "unmount end")
+    keeping.release(PHOTOS, fakes.soon())
+    steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed):
-        keeping.start(VolumeName("films"), fakes.soon())
-    assert [path for path in settings.runtime.rglob("*") if path.is_socket()] == []
+        keeping.start(volume("films"), fakes.soon())
+    assert list(settings.mount_files.iterdir()) == []
 
 
-def test_release_waits_until_the_keeper_has_cleaned_up(keeping: Processes, launcher: Launcher) -> None:
-    keeping.start(PHOTOS, fakes.soon())
-    launcher.plan("release", "unmount end")
+def test_release_waits_until_the_keeper_has_cleaned_up(keeping: Processes, steps: Steps) -> None:
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    steps.plan("release", "unmount end")
     assert keeping.release(PHOTOS, fakes.soon())
-    assert launcher.calls == ["keep photos", "release"]
+    assert steps.calls == ["keep photos", "release"]
 
 
-def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: Processes, launcher: Launcher) -> None:
+def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: Processes, steps: Steps) -> None:
     assert keeping.release(PHOTOS, fakes.soon())
-    assert launcher.calls == ["release"]
+    assert steps.calls == ["release"]
 
 
 def test_release_of_a_used_volume_leaves_its_keeper_alone(
-    keeping: Processes, launcher: Launcher, fake_kernel: fakes.FakeKernel
+    keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel
 ) -> None:
-    keeping.start(PHOTOS, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     assert not keeping.release(PHOTOS, fakes.soon())
-    os.kill(launcher.keeper, 0)
+    os.kill(steps.keeper, 0)
 
 
 def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
-    keeping: Processes, launcher: Launcher, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
+    keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
 ) -> None:
-    keeping.start(PHOTOS, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     releasing = in_background(keeping.release_by_force, PHOTOS, fakes.soon())
     while keeping.mounted():
         assert not releasing.done()
-    launcher.end_keepers()
+    steps.end_keepers()
     releasing.result()
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    keeping.start(PHOTOS, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
     with pytest.raises(errors.UnmountFailed, match="sshfs does not end"):
         keeping.release_by_force(PHOTOS, fakes.now())
 
 
-def test_failed_release_says_why(keeping: Processes, launcher: Launcher) -> None:
-    launcher.plan("release", "fail")
+def test_failed_release_says_why(keeping: Processes, steps: Steps) -> None:
+    steps.plan("release", "fail")
     with pytest.raises(errors.UnmountFailed) as refusal:
         keeping.release(PHOTOS, fakes.soon())
     assert "Permission denied" in str(refusal.value)
@@ -225,10 +243,10 @@ def test_failed_release_says_why(keeping: Processes, launcher: Launcher) -> None
     [("stay", 0.4, "it took too long"), ("unmount", 3, "sshfs does not end")],
 )
 def test_release_that_comes_to_no_end_says_so(
-    keeping: Processes, launcher: Launcher, plan: str, seconds: float, why: str
+    keeping: Processes, steps: Steps, plan: str, seconds: float, why: str
 ) -> None:
-    keeping.start(PHOTOS, fakes.soon())
-    launcher.plan("release", plan)
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    steps.plan("release", plan)
     with pytest.raises(errors.UnmountFailed, match=f"volume 'photos' could not be unmounted \\({why}\\)"):
         keeping.release(PHOTOS, Deadline.after(seconds))
 
@@ -237,5 +255,5 @@ def test_keeper_runs_with_the_settings_of_the_service(
     keeping: Processes, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", "/elsewhere")
-    keeping.start(PHOTOS, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.soon())
     assert (settings.locks / PHOTOS).exists()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A volume in the words of sshfs and ssh, and what the true ssh makes of them."""
 
-import shlex
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from sshfs_plugin.credentials import Login
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
-MOUNTPOINT, CONFIG = Path("/mnt/photos"), Path("/run/ssh/photos")
+ODD = "ab \"\\$`%'#,;=&|<>(){}[]*?~!^@:/.-_ ü€\u2028😀"
+ODD_VALUES = (*ODD, ODD, "$HOME", "${HOME}", "%i", "%%", "a\\", "\\\\n", "$$", "`id`", " # no comment", '"', "'", "")
 PINNED = "SHA256:" + "m" * 42 + "A"
 
 
@@ -22,8 +23,8 @@ def volume(opts: Mapping[str, str]) -> Volume:
     return options.parse(VolumeName("photos"), {"sshcmd": "bob@nas:/photos", **opts}, datetime.now(UTC))
 
 
-def argv(opts: Mapping[str, str]) -> str:
-    return shlex.join(sshfs.argv(volume(opts), MOUNTPOINT, CONFIG))
+def given(opts: Mapping[str, str]) -> str:
+    return sshfs.options(volume(opts))
 
 
 def known_hosts(directory: Path) -> KnownHosts:
@@ -50,47 +51,51 @@ def understood(directory: Path, opts: Mapping[str, str], login: Login, host: str
 # The command line
 
 
-def test_argv_when_nothing_was_said_reconnects_and_lets_others_in_as_their_rights_allow() -> None:
-    assert argv({}) == (
-        "sshfs -f bob@nas:/photos /mnt/photos -F /run/ssh/photos "
-        "-o allow_other -o default_permissions -o workaround=rename -o dcache_dir_timeout=2 -o reconnect"
-    )
+def test_options_when_nothing_was_said_reconnect_and_let_others_in_as_their_rights_allow() -> None:
+    assert given({}) == "allow_other,default_permissions,workaround=rename,dcache_dir_timeout=2,reconnect"
 
 
-def test_argv_when_everything_was_said_has_it() -> None:
+def test_options_when_everything_was_said_have_it() -> None:
     opts = {"ro": "", "uid": "1000", "gid": "1001", "umask": "22", "idmap": "user", "reconnect": "no"}
-    assert argv({**opts, "allow_other": "no"}) == (
-        "sshfs -f bob@nas:/photos /mnt/photos -F /run/ssh/photos "
-        "-o default_permissions -o ro -o uid=1000 -o gid=1001 -o umask=022 -o idmap=user "
-        "-o workaround=rename -o dcache_dir_timeout=2"
+    assert given({**opts, "allow_other": "no"}) == (
+        "default_permissions,ro,uid=1000,gid=1001,umask=022,idmap=user,workaround=rename,dcache_dir_timeout=2"
     )
 
 
-def test_argv_when_allow_other_was_said_aloud_checks_nothing_as_with_sshfs() -> None:
-    assert argv({"allow_other": ""}).endswith(
-        "-F /run/ssh/photos -o allow_other -o workaround=rename -o dcache_dir_timeout=2 -o reconnect"
-    )
+def test_options_when_allow_other_was_said_aloud_check_nothing_as_with_sshfs() -> None:
+    assert given({"allow_other": ""}) == "allow_other,workaround=rename,dcache_dir_timeout=2,reconnect"
 
 
-def test_argv_when_the_source_has_blanks_and_commas_is_still_one_word_each() -> None:
-    words = sshfs.argv(volume({"sshcmd": "bob@[2001:db8::7]:/a b,c -o x"}), MOUNTPOINT, CONFIG)
-    assert words[2] == "bob@[2001:db8::7]:/a b,c -o x"
-
-
-def test_password_stays_out_of_command_line_environment_and_configuration(tmp_path: Path) -> None:
+def test_password_stays_out_of_command_line_and_configuration(tmp_path: Path) -> None:
     secret, login = volume({"password": "hunter2"}), Login(password="hunter2")
-    environment = sshfs.environment(secret, login, Path("/usr/libexec/askpass"))
-    assert environment == {
-        "SSH_ASKPASS": "/usr/libexec/askpass",
-        "SSH_ASKPASS_REQUIRE": "force",
-        "SSHFS_PLUGIN_PASSWORD_OF": "photos",
-    }
-    assert "hunter2" not in argv({"password": "hunter2"})
+    assert "hunter2" not in sshfs.options(secret)
     assert "hunter2" not in sshfs.ssh_config(secret, login, known_hosts(tmp_path))
 
 
-def test_environment_when_there_is_no_password_lets_ssh_ask_nobody() -> None:
-    assert sshfs.environment(volume({}), Login(), Path("/usr/libexec/askpass")) == {}
+# The environment file
+
+
+def read_by_a_shell(file: Path, names: Sequence[str]) -> list[str]:
+    """Return the values that a POSIX shell finds in an environment file."""
+    wanted = " ".join(f'"${{{name}}}"' for name in names)
+    said = command.run(["sh", "-c", f'. "$0" && printf "%s\\n" {wanted}', file], seconds=5)
+    assert said.returncode == 0, said.stderr
+    return said.stdout.split("\n")[:-1]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_value_when_a_shell_reads_the_environment_file_is_what_was_meant(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "environment"
+    file.write_text(sshfs.environment_file({"OPTIONS": value, "SOURCE": "bob@nas:"}), "utf-8")
+    assert read_by_a_shell(file, ("OPTIONS", "SOURCE")) == [value, "bob@nas:"]
+
+
+def test_values_when_they_are_random_arrive_in_a_shell_as_they_were(tmp_path: Path) -> None:
+    chance = random.Random(ODD)  # noqa: S311 (the same values each time)
+    values = {f"V{number}": "".join(chance.choices(ODD, k=12)) for number in range(500)}
+    file = tmp_path / "environment"
+    file.write_text(sshfs.environment_file(values), "utf-8")
+    assert read_by_a_shell(file, tuple(values)) == list(values.values())
 
 
 # The configuration, as ssh understands it

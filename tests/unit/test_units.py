@@ -2,12 +2,13 @@
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, units
+from sshfs_plugin import errors, options, units
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.units import Units
@@ -16,6 +17,7 @@ from sshfs_plugin.volume import VolumeName
 PHOTOS = VolumeName("photos")
 UNIT = "docker-volume-sshfs@photos.service"
 RELEASE = "docker-volume-sshfs-release.service"
+VOLUME = options.parse(PHOTOS, {"sshcmd": "bob@nas:/photos", "password": "hunter2"}, datetime.now(UTC))
 IGNORING = "--job-mode=ignore-dependencies"
 ASKED = f"show -P ActiveState {UNIT}"
 
@@ -34,8 +36,8 @@ def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
     keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    keeping.start(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
+    keeping.start(VOLUME, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
     (question,) = programs.calls("stat")
     assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
 
@@ -46,8 +48,8 @@ def test_start_is_no_success_while_the_mount_does_not_answer(
     programs.add("stat", fakes.SILENCE)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
+        keeping.start(VOLUME, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
@@ -56,13 +58,13 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
     programs.add("systemctl", '[ "$1" != start ] || { echo "Job for x failed." >&2; exit 1; }')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed) as refusal:
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(VOLUME, fakes.soon())
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
     assert programs.calls("systemctl") == [
-        ASKED,
         f"start {IGNORING} {UNIT}",
+        ASKED,
         f"stop {IGNORING} {UNIT}",
         f"reset-failed {UNIT}",
     ]
@@ -72,6 +74,25 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
     assert "--since=@" in read
 
 
+def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_that_failed(
+    keeping: Units, programs: fakes.Programs, settings: Settings
+) -> None:
+    programs.add("systemctl", f'[ "$1" != start ] || ! cp -r {settings.mount_files} "$HERE/found"')
+    programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
+    with pytest.raises(errors.MountFailed):
+        keeping.start(VOLUME, fakes.soon())
+    found = {path.name for path in (programs.directory / "found/photos").iterdir()}
+    assert found == {"environment", "ssh_config", "password"}
+    assert list(settings.mount_files.iterdir()) == []
+
+
+def test_what_a_running_unit_reads_stays_when_another_start_fails(keeping: Units, programs: fakes.Programs) -> None:
+    programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
+    with pytest.raises(errors.MountFailed):
+        keeping.start(VOLUME, fakes.soon())
+    assert keeping.files(PHOTOS).environment.exists()
+
+
 def test_words_that_reach_the_journal_late_are_waited_for(
     keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +100,7 @@ def test_words_that_reach_the_journal_late_are_waited_for(
     programs.add("systemctl", '[ "$1" != start ]')
     programs.add("journalctl", '[ $(wc -l <"$HERE/journalctl.calls") -lt 6 ] || echo "Connection refused"')
     with pytest.raises(errors.MountFailed, match="Connection refused"):
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(VOLUME, fakes.soon())
 
 
 def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
@@ -88,14 +109,14 @@ def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
     monkeypatch.setattr(units, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(VOLUME, fakes.soon())
 
 
 def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.Programs) -> None:
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
-        keeping.start(PHOTOS, Deadline.after(0.3))
-    assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["show", "start", "stop", "reset-failed"]
+        keeping.start(VOLUME, Deadline.after(0.3))
+    assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "show", "stop", "reset-failed"]
 
 
 def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
@@ -104,16 +125,16 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     del fake_kernel  # somebody has unmounted it by hand, and containers have it still
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(PHOTOS, Deadline.after(0.3))
-    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
+        keeping.start(VOLUME, Deadline.after(0.3))
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
 def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(keeping: Units, programs: fakes.Programs) -> None:
     """As when systemctl itself is ended by a signal."""
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
-        keeping.start(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [ASKED, f"start {IGNORING} {UNIT}"]
+        keeping.start(VOLUME, fakes.soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
 def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
@@ -135,7 +156,7 @@ def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
     monkeypatch.setattr(units, "START_SECONDS", 0.3)
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(VOLUME, fakes.soon())
 
 
 def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
@@ -145,7 +166,7 @@ def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     programs.add("journalctl", "exec sleep 60")
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
-        keeping.start(PHOTOS, fakes.soon())
+        keeping.start(VOLUME, fakes.soon())
     assert programs.calls("systemctl")[-1] == f"reset-failed {UNIT}"
 
 
@@ -155,7 +176,7 @@ def test_unit_that_does_not_even_stop_is_logged(
     monkeypatch.setattr(units, "CLEAN_UP_SECONDS", 0.05)
     programs.add("systemctl", '[ "$1" = show ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(PHOTOS, Deadline.after(0.3))
+        keeping.start(VOLUME, Deadline.after(0.3))
     assert f"{UNIT} does not stop" in caplog.text
 
 

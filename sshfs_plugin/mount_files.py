@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""What a volume's unit reads: written by the service before the mount, and read again by every restart and reconnect.
+
+They lie in ``/run``, where nobody but root can look, and are gone after a reboot, as the mounts are.
+"""
+
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sshfs_plugin import errors, sshfs
+from sshfs_plugin.credentials import Keyring, Login
+from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import Volume, VolumeName
+
+
+@dataclass(frozen=True, slots=True)
+class MountFiles:
+    """The files of one volume.
+
+    Attributes:
+        directory: Where they are, for root alone.
+    """
+
+    directory: Path
+
+    @classmethod
+    def of(cls, settings: Settings, name: VolumeName) -> "MountFiles":
+        """Return the files of a volume on a host with these settings."""
+        return cls(settings.mount_files / name)
+
+    @property
+    def environment(self) -> Path:
+        """The variables of the unit."""
+        return self.directory / "environment"
+
+    @property
+    def ssh_config(self) -> Path:
+        """What ssh is told of the connection."""
+        return self.directory / "ssh_config"
+
+    @property
+    def password(self) -> Path:
+        """The password of a volume that has one on record; there only for such a volume."""
+        return self.directory / "password"
+
+    def write(self, volume: Volume, settings: Settings) -> None:
+        """Write what it takes to mount a volume.
+
+        Raises:
+            CredentialsError: What to log in with can't be used, and why.
+            StateError: A file could not be written.
+        """
+        login = Keyring.of(settings).login(volume.credentials)
+        mountpoint = settings.mounts / volume.name
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _replace(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings)))
+            values = {
+                "SOURCE": volume.remote.source,
+                "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
+                "SSH_CONFIG": str(self.ssh_config),
+                "OPTIONS": sshfs.options(volume),
+                **self._password_variables(login, settings),
+            }
+            _replace(self.environment, sshfs.environment_file(values))
+        except OSError as error:
+            raise errors.StateError(
+                f"cannot write to {self.directory}, {error.strerror}", "is the file system there full?"
+            ) from error
+
+    def remove(self) -> None:
+        """Remove them, after the unit has ended."""
+        for file in (self.environment, self.ssh_config, self.password):
+            with suppress(OSError):
+                file.unlink()
+        with suppress(OSError):
+            self.directory.rmdir()
+
+    def _password_variables(self, login: Login, settings: Settings) -> dict[str, str]:
+        """Return what lets ssh ask our helper for the password, which is not among it."""
+        file = login.password_file
+        if login.password and file is None:
+            _replace(self.password, f"{login.password}\n")
+            file = self.password
+        else:
+            self.password.unlink(missing_ok=True)
+        if file is None:
+            return {}
+        return {
+            "SSH_ASKPASS": str(settings.libexec / "askpass"),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "SSHFS_PLUGIN_PASSWORD_FILE": str(file),
+        }
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that its reader sees the old text or the new; it needs to outlive no crash of the host."""
+    new = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    new.touch(mode=0o600, exist_ok=False)
+    new.write_text(text, "utf-8")
+    new.replace(path)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""The steps of a volume's unit, with stand-ins for the programs that ask the kernel."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import fakes
+
+from sshfs_plugin import command
+
+STEPS = Path(__file__).parents[2] / "libexec/volume"
+MOUNTED = 'grep -m1 . "$HERE/mounted" 2>/dev/null'
+
+Step = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Path:
+    return tmp_path / "mounts/photos"
+
+
+@pytest.fixture
+def mounted(programs: fakes.Programs) -> Path:
+    """Give the file that lists the devices of what is mounted at the mountpoint, the uppermost first."""
+    return programs.directory / "mounted"
+
+
+@pytest.fixture
+def step(programs: fakes.Programs, mountpoint: Path, mounted: Path, tmp_path: Path) -> Step:
+    """Carry out a step of the volume photos, on a kernel that mounts and unmounts as the test says."""
+    programs.add("findmnt", MOUNTED)
+    programs.add("umount", f"sed -i 1d {mounted}")
+    programs.add("chattr")
+    programs.add("stat", fakes.ANSWER)
+    environment = {"MOUNTPOINT": str(mountpoint), "SOURCE": "bob@nas:", "SSHFS_PLUGIN_RUNTIME": str(tmp_path / "run")}
+
+    def carry_out(name: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return command.run([STEPS, name, "photos"], seconds=fakes.PATIENCE, environment={**environment, **more})
+
+    return carry_out
+
+
+# prepare and clean
+
+
+def test_prepare_makes_an_immutable_mountpoint_for_root_alone(
+    step: Step, mountpoint: Path, programs: fakes.Programs
+) -> None:
+    assert step("prepare").returncode == step("prepare").returncode == 0
+    assert [path.stat().st_mode & 0o777 for path in (mountpoint, mountpoint.parent)] == [0o700, 0o700]
+    assert programs.calls("chattr") == [f"+i {mountpoint}"] * 2
+
+
+def test_prepare_when_the_file_system_knows_no_immutable_directory_is_done(
+    step: Step, programs: fakes.Programs
+) -> None:
+    programs.add("chattr", "echo 'Operation not supported' >&2; exit 1")
+    prepared = step("prepare")
+    assert (prepared.returncode, prepared.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["prepare", "clean"])
+def test_what_is_left_of_earlier_mounts_is_taken_away_by_force(
+    step: Step, mountpoint: Path, mounted: Path, programs: fakes.Programs, name: str
+) -> None:
+    mounted.write_text("0:53\n0:52\n")
+    assert step(name).returncode == 0
+    options = "--force --lazy --no-canonicalize --internal-only"
+    assert programs.calls("umount") == [f"{options} {mountpoint}"] * 2
+
+
+def test_prepare_when_nobody_has_said_what_to_mount_says_who_would(step: Step, mountpoint: Path) -> None:
+    refusal = step("prepare", SOURCE="")
+    assert refusal.returncode == 1
+    assert refusal.stderr == (
+        "there is nothing that says what to mount: use the volume (photos) with Docker, which asks for its mount\n"
+    )
+    assert not mountpoint.exists()
+
+
+def test_prepare_that_fails_says_why(step: Step, mountpoint: Path) -> None:
+    mountpoint.parent.write_text("a file in its place")
+    refusal = step("prepare")
+    assert refusal.returncode != 0
+    assert "Not a directory" in refusal.stderr
+
+
+def test_clean_removes_the_mountpoint(step: Step, mountpoint: Path, programs: fakes.Programs) -> None:
+    mountpoint.mkdir(parents=True)
+    assert step("clean").returncode == step("clean").returncode == 0
+    assert not mountpoint.exists()
+    assert programs.calls("chattr") == [f"-i {mountpoint}"]
+
+
+def test_clean_never_removes_what_is_in_a_mountpoint(step: Step, mountpoint: Path) -> None:
+    mountpoint.mkdir(parents=True)
+    (mountpoint / "holiday.jpg").write_text("")
+    cleaned = step("clean")
+    assert (mountpoint / "holiday.jpg").exists()
+    assert f"{mountpoint} stays: look what is in it" in cleaned.stderr
+
+
+def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(step: Step, mountpoint: Path) -> None:
+    """As of a volume that version 1.1 has mounted."""
+    mountpoint.mkdir(parents=True)
+    step("clean", MOUNTPOINT="", SSHFS_PLUGIN_MOUNTS=str(mountpoint.parent))
+    assert not mountpoint.exists()
+
+
+# ready
+
+
+def test_ready_waits_for_the_mount_and_for_its_server(
+    step: Step, mountpoint: Path, mounted: Path, programs: fakes.Programs
+) -> None:
+    programs.add("findmnt", f'[ $(wc -l <"$HERE/findmnt.calls") -lt 3 ] || echo 0:52 >{mounted}; {MOUNTED}')
+    programs.add("stat", f'[ $(wc -l <"$HERE/stat.calls") -ge 3 ] || {{ {fakes.SILENCE}; }}; {fakes.ANSWER}')
+    assert step("ready", MAINPID=str(os.getpid())).returncode == 0
+    questions = programs.calls("stat")
+    assert len(questions) == len(set(questions)) == 3
+    assert questions[0].startswith(f"--printf= {mountpoint}/.docker-volume-sshfs-")
+
+
+@pytest.mark.parametrize(
+    ("said", "counts"),
+    [
+        ("No such file or directory", True),
+        ("Permission denied", True),
+        ("Operation not permitted", True),
+        ("Operation not supported", True),
+        ("Bad message", True),
+        ("Input/output error", False),
+        ("Transport endpoint is not connected", False),
+        ("Software caused connection abort", False),
+        ("Connection timed out", False),
+    ],
+)
+def test_an_error_is_an_answer_if_the_server_has_sent_it(
+    step: Step, mounted: Path, programs: fakes.Programs, said: str, counts: bool
+) -> None:
+    """As kernel.answers has it, which is asked of a mount that is there already."""
+    mounted.write_text("0:52\n")
+    programs.add("stat", f"echo \"stat: cannot statx '$2': {said}\" >&2; exit 1")
+    assert (step("ready", MAINPID="0").returncode == 0) is counts
+
+
+def test_ready_when_the_mount_goes_meanwhile_has_asked_the_directory_below(
+    step: Step, mounted: Path, programs: fakes.Programs
+) -> None:
+    mounted.write_text("0:52\n")
+    programs.add("stat", f": >{mounted}; {fakes.ANSWER}")
+    assert step("ready", MAINPID="0").returncode != 0
+
+
+def test_ready_ends_with_sshfs(step: Step) -> None:
+    assert step("ready", MAINPID="0").returncode != 0
+
+
+# stop
+
+
+def test_stop_unmounts_although_it_is_in_use_and_waits_for_sshfs_to_end(
+    step: Step, mountpoint: Path, mounted: Path, programs: fakes.Programs
+) -> None:
+    mounted.write_text("0:52\n")
+    sshfs = subprocess.Popen(["sleep", "0.3"])
+    started = time.monotonic()
+    # one that has ended counts as ended, although nobody has asked yet how
+    assert step("stop", MAINPID=str(sshfs.pid)).returncode == 0
+    assert time.monotonic() - started >= 0.3
+    assert sshfs.wait() == 0
+    assert programs.calls("umount") == [f"--lazy --no-canonicalize --internal-only {mountpoint}"]
+
+
+def test_stop_of_what_is_not_mounted_is_no_failure(step: Step, programs: fakes.Programs) -> None:
+    programs.add("umount", "echo 'umount: not mounted' >&2; exit 32")
+    stopped = step("stop")
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+
+
+# How it is called
+
+
+@pytest.mark.parametrize("words", [[], ["prepare"], ["prepare", "photos", "films"]])
+def test_a_call_that_makes_no_sense_shows_the_steps(words: list[str]) -> None:
+    said = command.run([STEPS, *words], seconds=fakes.PATIENCE)
+    assert said.returncode == 2
+    assert "prepare   make an empty mountpoint" in said.stderr
+    assert "keep      all of it in turn" in said.stderr
+
+
+def test_a_step_that_is_none_is_named() -> None:
+    said = command.run([STEPS, "mount", "photos"], seconds=fakes.PATIENCE)
+    assert (said.returncode, said.stderr) == (2, "mount is no step of this program\n")
