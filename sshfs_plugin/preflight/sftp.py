@@ -2,6 +2,7 @@
 """The rung of SFTP: whether a login that has succeeded can have files, and what its server can do with them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -30,7 +31,8 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
     def _send_version(self) -> int:
         hello = paramiko.Message()
         hello.add_int(_VERSION)
-        self._send_packet(paramiko.sftp.CMD_INIT, hello)
+        with suppress(OSError):  # a program that has ended already may have said why
+            self._send_packet(paramiko.sftp.CMD_INIT, hello)
         answer = paramiko.Message(self._read_answer())
         version: int = answer.get_int()
         announced = []

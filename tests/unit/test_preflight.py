@@ -19,14 +19,14 @@ import paramiko
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
-from support import ssh_server
+from support import fakes, ssh_server
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, host_key, public_key, serving, write_key
 
 from sshfs_plugin import command, errors, options, sshfs
 from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.known_hosts import HostKey, KnownHosts, line
-from sshfs_plugin.preflight import Ladder
+from sshfs_plugin.preflight import Ladder, sftp
 from sshfs_plugin.volume import Volume, VolumeName
 
 HOST = ssh_server.LOOPBACK
@@ -988,6 +988,33 @@ def test_sftp_when_the_logins_start_up_files_print_says_so(
     assert isinstance(error, errors.SFTPUnavailable)
     assert f"bob@127.0.0.1 port {server.port} lets the login in but prints '{words}" in str(error)
     assert "where SFTP should begin: nothing in the login's start-up files may print" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [
+        (b"This account is currently not available.\n", "prints 'This account is currently not available.' where SFTP"),
+        (b"", "its SFTP ended at once (sh: 1: sftp-server: not found; exit status 127)"),
+    ],
+)
+def test_sftp_when_its_program_has_ended_before_it_is_spoken_to_says_the_same(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch, greeting: bytes, said: str
+) -> None:
+    send = sftp.Client._send_packet
+
+    def send_late(self: sftp.Client, *words: object) -> None:
+        send(self, *words)  # which ends it
+        fakes.await_that(lambda: self.sock.closed, lambda: "the program has not ended")
+        send(self, *words)
+
+    monkeypatch.setattr(sftp.Client, "_send_packet", send_late)
+    account = Account(
+        directory=files, password="hunter2", greeting=greeting, last_words=b"sh: 1: sftp-server: not found\n"
+    )
+    with serving(account) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert said in str(error)
 
 
 def test_sftp_when_its_program_ends_at_once_gives_its_last_words(client: Client, files: Path) -> None:
