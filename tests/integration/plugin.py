@@ -39,90 +39,15 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class Plugin:
-    """gunicorn under systemd-socket-activate, with all state below one directory and no systemd to keep mounts."""
+class Client:
+    """Docker's side of the socket of a plugin."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.directory = directory
-        self.settings = Settings(
-            state=directory / "state",
-            mounts=directory / "mounts",
-            runtime=directory / "run",
-            configuration=directory / "etc",
-            libexec=directory / "libexec",
-            home=directory / "home",
-            supervisor="process",
-        )
-        self.log = directory / "log"
-        self._socket = directory / "sshfs.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "Plugin":
-        for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
-            path.mkdir()
-        for program in ("volume", "askpass"):
-            (self.settings.libexec / program).symlink_to(ROOT / "libexec" / program)
-        release = self.settings.libexec / "release"
-        release.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/release "$@"\n')
-        release.chmod(0o755)
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # an orderly stop takes gunicorn a second
-        self.stop(signal.SIGKILL)
-        for name in mountinfo.sshfs_below(self.settings.mounts):
-            mountpoint = self.settings.mounts / name
-            with contextlib.suppress(OSError):
-                kernel.detach_all(mountpoint)
-            assert kernel.await_absence(mountpoint, 300), f"{mountpoint} is not cleaned up"
-
-    def start(self) -> None:
-        """Start it; it answers when this returns."""
-        environment = {**self.settings.environment(), "PYTHONPATH": str(ROOT)}
-        settings = [f"--setenv={name}={value}" for name, value in environment.items()]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    "systemd-socket-activate",
-                    f"--listen={self._socket}",
-                    *settings,
-                    "/usr/bin/gunicorn",
-                    "-c",
-                    "python:sshfs_plugin.gunicorn_conf",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        await_that(self._is_open, "the socket is open")
-        self.call("Plugin.Activate")
-
-    def _is_open(self) -> bool:
-        # the file is there a moment before anybody listens
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self._socket)) == 0
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, the hard way if so asked, and every process of it but those of the volumes."""
-        assert self._process
-        if how is signal.SIGKILL:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        else:
-            self._process.terminate()
-        self._process.wait(300)
-        self._socket.unlink(missing_ok=True)
-
-    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop and start."""
-        self.stop(how)
-        self.start()
+    def __init__(self, listens: Path) -> None:
+        self._listens = listens
 
     def connect(self, seconds: float = 120) -> http.client.HTTPConnection:
         """Return a connection, on which nothing may take longer than so many seconds."""
-        connection = _Connection(self._socket, seconds)
+        connection = _Connection(self._listens, seconds)
         connection.connect()
         return connection
 
@@ -159,6 +84,88 @@ class Plugin:
         """Return what docker volume inspect shows as Status."""
         status: dict[str, Any] = self.call("Get", Name=name)["Volume"]["Status"]
         return status
+
+
+class Plugin(Client):
+    """gunicorn under systemd-socket-activate, with all state below one directory and no systemd to keep mounts."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "sshfs.sock")
+        directory.mkdir()
+        self.directory = directory
+        self.settings = Settings(
+            state=directory / "state",
+            mounts=directory / "mounts",
+            runtime=directory / "run",
+            configuration=directory / "etc",
+            libexec=directory / "libexec",
+            home=directory / "home",
+            supervisor="process",
+        )
+        self.log = directory / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Plugin":
+        for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
+            path.mkdir()
+        for program in ("volume", "askpass"):
+            (self.settings.libexec / program).symlink_to(ROOT / "libexec" / program)
+        release = self.settings.libexec / "release"
+        release.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/release "$@"\n')
+        release.chmod(0o755)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # an orderly stop takes gunicorn a second
+        self.stop(signal.SIGKILL)
+        for name in mountinfo.sshfs_below(self.settings.mounts):
+            mountpoint = self.settings.mounts / name
+            with contextlib.suppress(OSError):
+                kernel.detach_all(mountpoint)
+            assert kernel.await_absence(mountpoint, 300), f"{mountpoint} is not cleaned up"
+
+    def start(self) -> None:
+        """Start it; it answers when this returns."""
+        environment = {**self.settings.environment(), "PYTHONPATH": str(ROOT)}
+        settings = [f"--setenv={name}={value}" for name, value in environment.items()]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    "systemd-socket-activate",
+                    f"--listen={self._listens}",
+                    *settings,
+                    "/usr/bin/gunicorn",
+                    "-c",
+                    "python:sshfs_plugin.gunicorn_conf",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        await_that(self._is_open, "the socket is open")
+        self.call("Plugin.Activate")
+
+    def _is_open(self) -> bool:
+        # the file is there a moment before anybody listens
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._listens)) == 0
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, the hard way if so asked, and every process of it but those of the volumes."""
+        assert self._process
+        if how is signal.SIGKILL:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.terminate()
+        self._process.wait(300)
+        self._listens.unlink(missing_ok=True)
+
+    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop and start."""
+        self.stop(how)
+        self.start()
 
     def sshfs_process(self, name: str) -> int:
         """Return the process that serves a mounted volume."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+ANYWHERE = "/var/tmp"  # noqa: S108 (its directories are made by mkdtemp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +88,15 @@ def _children(process: int) -> list[int]:
 
 
 @contextmanager
-def start_server(*lines: str, model: Server | None = None) -> Iterator[Server]:
+def start_server(*lines: str, model: Server | None = None, below: str = ANYWHERE) -> Iterator[Server]:
     """Start a server, in a directory that its login may enter, as it may not enter pytest's.
 
     Args:
         lines: Of sshd_config, to come before the others.
         model: A server whose program can be used, to save a download.
+        below: Where its directory is made.
     """
-    directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir="/var/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="sshfs-test-", dir=below))
     (directory / "first").mkdir()
     (directory / "first/lines").write_text("".join(f"{line}\n" for line in lines))
     if model and (model.directory / "pkg").exists():

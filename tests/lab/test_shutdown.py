@@ -14,8 +14,9 @@ def test_power_off_with_volumes_in_use_is_orderly_and_all_comes_back(host: Host)
     for name in names:
         host.create(name, host.directory(name))
         host.start(name, name, script, "--restart=always")
+    began = machine.run("date", "+--since=@%s").stdout.strip()
     machine.reboot()
-    journal = machine.journal("--boot=-1", "--output=short").splitlines()
+    journal = machine.journal("--boot=-1", "--output=short", began).splitlines()
     for name in names:
         assert machine.read(f"/srv/alice/{name}/last") == "last\n", "the files were there while Docker stopped"
         machine.until(f"docker exec {name} touch /data/back")
