@@ -83,5 +83,5 @@ def await_absence(path: Path, seconds: float) -> bool:
     while path.exists():
         if time.monotonic() > limit:
             return False
-        time.sleep(0.01)
+        time.sleep(0.02)
     return True

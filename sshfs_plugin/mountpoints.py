@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What both ways of keeping a volume's process share: where volumes are mounted and what the kernel says of it."""
 
+import threading
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +37,7 @@ class Mountpoints(ABC):
 
     settings: Settings
     tells_more: ClassVar[str]
+    _releasing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -132,7 +134,7 @@ class Mountpoints(ABC):
         try:
             for _ in range(RUNS):
                 with suppress(errors.ProgramStuck):
-                    said = self.run_release(request, deadline)
+                    said = self._run_release(request, deadline)
                 if not request.exists():
                     return name not in self.mounted()
                 if not deadline.left():
@@ -146,9 +148,19 @@ class Mountpoints(ABC):
         """Make an error of a volume that could not be unmounted."""
         return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.tells_more)
 
+    def _run_release(self, request: Path, deadline: Deadline) -> str:
+        """Run the release, one run at a time, unless that of somebody else has answered the request."""
+        limit = deadline.left()
+        if not self._releasing.acquire(timeout=limit):
+            raise errors.ProgramStuck("release", limit)
+        try:
+            return self.run_release(deadline) if request.exists() else ""
+        finally:
+            self._releasing.release()
+
     @abstractmethod
-    def run_release(self, request: Path, deadline: Deadline) -> str:
-        """Run the release to its end, unless the request is answered before, and return what it said.
+    def run_release(self, deadline: Deadline) -> str:
+        """Run the release to its end, and return what it said.
 
         Raises:
             ProgramStuck: It took too long.

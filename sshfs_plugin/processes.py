@@ -10,12 +10,10 @@ import os
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
-import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from sshfs_plugin import command, errors, mountpoints, sockets
+from sshfs_plugin import command, mountpoints, sockets
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -23,13 +21,10 @@ CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
 class Processes(mountpoints.Mountpoints):
     """Keeps volumes' processes without systemd."""
 
     tells_more = "findmnt -t fuse.sshfs shows whether it still is"
-
-    _releasing: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, volume: Volume, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
@@ -79,15 +74,9 @@ class Processes(mountpoints.Mountpoints):
         self.detach(name)
         self._await_keeper(name, deadline)
 
-    def run_release(self, request: Path, deadline: Deadline) -> str:
-        """Run the release program, one run at a time, unless that of somebody else has answered the request."""
-        limit = deadline.left()
-        if not self._releasing.acquire(timeout=limit):
-            raise errors.ProgramStuck("release", limit)
-        try:
-            return self._run("release", seconds=deadline.left()).stderr.strip() if request.exists() else ""
-        finally:
-            self._releasing.release()
+    def run_release(self, deadline: Deadline) -> str:
+        """Run the release program."""
+        return self._run("release", seconds=deadline.left()).stderr.strip()
 
     def end_release(self) -> None:
         """Do nothing: one that took too long was ended."""

@@ -11,9 +11,8 @@ import re
 import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from sshfs_plugin import command, errors, mountpoints
+from sshfs_plugin import command, errors, kernel, mountpoints
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -26,6 +25,8 @@ START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
 
 CLEAN_UP_SECONDS, ASK_SECONDS = 20.0, 5.0
+END_SECONDS = 8.0
+"""How long an sshfs that nobody uses may take to end by itself."""
 SETTLE_SECONDS = 8.0
 """How long the service's start may wait for earlier releases to end; systemd gives it 20 seconds."""
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
@@ -80,12 +81,15 @@ class Units(mountpoints.Mountpoints):
         """
         if not self.ask_for_release(name, deadline):
             return False
-        self._end(name, deadline)
+        # sshfs ends by itself, and the last step of its unit removes the mountpoint: a hundred systemctl that wait for
+        # their jobs would each be told of the jobs of all others
+        if not kernel.await_absence(self.mountpoint(name), deadline.left(END_SECONDS)):
+            self._end(name, deadline)
         self.forget(name)
         return True
 
-    def run_release(self, _request: Path, deadline: Deadline) -> str:
-        """Start the release unit, or wait with whoever has started it, until it has ended."""
+    def run_release(self, deadline: Deadline) -> str:
+        """Start the release unit and wait until it has ended."""
         return _systemctl("start", _RELEASE, seconds=deadline.left()).stderr.strip()
 
     def end_release(self) -> None:

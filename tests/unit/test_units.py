@@ -181,12 +181,29 @@ def test_unit_that_does_not_even_stop_is_logged(
 
 
 def test_release_asks_the_privileged_unit_and_then_waits_for_the_volumes_own_to_end(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", fakes.answering_releases(keeping.settings, fake_kernel))
-    assert keeping.release(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}", f"stop {IGNORING} {UNIT}"]
+    mountpoint = keeping.mountpoint(PHOTOS)
+    mountpoint.mkdir(parents=True)
+    releasing = in_background(keeping.release, PHOTOS, fakes.soon())
+    fakes.await_that(lambda: not keeping.mounted(), lambda: "it is mounted still")
+    assert not releasing.done()
+    mountpoint.rmdir()
+    assert releasing.result()
+    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
+
+
+def test_volumes_that_are_released_at_once_share_a_run(
+    keeping: Units, programs: fakes.Programs, settings: Settings, in_background: fakes.Background
+) -> None:
+    wait = f'until [ "$(ls {settings.releases} | wc -l)" = 20 ]; do sleep 0.01; done'
+    answer = fakes.answering_releases(settings)
+    programs.add("systemctl", f'[ "$(wc -l <"$HERE/systemctl.calls")" -gt 1 ] || {{ {wait}; }}; {answer}')
+    releasing = [in_background(keeping.release, VolumeName(f"photos-{number}"), fakes.soon()) for number in range(20)]
+    assert all(release.result() for release in releasing)
+    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
 def test_release_of_a_used_volume_touches_its_unit_not(
@@ -211,7 +228,7 @@ def test_release_that_came_too_late_for_a_run_is_asked_for_again(
     again = f'[ "$(wc -l <"$HERE/systemctl.calls")" -lt 2 ] || rm {settings.releases}/*'
     programs.add("systemctl", f'case "$3" in {RELEASE}) {again} ;; esac')
     assert keeping.release(PHOTOS, fakes.soon())
-    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"] * 2 + [f"stop {IGNORING} {UNIT}"]
+    assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"] * 2
 
 
 def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
@@ -242,9 +259,14 @@ def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
     ]
 
 
-def test_release_whose_unit_does_not_end_says_so(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+def test_release_whose_unit_does_not_end_by_itself_stops_it_or_says_so(
+    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(units, "END_SECONDS", 0.0)
+    keeping.mountpoint(PHOTOS).mkdir(parents=True)
+    programs.add("systemctl", fakes.answering_releases(keeping.settings))
+    assert keeping.release(PHOTOS, fakes.soon())
+    assert programs.calls("systemctl")[-1] == f"stop {IGNORING} {UNIT}"
     programs.add(
         "systemctl", f'{fakes.answering_releases(keeping.settings, fake_kernel)}; [ "$1" != stop ] || exec sleep 60'
     )
