@@ -5,7 +5,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sshfs_plugin import command, errors, local_files
@@ -42,6 +42,11 @@ class Login:
     identity_files: tuple[Path, ...] = ()
     certificate_file: Path | None = None
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def without_contents(self) -> "Login":
+        """The same to one who lets ssh read the files, and so fit to be remembered."""
+        return replace(self, contents={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sshfs_plugin import context, errors, options
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
@@ -105,7 +106,7 @@ class Driver:
                 climb = self._preflight.prepare(volume)
                 with self._connecting(volume, asked, deadline):
                     climb(deadline, creating=True)
-                entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
+                entry.passed(climb.login, CHECK_HOLDS_SECONDS)
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
 
@@ -273,26 +274,28 @@ class Driver:
         name = entry.volume.name
         if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
             return
-        wanted = entry.volume.check is not Check.NEVER
-        passed_before = wanted and time.monotonic() <= entry.passed_until
+        passed = entry.passed_login
         try:
-            self._start(entry, asked, deadline, check=wanted and not passed_before)
+            self._start(entry, asked, deadline, passed)
         except errors.MountError:
             entry.passed_until = 0.0
-            if not passed_before or deadline.left() < WORTH_CLIMBING_SECONDS:
+            if not passed or deadline.left() < WORTH_CLIMBING_SECONDS:
                 raise
             # names what has broken since, or mends it: a host key that was forgotten is accepted anew
-            self._start(entry, asked, deadline, check=True)
+            self._start(entry, asked, deadline)
         entry.answering, entry.left_until = True, 0.0
 
-    def _start(self, entry: Entry, asked: float, deadline: Deadline, *, check: bool) -> None:
+    def _start(self, entry: Entry, asked: float, deadline: Deadline, passed: Login | None = None) -> None:
+        """Mount a volume, after a climb unless a login is given that has passed it."""
+        volume = entry.volume
         # before a turn at the server is taken: the files of this host may be what takes long
-        climb = self._preflight.prepare(entry.volume) if check else None
-        with self._connecting(entry.volume, asked, deadline):
+        climb = self._preflight.prepare(volume) if not passed and volume.check is not Check.NEVER else None
+        login = climb.login if climb else passed or self._preflight.login(volume)
+        with self._connecting(volume, asked, deadline):
             if climb:
                 climb(deadline)
-                entry.passed_until = time.monotonic() + CHECK_HOLDS_SECONDS
-            self._supervisor.start(entry.volume, deadline)
+                entry.passed(login, CHECK_HOLDS_SECONDS)
+            self._supervisor.start(volume, login, deadline)
 
     @contextmanager
     def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sshfs_plugin import errors, sshfs
-from sshfs_plugin.credentials import Keyring, Login
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Volume, VolumeName
@@ -46,17 +46,21 @@ class MountFiles:
         """The password of a volume that has one on record; there only for such a volume."""
         return self.directory / "password"
 
-    def write(self, volume: Volume, settings: Settings) -> None:
+    @property
+    def answered(self) -> Path:
+        """The note of the unit's step ``ready`` that the mount answers."""
+        return self.directory / "answered"
+
+    def write(self, volume: Volume, login: Login, settings: Settings) -> None:
         """Write what it takes to mount a volume.
 
         Raises:
-            CredentialsError: What to log in with can't be used, and why.
             StateError: A file could not be written.
         """
-        login = Keyring.of(settings).login(volume.credentials)
         mountpoint = settings.mounts / volume.name
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.answered.unlink(missing_ok=True)
             _replace(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings)))
             values = {
                 "SOURCE": volume.remote.source,
@@ -73,7 +77,7 @@ class MountFiles:
 
     def remove(self) -> None:
         """Remove them, after the unit has ended."""
-        for file in (self.environment, self.ssh_config, self.password):
+        for file in (self.environment, self.ssh_config, self.password, self.answered):
             with suppress(OSError):
                 file.unlink()
         with suppress(OSError):

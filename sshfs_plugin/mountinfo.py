@@ -50,10 +50,12 @@ def _unescape(text: str) -> str:
     )
 
 
-def _parse(mountinfo: str) -> Iterator[Mount]:
+def _parse(mountinfo: str, kind: str) -> Iterator[Mount]:
     # not splitlines(): the kernel escapes newlines in names, but not all that Python takes for one
     for line in mountinfo.split("\n")[:-1]:
         before, _, after = line.partition(" - ")
+        if kind and not after.startswith(f"{kind} "):
+            continue
         fields = before.split(" ")
         yield Mount(
             mountpoint=Path(_unescape(fields[4])),
@@ -68,10 +70,15 @@ def _parse(mountinfo: str) -> Iterator[Mount]:
         )
 
 
-def mounts(process: str = "self") -> tuple[Mount, ...]:
-    """Return what is mounted in the mount namespace of a process, in the order of mounting."""
+def mounts(process: str = "self", *, kind: str = "") -> tuple[Mount, ...]:
+    """Return what is mounted in the mount namespace of a process, in the order of mounting.
+
+    Args:
+        process: Its number.
+        kind: The only type of file system that is wanted; empty for all.
+    """
     text = (_PROC / process / "mountinfo").read_bytes().decode("utf-8", "surrogateescape")
-    return tuple(_parse(text))
+    return tuple(_parse(text, kind))
 
 
 def mounted_at(mountpoint: Path) -> Mount | None:
@@ -83,11 +90,7 @@ def mounted_at(mountpoint: Path) -> Mount | None:
 def sshfs_below(directory: Path) -> dict[str, str]:
     """Return the names of the direct children of a directory at which sshfs is mounted, with the device of each."""
     listed = directory.resolve()
-    return {
-        mount.mountpoint.name: mount.device
-        for mount in mounts()
-        if mount.kind == SSHFS and mount.mountpoint.parent == listed
-    }
+    return {mount.mountpoint.name: mount.device for mount in mounts(kind=SSHFS) if mount.mountpoint.parent == listed}
 
 
 def used_elsewhere(ours: Collection[Mount]) -> frozenset[Mount]:

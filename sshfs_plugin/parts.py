@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
@@ -62,6 +63,10 @@ class HolderRecords(Protocol):
 class Climb(Protocol):
     """The question to a server whether it can serve a volume, ready to be asked."""
 
+    @property
+    def login(self) -> Login:
+        """What it logs in with."""
+
     def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass if it can. Raises PreflightError or StateError if not."""
 
@@ -71,6 +76,9 @@ class Preflight(Protocol):
 
     def prepare(self, volume: Volume) -> Climb:
         """Read what is needed of this host and ask no server. Raises InvalidOption or CredentialsError."""
+
+    def login(self, volume: Volume) -> Login:
+        """Read what a volume logs in with, where no server is to be asked first. Raises CredentialsError."""
 
     def forget(self, name: VolumeName) -> None:
         """Drop what is remembered for a volume alone."""
@@ -100,11 +108,8 @@ class Supervisor(Protocol):
     def settle(self) -> None:
         """End what an earlier process has left under way, before anything is built on what is mounted."""
 
-    def start(self, volume: Volume, deadline: Deadline) -> None:
-        """Mount a volume; on return it answers.
-
-        Raises MountError, CredentialsError or StateError, and then leaves nothing behind.
-        """
+    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
+        """Mount a volume; on return it answers. Raises MountError or StateError and then leaves nothing behind."""
 
     def forget(self, name: VolumeName) -> None:
         """Drop what is kept of a volume that is not mounted, a password among it."""

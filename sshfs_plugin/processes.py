@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from sshfs_plugin import command, mountpoints, sockets
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -26,20 +27,19 @@ class Processes(mountpoints.Mountpoints):
 
     tells_more = "findmnt -t fuse.sshfs shows whether it still is"
 
-    def start(self, volume: Volume, deadline: Deadline) -> None:
+    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
 
         Raises:
             MountFailed: With ssh's last words; nothing is left behind.
             MountTimedOut: It did not answer in time.
-            CredentialsError: What to log in with can't be used, and why.
             StateError: What the keeper reads could not be written.
         """
         name = volume.name
         if not self._is_over(name):
             self.require_answer(name, deadline)
             return
-        self.files(name).write(volume, self.settings)
+        self.files(name).write(volume, login, self.settings)
         for directory in (self.settings.logs, self.settings.locks):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()

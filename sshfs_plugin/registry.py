@@ -7,11 +7,13 @@ Activate answer at once.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.holders import Holders
 from sshfs_plugin.parts import Condition, HolderRecords, Volumes
 from sshfs_plugin.volume import Unusable, Volume, VolumeName, usable
@@ -27,7 +29,8 @@ class Entry:
         record: The volume, or what is wrong with its record.
         holders: Who holds it.
         recorded: Which of them are on disk.
-        passed_until: Until when, on the monotonic clock, the ladder need not be climbed again.
+        login: What has logged in when the ladder was climbed last.
+        passed_until: Until when, on the monotonic clock, it need not be climbed again.
         left_until: Until when a mount is left alone that nobody holds but somebody uses.
         answering: Whether its mount answered when last asked.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers.
@@ -37,6 +40,7 @@ class Entry:
     record: Volume | Unusable
     holders: Holders = field(default_factory=Holders)
     recorded: Holders = field(default_factory=Holders)
+    login: Login | None = None
     passed_until: float = 0.0
     left_until: float = 0.0
     answering: bool | None = None
@@ -57,6 +61,15 @@ class Entry:
             RecordUnusable: Its record can't be read or understood.
         """
         return usable(self.record)
+
+    def passed(self, login: Login, seconds: float) -> None:
+        """Remember for so long that the ladder was climbed."""
+        self.login, self.passed_until = login.without_contents, time.monotonic() + seconds
+
+    @property
+    def passed_login(self) -> Login | None:
+        """What has logged in, while the ladder need not be climbed again."""
+        return self.login if time.monotonic() <= self.passed_until else None
 
     def failed(self, error: errors.PluginError) -> None:
         """Remember the failure of a verb."""

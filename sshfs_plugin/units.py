@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from sshfs_plugin import command, errors, kernel, mountpoints
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -41,7 +42,7 @@ class Units(mountpoints.Mountpoints):
         """Return the volume's unit."""
         return _unit(name)
 
-    def start(self, volume: Volume, deadline: Deadline) -> None:
+    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's unit, which has started when its mount answers; a running one is left as it is.
 
         That holds if the start fails, too, whatever the reason: containers may be using what the unit keeps, even if it
@@ -50,11 +51,11 @@ class Units(mountpoints.Mountpoints):
         Raises:
             MountFailed: With ssh's last words; the unit is stopped and its failure forgotten.
             MountTimedOut: It did not answer in time.
-            CredentialsError: What to log in with can't be used, and why.
             StateError: What the unit reads could not be written.
         """
         name, unit = volume.name, _unit(volume.name)
-        self.files(name).write(volume, self.settings)
+        files = self.files(name)
+        files.write(volume, login, self.settings)
         started, limit = time.time(), deadline.left(START_SECONDS)
         try:
             job = _systemctl("start", unit, seconds=limit)
@@ -65,7 +66,8 @@ class Units(mountpoints.Mountpoints):
             said = _last_words(unit, started) or job.stderr
             self._give_up_start(name)
             raise mountpoints.mount_failed(name, said)
-        self.require_answer(name, deadline)
+        if not files.answered.exists():  # the unit was active before
+            self.require_answer(name, deadline)
 
     def settle(self) -> None:
         """Let no release go on that an earlier process has asked for, either."""

@@ -2,7 +2,6 @@
 """The ladder as a whole: which rung comes after which, and what is remembered at its top."""
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,7 +54,15 @@ class Ladder:
         login = self._login(volume)
         known_hosts = self.known_hosts.reading(volume.known_hosts)
         verified = known_hosts.verified(volume.remote.host, volume.remote.port)
-        return functools.partial(self._climb, volume, login, verified)
+        return _Climb(self, volume, login, verified)
+
+    def login(self, volume: Volume) -> Login:
+        """Read what a volume logs in with, where no server is to be asked first.
+
+        Raises:
+            CredentialsError: It can't be used.
+        """
+        return self.keyring.login(volume.credentials)
 
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass if the server can serve the volume as asked, and remember its host key if it is new.
@@ -176,6 +183,19 @@ class Ladder:
             self.known_hosts.pin(volume.name, host, port, host_key)
         elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW and host_key.blob not in {key.blob for key in known}:
             self.known_hosts.reading(volume.known_hosts).add(host, port, host_key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Climb:
+    """What is left of a climb when this host's files are read."""
+
+    ladder: Ladder
+    volume: Volume
+    login: Login
+    verified: tuple[HostKey, ...]
+
+    def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
+        self.ladder._climb(self.volume, self.login, self.verified, deadline, creating=creating)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ waits for a length of time.
 
 import ctypes
 import errno
-import functools
 import json
 import os
 import socket
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sshfs_plugin import kernel
+from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.errors import MountError, PluginError, StateError
@@ -162,6 +162,21 @@ class MemoryHolders:
         return {str(mount_id) for mount_id, holder in held.by_id.items() if holder.inherited}
 
 
+LOGIN = Login(password="hunter2", contents={Path("/root/.ssh/id_rsa-cert.pub"): b"signed"})
+
+
+@dataclass(frozen=True)
+class FakeClimb:
+    """A climb whose login is always the same."""
+
+    preflight: "FakePreflight"
+    volume: Volume
+    login: Login = LOGIN
+
+    def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
+        self.preflight.climb(self.volume, deadline, creating=creating)
+
+
 @dataclass
 class FakePreflight:
     """A ladder that breaks or hangs where the test says so."""
@@ -181,7 +196,12 @@ class FakePreflight:
         self.prepared.append(volume.name)
         if gate := self.files.get(volume.name):
             gate.hold()
-        return functools.partial(self.climb, volume)
+        return FakeClimb(self, volume)
+
+    def login(self, volume: Volume) -> Login:
+        """Note that this host's files are read."""
+        self.prepared.append(volume.name)
+        return LOGIN
 
     def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass, unless the test has said otherwise of this volume or its key."""
@@ -237,6 +257,7 @@ class FakeSupervisor:
         release_gates: Where releases are held back.
         answer_gates: Where the question whether a mount answers is held back.
         started: Every start, in order.
+        logins: What each of them logs in with.
         released: Every release that unmounted, in order.
         asked: How often each volume was to be released, used or not.
         seconds: How long each start and release might take.
@@ -259,6 +280,7 @@ class FakeSupervisor:
     release_gates: dict[str, Gate] = field(default_factory=dict)
     answer_gates: dict[str, Gate] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
+    logins: list[Login] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -303,8 +325,9 @@ class FakeSupervisor:
         """End all releases that an earlier process has left under way."""
         self.unsettled.clear()
 
-    def start(self, volume: Volume, deadline: Deadline) -> None:
+    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Mount a volume, unless the test has said otherwise of it."""
+        self.logins.append(login)
         name = volume.name
         self.seconds.append(deadline.left())
         self.started.append(name)

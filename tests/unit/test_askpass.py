@@ -11,6 +11,7 @@ import pytest
 from support import ssh_server
 
 from sshfs_plugin import command, options
+from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
@@ -104,7 +105,7 @@ def test_ssh_when_it_asks_the_program_logs_in_by_password(tmp_path: Path, settin
         known_hosts = KnownHosts.of(settings)
         known_hosts.add(photos.remote.host, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
         files = MountFiles.of(settings, photos.name)
-        files.write(photos, settings)
+        files.write(photos, Keyring.of(settings).login(photos.credentials), settings)
         said = command.run(
             [*("sh", "-c", CONNECT), files.environment, f"bob@{ssh_server.LOOPBACK}"],
             seconds=5,

@@ -80,6 +80,29 @@ def test_create_asks_no_server_when_told_so(driver: Driver, host: fakes.Host, ch
     assert host.preflight.climbed == []
 
 
+def test_mount_while_the_check_holds_reads_no_file_again_and_no_key_is_remembered(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(driver)
+    mount(driver)
+    assert host.preflight.prepared == ["photos"]
+    assert host.supervisor.logins == [fakes.LOGIN.without_contents]
+    assert fakes.LOGIN.without_contents.contents == {}
+    monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
+    create(driver, "music")
+    mount(driver, "music")
+    assert host.preflight.prepared == ["photos", "music", "music"]
+
+
+def test_mount_that_is_never_checked_reads_what_it_logs_in_with_each_time(driver: Driver, host: fakes.Host) -> None:
+    create(driver, check="never")
+    mount(driver)
+    driver.unmount("photos", ID, soon())
+    mount(driver)
+    assert (host.preflight.prepared, host.preflight.climbed) == (["photos", "photos"], [])
+    assert host.supervisor.logins == [fakes.LOGIN, fakes.LOGIN]
+
+
 def test_create_again_with_the_same_options_changes_nothing(driver: Driver, host: fakes.Host) -> None:
     create(driver)
     before = dict(host.volumes.records)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sshfs_plugin import errors, options
+from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Volume, VolumeName
@@ -19,13 +20,17 @@ def volume(opts: Mapping[str, str]) -> Volume:
     return options.parse(PHOTOS, {"sshcmd": "bob@nas:/photos", **opts}, datetime.now(UTC))
 
 
+def write(files: MountFiles, photos: Volume, settings: Settings) -> None:
+    files.write(photos, Keyring.of(settings).login(photos.credentials), settings)
+
+
 @pytest.fixture
 def files(settings: Settings) -> MountFiles:
     return MountFiles.of(settings, PHOTOS)
 
 
 def test_unit_finds_what_is_mounted_where_and_how(files: MountFiles, settings: Settings) -> None:
-    files.write(volume({}), settings)
+    write(files, volume({}), settings)
     assert files.environment.read_text().splitlines() == [
         'SOURCE="bob@nas:/photos"',
         f'MOUNTPOINT="{settings.mounts}/photos"',
@@ -40,14 +45,14 @@ def test_mountpoint_is_written_as_the_kernel_lists_it(settings: Settings, tmp_pa
     (tmp_path / "elsewhere").mkdir()
     settings.mounts.symlink_to(tmp_path / "elsewhere")
     files = MountFiles.of(settings, PHOTOS)
-    files.write(volume({}), settings)
+    write(files, volume({}), settings)
     assert f'MOUNTPOINT="{tmp_path}/elsewhere/photos"\n' in files.environment.read_text()
 
 
 def test_password_that_is_on_record_is_in_a_file_for_root_alone_and_nowhere_else(
     files: MountFiles, settings: Settings
 ) -> None:
-    files.write(volume({"password": " hünter,2 "}), settings)
+    write(files, volume({"password": " hünter,2 "}), settings)
     assert files.password.read_text() == " hünter,2 \n"
     assert files.directory.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in files.directory.iterdir()} == {0o600}
@@ -67,20 +72,20 @@ def test_password_file_is_read_where_it_is_so_that_a_new_password_is_found(
     secret = settings.home / "nas password"
     secret.write_text("hunter2")
     secret.chmod(0o600)
-    files.write(volume({"password_file": "~/nas password"}), settings)
+    write(files, volume({"password_file": "~/nas password"}), settings)
     assert files.environment.read_text().endswith(f'SSHFS_PLUGIN_PASSWORD_FILE="{secret}"\n')
     assert not files.password.exists()
 
 
 def test_password_of_an_earlier_volume_of_the_name_does_not_stay(files: MountFiles, settings: Settings) -> None:
-    files.write(volume({"password": "hunter2"}), settings)
-    files.write(volume({}), settings)
+    write(files, volume({"password": "hunter2"}), settings)
+    write(files, volume({}), settings)
     assert not files.password.exists()
     assert "ASKPASS" not in files.environment.read_text()
 
 
 def test_nothing_is_left_when_they_are_removed(files: MountFiles, settings: Settings) -> None:
-    files.write(volume({"password": "hunter2"}), settings)
+    write(files, volume({"password": "hunter2"}), settings)
     files.remove()
     files.remove()
     assert not files.directory.exists()
@@ -91,5 +96,5 @@ def test_a_directory_that_nothing_can_be_written_to_is_named(settings: Settings)
     settings.mount_files.write_text("a file in its place")
     files = MountFiles.of(settings, PHOTOS)
     with pytest.raises(errors.StateError) as refusal:
-        files.write(volume({}), settings)
+        write(files, volume({}), settings)
     assert str(refusal.value) == (f"cannot write to {files.directory}, Not a directory: is the file system there full?")

@@ -125,41 +125,41 @@ def keeping(settings: Settings, steps: Steps) -> Processes:
 
 
 def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: Processes, steps: Steps) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     assert steps.calls == ["keep photos"]
     assert os.getsid(steps.keeper) == steps.keeper != os.getsid(0)
 
 
 def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processes, steps: Steps) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     assert steps.calls == ["keep photos"]
 
 
 def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_answer(
     keeping: Processes, programs: fakes.Programs
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     programs.add("stat", fakes.SILENCE)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(PHOTOS_VOLUME, fakes.soon())
+        keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_volumes_with_the_longest_of_names_can_be_started(keeping: Processes, steps: Steps) -> None:
     name = VolumeName("x" * 200)
-    keeping.start(volume(name), fakes.soon())
+    keeping.start(volume(name), fakes.LOGIN, fakes.soon())
     assert steps.calls == [f"keep {name}"]
 
 
 def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, steps: Steps) -> None:
     steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed) as refusal:
-        keeping.start(PHOTOS_VOLUME, fakes.soon())
+        keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
     steps.plan("keep", "mount report stay")
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_start_that_takes_too_long_is_ended_and_cleaned_up(
@@ -170,7 +170,7 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="was not usable after 1 seconds and was given up"):
-        keeping.start(PHOTOS_VOLUME, Deadline.after(1.4))
+        keeping.start(PHOTOS_VOLUME, fakes.LOGIN, Deadline.after(1.4))
     assert steps.calls == ["keep photos", "clean photos"]
     assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
@@ -180,19 +180,19 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
 def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
     keeping: Processes, settings: Settings, steps: Steps
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     found = {path.name for path in (settings.mount_files / PHOTOS).iterdir()}
     assert found == {"environment", "ssh_config", "password"}
     steps.plan("release", "unmount end")
     keeping.release(PHOTOS, fakes.soon())
     steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed):
-        keeping.start(volume("films"), fakes.soon())
+        keeping.start(volume("films"), fakes.LOGIN, fakes.soon())
     assert list(settings.mount_files.iterdir()) == []
 
 
 def test_release_waits_until_the_keeper_has_cleaned_up(keeping: Processes, steps: Steps) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     steps.plan("release", "unmount end")
     assert keeping.release(PHOTOS, fakes.soon())
     assert steps.calls == ["keep photos", "release"]
@@ -206,7 +206,7 @@ def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: Processe
 def test_release_of_a_used_volume_leaves_its_keeper_alone(
     keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     assert not keeping.release(PHOTOS, fakes.soon())
     os.kill(steps.keeper, 0)
@@ -215,7 +215,7 @@ def test_release_of_a_used_volume_leaves_its_keeper_alone(
 def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
     keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     releasing = in_background(keeping.release_by_force, PHOTOS, fakes.soon())
@@ -224,7 +224,7 @@ def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
     steps.end_keepers()
     releasing.result()
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     with pytest.raises(errors.UnmountFailed, match="sshfs does not end"):
         keeping.release_by_force(PHOTOS, fakes.now())
 
@@ -245,7 +245,7 @@ def test_failed_release_says_why(keeping: Processes, steps: Steps) -> None:
 def test_release_that_comes_to_no_end_says_so(
     keeping: Processes, steps: Steps, plan: str, seconds: float, why: str
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     steps.plan("release", plan)
     with pytest.raises(errors.UnmountFailed, match=f"volume 'photos' could not be unmounted \\({why}\\)"):
         keeping.release(PHOTOS, Deadline.after(seconds))
@@ -255,5 +255,5 @@ def test_keeper_runs_with_the_settings_of_the_service(
     keeping: Processes, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", "/elsewhere")
-    keeping.start(PHOTOS_VOLUME, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     assert (settings.locks / PHOTOS).exists()

@@ -36,10 +36,20 @@ def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
     keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    keeping.start(VOLUME, fakes.soon())
+    keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
     (question,) = programs.calls("stat")
     assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
+
+
+def test_start_asks_no_mount_again_that_its_unit_has_just_asked(keeping: Units, programs: fakes.Programs) -> None:
+    answered = keeping.files(PHOTOS).answered
+    programs.add("systemctl", f": >{answered}")
+    keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+    assert programs.calls("stat") == []
+    programs.add("systemctl")
+    with pytest.raises(errors.MountFailed, match="was unmounted by hand"):
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_start_is_no_success_while_the_mount_does_not_answer(
@@ -48,7 +58,7 @@ def test_start_is_no_success_while_the_mount_does_not_answer(
     programs.add("stat", fakes.SILENCE)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
 
 
@@ -58,7 +68,7 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
     programs.add("systemctl", '[ "$1" != start ] || { echo "Job for x failed." >&2; exit 1; }')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed) as refusal:
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
@@ -80,7 +90,7 @@ def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_t
     programs.add("systemctl", f'[ "$1" != start ] || ! cp -r {settings.mount_files} "$HERE/found"')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     found = {path.name for path in (programs.directory / "found/photos").iterdir()}
     assert found == {"environment", "ssh_config", "password"}
     assert list(settings.mount_files.iterdir()) == []
@@ -89,7 +99,7 @@ def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_t
 def test_what_a_running_unit_reads_stays_when_another_start_fails(keeping: Units, programs: fakes.Programs) -> None:
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     assert keeping.files(PHOTOS).environment.exists()
 
 
@@ -100,7 +110,7 @@ def test_words_that_reach_the_journal_late_are_waited_for(
     programs.add("systemctl", '[ "$1" != start ]')
     programs.add("journalctl", '[ $(wc -l <"$HERE/journalctl.calls") -lt 6 ] || echo "Connection refused"')
     with pytest.raises(errors.MountFailed, match="Connection refused"):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
@@ -109,13 +119,13 @@ def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
     monkeypatch.setattr(units, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.Programs) -> None:
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
-        keeping.start(VOLUME, Deadline.after(0.3))
+        keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
     assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "show", "stop", "reset-failed"]
 
 
@@ -125,7 +135,7 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     del fake_kernel  # somebody has unmounted it by hand, and containers have it still
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, Deadline.after(0.3))
+        keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
@@ -133,7 +143,7 @@ def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(keeping: Units,
     """As when systemctl itself is ended by a signal."""
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
@@ -156,7 +166,7 @@ def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
     monkeypatch.setattr(units, "START_SECONDS", 0.3)
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
@@ -166,7 +176,7 @@ def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     programs.add("journalctl", "exec sleep 60")
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
-        keeping.start(VOLUME, fakes.soon())
+        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     assert programs.calls("systemctl")[-1] == f"reset-failed {UNIT}"
 
 
@@ -176,7 +186,7 @@ def test_unit_that_does_not_even_stop_is_logged(
     monkeypatch.setattr(units, "CLEAN_UP_SECONDS", 0.05)
     programs.add("systemctl", '[ "$1" = show ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, Deadline.after(0.3))
+        keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
     assert f"{UNIT} does not stop" in caplog.text
 
 

@@ -30,6 +30,14 @@ def mounted(programs: fakes.Programs) -> Path:
 
 
 @pytest.fixture
+def answered(tmp_path: Path) -> Path:
+    """Give the file in which it is noted that the mount has answered."""
+    directory = tmp_path / "run/mounts/photos"
+    directory.mkdir(parents=True)
+    return directory / "answered"
+
+
+@pytest.fixture
 def step(programs: fakes.Programs, mountpoint: Path, mounted: Path, tmp_path: Path) -> Step:
     """Carry out a step of the volume photos, on a kernel that mounts and unmounts as the test says."""
     programs.add("findmnt", MOUNTED)
@@ -115,11 +123,12 @@ def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(s
 
 
 def test_ready_waits_for_the_mount_and_for_its_server(
-    step: Step, mountpoint: Path, mounted: Path, programs: fakes.Programs
+    step: Step, mountpoint: Path, mounted: Path, answered: Path, programs: fakes.Programs
 ) -> None:
     programs.add("findmnt", f'[ $(wc -l <"$HERE/findmnt.calls") -lt 3 ] || echo 0:52 >{mounted}; {MOUNTED}')
     programs.add("stat", f'[ $(wc -l <"$HERE/stat.calls") -ge 3 ] || {{ {fakes.SILENCE}; }}; {fakes.ANSWER}')
     assert step("ready", MAINPID=str(os.getpid())).returncode == 0
+    assert answered.exists()
     questions = programs.calls("stat")
     assert len(questions) == len(set(questions)) == 3
     assert questions[0].startswith(f"--printf= {mountpoint}/.docker-volume-sshfs-")
@@ -139,6 +148,7 @@ def test_ready_waits_for_the_mount_and_for_its_server(
         ("Connection timed out", False),
     ],
 )
+@pytest.mark.usefixtures("answered")
 def test_an_error_is_an_answer_if_the_server_has_sent_it(
     step: Step, mounted: Path, programs: fakes.Programs, said: str, counts: bool
 ) -> None:
@@ -156,8 +166,9 @@ def test_ready_when_the_mount_goes_meanwhile_has_asked_the_directory_below(
     assert step("ready", MAINPID="0").returncode != 0
 
 
-def test_ready_ends_with_sshfs(step: Step) -> None:
+def test_ready_ends_with_sshfs_and_notes_nothing(step: Step, answered: Path) -> None:
     assert step("ready", MAINPID="0").returncode != 0
+    assert not answered.exists()
 
 
 # stop
