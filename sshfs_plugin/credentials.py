@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sshfs_plugin import command, errors, local_files
+from sshfs_plugin import errors
+from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Credentials
 

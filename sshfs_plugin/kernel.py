@@ -8,7 +8,8 @@ import secrets
 import time
 from pathlib import Path
 
-from sshfs_plugin import command, errors, mountinfo
+from sshfs_plugin import errors, mountinfo
+from sshfs_plugin.host import command
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sshfs_plugin import command, errors, local_files
+from sshfs_plugin import errors
+from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
 
 SSH_PORT = 22

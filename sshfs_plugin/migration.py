@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sshfs_plugin import errors, local_files, options
+from sshfs_plugin import errors, options
 from sshfs_plugin.credentials import KEYS_AT_HOME
+from sshfs_plugin.host import local_files
 from sshfs_plugin.option_table import lookup, why_ignored
 from sshfs_plugin.option_values import path, secret_path
 from sshfs_plugin.volume import Check, Volume, volume_name

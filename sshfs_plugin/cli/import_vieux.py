@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sshfs_plugin import errors, legacy, local_files, options, units
+from sshfs_plugin import errors, legacy, options, units
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
+from sshfs_plugin.host import local_files
 from sshfs_plugin.migration import Move, Mover
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.store import VolumeStore

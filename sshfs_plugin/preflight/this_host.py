@@ -6,8 +6,9 @@ import socket
 import tempfile
 from pathlib import Path
 
-from sshfs_plugin import command, errors, local_files, sshfs
+from sshfs_plugin import errors, sshfs
 from sshfs_plugin.credentials import Login
+from sshfs_plugin.host import command, local_files
 from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
 

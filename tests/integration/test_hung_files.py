@@ -14,7 +14,8 @@ import pytest
 
 from integration.plugin import Plugin, Refused
 from integration.sshd import Server
-from sshfs_plugin import command, errors, kernel
+from sshfs_plugin import errors, kernel
+from sshfs_plugin.host import command
 from sshfs_plugin.turns import CONNECTS_PER_SERVER
 
 FILES = ("key", "key-cert.pub", "password", "known_hosts", "uids")

@@ -21,7 +21,7 @@ from typing import Any
 
 import paramiko
 
-from sshfs_plugin import command
+from sshfs_plugin.host import command
 
 LOOPBACK = "127.0.0.1"
 KEY, PASSWORD, TYPED, NOTHING = "publickey", "password", "keyboard-interactive", "none"

@@ -9,7 +9,7 @@ from support import ssh_server
 from support.administrator import Administrator
 from support.ssh_server import Account, Server, host_key, serving
 
-from sshfs_plugin import command
+from sshfs_plugin.host import command
 from sshfs_plugin.known_hosts import HostKey, KnownHosts, line
 
 HOST = ssh_server.LOOPBACK

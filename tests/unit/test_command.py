@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import errors
+from sshfs_plugin.host import command
 
 
 def test_run_returns_status_and_both_outputs(programs: fakes.Programs) -> None:

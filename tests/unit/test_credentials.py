@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from support.ssh_server import write_key
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import errors
 from sshfs_plugin.credentials import Keyring, require_usable
+from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Credentials
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import ssh_server
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import errors
+from sshfs_plugin.host import command
 from sshfs_plugin.known_hosts import HostKey, KnownHosts, line, pattern
 from sshfs_plugin.settings import Settings
 

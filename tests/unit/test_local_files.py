@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, local_files
+from sshfs_plugin import errors
+from sshfs_plugin.host import local_files
 
 
 @pytest.mark.parametrize("name", ["key", "-key", "a: key", "a\nkey", "schlüssel", "\udcff"])

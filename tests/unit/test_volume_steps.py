@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import command
+from sshfs_plugin.host import command
 
 STEPS = Path(__file__).parents[2] / "libexec/volume"
 MOUNTED = 'grep -m1 . "$HERE/mounted" 2>/dev/null'

@@ -11,7 +11,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from sshfs_plugin import command, errors
+from sshfs_plugin import errors
+from sshfs_plugin.host import command
 
 ANSWER_SECONDS = 5.0
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""This host: its programs, and files that somebody named."""
