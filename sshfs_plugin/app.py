@@ -10,11 +10,11 @@ import flask  # noqa: TID251 (for its type alone)
 
 from sshfs_plugin import api, journal, listening
 from sshfs_plugin.aliases import Aliases
-from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.driver import Driver
-from sshfs_plugin.known_hosts import KnownHosts
 from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.credentials import Keyring
+from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.store import HolderStore, VolumeStore
 from sshfs_plugin.supervisors import supervisor
 from sshfs_plugin.turns import Places

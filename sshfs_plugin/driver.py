@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sshfs_plugin import context, errors, options
-from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
 from sshfs_plugin.registry import Entry, Registry
+from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.turns import Attempts, Turns, way
 from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
 

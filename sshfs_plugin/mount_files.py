@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshfs_plugin import errors, sshfs
-from sshfs_plugin.credentials import Login
-from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin import errors
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
 

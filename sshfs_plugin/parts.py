@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
 

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from sshfs_plugin import mountpoints, sockets
-from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
+from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
 CLEAN_UP_SECONDS = 10.0

@@ -13,9 +13,9 @@ import time
 from collections.abc import Sequence
 
 from sshfs_plugin import errors, kernel, mountpoints
-from sshfs_plugin.credentials import Login
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
+from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.known_hosts import SSH_PORT
 from sshfs_plugin.option_values import is_ipv6, number, parse_sshcmd
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.known_hosts import SSH_PORT
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import LONGEST_NAME, Remote, Volume, VolumeName, volume_name
 

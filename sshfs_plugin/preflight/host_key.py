@@ -4,7 +4,7 @@
 import enum
 
 from sshfs_plugin import errors
-from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import HostKeyCheck, Remote, Volume
 
 HOST_KEY_KINDS = (

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sshfs_plugin import errors
-from sshfs_plugin.credentials import Keyring, Login
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.known_hosts import SSH_PORT, HostKey, KnownHosts
 from sshfs_plugin.parts import Climb
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
@@ -20,6 +18,8 @@ from sshfs_plugin.preflight.ssh import ended_at
 from sshfs_plugin.preflight.this_host import require_able
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
+from sshfs_plugin.ssh.credentials import Keyring, Login
+from sshfs_plugin.ssh.known_hosts import SSH_PORT, HostKey, KnownHosts
 from sshfs_plugin.volume import HostKeyCheck, Remote, Volume, VolumeName
 
 GRACE_SECONDS = 0.2

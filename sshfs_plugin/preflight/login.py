@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sshfs_plugin import errors
-from sshfs_plugin.credentials import Login, certificate_beside
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.known_hosts import SSH_PORT
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
+from sshfs_plugin.ssh.credentials import Login, certificate_beside
+from sshfs_plugin.ssh.known_hosts import SSH_PORT
 from sshfs_plugin.volume import Remote
 
 log = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.known_hosts import HostKey
 from sshfs_plugin.preflight.connection import connect, exchange_keys, resolve
 from sshfs_plugin.preflight.host_key import families
+from sshfs_plugin.ssh.known_hosts import HostKey
 from sshfs_plugin.volume import Remote
 
 PATIENCE_SECONDS = 10.0

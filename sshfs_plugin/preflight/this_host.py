@@ -6,10 +6,11 @@ import socket
 import tempfile
 from pathlib import Path
 
-from sshfs_plugin import errors, sshfs
-from sshfs_plugin.credentials import Login
+from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
-from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
 
 _SECONDS = 10.0

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin import option_table, options, sshfs
-from sshfs_plugin.credentials import Login
-from sshfs_plugin.known_hosts import KnownHosts
+from sshfs_plugin import option_table, options
 from sshfs_plugin.option_table import Destination
 from sshfs_plugin.option_values import flag
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
 SAMPLES = {

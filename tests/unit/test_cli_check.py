@@ -16,7 +16,7 @@ from support.administrator import Administrator
 from support.ssh_server import Account, Server, host_key, serving
 
 from sshfs_plugin import options
-from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 

@@ -10,7 +10,7 @@ from support.administrator import Administrator
 from support.ssh_server import Account, Server, host_key, serving
 
 from sshfs_plugin.host import command
-from sshfs_plugin.known_hosts import HostKey, KnownHosts, line
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
 
 HOST = ssh_server.LOOPBACK
 KINDS = ("ed25519", "ecdsa", "rsa")

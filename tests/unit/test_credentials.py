@@ -9,9 +9,9 @@ import pytest
 from support.ssh_server import write_key
 
 from sshfs_plugin import errors
-from sshfs_plugin.credentials import Keyring, require_usable
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.credentials import Keyring, require_usable
 from sshfs_plugin.volume import Credentials
 
 FORMS = ["ed25519", "ecdsa", "rsa", "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8"]

@@ -12,8 +12,8 @@ from support import ssh_server
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
-from sshfs_plugin.known_hosts import HostKey, KnownHosts, line, pattern
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line, pattern
 
 PORT = 2222
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.credentials import Keyring
 from sshfs_plugin.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.volume import Volume, VolumeName
 
 PHOTOS = VolumeName("photos")

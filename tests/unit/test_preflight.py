@@ -22,12 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import dsa
 from support import fakes, ssh_server
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, host_key, public_key, serving, write_key
 
-from sshfs_plugin import errors, options, sshfs
-from sshfs_plugin.credentials import Keyring
+from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
-from sshfs_plugin.known_hosts import HostKey, KnownHosts, line
 from sshfs_plugin.preflight import Ladder, sftp
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Keyring
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
 from sshfs_plugin.volume import Volume, VolumeName
 
 HOST = ssh_server.LOOPBACK

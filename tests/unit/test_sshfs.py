@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from support import ssh_server
 
-from sshfs_plugin import options, sshfs
-from sshfs_plugin.credentials import Login
+from sshfs_plugin import options
 from sshfs_plugin.host import command
-from sshfs_plugin.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
 ODD = "ab \"\\$`%'#,;=&|<>(){}[]*?~!^@:/.-_ ü€\u2028😀"

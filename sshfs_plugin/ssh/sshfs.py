@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sshfs_plugin.credentials import Login
-from sshfs_plugin.known_hosts import KnownHosts, pattern
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.known_hosts import KnownHosts, pattern
 from sshfs_plugin.volume import Check, HostKeyCheck, Volume
 
 NOWHERE = Path("/dev/null")

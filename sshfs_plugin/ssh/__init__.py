@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What ssh and sshfs are told: what to log in with, which host keys to trust, and all other options."""
