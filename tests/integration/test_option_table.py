@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin import option_table, options
-from sshfs_plugin.option_table import Destination
-from sshfs_plugin.option_values import flag
+from sshfs_plugin import options
+from sshfs_plugin.options import option_table
+from sshfs_plugin.options.option_table import Destination
+from sshfs_plugin.options.option_values import flag
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts

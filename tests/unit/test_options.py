@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sshfs_plugin import errors, option_table, options
+from sshfs_plugin import errors, options
+from sshfs_plugin.options import option_table
 from sshfs_plugin.volume import Check, HostKeyCheck, Volume, VolumeName
 
 CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
