@@ -15,7 +15,7 @@ from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.state.store import HolderStore, VolumeStore
 from sshfs_plugin.supervisors import supervisor
 from sshfs_plugin.turns import Places
 

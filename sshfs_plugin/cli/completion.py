@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sshfs_plugin.options.option_table import REFUSED, TABLE
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 
 
 def volumes() -> list[str]:

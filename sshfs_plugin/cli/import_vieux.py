@@ -13,7 +13,7 @@ from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.host import local_files
 from sshfs_plugin.migration import Move, Mover
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import Volume
 
 CREATE_SECONDS, SYSTEMD_SECONDS = 120.0, 5.0

@@ -5,7 +5,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.supervisors import supervisor
 from sshfs_plugin.volume import volume_name
 

@@ -13,7 +13,7 @@ from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.parts import Condition
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 SERVICE_SECONDS, SYSTEMD_SECONDS = 25.0, 5.0

@@ -10,7 +10,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.options.option_values import is_ipv6, number, parse_sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import SSH_PORT
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import LONGEST_NAME, Remote, Volume, VolumeName, volume_name
 
 _NO_VOLUME = VolumeName("check")

@@ -25,7 +25,7 @@ from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
 from sshfs_plugin import api, errors, units
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.state.store import HolderStore, VolumeStore
 from sshfs_plugin.volume import usable
 
 TREE = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from support.fakes import DockerClient
 from sshfs_plugin import api
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.state.store import HolderStore, VolumeStore
 
 WEB, BACKUP = "4f61b677" * 8, "9c0e5d12" * 8
 OPTS = {"sshcmd": "me@nas:/photos", "port": "2222"}

@@ -17,7 +17,7 @@ from support.ssh_server import Account, Server, host_key, serving
 
 from sshfs_plugin import options
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 WHERE = "bob@127.0.0.1:/photos"

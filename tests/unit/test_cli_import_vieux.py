@@ -16,7 +16,7 @@ from support.administrator import Administrator
 from sshfs_plugin import api, errors, options
 from sshfs_plugin.driver import Driver
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 PLUGINS = "var/lib/docker/plugins"

@@ -15,7 +15,7 @@ from sshfs_plugin import options
 from sshfs_plugin.options.option_table import IGNORED, REFUSED, TABLE, TOPICS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 

@@ -10,7 +10,7 @@ from support.administrator import Administrator
 
 from sshfs_plugin import kernel, options
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 PHOTOS = VolumeName("photos")

@@ -20,7 +20,7 @@ from sshfs_plugin.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.store import VolumeStore
+from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
 
 CURE = "systemctl enable --now docker-volume-sshfs.socket opens it"

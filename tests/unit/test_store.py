@@ -13,7 +13,7 @@ import pytest
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.holders import Client, Holder, Holders
-from sshfs_plugin.store import HolderStore, VolumeStore
+from sshfs_plugin.state.store import HolderStore, VolumeStore
 from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName
 
 PHOTOS, MUSIC = VolumeName("photos"), VolumeName("music")
