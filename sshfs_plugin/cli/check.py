@@ -10,12 +10,12 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.mounts.supervisors import supervisor
+from sshfs_plugin.mounts.units import Units
 from sshfs_plugin.preflight import Ladder, Note, Rung
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import UNSEEN, Keyring, is_below_tmp
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.supervisors import supervisor
-from sshfs_plugin.units import Units
 from sshfs_plugin.volume import Volume
 
 CLIMB_SECONDS = 100.0

@@ -4,9 +4,9 @@
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
-from sshfs_plugin.supervisors import supervisor
 from sshfs_plugin.volume import volume_name
 
 RELEASE_SECONDS = 60.0

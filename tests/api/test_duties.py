@@ -22,8 +22,9 @@ from flask.testing import FlaskClient
 from support import fakes
 from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
 
-from sshfs_plugin import api, errors, units
+from sshfs_plugin import api, errors
 from sshfs_plugin.driver import Driver
+from sshfs_plugin.mounts import units
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import HolderStore, VolumeStore
 from sshfs_plugin.volume import usable

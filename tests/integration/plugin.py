@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sshfs_plugin import kernel, mountinfo
+from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from support.ssh_server import LOOPBACK, closed_port, public_key, write_key
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
-from sshfs_plugin import kernel
+from sshfs_plugin.mounts import kernel
 
 
 def speaks(port: int) -> bool:

@@ -18,7 +18,7 @@ from support.ssh_server import deaf
 
 from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
-from sshfs_plugin import mountinfo
+from sshfs_plugin.mounts import mountinfo
 from sshfs_plugin.turns import CONNECTS_PER_SERVER
 
 

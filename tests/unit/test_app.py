@@ -12,11 +12,11 @@ from support import fakes
 
 from sshfs_plugin import app, errors, options
 from sshfs_plugin.driver import Driver
-from sshfs_plugin.processes import Processes
+from sshfs_plugin.mounts.processes import Processes
+from sshfs_plugin.mounts.supervisors import supervisor
+from sshfs_plugin.mounts.units import Units
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
-from sshfs_plugin.supervisors import supervisor
-from sshfs_plugin.units import Units
 from sshfs_plugin.volume import VolumeName
 
 

@@ -12,7 +12,7 @@ from support import ssh_server
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
-from sshfs_plugin.mount_files import MountFiles
+from sshfs_plugin.mounts.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts

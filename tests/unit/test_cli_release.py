@@ -8,7 +8,8 @@ import pytest
 from support import fakes
 from support.administrator import Administrator
 
-from sshfs_plugin import kernel, options
+from sshfs_plugin import options
+from sshfs_plugin.mounts import kernel
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName
@@ -21,7 +22,7 @@ BY_FORCE = [f"stop --job-mode=ignore-dependencies {UNIT}", f"reset-failed {UNIT}
 @pytest.fixture
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Let systemd keep the volumes, of which there is one."""
-    monkeypatch.setattr("sshfs_plugin.supervisors.Processes", None)
+    monkeypatch.setattr("sshfs_plugin.mounts.supervisors.Processes", None)
     systemd = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "systemd"})
     systemd.volumes.mkdir(parents=True)
     VolumeStore(systemd.volumes).save(options.parse(PHOTOS, {"sshcmd": fakes.SSHCMD}, datetime.now(UTC)))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import kernel, mountinfo
 from sshfs_plugin.host import command
+from sshfs_plugin.mounts import kernel, mountinfo
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.mount_files import MountFiles
+from sshfs_plugin.mounts.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.volume import Volume, VolumeName

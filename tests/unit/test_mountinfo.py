@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import mountinfo
+from sshfs_plugin.mounts import mountinfo
 
 HOST = r"""22 28 0:21 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
 28 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro

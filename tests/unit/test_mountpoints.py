@@ -4,9 +4,10 @@
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, mountpoints
-from sshfs_plugin.mountpoints import Mountpoints
-from sshfs_plugin.processes import Processes
+from sshfs_plugin import errors
+from sshfs_plugin.mounts import mountpoints
+from sshfs_plugin.mounts.mountpoints import Mountpoints
+from sshfs_plugin.mounts.processes import Processes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 

@@ -14,7 +14,7 @@ from support import fakes
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.processes import Processes
+from sshfs_plugin.mounts.processes import Processes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Volume, VolumeName
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import kernel, mountinfo, release
+from sshfs_plugin.mounts import kernel, mountinfo, release
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, options, units
+from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.mounts import units
+from sshfs_plugin.mounts.units import Units
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.units import Units
 from sshfs_plugin.volume import VolumeName
 
 PHOTOS = VolumeName("photos")

@@ -8,8 +8,9 @@ import secrets
 import time
 from pathlib import Path
 
-from sshfs_plugin import errors, mountinfo
+from sshfs_plugin import errors
 from sshfs_plugin.host import command
+from sshfs_plugin.mounts import mountinfo
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -12,9 +12,10 @@ import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence
 
-from sshfs_plugin import errors, kernel, mountpoints
+from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
+from sshfs_plugin.mounts import kernel, mountpoints
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 

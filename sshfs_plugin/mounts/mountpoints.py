@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from sshfs_plugin import errors, kernel, mountinfo
+from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.mount_files import MountFiles
+from sshfs_plugin.mounts import kernel, mountinfo
+from sshfs_plugin.mounts.mount_files import MountFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 

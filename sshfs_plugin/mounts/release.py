@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from sshfs_plugin import errors, kernel, mountinfo
+from sshfs_plugin import errors
+from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName, volume_name
 

@@ -3,9 +3,9 @@
 
 from pathlib import Path
 
-from sshfs_plugin.processes import Processes
+from sshfs_plugin.mounts.processes import Processes
+from sshfs_plugin.mounts.units import Units
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.units import Units
 
 
 def supervisor(settings: Settings) -> Units | Processes:
