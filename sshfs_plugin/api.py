@@ -23,10 +23,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sshfs_plugin import context, errors, sockets
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.parts import Caller, State
+from sshfs_plugin.driver.turns import Places
 from sshfs_plugin.holders import Client
-from sshfs_plugin.parts import Caller, State
-from sshfs_plugin.turns import Places
 from sshfs_plugin.volume import LONGEST_NAME, Volume
 
 log = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ import flask  # noqa: TID251 (for its type alone)
 
 from sshfs_plugin import api, journal, listening
 from sshfs_plugin.aliases import Aliases
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.turns import Places
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.state.store import HolderStore, VolumeStore
-from sshfs_plugin.turns import Places
 
 log = logging.getLogger(__name__)
 

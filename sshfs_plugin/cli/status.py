@@ -11,8 +11,8 @@ from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
+from sshfs_plugin.driver.parts import Condition
 from sshfs_plugin.mounts import units
-from sshfs_plugin.parts import Condition
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName

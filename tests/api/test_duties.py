@@ -23,7 +23,7 @@ from support import fakes
 from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
 
 from sshfs_plugin import api, errors
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.mounts import units
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import HolderStore, VolumeStore

@@ -13,8 +13,8 @@ from support import fakes
 from support.fakes import ID, OTHER_ID
 
 from sshfs_plugin import api, errors
-from sshfs_plugin.driver import Driver
-from sshfs_plugin.turns import Places
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.turns import Places
 
 OPTS = {"sshcmd": fakes.SSHCMD}
 

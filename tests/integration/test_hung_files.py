@@ -15,9 +15,9 @@ import pytest
 from integration.plugin import Plugin, Refused
 from integration.sshd import Server
 from sshfs_plugin import errors
+from sshfs_plugin.driver.turns import CONNECTS_PER_SERVER
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
-from sshfs_plugin.turns import CONNECTS_PER_SERVER
 
 FILES = ("key", "key-cert.pub", "password", "known_hosts", "uids")
 

@@ -18,8 +18,8 @@ from support.ssh_server import deaf
 
 from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
+from sshfs_plugin.driver.turns import CONNECTS_PER_SERVER
 from sshfs_plugin.mounts import mountinfo
-from sshfs_plugin.turns import CONNECTS_PER_SERVER
 
 
 def as_user(user: int, *argv: str | Path) -> subprocess.CompletedProcess[str]:

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.parts import Caller, Climb
+from sshfs_plugin.driver.turns import Places
 from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.mountinfo import SSHFS
-from sshfs_plugin.parts import Caller, Climb
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.turns import Places
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
 if TYPE_CHECKING:

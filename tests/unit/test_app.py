@@ -11,7 +11,7 @@ import pytest
 from support import fakes
 
 from sshfs_plugin import app, errors, options
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.mounts.processes import Processes
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.units import Units

@@ -14,7 +14,7 @@ from support import fakes
 from support.administrator import Administrator
 
 from sshfs_plugin import api, errors, options
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName

@@ -16,7 +16,7 @@ from support.fakes import ID, SSHCMD
 
 from sshfs_plugin import api, discovery, errors, options
 from sshfs_plugin.cli import status
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings

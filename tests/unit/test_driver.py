@@ -14,12 +14,13 @@ import pytest
 from support import fakes
 from support.fakes import ID, OTHER_ID, PODMAN_ID, caller, now, soon
 
-from sshfs_plugin import context, errors, turns
-from sshfs_plugin import driver as rules
+from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import Driver
+from sshfs_plugin.driver import driver as rules
+from sshfs_plugin.driver import turns
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.parts import Condition
 from sshfs_plugin.holders import Client
-from sshfs_plugin.parts import Condition
 from sshfs_plugin.volume import Unusable, VolumeName, usable
 
 

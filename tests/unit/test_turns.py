@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import pytest
 from support import fakes
 
-from sshfs_plugin import errors, turns
+from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.turns import Attempts, Places, Turns
+from sshfs_plugin.driver import turns
+from sshfs_plugin.driver.turns import Attempts, Places, Turns
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors
+from sshfs_plugin.driver.parts import Condition, HolderRecords, Volumes
 from sshfs_plugin.holders import Holders
-from sshfs_plugin.parts import Condition, HolderRecords, Volumes
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Unusable, Volume, VolumeName, usable
 

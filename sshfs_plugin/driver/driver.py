@@ -18,11 +18,11 @@ from pathlib import Path
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.driver.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
+from sshfs_plugin.driver.registry import Entry, Registry
+from sshfs_plugin.driver.turns import Attempts, Turns, way
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
-from sshfs_plugin.registry import Entry, Registry
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.turns import Attempts, Turns, way
 from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
