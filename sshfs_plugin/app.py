@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import flask  # noqa: TID251 (for its type alone)
 
-from sshfs_plugin import api, journal, listening
 from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.turns import Places
+from sshfs_plugin.http import api, journal, listening
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.settings import Settings

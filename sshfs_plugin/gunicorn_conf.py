@@ -10,7 +10,8 @@ import ssl
 import sys
 from typing import Any
 
-from sshfs_plugin import errors, journal, listening
+from sshfs_plugin import errors
+from sshfs_plugin.http import journal, listening
 from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"
@@ -34,7 +35,7 @@ bind = f"unix:{_settings.socket}"
 
 workers = 1
 """The locks of volumes live in one process."""
-worker_class = "sshfs_plugin.worker.Worker"
+worker_class = "sshfs_plugin.http.worker.Worker"
 threads = _settings.threads
 worker_connections = 2 * threads
 

@@ -10,9 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from support import fakes
 
-from sshfs_plugin import api
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.host import command
+from sshfs_plugin.http import api
 from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.settings import Settings
 

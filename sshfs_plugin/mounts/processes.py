@@ -13,9 +13,9 @@ import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
 import time
 from pathlib import Path
 
-from sshfs_plugin import sockets
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
+from sshfs_plugin.http import sockets
 from sshfs_plugin.mounts import mountpoints
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName

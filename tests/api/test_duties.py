@@ -22,8 +22,9 @@ from flask.testing import FlaskClient
 from support import fakes
 from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
 
-from sshfs_plugin import api, errors
+from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.http import api
 from sshfs_plugin.mounts import units
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import HolderStore, VolumeStore
@@ -104,7 +105,7 @@ def test_duty_02_a_socket_that_was_closed_for_failures_is_opened_when_the_servic
 
 
 def test_duty_03_gunicorn_serves_with_threads_that_no_slow_mount_ends(gunicorn_conf: ModuleType) -> None:
-    assert (gunicorn_conf.worker_class, gunicorn_conf.workers) == ("sshfs_plugin.worker.Worker", 1)
+    assert (gunicorn_conf.worker_class, gunicorn_conf.workers) == ("sshfs_plugin.http.worker.Worker", 1)
     assert gunicorn_conf.threads >= 100
     assert gunicorn_conf.keepalive == 0
     assert gunicorn_conf.timeout >= 150

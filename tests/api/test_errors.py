@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from support import fakes
 from support.fakes import ID, OTHER_ID
 
-from sshfs_plugin import api, errors
+from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.turns import Places
+from sshfs_plugin.http import api
 
 OPTS = {"sshcmd": fakes.SSHCMD}
 

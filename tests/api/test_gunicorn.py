@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from support import fakes
 from support.fakes import DockerClient
 
-from sshfs_plugin import api, sockets
+from sshfs_plugin.http import api, sockets
 from sshfs_plugin.settings import Settings
 
 TREE = Path(api.__file__).parents[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 from support import fakes
 from support.fakes import DockerClient
 
-from sshfs_plugin import api
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import HolderStore, VolumeStore
 

@@ -143,7 +143,9 @@ def test_what_hides_the_service_from_docker_is_told_when_it_comes_and_once(
     host: fakes.Host, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("sshfs_plugin.listening.addresses", lambda: ("unix:///run/docker-volume-sshfs/sshfs.sock",))
+    monkeypatch.setattr(
+        "sshfs_plugin.http.listening.addresses", lambda: ("unix:///run/docker-volume-sshfs/sshfs.sock",)
+    )
     spec = settings.root / "etc/docker/plugins/sshfs.spec"
     spec.parent.mkdir(parents=True)
     looks = iter(range(4))

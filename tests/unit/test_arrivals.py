@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from sshfs_plugin import arrivals
-from sshfs_plugin.arrivals import Arrivals, has_first_byte, has_request
+from sshfs_plugin.http import arrivals
+from sshfs_plugin.http.arrivals import Arrivals, has_first_byte, has_request
 
 WHOLE = b"POST /VolumeDriver.List HTTP/1.1\r\ncontent-length: 3\r\nHost: \r\n\r\n{}\n"
 

@@ -13,8 +13,9 @@ import pytest
 from support import fakes
 from support.administrator import Administrator
 
-from sshfs_plugin import api, errors, options
+from sshfs_plugin import errors, options
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName

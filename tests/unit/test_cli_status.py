@@ -14,11 +14,12 @@ from support import fakes
 from support.administrator import Administrator
 from support.fakes import ID, SSHCMD
 
-from sshfs_plugin import api, discovery, errors, options
+from sshfs_plugin import discovery, errors, options
 from sshfs_plugin.cli import status
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command
+from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
 from sshfs_plugin.volume import VolumeName

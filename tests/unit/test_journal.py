@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin import context, journal
+from sshfs_plugin import context
+from sshfs_plugin.http import journal
 
 log = logging.getLogger("sshfs_plugin.anything")
 

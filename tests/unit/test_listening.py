@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin import errors, listening
+from sshfs_plugin import errors
+from sshfs_plugin.http import listening
 from sshfs_plugin.settings import Settings
 
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"

@@ -16,8 +16,9 @@ from typing import Any
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from sshfs_plugin import api, errors
-from sshfs_plugin.arrivals import Arrivals, has_first_byte, has_request
+from sshfs_plugin import errors
+from sshfs_plugin.http import api
+from sshfs_plugin.http.arrivals import Arrivals, has_first_byte, has_request
 
 log = logging.getLogger(__name__)
 

@@ -21,12 +21,13 @@ import flask  # noqa: TID251 (this is the place)
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from sshfs_plugin import context, errors, sockets
+from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.parts import Caller, State
 from sshfs_plugin.driver.turns import Places
 from sshfs_plugin.holders import Client
+from sshfs_plugin.http import sockets
 from sshfs_plugin.volume import LONGEST_NAME, Volume
 
 log = logging.getLogger(__name__)

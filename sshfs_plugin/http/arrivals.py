@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from sshfs_plugin import sockets
+from sshfs_plugin.http import sockets
 
 ARRIVAL_SECONDS = 10.0
 """How long a request may take to arrive; both clients write it at once."""
