@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import flask  # noqa: TID251 (for its type alone)
 
-from sshfs_plugin.aliases import Aliases
+from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.turns import Places
 from sshfs_plugin.http import api, journal, listening

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sshfs_plugin import discovery, errors
+from sshfs_plugin import errors
+from sshfs_plugin.discovery import discovery
 from sshfs_plugin.settings import PREFIX
 
 _STATE_FILE = "sshfs-state.json"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """``alias``: the names of another plugin, under which Docker is to find this one."""
 
-from sshfs_plugin.aliases import Aliases, spellings
 from sshfs_plugin.cli import terminal
+from sshfs_plugin.discovery.aliases import Aliases, spellings
 from sshfs_plugin.settings import Settings
 
 

@@ -3,9 +3,9 @@
 
 from collections.abc import Sequence
 
-from sshfs_plugin import discovery
-from sshfs_plugin.client import Service
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.discovery import discovery
+from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.settings import Settings
 
 

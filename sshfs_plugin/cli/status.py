@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sshfs_plugin import errors
-from sshfs_plugin.aliases import Aliases
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
+from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.driver.parts import Condition
 from sshfs_plugin.mounts import units
 from sshfs_plugin.settings import Settings

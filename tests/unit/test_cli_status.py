@@ -14,8 +14,9 @@ from support import fakes
 from support.administrator import Administrator
 from support.fakes import ID, SSHCMD
 
-from sshfs_plugin import discovery, errors, options
+from sshfs_plugin import errors, options
 from sshfs_plugin.cli import status
+from sshfs_plugin.discovery import discovery
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin import discovery
+from sshfs_plugin.discovery import discovery
 
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshfs_plugin import discovery, errors
+from sshfs_plugin import errors
+from sshfs_plugin.discovery import discovery
 from sshfs_plugin.settings import Settings
 
 _PART = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*")
