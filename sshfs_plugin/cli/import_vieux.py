@@ -6,15 +6,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sshfs_plugin import errors, legacy, options
+from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.host import local_files
-from sshfs_plugin.migration import Move, Mover
 from sshfs_plugin.mounts import units
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.vieux import legacy
+from sshfs_plugin.vieux.migration import Move, Mover
 from sshfs_plugin.volume import Volume
 
 CREATE_SECONDS, SYSTEMD_SECONDS = 120.0, 5.0

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sshfs_plugin import errors, legacy
+from sshfs_plugin import errors
+from sshfs_plugin.vieux import legacy
 
 VIEUX = {
     "photos": {
