@@ -18,11 +18,13 @@ from pathlib import Path
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver.parts import Caller, Condition, HolderRecords, Preflight, State, Supervisor, Volumes
+from sshfs_plugin.driver.parts import Caller, Condition, State, Supervisor
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.turns import Attempts, Turns, way
 from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.state.store import HolderStore, VolumeStore
 from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,9 @@ class Driver:
     def __init__(
         self,
         *,
-        volumes: Volumes,
-        holder_records: HolderRecords,
-        preflight: Preflight,
+        volumes: VolumeStore,
+        holder_records: HolderStore,
+        preflight: Ladder,
         supervisor: Supervisor,
     ) -> None:
         self._registry = Registry(volumes, holder_records)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.holders import Client
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
@@ -32,56 +32,6 @@ class Condition(enum.StrEnum):
     def is_well(self) -> bool:
         """Whether there is nothing to do about it."""
         return self in (Condition.UNMOUNTED, Condition.MOUNTED)
-
-
-class Volumes(Protocol):
-    """Where volumes are recorded."""
-
-    def load_all(self) -> dict[VolumeName, Volume | Unusable]:
-        """Return every volume on record."""
-
-    def read(self, name: VolumeName) -> Volume | Unusable:
-        """Return a volume that is on record."""
-
-    def save(self, volume: Volume) -> None:
-        """Have the volume on disk when this returns."""
-
-    def remove(self, name: VolumeName) -> None:
-        """Forget a volume."""
-
-
-class HolderRecords(Protocol):
-    """Where holders are recorded."""
-
-    def load_all(self) -> dict[VolumeName, Holders]:
-        """Return the holders of every volume that has any."""
-
-    def save(self, name: VolumeName, holders: Holders) -> None:
-        """Record a volume's confirmed holders."""
-
-
-class Climb(Protocol):
-    """The question to a server whether it can serve a volume, ready to be asked."""
-
-    @property
-    def login(self) -> Login:
-        """What it logs in with."""
-
-    def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
-        """Pass if it can. Raises PreflightError or StateError if not."""
-
-
-class Preflight(Protocol):
-    """What asks a server whether it can serve a volume."""
-
-    def prepare(self, volume: Volume) -> Climb:
-        """Read what is needed of this host and ask no server. Raises InvalidOption or CredentialsError."""
-
-    def login(self, volume: Volume) -> Login:
-        """Read what a volume logs in with, where no server is to be asked first. Raises CredentialsError."""
-
-    def forget(self, name: VolumeName) -> None:
-        """Drop what is remembered for a volume alone."""
 
 
 class Supervisor(Protocol):

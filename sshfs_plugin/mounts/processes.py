@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
-from sshfs_plugin.http import sockets
 from sshfs_plugin.mounts import mountpoints
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
@@ -48,10 +47,13 @@ class Processes(mountpoints.Mountpoints):
         ours, theirs = socket.socketpair()
         with ours:
             keeper = self._start_keeper(name, said, theirs)
-            if not sockets.has_something(ours, limit):
+            ours.settimeout(max(limit, 0.01))
+            try:
+                answers = ours.recv(1)
+            except TimeoutError:
                 self._give_up(name, keeper)
-                raise mountpoints.mount_timed_out(name, limit)
-            if not ours.recv(1):
+                raise mountpoints.mount_timed_out(name, limit) from None
+            if not answers:
                 keeper.wait(CLEAN_UP_SECONDS)
                 self.forget(name)
                 raise mountpoints.mount_failed(name, said.read_text(errors="replace"))

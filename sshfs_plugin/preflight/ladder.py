@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver.parts import Climb
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
@@ -44,7 +43,7 @@ class Ladder:
     remembers: bool = True
     writes: bool = False
 
-    def prepare(self, volume: Volume) -> Climb:
+    def prepare(self, volume: Volume) -> "Climb":
         """Read what is on this host, and return the climb that is left, which waits for the server alone.
 
         Raises:
@@ -54,7 +53,7 @@ class Ladder:
         login = self._login(volume)
         known_hosts = self.known_hosts.reading(volume.known_hosts)
         verified = known_hosts.verified(volume.remote.host, volume.remote.port)
-        return _Climb(self, volume, login, verified)
+        return Climb(self, volume, login, verified)
 
     def login(self, volume: Volume) -> Login:
         """Read what a volume logs in with, where no server is to be asked first.
@@ -186,8 +185,15 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Climb:
-    """What is left of a climb when this host's files are read."""
+class Climb:
+    """What is left of a climb when this host's files are read, ready to be asked of the server.
+
+    Attributes:
+        ladder: Who climbs.
+        volume: For which volume.
+        login: What logs in.
+        verified: The host keys that the administrator has verified.
+    """
 
     ladder: Ladder
     volume: Volume
@@ -195,6 +201,7 @@ class _Climb:
     verified: tuple[HostKey, ...]
 
     def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
+        """Climb, as ``Ladder.climb`` does."""
         self.ladder._climb(self.volume, self.login, self.verified, deadline, creating=creating)
 
 

@@ -378,7 +378,7 @@ def start_on_disk(settings: Settings, host: fakes.Host) -> Driver:
     driver = Driver(
         volumes=VolumeStore(settings.volumes),
         holder_records=HolderStore(settings.holders),
-        preflight=host.preflight,
+        preflight=host.ladder,
         supervisor=host.supervisor,
     )
     driver.load()

@@ -18,20 +18,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.driver.parts import Caller, Climb
+from sshfs_plugin.driver.parts import Caller
 from sshfs_plugin.driver.turns import Places
 from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.mountinfo import SSHFS
+from sshfs_plugin.preflight import Ladder
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.state.store import HolderStore, VolumeStore
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
 if TYPE_CHECKING:
@@ -191,7 +193,7 @@ class FakePreflight:
     mends: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
 
-    def prepare(self, volume: Volume) -> Climb:
+    def prepare(self, volume: Volume) -> FakeClimb:
         """Note that this host's files are read, or break or hang there."""
         self.prepared.append(volume.name)
         if gate := self.files.get(volume.name):
@@ -367,12 +369,27 @@ class Host:
     volumes: MemoryVolumes = field(default_factory=MemoryVolumes)
     holder_records: MemoryHolders = field(default_factory=MemoryHolders)
 
+    @property
+    def volume_store(self) -> VolumeStore:
+        """The volume records, to one who asks for a store."""
+        return cast(VolumeStore, self.volumes)
+
+    @property
+    def holder_store(self) -> HolderStore:
+        """The holder records, to one who asks for a store."""
+        return cast(HolderStore, self.holder_records)
+
+    @property
+    def ladder(self) -> Ladder:
+        """The preflight, to one who asks for a ladder."""
+        return cast(Ladder, self.preflight)
+
     def start_driver(self) -> Driver:
         """Start a driver, as each start of the service does."""
         driver = Driver(
-            volumes=self.volumes,
-            holder_records=self.holder_records,
-            preflight=self.preflight,
+            volumes=self.volume_store,
+            holder_records=self.holder_store,
+            preflight=self.ladder,
             supervisor=self.supervisor,
         )
         driver.load()

@@ -110,9 +110,9 @@ class _Watched(Driver):
 
     def __init__(self, host: fakes.Host, looks: Callable[[], None]) -> None:
         super().__init__(
-            volumes=host.volumes,
-            holder_records=host.holder_records,
-            preflight=host.preflight,
+            volumes=host.volume_store,
+            holder_records=host.holder_store,
+            preflight=host.ladder,
             supervisor=host.supervisor,
         )
         self._looks = looks

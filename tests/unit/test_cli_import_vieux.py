@@ -46,8 +46,8 @@ def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
     settings.volumes.mkdir(parents=True)
     driver = Driver(
         volumes=VolumeStore(settings.volumes),
-        holder_records=host.holder_records,
-        preflight=host.preflight,
+        holder_records=host.holder_store,
+        preflight=host.ladder,
         supervisor=host.supervisor,
     )
     settings.spec.write_text(f"unix://{settings.socket}\n")
