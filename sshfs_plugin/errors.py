@@ -191,7 +191,7 @@ class FileStuck(CredentialsError):
 
 
 class PreflightError(PluginError):
-    """A rung of the ladder broke: the server can't serve the volume as asked."""
+    """A check has failed: the server can't serve the volume as asked."""
 
 
 class HostUnresolved(PreflightError):

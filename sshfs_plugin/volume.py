@@ -110,8 +110,8 @@ class HostKeyCheck(enum.Enum):
     NO = "no"
 
 
-class Check(enum.Enum):
-    """When the ladder is climbed."""
+class CheckAt(enum.Enum):
+    """When the preflight is made."""
 
     CREATE = "create"
     MOUNT = "mount"
@@ -155,7 +155,7 @@ class Volume:
         host_key_check: What to do about the server's host key.
         pinned_host_key: The fingerprint (``SHA256:...``) that the host key must have; empty if any will do.
         known_hosts: A file of host keys to read in place of the administrator's; empty for these.
-        check: When the ladder is climbed.
+        check: When the preflight is made.
         create_directory: Whether a missing directory is made when the volume is created.
         access: Who on this host may use it.
         sshfs_options: Further options for sshfs, each with its value or None.
@@ -170,7 +170,7 @@ class Volume:
     host_key_check: HostKeyCheck
     pinned_host_key: str
     known_hosts: str
-    check: Check
+    check: CheckAt
     create_directory: bool
     access: Access
     sshfs_options: tuple[tuple[str, str | None], ...]

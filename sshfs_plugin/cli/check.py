@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``check``: the ladder, climbed before anybody touches Docker, with a line for each rung."""
+"""``check``: the preflight, made before anybody touches Docker, with a line for each check."""
 
 import time
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.units import Units
-from sshfs_plugin.preflight import Ladder, Note, Rung
+from sshfs_plugin.preflight import Check, Note, Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import UNSEEN, Keyring, is_below_tmp
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
 
-CLIMB_SECONDS = 100.0
+CHECK_SECONDS = 100.0
 """As long as Docker would wait."""
 
 _FILES = ("IdentityFile", "CertificateFile", "password_file", "known_hosts", "uidfile", "gidfile")
@@ -26,41 +26,41 @@ _FILES = ("IdentityFile", "CertificateFile", "password_file", "known_hosts", "ui
 
 @dataclass(frozen=True, slots=True)
 class _Break:
-    rung: Rung
+    check: Check
     seconds: float
     error: errors.PluginError
 
 
 class Ticks:
-    """Prints a line for each rung that holds, once, and remembers those that broke."""
+    """Prints a line for each check that has passed, once, and remembers those that have failed."""
 
     def __init__(self) -> None:
-        self._held: set[Rung] = set()
+        self._held: set[Check] = set()
         self._breaks: list[_Break] = []
 
     @contextmanager
-    def __call__(self, rung: Rung) -> Iterator[Note]:
-        """Watch one rung."""
+    def __call__(self, check: Check) -> Iterator[Note]:
+        """Observe one check."""
         found: list[str] = []
         started = time.monotonic()
         try:
             yield found.append
         except errors.PluginError as error:
-            self._breaks.append(_Break(rung, time.monotonic() - started, error))
+            self._breaks.append(_Break(check, time.monotonic() - started, error))
             raise
-        if rung not in self._held:
-            self._held.add(rung)
-            terminal.step(rung.value, time.monotonic() - started, ", ".join(found), holds=True)
+        if check not in self._held:
+            self._held.add(check)
+            terminal.step(check.value, time.monotonic() - started, ", ".join(found), holds=True)
 
     def mark(self, error: errors.PluginError) -> None:
-        """Print the line of the rung that an error stems from."""
+        """Print the line of the check that an error stems from."""
         for broken in self._breaks:
             if broken.error is error:
-                terminal.step(broken.rung.value, broken.seconds, "", holds=False)
+                terminal.step(broken.check.value, broken.seconds, "", holds=False)
 
 
 def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
-    """Climb the ladder for a volume; its host key is shown and not remembered.
+    """Make the preflight for a volume; its host key is shown and not remembered.
 
     Args:
         settings: This host's.
@@ -69,20 +69,20 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
 
     Raises:
         InvalidOption: An option names a file that the service does not see.
-        CredentialsError, PreflightError: The first rung that broke.
+        CredentialsError, PreflightError: The first check that has failed.
     """
     ticks = Ticks()
-    ladder = Ladder(
+    preflight = Preflight(
         keyring=Keyring.of(settings),
         known_hosts=KnownHosts.of(settings),
-        witness=ticks,
+        observer=ticks,
         remembers=False,
         writes=writes,
     )
     _require_seen_by_the_service(settings, volume)
     terminal.say(f"{volume.remote.source} port {volume.remote.port}")
     try:
-        ladder.climb(volume, Deadline.after(CLIMB_SECONDS))
+        preflight.run(volume, Deadline.after(CHECK_SECONDS))
     except errors.PluginError as error:
         ticks.mark(error)
         raise

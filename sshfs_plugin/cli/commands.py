@@ -66,7 +66,7 @@ def command_line() -> None:
 @click.option("--write", is_flag=True, help="Make a file in the directory, too, and remove it again.")
 @click.pass_context
 def check(ctx: click.Context, where: str | None, options: tuple[str, ...], port: int | None, write: bool) -> None:
-    """Try whether a server can serve a volume, rung by rung.
+    """Try whether a server can serve a volume, check by check.
 
     WHERE is user@host:/dir, or the name of a volume. Nothing is remembered, and without --write nothing is written.
     """

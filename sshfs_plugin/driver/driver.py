@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The rules of the volume driver: what each verb may do, in which order, and what it leaves behind when it fails.
 
-It does no I/O of its own but is handed a store, a ladder and a supervisor. Slow work on a volume happens under that
-volume's own lock, bounded by the caller's deadline. What Get and List say comes from memory and the kernel's table of
-mounts: Docker forgets a volume for ever when a Get fails (docs/facts.md), so neither waits for a lock that
-a Mount can hold, for a server or for systemd.
+It does no I/O of its own but is handed its records, a preflight and a supervisor. Slow work on a volume happens under
+that volume's own lock, bounded by the caller's deadline. What Get and List say comes from memory and the kernel's table
+of mounts: Docker forgets a volume for ever when a Get fails (docs/facts.md), so neither waits for a lock that a Mount
+can hold, for a server or for systemd.
 
 State changes after the act that it records, except giving up a holder, which comes before the unmount.
 """
@@ -22,18 +22,18 @@ from sshfs_plugin.driver.parts import Caller, Condition, State, Supervisor
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.turns import Attempts, Turns, way
 from sshfs_plugin.holders import Client, Holders
-from sshfs_plugin.preflight import Ladder
+from sshfs_plugin.preflight import Preflight
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.store import HolderStore, VolumeStore
-from sshfs_plugin.volume import Check, MountID, Unusable, Volume, VolumeName, volume_name
+from sshfs_plugin.volume import CheckAt, MountID, Unusable, Volume, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
 
 CHECK_HOLDS_SECONDS = 30.0
-"""For how long a climbed ladder need not be climbed again for the same volume."""
+"""For how long a preflight that has passed need not be made again for the same volume."""
 
-WORTH_CLIMBING_SECONDS = 2.0
-"""With less time the ladder would name whichever rung it was at, and not the cause."""
+WORTH_CHECKING_SECONDS = 2.0
+"""With less time the preflight would name whichever check it was at, and not the cause."""
 
 UNMOUNT_SECONDS = 30.0
 """How long an unmount may take that no caller waits for."""
@@ -50,7 +50,7 @@ class Driver:
         *,
         volumes: VolumeStore,
         holder_records: HolderStore,
-        preflight: Ladder,
+        preflight: Preflight,
         supervisor: Supervisor,
     ) -> None:
         self._registry = Registry(volumes, holder_records)
@@ -91,7 +91,7 @@ class Driver:
             VolumeInUse: A volume of that name, whose record is lost, is mounted and used.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
             UnmountFailed: What is left of a volume of that name could not be unmounted.
-            PreflightError, CredentialsError: The ladder broke.
+            PreflightError, CredentialsError: A check has failed.
             StateError: It could not be recorded.
         """
         asked = time.monotonic()
@@ -104,11 +104,11 @@ class Driver:
                 return
             self._unmount_unused(volume.name, deadline)
             entry = Entry(record=volume)
-            if volume.check is Check.CREATE:
-                climb = self._preflight.prepare(volume)
+            if volume.check is CheckAt.CREATE:
+                prepared = self._preflight.prepare(volume)
                 with self._connecting(volume, asked, deadline):
-                    climb(deadline, creating=True)
-                entry.passed(climb.login, CHECK_HOLDS_SECONDS)
+                    prepared.run(deadline, creating=True)
+                entry.passed(prepared.login, CHECK_HOLDS_SECONDS)
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source)
 
@@ -281,21 +281,21 @@ class Driver:
             self._start(entry, asked, deadline, passed)
         except errors.MountError:
             entry.passed_until = 0.0
-            if not passed or deadline.left() < WORTH_CLIMBING_SECONDS:
+            if not passed or deadline.left() < WORTH_CHECKING_SECONDS:
                 raise
             # names what has broken since, or mends it: a host key that was forgotten is accepted anew
             self._start(entry, asked, deadline)
         entry.answering, entry.left_until = True, 0.0
 
     def _start(self, entry: Entry, asked: float, deadline: Deadline, passed: Login | None = None) -> None:
-        """Mount a volume, after a climb unless a login is given that has passed it."""
+        """Mount a volume, after a preflight unless a login is given that has passed it."""
         volume = entry.volume
-        # before a turn at the server is taken: the files of this host may be what takes long
-        climb = self._preflight.prepare(volume) if not passed and volume.check is not Check.NEVER else None
-        login = climb.login if climb else passed or self._preflight.login(volume)
+        # before a slot at the server is taken: the files of this host may be what takes long
+        prepared = self._preflight.prepare(volume) if not passed and volume.check is not CheckAt.NEVER else None
+        login = prepared.login if prepared else passed or self._preflight.login(volume)
         with self._connecting(volume, asked, deadline):
-            if climb:
-                climb(deadline)
+            if prepared:
+                prepared.run(deadline)
                 entry.passed(login, CHECK_HOLDS_SECONDS)
             self._supervisor.start(volume, login, deadline)
 

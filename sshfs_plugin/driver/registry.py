@@ -30,8 +30,8 @@ class Entry:
         record: The volume, or what is wrong with its record.
         holders: Who holds it.
         recorded: Which of them are on disk.
-        login: What has logged in when the ladder was climbed last.
-        passed_until: Until when, on the monotonic clock, it need not be climbed again.
+        login: What has logged in when the preflight has passed last.
+        passed_until: Until when, on the monotonic clock, it need not be made again.
         left_until: Until when a mount is left alone that nobody holds but somebody uses.
         answering: Whether its mount answered when last asked.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers.
@@ -64,12 +64,12 @@ class Entry:
         return usable(self.record)
 
     def passed(self, login: Login, seconds: float) -> None:
-        """Remember for so long that the ladder was climbed."""
+        """Remember for so long that the preflight has passed."""
         self.login, self.passed_until = login.without_contents, time.monotonic() + seconds
 
     @property
     def passed_login(self) -> Login | None:
-        """What has logged in, while the ladder need not be climbed again."""
+        """What has logged in, while the preflight need not be made again."""
         return self.login if time.monotonic() <= self.passed_until else None
 
     def failed(self, error: errors.PluginError) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sshfs_plugin import errors
 from sshfs_plugin.options.option_table import TABLE, Destination, Shape, can_begin, lookup, negates, why_ignored
 from sshfs_plugin.options.option_values import NO, YES, flag, joined_sshcmd, parse_sshcmd
-from sshfs_plugin.volume import Access, Check, Credentials, HostKeyCheck, Remote, Volume, VolumeName
+from sshfs_plugin.volume import Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +114,11 @@ def _require_consistency(values: Mapping[str, str]) -> None:
         raise errors.InvalidOption("CertificateFile", "needs the IdentityFile to which it belongs")
     if values.get("password") and values.get("password_file"):
         raise errors.InvalidOption("password_file", "contradicts 'password': give one of them")
-    if "host_key" in values and values["check"] == Check.NEVER.value:
+    if "host_key" in values and values["check"] == CheckAt.NEVER.value:
         raise errors.InvalidOption("host_key", "needs the check: leave check=never out")
     if "host_key" in values and values["host_key_check"] == HostKeyCheck.NO.value:
         raise errors.InvalidOption("host_key", "contradicts host_key_check=no: leave one of them out")
-    if values["create_directory"] == YES and values["check"] != Check.CREATE.value:
+    if values["create_directory"] == YES and values["check"] != CheckAt.CREATE.value:
         raise errors.InvalidOption("create_directory", f"needs the check: leave check={values['check']} out")
 
 
@@ -212,7 +212,7 @@ def _made(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: date
         host_key_check=HostKeyCheck(values["host_key_check"]),
         pinned_host_key=values.get("host_key", ""),
         known_hosts=values.get("known_hosts", ""),
-        check=Check(values["check"]),
+        check=CheckAt(values["check"]),
         create_directory=values["create_directory"] == YES,
         access=_access(values),
         sshfs_options=tuple(_said_to(Destination.SSHFS, said)),

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The ladder: whether a server can serve a volume, climbed rung by rung with paramiko before sshfs is started.
+"""The preflight: whether a server can serve a volume, asked check by check with paramiko before sshfs is started.
 
-Resolve the name, connect, exchange keys, verify the host key, log in, open SFTP, look at the directory. Each rung has
+Resolve the name, connect, exchange keys, verify the host key, log in, open SFTP, look at the directory. Each check has
 its own error with its own cure, where sshfs would say "read: Connection reset by peer" to nearly all of them
 (docs/facts.md). It writes nothing on the server unless it is told to try. Only algorithms that Debian's ssh accepts by
 default are offered, so that what passes here passes there.
 """
 
+from sshfs_plugin.preflight.checks import Check, Note
 from sshfs_plugin.preflight.host_key import Standing, require_unbroken
-from sshfs_plugin.preflight.ladder import Ladder
-from sshfs_plugin.preflight.rungs import Note, Rung
-from sshfs_plugin.preflight.survey import shown_host_keys
+from sshfs_plugin.preflight.keyscan import shown_host_keys
+from sshfs_plugin.preflight.preflight import Preflight
 
-__all__ = ["Ladder", "Note", "Rung", "Standing", "require_unbroken", "shown_host_keys"]
+__all__ = ["Check", "Note", "Preflight", "Standing", "require_unbroken", "shown_host_keys"]

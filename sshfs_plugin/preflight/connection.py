@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The first rungs: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
+"""The first checks: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
 
 import queue
 import socket

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rung of a readable directory. Nothing is written, unless the volume wants its directory made."""
+"""The check of a readable directory. Nothing is written, unless the volume wants its directory made."""
 
 import contextlib
 import re

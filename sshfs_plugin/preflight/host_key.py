@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rung that asks whether the server is the one that it claims to be, judged as ssh would."""
+"""The check whether the server is the one that it claims to be, judged as ssh would."""
 
 import enum
 

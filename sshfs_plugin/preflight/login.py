@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rung that logs in: keys, then the password, in the forms and the order of ssh."""
+"""The check of the login: keys, then the password, in the forms and the order of ssh."""
 
 import functools
 import io

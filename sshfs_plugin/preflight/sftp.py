@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rung of SFTP: whether a login that has succeeded can have files, and what its server can do with them."""
+"""The check of SFTP: whether a login that has succeeded can have files, and what its server can do with them."""
 
 from collections.abc import Iterator
 from contextlib import suppress

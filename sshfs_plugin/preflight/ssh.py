@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all rungs share of paramiko, imported here alone."""
+"""What all checks share of paramiko, imported here alone."""
 
 import contextlib
 import logging

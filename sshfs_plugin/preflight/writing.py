@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rung that nobody climbs unasked: a file is made in the directory and removed again."""
+"""The check that nobody makes unasked: a file is made in the directory and removed again."""
 
 import posixpath
 import secrets

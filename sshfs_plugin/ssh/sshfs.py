@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts, pattern
-from sshfs_plugin.volume import Check, HostKeyCheck, Volume
+from sshfs_plugin.volume import CheckAt, HostKeyCheck, Volume
 
 NOWHERE = Path("/dev/null")
 
@@ -56,7 +56,7 @@ def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:
 
 def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
     yield "Port", str(volume.remote.port)
-    # ssh would look up what the name means to it (127.1 is 127.0.0.1); the ladder looks up what was typed
+    # ssh would look up what the name means to it (127.1 is 127.0.0.1); the preflight looks up what was typed
     yield "HostKeyAlias", pattern(volume.remote.host, volume.remote.port)
     yield "IdentitiesOnly", "yes"
     yield "IdentityAgent", "none"
@@ -74,15 +74,15 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
 
 
 def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
-    """Say which host keys ssh takes: after the ladder only those that it has seen or that were known before."""
+    """Say which host keys ssh takes: after a preflight only those that it has seen or that were known before."""
     files: tuple[Path, ...]
     if volume.pinned_host_key:
         strict, files = "yes", (known_hosts.pinned / volume.name,)
     elif volume.host_key_check is HostKeyCheck.NO:
         strict, files = "no", (NOWHERE,)
     else:
-        climbed = volume.check is not Check.NEVER or volume.host_key_check is HostKeyCheck.YES
-        strict = "yes" if climbed else "accept-new"
+        checked = volume.check is not CheckAt.NEVER or volume.host_key_check is HostKeyCheck.YES
+        strict = "yes" if checked else "accept-new"
         trusted = known_hosts.reading(volume.known_hosts)
         files = (trusted.own, *trusted.others)
     yield "StrictHostKeyChecking", strict

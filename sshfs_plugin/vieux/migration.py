@@ -11,7 +11,7 @@ from sshfs_plugin.host import local_files
 from sshfs_plugin.options.option_table import lookup, why_ignored
 from sshfs_plugin.options.option_values import path, secret_path
 from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
-from sshfs_plugin.volume import Check, Volume, volume_name
+from sshfs_plugin.volume import CheckAt, Volume, volume_name
 
 _INSIDE = ("/root/.ssh/", "~/.ssh/")
 
@@ -55,7 +55,7 @@ class Mover:
         try:
             draft.take(given)
             if not self.checked:
-                draft.kept["check"] = Check.MOUNT.value
+                draft.kept["check"] = CheckAt.MOUNT.value
             checked, now = volume_name(name), datetime.now(UTC)
             volume = options.restore(checked, draft.kept, now)
             others = tuple(

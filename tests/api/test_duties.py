@@ -251,13 +251,13 @@ def test_duty_09_get_and_list_answer_while_every_slow_call_hangs(
 
 def test_duty_09_get_and_list_ask_no_server(docker: DockerClient, host: fakes.Host) -> None:
     docker.create("photos", OPTS)
-    asked = len(host.preflight.climbed)
+    asked = len(host.preflight.checked)
     host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
     docker.mount("photos")
     host.supervisor.silent.add("photos")
     assert docker.get("photos").status == 200
     assert docker.list_names() == ["photos"]
-    assert len(host.preflight.climbed) == asked
+    assert len(host.preflight.checked) == asked
 
 
 @pytest.mark.parametrize("name", ["missing", "", "..", "a/b", "x\ny"])
@@ -378,7 +378,7 @@ def start_on_disk(settings: Settings, host: fakes.Host) -> Driver:
     driver = Driver(
         volumes=VolumeStore(settings.volumes),
         holder_records=HolderStore(settings.holders),
-        preflight=host.ladder,
+        preflight=host.real_preflight,
         supervisor=host.supervisor,
     )
     driver.load()
@@ -662,10 +662,10 @@ def test_duty_24_remove_clears_ids_that_are_left_over(docker: DockerClient, host
 
 def test_duty_24_remove_does_nothing_on_the_server(docker: DockerClient, host: fakes.Host) -> None:
     docker.create("photos", OPTS)
-    asked = list(host.preflight.climbed)
+    asked = list(host.preflight.checked)
     host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
     assert docker.remove("photos").status == 200
-    assert host.preflight.climbed == asked
+    assert host.preflight.checked == asked
     assert host.supervisor.started == []
 
 

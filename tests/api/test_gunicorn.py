@@ -26,11 +26,11 @@ from support.fakes import DockerClient
 from sshfs_plugin.http import api, sockets
 from sshfs_plugin.settings import Settings
 
-TREE = Path(api.__file__).parents[1]
+TREE = Path(__file__).parents[2]
 MANY = 2000
 
 HASTY = """
-from sshfs_plugin import arrivals, worker
+from sshfs_plugin.http import arrivals, worker
 arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
 from sshfs_plugin.gunicorn_conf import *
 """

@@ -22,7 +22,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
         driver = Driver(
             volumes=VolumeStore(settings.volumes),
             holder_records=HolderStore(settings.holders),
-            preflight=host.ladder,
+            preflight=host.real_preflight,
             supervisor=host.supervisor,
         )
         driver.load()

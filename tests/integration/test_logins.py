@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keys, passwords and host keys: what the ladder lets pass sshfs takes as well, and no secret gets out."""
+"""Keys, passwords and host keys: what the preflight lets pass sshfs takes as well, and no secret gets out."""
 
 import subprocess
 from pathlib import Path

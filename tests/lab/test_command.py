@@ -44,7 +44,7 @@ def command(host: Host, *words: str) -> Result:
     return host.machine.run(PACKAGE, *words, check=False)
 
 
-def test_check_climbs_to_a_directory_and_names_the_broken_rung(host: Host) -> None:
+def test_check_gets_to_a_directory_and_names_what_has_failed(host: Host) -> None:
     directory = host.directory("checked")
     before = host.machine.run("cat", KNOWN_HOSTS, check=False).stdout
     good = command(host, "check", "--write", f"alice@localhost:{directory}", "-o", f"IdentityFile={KEY}")

@@ -30,7 +30,7 @@ from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.mountinfo import SSHFS
-from sshfs_plugin.preflight import Ladder
+from sshfs_plugin.preflight import Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.store import HolderStore, VolumeStore
@@ -168,49 +168,50 @@ LOGIN = Login(password="hunter2", contents={Path("/root/.ssh/id_rsa-cert.pub"): 
 
 
 @dataclass(frozen=True)
-class FakeClimb:
-    """A climb whose login is always the same."""
+class FakePrepared:
+    """A preflight whose login is always the same."""
 
     preflight: "FakePreflight"
     volume: Volume
     login: Login = LOGIN
 
-    def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
-        self.preflight.climb(self.volume, deadline, creating=creating)
+    def run(self, deadline: Deadline, *, creating: bool = False) -> None:
+        """Make the checks."""
+        self.preflight.run(self.volume, deadline, creating=creating)
 
 
 @dataclass
 class FakePreflight:
-    """A ladder that breaks or hangs where the test says so."""
+    """A preflight that fails or hangs where the test says so."""
 
     problems: dict[str, PluginError] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
     files: dict[str, Gate] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
-    climbed: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
     mends: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
 
-    def prepare(self, volume: Volume) -> FakeClimb:
+    def prepare(self, volume: Volume) -> FakePrepared:
         """Note that this host's files are read, or break or hang there."""
         self.prepared.append(volume.name)
         if gate := self.files.get(volume.name):
             gate.hold()
-        return FakeClimb(self, volume)
+        return FakePrepared(self, volume)
 
     def login(self, volume: Volume) -> Login:
         """Note that this host's files are read."""
         self.prepared.append(volume.name)
         return LOGIN
 
-    def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
+    def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass, unless the test has said otherwise of this volume or its key."""
         if creating:
             self.created.append(volume.name)
         self.seconds.append(deadline.left())
-        self.climbed.append(volume.name)
+        self.checked.append(volume.name)
         if gate := self.gates.get(volume.name):
             gate.hold()
         if problem := self.problems.get(volume.name) or self.problems.get(volume.credentials.identity_file):
@@ -380,16 +381,16 @@ class Host:
         return cast(HolderStore, self.holder_records)
 
     @property
-    def ladder(self) -> Ladder:
-        """The preflight, to one who asks for a ladder."""
-        return cast(Ladder, self.preflight)
+    def real_preflight(self) -> Preflight:
+        """The preflight, to one who asks for a real one."""
+        return cast(Preflight, self.preflight)
 
     def start_driver(self) -> Driver:
         """Start a driver, as each start of the service does."""
         driver = Driver(
             volumes=self.volume_store,
             holder_records=self.holder_store,
-            preflight=self.ladder,
+            preflight=self.real_preflight,
             supervisor=self.supervisor,
         )
         driver.load()

@@ -112,7 +112,7 @@ class _Watched(Driver):
         super().__init__(
             volumes=host.volume_store,
             holder_records=host.holder_store,
-            preflight=host.ladder,
+            preflight=host.real_preflight,
             supervisor=host.supervisor,
         )
         self._looks = looks

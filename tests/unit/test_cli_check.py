@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""docker-volume-sshfs check: what an administrator reads of each rung, and what is left behind."""
+"""docker-volume-sshfs check: what an administrator reads of each check, and what is left behind."""
 
 import os
 import secrets
@@ -48,7 +48,7 @@ def login(server: Server, **opts: str) -> list[str]:
     return [f"-o{name}={value}" for name, value in given.items()]
 
 
-def test_a_server_that_can_serve_gets_a_tick_for_each_rung(
+def test_a_server_that_can_serve_gets_a_tick_for_each_check(
     administrator: Administrator, server: Server, files: Path
 ) -> None:
     said = administrator("check", WHERE, *login(server))
@@ -95,7 +95,7 @@ def test_a_question_leaves_nothing_behind_on_this_host(administrator: Administra
         (["bob@127.0.0.1:/missing"], "directory", "does not exist on 127.0.0.1 for bob: make it first"),
     ],
 )
-def test_the_first_broken_rung_is_the_last_line_and_its_cure_goes_to_stderr(
+def test_the_first_failed_check_is_the_last_line_and_its_cure_goes_to_stderr(
     administrator: Administrator, server: Server, words: list[str], broken: str, error: str
 ) -> None:
     said = administrator("check", *login(server), *words)
@@ -127,7 +127,7 @@ def test_a_server_without_sftp_breaks_sftp(administrator: Administrator, files: 
     assert "has no SFTP for it" in said.err
 
 
-def test_a_pinned_key_that_is_asked_for_last_holds_and_each_rung_is_shown_once(
+def test_a_pinned_key_that_is_asked_for_last_holds_and_each_check_is_shown_once(
     administrator: Administrator, files: Path
 ) -> None:
     kinds = [host_key(kind) for kind in ("ed25519", "ecdsa", "rsa")]

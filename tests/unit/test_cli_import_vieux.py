@@ -47,7 +47,7 @@ def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
     driver = Driver(
         volumes=VolumeStore(settings.volumes),
         holder_records=host.holder_store,
-        preflight=host.ladder,
+        preflight=host.real_preflight,
         supervisor=host.supervisor,
     )
     settings.spec.write_text(f"unix://{settings.socket}\n")

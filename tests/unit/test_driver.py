@@ -45,7 +45,7 @@ def status_of(driver: Driver, name: str = "photos") -> tuple[bool, int]:
 
 def test_create_records_the_volume_once_its_server_was_checked(driver: Driver, host: fakes.Host) -> None:
     create(driver, port="2222")
-    assert host.preflight.climbed == ["photos"]
+    assert host.preflight.checked == ["photos"]
     assert usable(host.volumes.records[VolumeName("photos")]).remote.port == 2222
 
 
@@ -71,14 +71,14 @@ def test_create_alone_lets_a_missing_directory_be_made(
     monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver, create_directory="")
     mount(driver)
-    assert host.preflight.climbed == ["photos", "photos"]
+    assert host.preflight.checked == ["photos", "photos"]
     assert host.preflight.created == ["photos"]
 
 
 @pytest.mark.parametrize("check", ["mount", "never"])
 def test_create_asks_no_server_when_told_so(driver: Driver, host: fakes.Host, check: str) -> None:
     create(driver, check=check)
-    assert host.preflight.climbed == []
+    assert host.preflight.checked == []
 
 
 def test_mount_while_the_check_holds_reads_no_file_again_and_no_key_is_remembered(
@@ -100,7 +100,7 @@ def test_mount_that_is_never_checked_reads_what_it_logs_in_with_each_time(driver
     mount(driver)
     driver.unmount("photos", ID, soon())
     mount(driver)
-    assert (host.preflight.prepared, host.preflight.climbed) == (["photos", "photos"], [])
+    assert (host.preflight.prepared, host.preflight.checked) == (["photos", "photos"], [])
     assert host.supervisor.logins == [fakes.LOGIN, fakes.LOGIN]
 
 
@@ -109,7 +109,7 @@ def test_create_again_with_the_same_options_changes_nothing(driver: Driver, host
     before = dict(host.volumes.records)
     create(driver, port="22")
     assert host.volumes.records == before
-    assert host.preflight.climbed == ["photos"]
+    assert host.preflight.checked == ["photos"]
 
 
 def test_create_again_with_other_options_names_them_and_the_cure(driver: Driver) -> None:
@@ -132,7 +132,7 @@ def test_create_refuses_names_that_could_be_no_file_or_unit(driver: Driver, host
 def test_create_refuses_a_wrong_option_before_it_asks_any_server(driver: Driver, host: fakes.Host) -> None:
     with pytest.raises(errors.UnknownOption, match="did you mean 'password'"):
         create(driver, pasword="x")
-    assert host.preflight.climbed == []
+    assert host.preflight.checked == []
 
 
 def test_create_unmounts_what_is_left_of_a_volume_whose_record_is_lost(driver: Driver, host: fakes.Host) -> None:
@@ -180,13 +180,13 @@ def test_mount_of_a_mounted_volume_only_adds_a_holder(driver: Driver, host: fake
     assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}
 
 
-def test_mount_does_not_climb_again_right_after_create(driver: Driver, host: fakes.Host) -> None:
+def test_mount_does_not_check_again_right_after_create(driver: Driver, host: fakes.Host) -> None:
     create(driver)
     mount(driver)
-    assert host.preflight.climbed == ["photos"]
+    assert host.preflight.checked == ["photos"]
 
 
-def test_mount_climbs_again_when_the_last_check_is_old(
+def test_mount_checks_again_when_the_last_check_is_old(
     driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
@@ -198,16 +198,16 @@ def test_mount_climbs_again_when_the_last_check_is_old(
     assert status_of(driver) == (False, 0)
 
 
-def test_mount_climbs_first_for_a_volume_that_create_did_not_check(driver: Driver, host: fakes.Host) -> None:
+def test_mount_checks_first_for_a_volume_that_create_did_not_check(driver: Driver, host: fakes.Host) -> None:
     create(driver, check="mount")
     mount(driver)
-    assert host.preflight.climbed == ["photos"]
+    assert host.preflight.checked == ["photos"]
 
 
-def test_mount_never_climbs_for_a_volume_that_wants_no_check(driver: Driver, host: fakes.Host) -> None:
+def test_mount_never_checks_for_a_volume_that_wants_no_check(driver: Driver, host: fakes.Host) -> None:
     create(driver, check="never")
     mount(driver)
-    assert host.preflight.climbed == []
+    assert host.preflight.checked == []
     assert host.supervisor.started == ["photos"]
 
 
@@ -265,7 +265,7 @@ def test_mount_that_fails_after_a_check_was_spared_is_checked_and_tried_again(dr
     host.preflight.mends = host.supervisor.start_problems.clear
     mount(driver)
     assert status_of(driver) == (True, 1)
-    assert host.preflight.climbed == ["photos", "photos"]
+    assert host.preflight.checked == ["photos", "photos"]
 
 
 def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without_time(
@@ -275,7 +275,7 @@ def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without
     host.supervisor.start_problems["photos"] = errors.MountTimedOut("volume 'photos' was not usable after 4 seconds")
     with pytest.raises(errors.MountTimedOut, match="was not usable after 4 seconds"):
         driver.mount("photos", ID, caller(), Deadline.after(1))
-    assert host.preflight.climbed == ["photos"], "at create alone"
+    assert host.preflight.checked == ["photos"], "at create alone"
 
 
 def test_mount_after_one_that_has_failed_is_checked_first(driver: Driver, host: fakes.Host) -> None:
@@ -720,7 +720,7 @@ def test_unusable_volume_can_not_be_mounted_or_created_and_its_record_is_not_tou
         create(broken)
     assert str(refusal.value) == str(BROKEN.error)
     assert host.volumes.records[PHOTOS] is BROKEN
-    assert (host.preflight.climbed, host.supervisor.started) == (["music"], [])
+    assert (host.preflight.checked, host.supervisor.started) == (["music"], [])
     assert status_of(broken) == (False, 0)
 
 
@@ -865,7 +865,7 @@ def test_calls_that_queue_at_a_server_that_is_away_end_with_the_first_that_began
     queue.mount("photos0", "photos0", *names)
     queue.create("films", **patient)
     assert queue.outcomes() == [f"HostUnreachable: {AWAY}"] * 10
-    assert host.preflight.climbed == ["first", "photos0"]
+    assert host.preflight.checked == ["first", "photos0"]
     host.preflight.problems.clear()
     mount(driver, "photos0")
 
@@ -884,7 +884,7 @@ def test_a_way_that_is_closed_says_nothing_of_another_way_to_the_same_server(
     host.preflight.problems["closed"] = AWAY
     queue.mount("closed", "open", "closed")
     assert queue.outcomes() == [f"HostUnreachable: {AWAY}"] * 2 + ["", f"HostUnreachable: {AWAY}"]
-    assert host.preflight.climbed == ["first", "closed", "open"]
+    assert host.preflight.checked == ["first", "closed", "open"]
 
 
 def test_a_port_that_is_dead_takes_no_place_from_another_port_of_the_same_host(driver: Driver, queue: Queue) -> None:
@@ -925,7 +925,7 @@ def test_failure_at_a_server_that_may_only_be_busy_is_not_told_to_those_who_wait
     host.preflight.problems["photos"] = problem
     queue.mount("photos", "photos", "photos")
     queue.outcomes()
-    assert host.preflight.climbed == ["first", *["photos"] * 3]
+    assert host.preflight.checked == ["first", *["photos"] * 3]
 
 
 def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refused_too_often(
@@ -938,7 +938,7 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
     host.preflight.problems["photos"] = refusal
     queue.mount("photos", "photos", "films", "photos")
     assert queue.outcomes() == [f"LoginRefused: {refusal}"] * 3 + ["", f"LoginRefused: {refusal}"]
-    assert host.preflight.climbed.count("photos") == 2, "the first, and the one that began after all had asked"
+    assert host.preflight.checked.count("photos") == 2, "the first, and the one that began after all had asked"
 
 
 def test_create_that_is_refused_says_nothing_of_the_next_with_another_key(host: fakes.Host, queue: Queue) -> None:
@@ -962,7 +962,7 @@ def test_mount_for_which_there_was_no_place_in_time_says_nothing_to_those_who_ha
     assert queue.outcomes()[3] == ""
 
 
-def test_two_creates_of_one_name_at_once_climb_once(
+def test_two_creates_of_one_name_at_once_check_once(
     driver: Driver, host: fakes.Host, in_background: fakes.Background
 ) -> None:
     gate = host.preflight.gates["photos"] = fakes.Gate()
@@ -971,7 +971,7 @@ def test_two_creates_of_one_name_at_once_climb_once(
     gate.open()
     for created in creating:
         created.result()
-    assert host.preflight.climbed == ["photos"]
+    assert host.preflight.checked == ["photos"]
 
 
 def test_mount_that_waited_for_a_remove_finds_no_volume(

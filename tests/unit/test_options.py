@@ -10,7 +10,7 @@ import pytest
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.options import option_table
-from sshfs_plugin.volume import Check, HostKeyCheck, Volume, VolumeName
+from sshfs_plugin.volume import CheckAt, HostKeyCheck, Volume, VolumeName
 
 CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
 FINGERPRINT = "SHA256:" + "m" * 42 + "A"
@@ -167,7 +167,7 @@ def test_volume_when_only_sshcmd_is_given_has_the_defaults() -> None:
     assert plain.options == {"sshcmd": "bob@nas:/photos"}
     assert plain.remote.port == 22
     assert plain.host_key_check is HostKeyCheck.ACCEPT_NEW
-    assert plain.check is Check.CREATE
+    assert plain.check is CheckAt.CREATE
     assert plain.pinned_host_key == ""
     assert plain.credentials.password == plain.credentials.password_file == plain.credentials.identity_file == ""
     assert plain.sshfs_options == (
@@ -219,7 +219,7 @@ def test_volume_when_everything_is_given_has_everything() -> None:
     )
     assert full.host_key_check is HostKeyCheck.YES
     assert full.pinned_host_key == FINGERPRINT
-    assert full.check is Check.MOUNT
+    assert full.check is CheckAt.MOUNT
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ladder, rung by rung, against real servers and impostors on loopback."""
+"""The preflight, check by check, against real servers and impostors on loopback."""
 
 import base64
 import os
@@ -25,7 +25,7 @@ from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, host_key, 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
-from sshfs_plugin.preflight import Ladder, sftp
+from sshfs_plugin.preflight import Preflight, sftp
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
@@ -49,8 +49,8 @@ class Client:
     directory: Path
 
     @property
-    def ladder(self) -> Ladder:
-        return Ladder(
+    def preflight(self) -> Preflight:
+        return Preflight(
             keyring=Keyring(default_key=self.directory / "id_ed25519", home=self.directory),
             known_hosts=KnownHosts(
                 own=self.directory / "known_hosts",
@@ -62,12 +62,12 @@ class Client:
     @property
     def known(self) -> str:
         """What the plugin has written down about servers."""
-        file = self.ladder.known_hosts.own
+        file = self.preflight.known_hosts.own
         return file.read_text() if file.exists() else ""
 
     @property
     def pinned(self) -> list[str]:
-        directory = self.ladder.known_hosts.pinned
+        directory = self.preflight.known_hosts.pinned
         return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
 
     def volume(self, to: Server | int, path: str = "/photos", host: str = HOST, **opts: str) -> Volume:
@@ -76,13 +76,13 @@ class Client:
             VolumeName("photos"), {"sshcmd": f"bob@{host}:{path}", "port": str(port), **opts}, datetime.now(UTC)
         )
 
-    def climb(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> None:
-        self.ladder.climb(self.volume(to, path, **opts), Deadline.after(seconds))
+    def run(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> None:
+        self.preflight.run(self.volume(to, path, **opts), Deadline.after(seconds))
 
     def refusal(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> errors.PluginError:
-        """Climb and return the error of the rung that breaks."""
+        """Make the checks and return the error of the one that fails."""
         with pytest.raises(errors.PluginError) as refused:
-            self.climb(to, path, seconds, **opts)
+            self.run(to, path, seconds, **opts)
         return refused.value
 
 
@@ -190,7 +190,7 @@ def test_connection_when_the_directory_begins_with_what_may_be_the_port_asks_for
 @pytest.mark.parametrize(
     ("path", "password"), [("3300/photos", "wrong"), ("3300:photos", "hunter2"), ("3300", "hunter2")]
 )
-def test_any_rung_when_the_directory_begins_with_what_may_be_the_port_asks_for_it(
+def test_any_check_when_the_directory_begins_with_what_may_be_the_port_asks_for_it(
     client: Client, server: Server, monkeypatch: pytest.MonkeyPatch, path: str, password: str
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", reached_at(server.port))
@@ -200,7 +200,7 @@ def test_any_rung_when_the_directory_begins_with_what_may_be_the_port_asks_for_i
     assert error.hint.startswith(f"if 3300 is meant to be the port, say -o port=3300 -o sshcmd=bob@127.0.0.1:{there}; ")
 
 
-def test_any_rung_when_the_port_is_said_and_said_again_in_the_directory_says_what_was_meant(
+def test_any_check_when_the_port_is_said_and_said_again_in_the_directory_says_what_was_meant(
     client: Client, server: Server
 ) -> None:
     error = client.refusal(server, f"{server.port}/photos", password="hunter2")
@@ -210,7 +210,7 @@ def test_any_rung_when_the_port_is_said_and_said_again_in_the_directory_says_wha
 
 
 @pytest.mark.parametrize("path", ["2024/photos", "/3300/photos"])
-def test_any_rung_when_the_directory_has_a_number_and_the_port_is_said_asks_for_none(
+def test_any_check_when_the_directory_has_a_number_and_the_port_is_said_asks_for_none(
     client: Client, server: Server, path: str
 ) -> None:
     assert "the port" not in client.refusal(server, path, password="hunter2").hint
@@ -243,7 +243,7 @@ def test_connection_when_a_name_has_several_addresses_takes_the_first_that_works
     lacking = (socket.AF_APPLETALK, socket.SOCK_STREAM, 0, "", dead)
     addresses = [lacking, *((socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (dead, alive))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-    client.climb(server, host="nas", password="hunter2")
+    client.run(server, host="nas", password="hunter2")
     assert server.seen
 
 
@@ -392,21 +392,21 @@ def test_server_when_it_has_only_old_algorithms_and_the_volume_lets_them_in_pass
     client: Client, files: Path, tune: Callable[[Any], None], option: Any
 ) -> None:
     with serving(Account(directory=files, password="hunter2"), [host_key("rsa")], tune) as server:
-        client.climb(server, password="hunter2", **option)
+        client.run(server, password="hunter2", **option)
     assert client.known == line(HOST, server.port, shown("rsa"))
 
 
 def test_server_when_the_volume_wants_what_the_check_does_not_know_is_checked_all_the_same(
     client: Client, server: Server
 ) -> None:
-    client.climb(server, password="hunter2", Ciphers="chacha20-poly1305@openssh.com")
+    client.run(server, password="hunter2", Ciphers="chacha20-poly1305@openssh.com")
 
 
 def test_server_when_the_volume_leaves_no_kind_of_host_key_says_which_option_to_leave_out(
     client: Client, server: Server
 ) -> None:
     only_certificates: Any = {"HostKeyAlgorithms": "-*", "host_key": shown().fingerprint}
-    client.climb(server, password="hunter2", **only_certificates)
+    client.run(server, password="hunter2", **only_certificates)
     no_ed25519: Any = {"HostKeyAlgorithms": "rsa-sha2-512", "host_key": shown().fingerprint}
     error = client.refusal(server, password="hunter2", **no_ed25519)
     assert isinstance(error, errors.NegotiationFailed)
@@ -430,7 +430,7 @@ def test_server_when_the_volume_says_how_to_get_there_is_looked_for_there_alone(
 
 
 def test_server_when_the_volume_says_a_way_that_works_is_found(client: Client, server: Server) -> None:
-    client.climb(server, password="hunter2", AddressFamily="inet", BindAddress="127.0.0.2")
+    client.run(server, password="hunter2", AddressFamily="inet", BindAddress="127.0.0.2")
 
 
 def test_server_when_it_speaks_the_first_ssh_protocol_is_refused(client: Client) -> None:
@@ -443,8 +443,8 @@ def test_server_when_it_speaks_the_first_ssh_protocol_is_refused(client: Client)
 
 
 def test_host_key_when_new_is_trusted_and_written_down_once(client: Client, server: Server) -> None:
-    client.climb(server, password="hunter2")
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
+    client.run(server, password="hunter2")
     assert client.known == line(HOST, server.port, shown())
     assert client.pinned == []
 
@@ -475,7 +475,7 @@ def test_host_key_when_the_administrator_has_verified_it_is_known_and_not_writte
 ) -> None:
     verified = line("HERE", 22, shown()).replace("here", name.replace("PORT", str(server.port)))
     (client.directory / ".ssh/known_hosts").write_text(verified)
-    client.climb(server, password="hunter2", host_key_check="yes")
+    client.run(server, password="hunter2", host_key_check="yes")
     assert client.known == ""
 
 
@@ -484,7 +484,7 @@ def test_host_key_when_known_under_a_hashed_name_is_known(client: Client, server
     file.write_text(line(HOST, server.port, shown()))
     command.run(["ssh-keygen", "-H", "-f", file], seconds=5)
     assert HOST not in file.read_text()
-    client.climb(server, password="hunter2", host_key_check="yes")
+    client.run(server, password="hunter2", host_key_check="yes")
 
 
 @pytest.mark.parametrize("check", ["accept-new", "yes"])
@@ -502,7 +502,7 @@ def test_host_key_when_changed_says_both_and_a_cure_that_works(client: Client, s
     assert client.known == ""
     cure = error.hint.partition("remove its old key: ")[2]
     command.run(shlex.split(cure), seconds=5).check_returncode()
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
 
 
 def test_host_key_when_revoked_is_refused_although_it_is_known(client: Client, server: Server) -> None:
@@ -519,7 +519,7 @@ def test_host_key_when_revoked_is_refused_although_it_is_known(client: Client, s
 
 def test_host_key_when_another_one_was_revoked_is_judged_by_itself(client: Client, server: Server) -> None:
     (client.directory / ".ssh/known_hosts").write_text(f"@revoked {line(HOST, server.port, shown(number=2))}")
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
     assert client.known == line(HOST, server.port, shown())
 
 
@@ -529,7 +529,7 @@ def test_host_key_when_the_server_has_several_kinds_and_one_is_known_is_asked_fo
 ) -> None:
     with serving(Account(directory=files, password="hunter2"), [host_key(kind) for kind in ANY_KIND]) as server:
         (client.directory / ".ssh/known_hosts").write_text(line(HOST, server.port, shown(known)))
-        client.climb(server, password="hunter2")
+        client.run(server, password="hunter2")
     assert client.known == ""
 
 
@@ -552,7 +552,7 @@ def test_host_key_when_checks_are_off_is_not_looked_at_and_not_written(
 ) -> None:
     known = f"{mark}{line(HOST, server.port, shown(number=1 if mark else 2))}"
     (client.directory / "known_hosts").write_text(known)
-    client.climb(server, password="hunter2", host_key_check="no")
+    client.run(server, password="hunter2", host_key_check="no")
     assert client.known == known
     assert client.pinned == []
 
@@ -560,14 +560,14 @@ def test_host_key_when_checks_are_off_is_not_looked_at_and_not_written(
 @pytest.mark.parametrize("kind", ANY_KIND)
 def test_host_key_when_pinned_is_found_among_all_that_the_server_has(client: Client, files: Path, kind: str) -> None:
     with serving(Account(directory=files, password="hunter2"), [host_key(each) for each in ANY_KIND]) as server:
-        client.climb(server, password="hunter2", host_key=shown(kind).fingerprint)
+        client.run(server, password="hunter2", host_key=shown(kind).fingerprint)
     assert (client.directory / "pinned/photos").read_text() == line(HOST, server.port, shown(kind))
     assert client.known == ""
 
 
 def test_host_key_when_pinned_needs_no_known_hosts_and_overrules_them(client: Client, server: Server) -> None:
     (client.directory / "known_hosts").write_text(line(HOST, server.port, shown(number=2)))
-    client.climb(server, password="hunter2", host_key=shown().fingerprint, host_key_check="yes")
+    client.run(server, password="hunter2", host_key=shown().fingerprint, host_key_check="yes")
     assert client.pinned == ["photos"]
 
 
@@ -610,15 +610,15 @@ def test_host_key_when_the_volume_names_a_file_is_looked_up_there_and_in_our_own
     named.touch()
     assert isinstance(client.refusal(server, **strict), errors.HostKeyUnknown)
     named.write_text(line(HOST, server.port, shown()))
-    client.climb(server, **strict)
+    client.run(server, **strict)
     named.write_text("")
-    client.climb(server, password="hunter2", known_hosts="/dev/null")
-    client.climb(server, **strict)
+    client.run(server, password="hunter2", known_hosts="/dev/null")
+    client.run(server, **strict)
 
 
 def test_host_key_when_its_volume_is_removed_is_not_pinned_any_more(client: Client, server: Server) -> None:
-    client.climb(server, password="hunter2", host_key=shown().fingerprint)
-    client.ladder.forget(VolumeName("photos"))
+    client.run(server, password="hunter2", host_key=shown().fingerprint)
+    client.preflight.forget(VolumeName("photos"))
     assert client.pinned == []
 
 
@@ -630,7 +630,7 @@ def test_login_with_a_key_of_any_kind_and_form_succeeds(
     client: Client, files: Path, keys: dict[str, Path], form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(Account(directory=files, keys=[public(keys[form])])) as server:
-        client.climb(server, IdentityFile=str(keys[form]))
+        client.run(server, IdentityFile=str(keys[form]))
     assert caplog.messages == []
     assert server.seen == ["none", KEY, "subsystem sftp", "stat /photos", "list /photos"]
 
@@ -640,7 +640,7 @@ def test_login_with_a_password_in_the_form_that_the_server_takes_succeeds(
     client: Client, files: Path, method: str
 ) -> None:
     with serving(Account(directory=files, password="hünter 2", ways=[(method,)])) as server:
-        client.climb(server, password="hünter 2")
+        client.run(server, password="hünter 2")
     assert server.seen[:2] == ["none", method]
 
 
@@ -720,7 +720,7 @@ def test_login_when_the_server_takes_neither_keys_nor_passwords_says_what_a_volu
 
 def test_login_when_the_server_lets_anybody_in_succeeds(client: Client, files: Path) -> None:
     with serving(Account(directory=files, ways=[("none",)])) as server:
-        client.climb(server)
+        client.run(server)
     assert server.seen == ["none", "subsystem sftp", "stat /photos", "list /photos"]
 
 
@@ -731,7 +731,7 @@ def test_login_when_the_default_keys_are_several_succeeds_with_the_one_that_fits
         (client.directory / f".ssh/id_{kind}").write_bytes(keys[kind].read_bytes())
         (client.directory / f".ssh/id_{kind}").chmod(0o600)
     with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server:
-        client.climb(server)
+        client.run(server)
     assert server.seen[:4] == ["none", KEY, KEY, "subsystem sftp"]
 
 
@@ -751,7 +751,7 @@ def test_login_when_no_signature_of_an_rsa_key_is_taken_succeeds_with_the_next_k
         (client.directory / f".ssh/id_{kind}").chmod(0o600)
     taken = "ssh-ed25519" if who == "volume" else "+ssh-ed25519"
     with serving(Account(directory=files, keys=[public(keys["ed25519"])]), tune=choosy) as server:
-        client.climb(server, PubkeyAcceptedAlgorithms=taken)
+        client.run(server, PubkeyAcceptedAlgorithms=taken)
         assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
 
 
@@ -761,7 +761,7 @@ def test_login_when_the_server_wants_key_and_password_gives_both_in_its_order(
 ) -> None:
     account = Account(directory=files, keys=[public(keys["ecdsa"])], password="hunter2", ways=[way])
     with serving(account) as server:
-        client.climb(server, IdentityFile=str(keys["ecdsa"]), password="hunter2")
+        client.run(server, IdentityFile=str(keys["ecdsa"]), password="hunter2")
     assert server.seen[:3] == ["none", *way]
 
 
@@ -902,7 +902,7 @@ def certified(keys: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_login_when_a_certificate_lies_beside_the_key_offers_it(client: Client, files: Path, certified: Path) -> None:
     with serving(Account(directory=files, keys=[public(certified)], certificates=True, ways=[(KEY,)])) as server:
-        client.climb(server, IdentityFile=str(certified))
+        client.run(server, IdentityFile=str(certified))
     assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
 
 
@@ -911,7 +911,7 @@ def test_login_when_a_certificate_is_named_offers_it(client: Client, files: Path
     Path(f"{certified}-cert.pub").rename(elsewhere)
     key: Any = {"IdentityFile": str(certified), "CertificateFile": "~/certificate of bob"}
     with serving(Account(directory=files, keys=[public(certified)], certificates=True, ways=[(KEY,)])) as server:
-        client.climb(server, **key)
+        client.run(server, **key)
         assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
         volume = client.volume(server, **key)
         assert connect(client, volume).returncode == 0
@@ -923,7 +923,7 @@ def test_login_when_no_certificate_could_lie_beside_the_key_uses_the_key(
     longest = client.directory / ("k" * 255)
     shutil.copy(keys["ed25519"], longest)
     with serving(Account(directory=files, keys=[public(keys["ed25519"])], ways=[(KEY,)])) as server:
-        client.climb(server, IdentityFile=str(longest))
+        client.run(server, IdentityFile=str(longest))
 
 
 @pytest.mark.parametrize(
@@ -949,7 +949,7 @@ def test_login_when_the_server_takes_the_key_but_not_its_certificate_succeeds_as
 ) -> None:
     with serving(Account(directory=files, keys=[public(certified)], ways=[(KEY,)])) as server:
         volume = client.volume(server, IdentityFile=str(certified))
-        client.ladder.climb(volume, Deadline.after(5))
+        client.preflight.run(volume, Deadline.after(5))
         assert server.seen[:4] == ["none", KEY, KEY, "subsystem sftp"]
         assert connect(client, volume).returncode == 0
 
@@ -960,7 +960,7 @@ def test_login_when_the_certificate_is_broken_succeeds_with_the_key_and_logs_why
     certificate = Path(f"{certified}-cert.pub")
     certificate.write_text("nonsense")
     with serving(Account(directory=files, keys=[public(certified)], ways=[(KEY,)])) as server:
-        client.climb(server, IdentityFile=str(certified))
+        client.run(server, IdentityFile=str(certified))
     assert f"cannot use the certificate {certificate}" in caplog.text
 
 
@@ -1060,13 +1060,13 @@ def test_directory_when_it_is_there_is_looked_into_where_the_login_sees_it(
     (files / "photos/2024").mkdir()
     (files / "link").symlink_to("photos")
     with serving(Account(directory=files, home="/photos", password="hunter2")) as server:
-        client.climb(server, typed, password="hunter2")
+        client.run(server, typed, password="hunter2")
     assert server.seen[3:] == [f"stat {asked}", f"list {asked}"]
 
 
 def test_directory_when_empty_is_fine(client: Client, files: Path, server: Server) -> None:
     (files / "photos/a.jpg").unlink()
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
 
 
 def test_directory_when_it_holds_very_many_files_is_not_read_to_the_end(
@@ -1074,12 +1074,12 @@ def test_directory_when_it_holds_very_many_files_is_not_read_to_the_end(
 ) -> None:
     for number in range(500):
         (files / f"photos/{number}").touch()
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
 
 
 def test_directory_when_names_in_it_are_not_utf8_is_fine(client: Client, files: Path, server: Server) -> None:
     (files / "photos/a.jpg").rename(files / "photos" / b"gr\xfc\xdfe".decode(errors="surrogateescape"))
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
 
 
 def test_directory_when_missing_says_what_to_do(client: Client, files: Path) -> None:
@@ -1200,9 +1200,9 @@ def test_directory_when_missing_and_the_server_hangs_up_meanwhile_is_still_missi
     )
 
 
-def test_ladder_writes_nothing_on_the_server(client: Client, files: Path, server: Server) -> None:
+def test_preflight_writes_nothing_on_the_server(client: Client, files: Path, server: Server) -> None:
     before = sorted((path, path.lstat().st_mtime_ns) for path in [files, *files.rglob("*")])
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")
     client.refusal(server, "/volume1/photo/2024", password="hunter2")
     assert sorted((path, path.lstat().st_mtime_ns) for path in [files, *files.rglob("*")]) == before
     assert {request.split()[0] for request in server.seen} <= {
@@ -1218,7 +1218,7 @@ def test_ladder_writes_nothing_on_the_server(client: Client, files: Path, server
 # What passes here passes with ssh
 
 
-def test_ladder_proposes_no_algorithm_that_ssh_would_not(client: Client) -> None:
+def test_preflight_proposes_no_algorithm_that_ssh_would_not(client: Client) -> None:
     answer = command.run(["ssh", "-G", "-F", "/dev/null", "nas"], seconds=5).stdout
     ssh = {keyword: values.split(",") for keyword, _, values in (line.partition(" ") for line in answer.splitlines())}
     proposed = ssh_server.proposal(lambda port: client.refusal(port, password="hunter2"))
@@ -1233,8 +1233,8 @@ def test_ladder_proposes_no_algorithm_that_ssh_would_not(client: Client) -> None
 def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
     """Let ssh do what it does for sshfs."""
     config = client.directory / "ssh_config"
-    login = client.ladder.keyring.login(volume.credentials)
-    config.write_text(sshfs.ssh_config(volume, login, client.ladder.known_hosts))
+    login = client.preflight.keyring.login(volume.credentials)
+    config.write_text(sshfs.ssh_config(volume, login, client.preflight.known_hosts))
     remote = volume.remote
     return command.run(["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"], seconds=5)
 
@@ -1249,7 +1249,7 @@ def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
     ],
     ids=["new", "unchecked", "pinned rsa", "pinned ecdsa"],
 )
-def test_ladder_when_climbed_ssh_gets_in_as_well(
+def test_preflight_when_it_has_passed_ssh_gets_in_as_well(
     client: Client, files: Path, keys: dict[str, Path], pin: str, opts: dict[str, str]
 ) -> None:
     key = keys["ecdsa-PEM" if pin else "ed25519"]  # with RSA keys ssh wants more of a server than paramiko's has
@@ -1257,19 +1257,19 @@ def test_ladder_when_climbed_ssh_gets_in_as_well(
     account = Account(directory=files, keys=[public(key)], ways=[(KEY,)])
     with serving(account, [host_key(kind) for kind in ANY_KIND]) as server:
         volume = client.volume(server, IdentityFile=str(key), **opts, **pinned)
-        client.ladder.climb(volume, Deadline.after(5))
+        client.preflight.run(volume, Deadline.after(5))
         ssh = connect(client, volume)
     assert ssh.returncode == 0, ssh.stderr
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this host")
-def test_ladder_when_climbed_to_an_address_in_an_odd_form_ssh_finds_its_host_key(
+def test_preflight_when_it_has_reached_an_address_in_an_odd_form_ssh_finds_its_host_key(
     client: Client, files: Path, keys: dict[str, Path]
 ) -> None:
     key = keys["ed25519"]
     with serving(Account(directory=files, keys=[public(key)], ways=[(KEY,)]), address="::1") as server:
         volume = client.volume(server, host="[0:0:0::0:1]", IdentityFile=str(key))
-        client.ladder.climb(volume, Deadline.after(5))
+        client.preflight.run(volume, Deadline.after(5))
         assert client.known == line("::1", server.port, shown())
         ssh = connect(client, volume)
     assert (ssh.returncode, ssh.stderr) == (0, "")
@@ -1280,7 +1280,7 @@ def test_ladder_when_climbed_to_an_address_in_an_odd_form_ssh_finds_its_host_key
 
 def make(client: Client, server: Server, path: str) -> None:
     volume = client.volume(server, path, password="hunter2", create_directory="")
-    client.ladder.climb(volume, Deadline.after(5), creating=True)
+    client.preflight.run(volume, Deadline.after(5), creating=True)
 
 
 def test_directory_when_it_is_to_be_made_is_made_with_those_above_it(client: Client, files: Path) -> None:
@@ -1378,4 +1378,4 @@ def test_known_hosts_when_it_would_be_waited_for_is_not_opened(client: Client, s
     said = str(client.refusal(server, password="hunter2", known_hosts=str(tmp_path / "fifo")))
     assert said == f"option 'known_hosts' names {tmp_path}/fifo, which is not a file"
     os.mkfifo(client.directory / ".ssh/known_hosts")
-    client.climb(server, password="hunter2")
+    client.run(server, password="hunter2")

@@ -10,7 +10,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.volume import (
     LONGEST_NAME,
     Access,
-    Check,
+    CheckAt,
     Credentials,
     HostKeyCheck,
     Remote,
@@ -104,7 +104,7 @@ def test_repr_when_there_is_a_password_does_not_show_it() -> None:
         host_key_check=HostKeyCheck.ACCEPT_NEW,
         pinned_host_key="",
         known_hosts="",
-        check=Check.CREATE,
+        check=CheckAt.CREATE,
         create_directory=False,
         access=Access(allow_other=True, default_permissions=True),
         sshfs_options=(),

@@ -15,7 +15,7 @@ from sshfs_plugin.options.option_values import (
     sshcmd,
     user,
 )
-from sshfs_plugin.volume import Check
+from sshfs_plugin.volume import CheckAt
 
 TOPIC = Topic(
     "Where the files are",
@@ -68,7 +68,7 @@ TOPIC = Topic(
             value="create|mount|never",
             meaning="When the server, the login and the directory are checked: at `docker volume create` and before "
             "mounting, only before mounting, or never.",
-            default=Check.CREATE.value,
+            default=CheckAt.CREATE.value,
             canonical=one_of("create", "mount", "never"),
         ),
         Option(

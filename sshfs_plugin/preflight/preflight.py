@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ladder as a whole: which rung comes after which, and what is remembered at its top."""
+"""The preflight as a whole: which check comes after which, and what is remembered when all have passed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.preflight.checks import Check, Observer, unobserved
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
+from sshfs_plugin.preflight.local_host import require_able
 from sshfs_plugin.preflight.login import log_in
-from sshfs_plugin.preflight.rungs import Rung, Witness, unwitnessed
 from sshfs_plugin.preflight.sftp import lacks, open_sftp
 from sshfs_plugin.preflight.ssh import ended_at
-from sshfs_plugin.preflight.this_host import require_able
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.ssh.credentials import Keyring, Login
@@ -26,25 +26,25 @@ GRACE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ladder:
-    """Climbs the ladder for volumes.
+class Preflight:
+    """Makes the checks for volumes.
 
     Attributes:
         keyring: Where this host keeps what volumes log in with.
         known_hosts: The host keys that it knows.
-        witness: Who watches the climb.
-        remembers: Whether a new host key is written down at the top; a mere question writes nothing.
-        writes: Whether the last rung, which makes and removes a file on the server, is climbed as well.
+        observer: Who observes the checks.
+        remembers: Whether a new host key is written down in the end; a mere question writes nothing.
+        writes: Whether the last check, which makes and removes a file on the server, is made as well.
     """
 
     keyring: Keyring
     known_hosts: KnownHosts
-    witness: Witness = unwitnessed
+    observer: Observer = unobserved
     remembers: bool = True
     writes: bool = False
 
-    def prepare(self, volume: Volume) -> "Climb":
-        """Read what is on this host, and return the climb that is left, which waits for the server alone.
+    def prepare(self, volume: Volume) -> "Prepared":
+        """Read what is on this host, and return what is left of the preflight, which waits for the server alone.
 
         Raises:
             InvalidOption: This host can't do what an option asks.
@@ -53,7 +53,7 @@ class Ladder:
         login = self._login(volume)
         known_hosts = self.known_hosts.reading(volume.known_hosts)
         verified = known_hosts.verified(volume.remote.host, volume.remote.port)
-        return Climb(self, volume, login, verified)
+        return Prepared(self, volume, login, verified)
 
     def login(self, volume: Volume) -> Login:
         """Read what a volume logs in with, where no server is to be asked first.
@@ -63,7 +63,7 @@ class Ladder:
         """
         return self.keyring.login(volume.credentials)
 
-    def climb(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
+    def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Pass if the server can serve the volume as asked, and remember its host key if it is new.
 
         Args:
@@ -74,12 +74,12 @@ class Ladder:
         Raises:
             InvalidOption: This host can't do what an option asks; the server was not asked.
             CredentialsError: What to log in with can't be used; the server was not asked.
-            PreflightError: The first rung that broke.
+            PreflightError: The first check that has failed.
             StateError: The host key could not be written down.
         """
-        self.prepare(volume)(deadline, creating=creating)
+        self.prepare(volume).run(deadline, creating=creating)
 
-    def _climb(
+    def _run(
         self,
         volume: Volume,
         login: Login,
@@ -89,22 +89,22 @@ class Ladder:
         creating: bool = False,
     ) -> None:
         remote = volume.remote
-        # what was accepted while this climb was waited for counts as well
+        # what was accepted while this one had to wait counts as well
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
         with _asking_for_port(remote), self._verified(volume, known, deadline) as (transport, host_key):
-            with self.witness(Rung.LOGIN) as note:
+            with self.observer(Check.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
-            with self.witness(Rung.SFTP) as note:
+            with self.observer(Check.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)
                 for lack in lacks(sftp.extensions):
                     note(lack)
             with sftp:
-                with self.witness(Rung.DIRECTORY) as note:
+                with self.observer(Check.DIRECTORY) as note:
                     if creating and volume.create_directory:
                         make_directory(sftp, remote)
                     note(look_at_directory(sftp, remote, was_made=volume.create_directory))
                 if self.writes:
-                    with self.witness(Rung.WRITING) as note:
+                    with self.observer(Check.WRITING) as note:
                         note(
                             "not tried, since the volume is read-only"
                             if volume.read_only
@@ -118,7 +118,7 @@ class Ladder:
         self.known_hosts.unpin(name)
 
     def _login(self, volume: Volume) -> Login:
-        with self.witness(Rung.CREDENTIALS) as note:
+        with self.observer(Check.CREDENTIALS) as note:
             login = self.keyring.login(volume.credentials)
             require_able(volume, login, self.known_hosts)
             kept = [str(path) for path in login.identity_files] + (["a password"] if login.password else [])
@@ -135,7 +135,7 @@ class Ladder:
         for first, so the others are asked for before the key counts as wrong.
         """
         said = dict(volume.ssh_options)
-        with self.witness(Rung.NAME) as note:
+        with self.observer(Check.NAME) as note:
             addresses = resolve(volume.remote, deadline.left(float(said["ConnectTimeout"])), said)
             note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
         in_order = families(known)
@@ -150,7 +150,7 @@ class Ladder:
                 shown = transport.shown_key
                 host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
                 try:
-                    with self.witness(Rung.HOST_KEY) as note:
+                    with self.observer(Check.HOST_KEY) as note:
                         why = require_trusted(volume, host_key, known, self.known_hosts)
                         note(f"{host_key.kind} {host_key.fingerprint}, {why}")
                 except errors.HostKeyError as error:
@@ -166,12 +166,12 @@ class Ladder:
     ) -> Transport:
         said = dict(volume.ssh_options)
         patience = float(said["ConnectTimeout"])
-        with self.witness(Rung.CONNECTION) as note:
+        with self.observer(Check.CONNECTION) as note:
             connection = connect(volume.remote, addresses, deadline.left(patience), said)
-            with contextlib.suppress(OSError):  # the server may have gone already, as the next rung will say
+            with contextlib.suppress(OSError):  # the server may have gone already, as the next check will say
                 address, port = connection.getpeername()[:2]
                 note(f"{address} port {port}")
-        with self.witness(Rung.KEY_EXCHANGE) as note:
+        with self.observer(Check.KEY_EXCHANGE) as note:
             transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience), said)
             note(errors.last_words([transport.remote_version]))
         return transport
@@ -185,24 +185,24 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
-    """What is left of a climb when this host's files are read, ready to be asked of the server.
+class Prepared:
+    """A preflight that has read the files of this host and has only the server left to ask.
 
     Attributes:
-        ladder: Who climbs.
+        preflight: Who makes the checks.
         volume: For which volume.
         login: What logs in.
         verified: The host keys that the administrator has verified.
     """
 
-    ladder: Ladder
+    preflight: Preflight
     volume: Volume
     login: Login
     verified: tuple[HostKey, ...]
 
-    def __call__(self, deadline: Deadline, *, creating: bool = False) -> None:
-        """Climb, as ``Ladder.climb`` does."""
-        self.ladder._climb(self.volume, self.login, self.verified, deadline, creating=creating)
+    def run(self, deadline: Deadline, *, creating: bool = False) -> None:
+        """Make the checks, as ``Preflight.run`` does."""
+        self.preflight._run(self.volume, self.login, self.verified, deadline, creating=creating)
 
 
 @contextlib.contextmanager

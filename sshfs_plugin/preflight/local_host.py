@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rung below all others: whether this host can do what a volume's options ask; no server is asked."""
+"""The check before all others: whether this host can do what a volume's options ask; no server is asked."""
 
 import re
 import socket
