@@ -10,14 +10,14 @@ import flask  # noqa: TID251 (for its type alone)
 
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.driver.turns import Places
+from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.http import api, journal, listening
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.preflight import Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,15 @@ def create_app() -> flask.Flask:
     """
     settings = Settings.from_environment()
     driver = Driver(
-        volumes=VolumeStore(settings.volumes),
-        holder_records=HolderStore(settings.holders),
+        volumes=VolumeRecords(settings.volumes),
+        holder_records=HolderRecords(settings.holders),
         preflight=Preflight(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings)),
         supervisor=supervisor(settings),
     )
     driver.load()
     threading.Thread(target=_look_after, args=(driver, settings), name="look-after", daemon=True).start()
     slow_calls, quick = settings.threads // 2, min(QUICK_THREADS, settings.threads // 4)
-    slow_lane = Places(slow_calls, waiting=settings.threads - slow_calls - quick)
+    slow_lane = Slots(slow_calls, waiting=settings.threads - slow_calls - quick)
     return api.create_app(driver, slow_lane=slow_lane, tell=journal.status)
 
 

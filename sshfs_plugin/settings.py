@@ -99,7 +99,7 @@ class Settings:
         return self.runtime / "holders"
 
     @property
-    def mount_files(self) -> Path:
+    def unit_files(self) -> Path:
         """What the unit of each mounted volume reads, a directory for each."""
         return self.runtime / "mounts"
 

@@ -11,7 +11,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.supervisors import supervisor
-from sshfs_plugin.mounts.units import Units
+from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.preflight import Check, Note, Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import UNSEEN, Keyring, is_below_tmp
@@ -90,7 +90,7 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
 
 def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
     """Let pass only what docker volume create would find: the unit gives the service a /tmp of its own."""
-    if not isinstance(supervisor(settings), Units):
+    if not isinstance(supervisor(settings), SystemdSupervisor):
         return
     for name in _FILES:
         file = volume.options.get(name, "")

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from sshfs_plugin.options.option_table import REFUSED, TABLE
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 
 
 def volumes() -> list[str]:
     """Return the names of the volumes on record."""
-    return VolumeStore(Settings.from_environment().volumes).names()
+    return VolumeRecords(Settings.from_environment().volumes).names()
 
 
 def servers() -> list[str]:

@@ -11,9 +11,9 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.host import local_files
-from sshfs_plugin.mounts import units
+from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.vieux import legacy
 from sshfs_plugin.vieux.migration import Move, Mover
 from sshfs_plugin.volume import Volume
@@ -90,7 +90,7 @@ def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
     if move.volume is None:
         return _Verdict.LEFT_OUT, move.problem
     try:
-        existing = VolumeStore(settings.volumes).load(move.volume.name)
+        existing = VolumeRecords(settings.volumes).load(move.volume.name)
     except errors.VolumeNotFound:
         return _Verdict.MADE, ""
     except errors.RecordUnusable as error:
@@ -120,7 +120,7 @@ def _made(settings: Settings, move: Move) -> bool:
 
 def _ask_for_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
     """Have the first of these made that can be, and return nothing, or what the service said of the first."""
-    listens = units.listening(units.SOCKET, seconds=SYSTEMD_SECONDS)
+    listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     refusals = []
     for volume in volumes:
         try:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.discovery import discovery
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.settings import Settings
 
@@ -20,7 +20,7 @@ def reach(settings: Settings, listens: Sequence[str], *, seconds: float) -> Serv
     deadline = Deadline.after(seconds)
     if not listens:
         return Service(address=f"unix://{settings.socket}", deadline=deadline)
-    found = discovery.find(settings.root)
+    found = docker.find(settings.root)
     if found and found.leads_to(listens):
         return Service(address=found.address, tls=found.tls, deadline=deadline)
     return Service(address=listens[0], deadline=deadline)

@@ -6,7 +6,7 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import volume_name
 
 RELEASE_SECONDS = 60.0
@@ -27,7 +27,7 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
     """
     name, keeping, deadline = volume_name(text), supervisor(settings), Deadline.after(RELEASE_SECONDS)
     was_mounted = name in keeping.mounted()
-    if not was_mounted and name not in VolumeStore(settings.volumes).names():
+    if not was_mounted and name not in VolumeRecords(settings.volumes).names():
         raise errors.VolumeNotFound(name)
     if by_force:
         keeping.release_by_force(name, deadline)

@@ -11,10 +11,10 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.discovery.aliases import Aliases
-from sshfs_plugin.driver.parts import Condition
-from sshfs_plugin.mounts import units
+from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 SERVICE_SECONDS, SYSTEMD_SECONDS = 25.0, 5.0
@@ -91,7 +91,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         VolumeNotFound: There is no volume of that name.
         ServiceError: The service can't be asked, and what to do.
     """
-    listens = units.listening(units.SOCKET, seconds=SYSTEMD_SECONDS)
+    listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     service = reach(settings, listens, seconds=SERVICE_SECONDS)
     try:
         volumes = [_Volume(said) for said in service.volumes()]
@@ -101,8 +101,8 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         volumes = [volume for volume in volumes if volume.name == name]
         if not volumes:
             raise errors.VolumeNotFound(name, errors.IS_IT_LOCAL)
-    own_units = [units.SOCKET, units.SERVICE]
-    states = units.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
+    own_units = [systemd.SOCKET, systemd.SERVICE]
+    states = systemd.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
     in_the_way = Aliases.of(settings).in_the_way(listens)
     if as_json:
         told: list[dict[str, Any]] = [{**volume.facts, "unitState": states.get(volume.unit, "")} for volume in volumes]
@@ -122,17 +122,17 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
     """Add what systemd knows: a socket whose service could not start is closed for a few minutes."""
-    if not units.states([units.SOCKET], seconds=SYSTEMD_SECONDS).get(units.SOCKET, "").startswith("failed"):
+    if not systemd.states([systemd.SOCKET], seconds=SYSTEMD_SECONDS).get(systemd.SOCKET, "").startswith("failed"):
         return error
     return errors.ServiceError(
         f"{error.sentence}, the service has failed too often",
         "journalctl -u docker-volume-sshfs tells why; systemd opens the socket again within three minutes, and "
-        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {units.SOCKET} at once",
+        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {systemd.SOCKET} at once",
     )
 
 
 def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
-    for unit in (units.SOCKET, units.SERVICE):
+    for unit in (systemd.SOCKET, systemd.SERVICE):
         if unit in states:
             terminal.say(f"{unit}: {states[unit]}")
     if not volumes:
@@ -169,5 +169,5 @@ def _options(settings: Settings, name: VolumeName) -> dict[str, str]:
     """Return the options as recorded, but for the password; none where the record is unusable or has gone by now."""
     recorded: Mapping[str, str] = {}
     with suppress(errors.VolumeNotFound, errors.RecordUnusable):
-        recorded = VolumeStore(settings.volumes).load(name).options
+        recorded = VolumeRecords(settings.volumes).load(name).options
     return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}

@@ -10,7 +10,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.options.option_values import is_ipv6, number, parse_sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import SSH_PORT
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import LONGEST_NAME, Remote, Volume, VolumeName, volume_name
 
 _NO_VOLUME = VolumeName("check")
@@ -104,7 +104,7 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
             f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
         )
     try:
-        return VolumeStore(settings.volumes).load(volume_name(where))
+        return VolumeRecords(settings.volumes).load(volume_name(where))
     except errors.VolumeNotFound:
         hint = f"if it is a server, say user@{where}:/dir; {errors.IS_IT_LOCAL}"
         raise errors.VolumeNotFound(where, hint) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sshfs_plugin import errors
-from sshfs_plugin.discovery import discovery
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.settings import Settings
 
 _PART = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*")
@@ -47,14 +47,14 @@ class Aliases:
 
     def names(self) -> list[str]:
         """Return the names besides our own under which Docker is sent to this plugin."""
-        links = (self.root / discovery.SPECS).rglob("*.spec")
-        ours = (link.relative_to(self.root / discovery.SPECS) for link in links if self._is_ours(link))
+        links = (self.root / docker.SPECS).rglob("*.spec")
+        ours = (link.relative_to(self.root / docker.SPECS) for link in links if self._is_ours(link))
         names = (str(link).removesuffix(".spec") for link in ours)
-        return sorted(name for name in names if name != discovery.NAME)
+        return sorted(name for name in names if name != docker.NAME)
 
     def in_the_way(self, addresses: Sequence[str]) -> str:
         """Tell what Docker finds, by any of our names, in place of these addresses; empty if there are none."""
-        return discovery.in_the_way(addresses, [discovery.NAME, *self.names()], self.root) if addresses else ""
+        return docker.in_the_way(addresses, [docker.NAME, *self.names()], self.root) if addresses else ""
 
     def add(self, *names: str) -> None:
         """Send Docker to this plugin under all of these names, or under none if one of them is taken.
@@ -82,20 +82,20 @@ class Aliases:
         link = self._link(name)
         try:
             link.unlink(missing_ok=True)
-            for directory in link.relative_to(self.root / discovery.SPECS).parents[:-1]:
-                if not any((self.root / discovery.SPECS / directory).iterdir()):
-                    (self.root / discovery.SPECS / directory).rmdir()
+            for directory in link.relative_to(self.root / docker.SPECS).parents[:-1]:
+                if not any((self.root / docker.SPECS / directory).iterdir()):
+                    (self.root / docker.SPECS / directory).rmdir()
         except OSError as error:
             raise errors.StateError(f"cannot remove the link {link}, {error.strerror}") from error
 
     def _link(self, name: str) -> Path:
-        return self.root / discovery.SPECS / f"{name}.spec"
+        return self.root / docker.SPECS / f"{name}.spec"
 
     def _is_ours(self, link: Path) -> bool:
         return link.is_symlink() and link.readlink() == self.spec
 
     def _require_free(self, name: str) -> None:
-        found = discovery.find(self.root, name)
+        found = docker.find(self.root, name)
         if found and found.managed:
             raise errors.AliasTaken(
                 f"the plugin {name} is still installed, and Docker would go on asking it",

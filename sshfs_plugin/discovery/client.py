@@ -12,7 +12,7 @@ from typing import Any
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.discovery.discovery import TLS
+from sshfs_plugin.discovery.docker import TLS
 
 _AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
 """By this the service knows a client that is as patient as Docker; others get a few seconds."""

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver.parts import Caller, Condition, State, Supervisor
+from sshfs_plugin.driver.locks import Locks, SharedFailures, way
 from sshfs_plugin.driver.registry import Entry, Registry
-from sshfs_plugin.driver.turns import Attempts, Turns, way
+from sshfs_plugin.driver.values import Caller, Condition, State
 from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.preflight import Preflight
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import CheckAt, MountID, Unusable, Volume, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
@@ -48,16 +49,16 @@ class Driver:
     def __init__(
         self,
         *,
-        volumes: VolumeStore,
-        holder_records: HolderStore,
+        volumes: VolumeRecords,
+        holder_records: HolderRecords,
         preflight: Preflight,
         supervisor: Supervisor,
     ) -> None:
         self._registry = Registry(volumes, holder_records)
         self._preflight = preflight
         self._supervisor = supervisor
-        self._turns = Turns()
-        self._attempts = Attempts()
+        self._locks = Locks()
+        self._shared_failures = SharedFailures()
         self._docker_process = 0
         self._cleared: set[str] = set()
 
@@ -96,7 +97,7 @@ class Driver:
         """
         asked = time.monotonic()
         volume = options.parse(volume_name(name), opts, datetime.now(UTC))
-        with self._turns.on_volume(volume.name, deadline):
+        with self._locks.on_volume(volume.name, deadline):
             if existing := self._registry.find(volume.name):
                 self._registry.look_again(existing)
                 if differing := options.differences(existing.volume, volume):
@@ -131,7 +132,7 @@ class Driver:
         """
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            with self._attempts.at(_identity(entry.volume), asked, _is_refusal):
+            with self._shared_failures.at(_identity(entry.volume), asked, _is_refusal):
                 self._ensure_mounted(entry, asked, deadline)
             device = self._supervisor.mounted().get(entry.volume.name, "")
             if not caller.has_gone():
@@ -247,7 +248,7 @@ class Driver:
     def _let_go_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
-        with suppress(errors.VolumeBusy), self._turns.on_volume(entry.name, Deadline.after(0)):
+        with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
             # by now the name may belong to a new volume, whose mount this entry knows nothing of
             if self._registry.find(entry.name) is entry and not entry.holders.live:
                 self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
@@ -259,7 +260,7 @@ class Driver:
         for name in left - self._cleared:
             with (
                 suppress(errors.InvalidVolumeName, errors.VolumeBusy),
-                self._turns.on_volume(volume_name(name), Deadline.after(0)),
+                self._locks.on_volume(volume_name(name), Deadline.after(0)),
             ):
                 if not self._registry.find(name):
                     self._clear(volume_name(name))
@@ -311,8 +312,8 @@ class Driver:
             return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= patience
 
         with (
-            self._turns.at_server(volume.remote.server, deadline),
-            self._attempts.at(way(volume), asked, is_out_of_reach),
+            self._locks.at_server(volume.remote.server, deadline),
+            self._shared_failures.at(way(volume), asked, is_out_of_reach),
         ):
             yield
 
@@ -356,7 +357,7 @@ class Driver:
     @contextmanager
     def _working_on(self, name: str, deadline: Deadline) -> Iterator[Entry]:
         """Hold an existing volume's lock, and remember how the work on it ended."""
-        with self._turns.on_volume(self._registry.get(name).name, deadline):
+        with self._locks.on_volume(self._registry.get(name).name, deadline):
             entry = self._registry.get(name)
             self._registry.look_again(entry)
             try:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors
-from sshfs_plugin.driver.parts import Condition
+from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.holders import Holders
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import Unusable, Volume, VolumeName, usable
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Entry:
 class Registry:
     """The volumes of this host by name."""
 
-    def __init__(self, volumes: VolumeStore, holder_records: HolderStore) -> None:
+    def __init__(self, volumes: VolumeRecords, holder_records: HolderRecords) -> None:
         self._volumes = volumes
         self._holder_records = holder_records
         self._entries: dict[VolumeName, Entry] = {}

@@ -24,8 +24,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.driver.parts import Caller, State
-from sshfs_plugin.driver.turns import Places
+from sshfs_plugin.driver.locks import Slots
+from sshfs_plugin.driver.values import Caller, State
 from sshfs_plugin.holders import Client
 from sshfs_plugin.http import sockets
 from sshfs_plugin.volume import LONGEST_NAME, Volume
@@ -217,7 +217,7 @@ ROUTES: Mapping[str, _Route] = {
 }
 
 
-def create_app(driver: Driver, *, slow_lane: Places, tell: Callable[[str], None]) -> flask.Flask:
+def create_app(driver: Driver, *, slow_lane: Slots, tell: Callable[[str], None]) -> flask.Flask:
     """Make the Flask application.
 
     Args:

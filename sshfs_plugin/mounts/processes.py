@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
-from sshfs_plugin.mounts import mountpoints
+from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -23,7 +23,7 @@ CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
-class Processes(mountpoints.Mountpoints):
+class ProcessSupervisor(Supervisor):
     """Keeps volumes' processes without systemd."""
 
     tells_more = "findmnt -t fuse.sshfs shows whether it still is"
@@ -52,31 +52,11 @@ class Processes(mountpoints.Mountpoints):
                 answers = ours.recv(1)
             except TimeoutError:
                 self._give_up(name, keeper)
-                raise mountpoints.mount_timed_out(name, limit) from None
+                raise mount_timed_out(name, limit) from None
             if not answers:
                 keeper.wait(CLEAN_UP_SECONDS)
                 self.forget(name)
-                raise mountpoints.mount_failed(name, said.read_text(errors="replace"))
-
-    def release(self, name: VolumeName, deadline: Deadline) -> bool:
-        """Unmount a volume unless it is used; tell whether it is gone and its keeper has cleaned up.
-
-        Raises:
-            UnmountFailed: The release or the keeper did not come to an end.
-        """
-        if not self.ask_for_release(name, deadline):
-            return False
-        self._await_keeper(name, deadline)
-        return True
-
-    def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
-        """Unmount a volume that may be in use or hang, and wait until its keeper has cleaned up.
-
-        Raises:
-            UnmountFailed: It could not be unmounted, or the keeper did not come to an end.
-        """
-        self.detach(name)
-        self._await_keeper(name, deadline)
+                raise mount_failed(name, said.read_text(errors="replace"))
 
     def run_release(self, deadline: Deadline) -> str:
         """Run the release program."""
@@ -85,12 +65,18 @@ class Processes(mountpoints.Mountpoints):
     def end_release(self) -> None:
         """Do nothing: one that took too long was ended."""
 
-    def _await_keeper(self, name: VolumeName, deadline: Deadline) -> None:
+    def await_end(self, name: VolumeName, deadline: Deadline) -> None:
+        """Wait until the volume's keeper has cleaned up.
+
+        Raises:
+            UnmountFailed: It does not end.
+        """
         while not self._is_over(name):
             if not deadline.left():
                 raise self.unmount_failed(name, "sshfs does not end")
             time.sleep(_POLL_SECONDS)
-        self.forget(name)
+
+    end = await_end
 
     def _start_keeper(self, name: VolumeName, said: Path, reports: socket.socket) -> subprocess.Popen[bytes]:
         with said.open("wb") as output, reports:

@@ -3,14 +3,14 @@
 
 from pathlib import Path
 
-from sshfs_plugin.mounts.processes import Processes
-from sshfs_plugin.mounts.units import Units
+from sshfs_plugin.mounts.processes import ProcessSupervisor
+from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
 
 
-def supervisor(settings: Settings) -> Units | Processes:
+def supervisor(settings: Settings) -> SystemdSupervisor | ProcessSupervisor:
     """Choose how volumes' processes are kept: by systemd where it is PID 1, unless the settings say otherwise."""
     booted_by_systemd = Path("/run/systemd/system").is_dir()  # as sd_booted(3) finds out
     if settings.supervisor == "systemd" or (settings.supervisor == "auto" and booted_by_systemd):
-        return Units(settings)
-    return Processes(settings)
+        return SystemdSupervisor(settings)
+    return ProcessSupervisor(settings)

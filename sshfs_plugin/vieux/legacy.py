@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import errors
-from sshfs_plugin.discovery import discovery
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.settings import PREFIX
 
 _STATE_FILE = "sshfs-state.json"
@@ -45,7 +45,7 @@ def installed(root: Path = Path("/")) -> list[Installed]:
 
 
 def _installed(root: Path) -> Iterator[Installed]:
-    for _, plugin in discovery.managed(root):
+    for _, plugin in docker.managed(root):
         with suppress(KeyError, TypeError, AttributeError):
             config = plugin["Config"]
             is_ours = any(variable["Name"].startswith(PREFIX) for variable in config["Env"] or [])

@@ -39,7 +39,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Turns volumes of the other plugin into ours.
+    """Locks volumes of the other plugin into ours.
 
     Attributes:
         keys: The directory on this host that the other plugin saw as ``/root/.ssh``; None if that is not known.

@@ -25,9 +25,9 @@ from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
-from sshfs_plugin.mounts import units
+from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import usable
 
 TREE = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_duty_02_a_service_that_cannot_start_does_not_keep_docker_waiting_for_ev
     slowest = float(service["Service"]["TimeoutStartSec"]) + float(service["Service"]["RestartSec"])
     attempts, interval = (float(service["Unit"][key]) for key in ("StartLimitBurst", "StartLimitIntervalSec"))
     assert attempts * slowest < interval
-    assert float(service["Service"]["TimeoutStartSec"]) > 2 * units.SETTLE_SECONDS
+    assert float(service["Service"]["TimeoutStartSec"]) > 2 * systemd.SETTLE_SECONDS
 
 
 def test_duty_02_a_socket_that_was_closed_for_failures_is_opened_when_the_service_may_be_started_again() -> None:
@@ -376,10 +376,10 @@ def test_duty_16_create_takes_what_is_a_name(docker: DockerClient, name: str) ->
 
 def start_on_disk(settings: Settings, host: fakes.Host) -> Driver:
     driver = Driver(
-        volumes=VolumeStore(settings.volumes),
-        holder_records=HolderStore(settings.holders),
+        volumes=VolumeRecords(settings.volumes),
+        holder_records=HolderRecords(settings.holders),
         preflight=host.real_preflight,
-        supervisor=host.supervisor,
+        supervisor=host.real_supervisor,
     )
     driver.load()
     return driver

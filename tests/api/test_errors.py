@@ -14,7 +14,7 @@ from support.fakes import ID, OTHER_ID
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.driver.turns import Places
+from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.http import api
 
 OPTS = {"sshcmd": fakes.SSHCMD}
@@ -226,7 +226,7 @@ def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
-    client = api.create_app(driver, slow_lane=Places(1, waiting=0), tell=lambda _: None).test_client()
+    client = api.create_app(driver, slow_lane=Slots(1, waiting=0), tell=lambda _: None).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     gate = host.supervisor.start_gates["photos"] = fakes.Gate()
     mounting = in_background(post, client, "Mount", {"Name": "photos", "ID": ID})

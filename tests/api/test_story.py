@@ -10,7 +10,7 @@ from support.fakes import DockerClient
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 
 WEB, BACKUP = "4f61b677" * 8, "9c0e5d12" * 8
 OPTS = {"sshcmd": "me@nas:/photos", "port": "2222"}
@@ -20,10 +20,10 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
     def start_plugin() -> Driver:
         """Start the plugin on the files that the last one left."""
         driver = Driver(
-            volumes=VolumeStore(settings.volumes),
-            holder_records=HolderStore(settings.holders),
+            volumes=VolumeRecords(settings.volumes),
+            holder_records=HolderRecords(settings.holders),
             preflight=host.real_preflight,
-            supervisor=host.supervisor,
+            supervisor=host.real_supervisor,
         )
         driver.load()
         return driver

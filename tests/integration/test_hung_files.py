@@ -15,7 +15,7 @@ import pytest
 from integration.plugin import Plugin, Refused
 from integration.sshd import Server
 from sshfs_plugin import errors
-from sshfs_plugin.driver.turns import CONNECTS_PER_SERVER
+from sshfs_plugin.driver.locks import CONNECTS_PER_SERVER
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
 

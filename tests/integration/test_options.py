@@ -25,7 +25,7 @@ def options_of_mount(mountpoint: Path) -> list[str]:
 
 
 def ssh_config(plugin: Plugin, name: str) -> str:
-    return (plugin.settings.mount_files / name / "ssh_config").read_text()
+    return (plugin.settings.unit_files / name / "ssh_config").read_text()
 
 
 def test_links_out_of_the_directory_cannot_be_read_unless_that_is_asked_for(plugin: Plugin, server: Server) -> None:

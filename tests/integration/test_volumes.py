@@ -18,7 +18,7 @@ from support.ssh_server import deaf
 
 from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
-from sshfs_plugin.driver.turns import CONNECTS_PER_SERVER
+from sshfs_plugin.driver.locks import CONNECTS_PER_SERVER
 from sshfs_plugin.mounts import mountinfo
 
 

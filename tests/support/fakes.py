@@ -24,16 +24,17 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.driver.parts import Caller
-from sshfs_plugin.driver.turns import Places
+from sshfs_plugin.driver.locks import Slots
+from sshfs_plugin.driver.values import Caller
 from sshfs_plugin.errors import MountError, PluginError, StateError
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.mountinfo import SSHFS
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.preflight import Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import Unusable, Volume, VolumeName
 
 if TYPE_CHECKING:
@@ -239,9 +240,9 @@ class Watched(Deadline):
         return super().left(at_most)
 
 
-def slow_lane() -> Places:
+def slow_lane() -> Slots:
     """Return room for a few slow calls at once."""
-    return Places(4, waiting=4)
+    return Slots(4, waiting=4)
 
 
 @dataclass
@@ -371,19 +372,24 @@ class Host:
     holder_records: MemoryHolders = field(default_factory=MemoryHolders)
 
     @property
-    def volume_store(self) -> VolumeStore:
+    def volume_store(self) -> VolumeRecords:
         """The volume records, to one who asks for a store."""
-        return cast(VolumeStore, self.volumes)
+        return cast(VolumeRecords, self.volumes)
 
     @property
-    def holder_store(self) -> HolderStore:
+    def holder_store(self) -> HolderRecords:
         """The holder records, to one who asks for a store."""
-        return cast(HolderStore, self.holder_records)
+        return cast(HolderRecords, self.holder_records)
 
     @property
     def real_preflight(self) -> Preflight:
         """The preflight, to one who asks for a real one."""
         return cast(Preflight, self.preflight)
+
+    @property
+    def real_supervisor(self) -> Supervisor:
+        """The supervisor, to one who asks for a real one."""
+        return cast(Supervisor, self.supervisor)
 
     def start_driver(self) -> Driver:
         """Start a driver, as each start of the service does."""
@@ -391,7 +397,7 @@ class Host:
             volumes=self.volume_store,
             holder_records=self.holder_store,
             preflight=self.real_preflight,
-            supervisor=self.supervisor,
+            supervisor=self.real_supervisor,
         )
         driver.load()
         return driver

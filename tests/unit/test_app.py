@@ -12,11 +12,11 @@ from support import fakes
 
 from sshfs_plugin import app, errors, options
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.mounts.processes import Processes
+from sshfs_plugin.mounts.processes import ProcessSupervisor
 from sshfs_plugin.mounts.supervisors import supervisor
-from sshfs_plugin.mounts.units import Units
+from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 
@@ -30,7 +30,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_application_serves_the_volumes_on_record(settings: Settings) -> None:
     settings.volumes.mkdir(parents=True)
     volume = options.parse(VolumeName("photos"), {"sshcmd": fakes.SSHCMD}, datetime.now(UTC))
-    VolumeStore(settings.volumes).save(volume)
+    VolumeRecords(settings.volumes).save(volume)
     application = app.create_app()
     reply = application.test_client().post("/VolumeDriver.List")
     assert reply.json
@@ -71,7 +71,7 @@ def test_slow_calls_leave_threads_to_quick_ones_whether_they_are_done_or_wait(
     gate = fakes.Gate()
     for name in (names := [VolumeName(f"photos{number}") for number in range(7)]):
         opts = {"sshcmd": fakes.SSHCMD, "check": "never"}
-        VolumeStore(settings.volumes).save(options.parse(name, opts, datetime.now(UTC)))
+        VolumeRecords(settings.volumes).save(options.parse(name, opts, datetime.now(UTC)))
         host.supervisor.start_gates[name] = gate
     application = app.create_app()
 
@@ -91,14 +91,14 @@ def test_slow_calls_leave_threads_to_quick_ones_whether_they_are_done_or_wait(
     assert [call.result(fakes.PATIENCE) for call in others] == [""] * 6
 
 
-@pytest.mark.parametrize(("choice", "kind"), [("systemd", Units), ("process", Processes)])
+@pytest.mark.parametrize(("choice", "kind"), [("systemd", SystemdSupervisor), ("process", ProcessSupervisor)])
 def test_supervisor_is_the_one_that_the_settings_name(choice: str, kind: type) -> None:
     assert isinstance(supervisor(Settings(supervisor=choice)), kind)
 
 
 def test_supervisor_is_systemd_exactly_where_it_has_booted_the_host() -> None:
     booted = Path("/run/systemd/system").is_dir()
-    assert isinstance(supervisor(Settings(supervisor="auto")), Units if booted else Processes)
+    assert isinstance(supervisor(Settings(supervisor="auto")), SystemdSupervisor if booted else ProcessSupervisor)
 
 
 class _Enough(BaseException):
@@ -113,7 +113,7 @@ class _Watched(Driver):
             volumes=host.volume_store,
             holder_records=host.holder_store,
             preflight=host.real_preflight,
-            supervisor=host.supervisor,
+            supervisor=host.real_supervisor,
         )
         self._looks = looks
 

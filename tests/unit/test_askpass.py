@@ -12,7 +12,7 @@ from support import ssh_server
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
-from sshfs_plugin.mounts.mount_files import MountFiles
+from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
@@ -105,7 +105,7 @@ def test_ssh_when_it_asks_the_program_logs_in_by_password(tmp_path: Path, settin
         host_key = ssh_server.host_key("ed25519")
         known_hosts = KnownHosts.of(settings)
         known_hosts.add(photos.remote.host, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
-        files = MountFiles.of(settings, photos.name)
+        files = UnitFiles.of(settings, photos.name)
         files.write(photos, Keyring.of(settings).login(photos.credentials), settings)
         said = command.run(
             [*("sh", "-c", CONNECT), files.environment, f"bob@{ssh_server.LOOPBACK}"],

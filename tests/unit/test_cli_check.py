@@ -17,7 +17,7 @@ from support.ssh_server import Account, Server, host_key, serving
 
 from sshfs_plugin import options
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 WHERE = "bob@127.0.0.1:/photos"
@@ -234,7 +234,7 @@ def test_write_when_the_file_can_not_be_removed_names_it(administrator: Administ
 
 
 def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Administrator, server: Server) -> None:
-    volumes = VolumeStore(administrator.settings.volumes)
+    volumes = VolumeRecords(administrator.settings.volumes)
     assert volumes.load_all() == {}
     opts = {"sshcmd": WHERE, "port": str(server.port), "password": "hunter2"}
     volumes.save(options.parse(VolumeName("photos"), opts, datetime.now(UTC)))
@@ -249,7 +249,7 @@ def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Admin
 
 
 def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Administrator) -> None:
-    volumes = VolumeStore(administrator.settings.volumes)
+    volumes = VolumeRecords(administrator.settings.volumes)
     assert volumes.load_all() == {}
     (volumes.directory / "photos.json").write_text("{}")
     said = administrator("check", "photos")

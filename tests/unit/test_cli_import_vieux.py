@@ -17,7 +17,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 PLUGINS = "var/lib/docker/plugins"
@@ -45,10 +45,10 @@ def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
     settings.runtime.mkdir(parents=True)
     settings.volumes.mkdir(parents=True)
     driver = Driver(
-        volumes=VolumeStore(settings.volumes),
+        volumes=VolumeRecords(settings.volumes),
         holder_records=host.holder_store,
         preflight=host.real_preflight,
-        supervisor=host.supervisor,
+        supervisor=host.real_supervisor,
     )
     settings.spec.write_text(f"unix://{settings.socket}\n")
     with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), settings.socket):
@@ -78,7 +78,7 @@ def install(settings: Settings, name: str = "vieux/sshfs:latest", keys: str = ""
 
 def recorded(settings: Settings, name: str) -> dict[str, str]:
     """Return the options with which a volume is on record."""
-    return dict(VolumeStore(settings.volumes).load(VolumeName(name)).options)
+    return dict(VolumeRecords(settings.volumes).load(VolumeName(name)).options)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_volume_of_the_same_name_with_other_options_is_left_alone(
     administrator: Administrator, service: fakes.Host, settings: Settings
 ) -> None:
     leave(settings, photos={"Options": ["uid=1000"]})
-    VolumeStore(settings.volumes).save(
+    VolumeRecords(settings.volumes).save(
         options.parse(VolumeName("photos"), {"sshcmd": "me@nas:/photos"}, datetime.now(UTC))
     )
     expected = "volume 'photos' exists already and differs in 'uid': to change it, docker volume rm photos first"

@@ -15,7 +15,7 @@ from sshfs_plugin import options
 from sshfs_plugin.options.option_table import IGNORED, REFUSED, TABLE, TOPICS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 
@@ -85,7 +85,7 @@ def suggestions(settings: Settings, *words: str) -> list[str]:
 
 
 def test_suggestions_are_commands_volumes_servers_and_options(settings: Settings) -> None:
-    volumes = VolumeStore(settings.volumes)
+    volumes = VolumeRecords(settings.volumes)
     assert volumes.load_all() == {}
     volumes.save(options.parse(VolumeName("photos"), {"sshcmd": "bob@nas:"}, datetime.now(UTC)))
     key = host_key("ed25519")

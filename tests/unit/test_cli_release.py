@@ -11,7 +11,7 @@ from support.administrator import Administrator
 from sshfs_plugin import options
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 PHOTOS = VolumeName("photos")
@@ -22,10 +22,10 @@ BY_FORCE = [f"stop --job-mode=ignore-dependencies {UNIT}", f"reset-failed {UNIT}
 @pytest.fixture
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Let systemd keep the volumes, of which there is one."""
-    monkeypatch.setattr("sshfs_plugin.mounts.supervisors.Processes", None)
+    monkeypatch.setattr("sshfs_plugin.mounts.supervisors.ProcessSupervisor", None)
     systemd = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "systemd"})
     systemd.volumes.mkdir(parents=True)
-    VolumeStore(systemd.volumes).save(options.parse(PHOTOS, {"sshcmd": fakes.SSHCMD}, datetime.now(UTC)))
+    VolumeRecords(systemd.volumes).save(options.parse(PHOTOS, {"sshcmd": fakes.SSHCMD}, datetime.now(UTC)))
     return systemd
 
 

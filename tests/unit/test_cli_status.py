@@ -16,13 +16,13 @@ from support.fakes import ID, SSHCMD
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import status
-from sshfs_plugin.discovery import discovery
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command
 from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.store import VolumeStore
+from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 CURE = "systemctl enable --now docker-volume-sshfs.socket opens it"
@@ -54,7 +54,7 @@ def create(service: Driver, settings: Settings, name: str, **opts: str) -> None:
     given = {"sshcmd": SSHCMD, **opts}
     service.create(name, given, fakes.soon())
     settings.volumes.mkdir(parents=True, exist_ok=True)
-    VolumeStore(settings.volumes).save(options.parse(VolumeName(name), given, datetime.now(UTC)))
+    VolumeRecords(settings.volumes).save(options.parse(VolumeName(name), given, datetime.now(UTC)))
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def test_status_where_a_record_can_not_be_used_ends_with_one_and_says_what(
     settings.volumes.mkdir(parents=True)
     record = settings.volumes / "photos.json"
     record.write_text("{}")
-    host.volumes.records |= VolumeStore(settings.volumes).load_all()
+    host.volumes.records |= VolumeRecords(settings.volumes).load_all()
     service.load()
     said = administrator("status")
     assert said.code == 1
@@ -353,9 +353,9 @@ def test_status_without_the_certificates_that_docker_uses_says_which_file_to_loo
     administrator: Administrator, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     programs.add("systemctl", "echo 'Listen=127.0.0.1:9443 (Stream)'")
-    missing = discovery.TLS(authority=tmp_path / "ca.pem", certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
-    found = discovery.Found(file=tmp_path / "sshfs.json", address="https://127.0.0.1:9443", tls=missing)
-    monkeypatch.setattr(discovery, "find", lambda _root: found)
+    missing = docker.TLS(authority=tmp_path / "ca.pem", certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
+    found = docker.Found(file=tmp_path / "sshfs.json", address="https://127.0.0.1:9443", tls=missing)
+    monkeypatch.setattr(docker, "find", lambda _root: found)
     said = administrator("status")
     assert said.code == 3
     assert said.err == (

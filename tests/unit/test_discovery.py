@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin.discovery import discovery
+from sshfs_plugin.discovery import docker
 
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
 
@@ -39,7 +39,7 @@ class Host:
     @property
     def found(self) -> tuple[str, str]:
         """Where something was found, and what it says."""
-        found = discovery.find(self.root)
+        found = docker.find(self.root)
         assert found
         return str(found.file.relative_to(self.root)), found.address
 
@@ -51,7 +51,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_nothing_is_found_where_there_is_nothing(host: Host) -> None:
-    assert discovery.find(host.root) is None
+    assert docker.find(host.root) is None
 
 
 def test_each_way_in_comes_before_the_ones_that_docker_looks_at_later(host: Host) -> None:
@@ -80,7 +80,7 @@ def test_what_is_no_socket_and_links_that_lead_nowhere_are_passed_over_as_docker
     host.write("etc/docker/daemon.json", '{"data-root": 5}')
     for described in ("not JSON", "[]", '"x"', "{}", '{"Addr": 5}'):
         host.write("etc/docker/plugins/sshfs.json", described)
-        assert discovery.find(host.root) is None
+        assert docker.find(host.root) is None
     host.manage("vieux/sshfs:latest")
     host.write("usr/lib/docker/plugins/sshfs.spec", OURS)
     assert host.found == ("usr/lib/docker/plugins/sshfs.spec", OURS)
@@ -88,26 +88,26 @@ def test_what_is_no_socket_and_links_that_lead_nowhere_are_passed_over_as_docker
 
 def test_other_names_are_looked_for_in_the_same_places(host: Host) -> None:
     for name in ("vieux/sshfs", "vieux/sshfs:latest"):
-        assert discovery.find(host.root, name) is None
+        assert docker.find(host.root, name) is None
         host.write(f"etc/docker/plugins/{name}.spec", OURS)
-        found = discovery.find(host.root, name)
+        found = docker.find(host.root, name)
         assert found
         assert (found.file, found.address) == (host.root / f"etc/docker/plugins/{name}.spec", OURS)
     host.manage("vieux/sshfs:latest")
-    managed = discovery.Found(file=host.root / "var/lib/docker/plugins/0123abc", managed="vieux/sshfs:latest")
-    assert discovery.find(host.root, "vieux/sshfs") == discovery.find(host.root, "vieux/sshfs:latest") == managed
-    assert discovery.find(host.root, "vieux/sshfs:next") is None
-    assert discovery.find(host.root) is None
+    managed = docker.Found(file=host.root / "var/lib/docker/plugins/0123abc", managed="vieux/sshfs:latest")
+    assert docker.find(host.root, "vieux/sshfs") == docker.find(host.root, "vieux/sshfs:latest") == managed
+    assert docker.find(host.root, "vieux/sshfs:next") is None
+    assert docker.find(host.root) is None
 
 
 def test_a_description_says_with_what_a_client_proves_who_it_is(host: Host) -> None:
     tls = {"InsecureSkipVerify": False, "CAFile": "/c/ca.pem", "CertFile": "/c/cert.pem", "KeyFile": "/c/key.pem"}
     described = {"Name": "sshfs", "Addr": "https://127.0.0.1:9443", "TLSConfig": tls}
     host.write("etc/docker/plugins/sshfs.json", json.dumps(described))
-    assert discovery.find(host.root) == discovery.Found(
+    assert docker.find(host.root) == docker.Found(
         file=host.root / "etc/docker/plugins/sshfs.json",
         address="https://127.0.0.1:9443",
-        tls=discovery.TLS(authority=Path("/c/ca.pem"), certificate=Path("/c/cert.pem"), key=Path("/c/key.pem")),
+        tls=docker.TLS(authority=Path("/c/ca.pem"), certificate=Path("/c/cert.pem"), key=Path("/c/key.pem")),
     )
 
 
@@ -121,7 +121,7 @@ def test_a_description_with_which_a_client_proves_nothing_is_found_all_the_same(
 def test_a_managed_plugin_is_found_where_docker_keeps_its_data(host: Host) -> None:
     host.write("etc/docker/daemon.json", json.dumps({"data-root": "/srv/docker"}))
     host.manage("sshfs:latest", enabled=False, place="srv/docker")
-    assert discovery.find(host.root) == discovery.Found(
+    assert docker.find(host.root) == docker.Found(
         file=host.root / "srv/docker/plugins/0123abc", managed="sshfs:latest", disabled=True
     )
 
@@ -144,46 +144,44 @@ def test_a_managed_plugin_is_found_where_docker_keeps_its_data(host: Host) -> No
     ],
 )
 def test_an_address_leads_to_us_if_we_listen_there(address: str, ours: list[str], leads: bool) -> None:
-    assert discovery.Found(file=Path("spec"), address=address).leads_to(ours) is leads
+    assert docker.Found(file=Path("spec"), address=address).leads_to(ours) is leads
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
         (None, ""),
-        (discovery.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), ""),
+        (docker.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), ""),
         (
-            discovery.Found(
-                file=Path("/run/docker/plugins/sshfs.sock"), address="unix:///run/docker/plugins/sshfs.sock"
-            ),
+            docker.Found(file=Path("/run/docker/plugins/sshfs.sock"), address="unix:///run/docker/plugins/sshfs.sock"),
             "Docker calls unix:///run/docker/plugins/sshfs.sock, by /run/docker/plugins/sshfs.sock, and not this "
             "plugin: remove that, and restart Docker",
         ),
         (
-            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest"),
+            docker.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest"),
             "Docker uses the managed plugin sshfs, and not this plugin: docker plugin rm -f sshfs, and restart Docker",
         ),
         (
-            discovery.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest", disabled=True),
+            docker.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest", disabled=True),
             "Docker uses the managed plugin sshfs, although it is disabled, and not this plugin: docker plugin rm -f "
             "sshfs, and restart Docker",
         ),
     ],
 )
 def test_what_docker_finds_before_us_is_told(
-    found: discovery.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
+    found: docker.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "find", lambda _root, _name: found)
-    assert discovery.in_the_way([OURS]) == said
+    monkeypatch.setattr(docker, "find", lambda _root, _name: found)
+    assert docker.in_the_way([OURS]) == said
 
 
 def test_what_hides_another_name_of_ours_is_told_as_well_and_once(host: Host) -> None:
     for name in ("sshfs", "vieux/sshfs", "vieux/sshfs:latest"):
         host.write(f"etc/docker/plugins/{name}.spec", OURS)
     names = ("sshfs", "vieux/sshfs", "vieux/sshfs:latest")
-    assert discovery.in_the_way([OURS], names, host.root) == ""
+    assert docker.in_the_way([OURS], names, host.root) == ""
     host.manage("vieux/sshfs:latest")
-    assert discovery.in_the_way([OURS], names, host.root) == (
+    assert docker.in_the_way([OURS], names, host.root) == (
         "Docker uses the managed plugin vieux/sshfs, and not this plugin: docker plugin rm -f vieux/sshfs, and "
         "restart Docker"
     )

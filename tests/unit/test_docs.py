@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sshfs_plugin.driver.parts import Condition
+from sshfs_plugin.driver.values import Condition
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -17,9 +17,9 @@ from support.fakes import ID, OTHER_ID, PODMAN_ID, caller, now, soon
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import driver as rules
-from sshfs_plugin.driver import turns
+from sshfs_plugin.driver import locks
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.driver.parts import Condition
+from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.holders import Client
 from sshfs_plugin.volume import Unusable, VolumeName, usable
 
@@ -850,7 +850,7 @@ class Queue:
 def queue(
     driver: Driver, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Queue]:
-    monkeypatch.setattr(turns, "CONNECTS_PER_SERVER", 1)
+    monkeypatch.setattr(locks, "CONNECTS_PER_SERVER", 1)
     yield Queue(host, driver, in_background)
 
 
@@ -1313,7 +1313,7 @@ def test_look_after_does_not_let_go_when_somebody_has_mounted_meanwhile(
 def test_files_of_this_host_are_read_without_a_place_at_the_server_also_when_a_check_is_made_again(
     driver: Driver, host: fakes.Host, in_background: fakes.Background
 ) -> None:
-    names = [f"photos-{number}" for number in range(turns.CONNECTS_PER_SERVER + 1)]
+    names = [f"photos-{number}" for number in range(locks.CONNECTS_PER_SERVER + 1)]
     for name in names:
         create(driver, name)
     *stuck, well = names

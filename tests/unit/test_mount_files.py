@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.mounts.mount_files import MountFiles
+from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.volume import Volume, VolumeName
@@ -20,16 +20,16 @@ def volume(opts: Mapping[str, str]) -> Volume:
     return options.parse(PHOTOS, {"sshcmd": "bob@nas:/photos", **opts}, datetime.now(UTC))
 
 
-def write(files: MountFiles, photos: Volume, settings: Settings) -> None:
+def write(files: UnitFiles, photos: Volume, settings: Settings) -> None:
     files.write(photos, Keyring.of(settings).login(photos.credentials), settings)
 
 
 @pytest.fixture
-def files(settings: Settings) -> MountFiles:
-    return MountFiles.of(settings, PHOTOS)
+def files(settings: Settings) -> UnitFiles:
+    return UnitFiles.of(settings, PHOTOS)
 
 
-def test_unit_finds_what_is_mounted_where_and_how(files: MountFiles, settings: Settings) -> None:
+def test_unit_finds_what_is_mounted_where_and_how(files: UnitFiles, settings: Settings) -> None:
     write(files, volume({}), settings)
     assert files.environment.read_text().splitlines() == [
         'SOURCE="bob@nas:/photos"',
@@ -44,13 +44,13 @@ def test_mountpoint_is_written_as_the_kernel_lists_it(settings: Settings, tmp_pa
     settings.mounts.parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "elsewhere").mkdir()
     settings.mounts.symlink_to(tmp_path / "elsewhere")
-    files = MountFiles.of(settings, PHOTOS)
+    files = UnitFiles.of(settings, PHOTOS)
     write(files, volume({}), settings)
     assert f'MOUNTPOINT="{tmp_path}/elsewhere/photos"\n' in files.environment.read_text()
 
 
 def test_password_that_is_on_record_is_in_a_file_for_root_alone_and_nowhere_else(
-    files: MountFiles, settings: Settings
+    files: UnitFiles, settings: Settings
 ) -> None:
     write(files, volume({"password": " hünter,2 "}), settings)
     assert files.password.read_text() == " hünter,2 \n"
@@ -66,7 +66,7 @@ def test_password_that_is_on_record_is_in_a_file_for_root_alone_and_nowhere_else
 
 
 def test_password_file_is_read_where_it_is_so_that_a_new_password_is_found(
-    files: MountFiles, settings: Settings
+    files: UnitFiles, settings: Settings
 ) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     secret = settings.home / "nas password"
@@ -77,14 +77,14 @@ def test_password_file_is_read_where_it_is_so_that_a_new_password_is_found(
     assert not files.password.exists()
 
 
-def test_password_of_an_earlier_volume_of_the_name_does_not_stay(files: MountFiles, settings: Settings) -> None:
+def test_password_of_an_earlier_volume_of_the_name_does_not_stay(files: UnitFiles, settings: Settings) -> None:
     write(files, volume({"password": "hunter2"}), settings)
     write(files, volume({}), settings)
     assert not files.password.exists()
     assert "ASKPASS" not in files.environment.read_text()
 
 
-def test_nothing_is_left_when_they_are_removed(files: MountFiles, settings: Settings) -> None:
+def test_nothing_is_left_when_they_are_removed(files: UnitFiles, settings: Settings) -> None:
     write(files, volume({"password": "hunter2"}), settings)
     files.remove()
     files.remove()
@@ -93,8 +93,8 @@ def test_nothing_is_left_when_they_are_removed(files: MountFiles, settings: Sett
 
 def test_a_directory_that_nothing_can_be_written_to_is_named(settings: Settings) -> None:
     settings.runtime.mkdir(parents=True, exist_ok=True)
-    settings.mount_files.write_text("a file in its place")
-    files = MountFiles.of(settings, PHOTOS)
+    settings.unit_files.write_text("a file in its place")
+    files = UnitFiles.of(settings, PHOTOS)
     with pytest.raises(errors.StateError) as refusal:
         write(files, volume({}), settings)
     assert str(refusal.value) == (f"cannot write to {files.directory}, Not a directory: is the file system there full?")

@@ -5,9 +5,9 @@ import pytest
 from support import fakes
 
 from sshfs_plugin import errors
-from sshfs_plugin.mounts import mountpoints
-from sshfs_plugin.mounts.mountpoints import Mountpoints
-from sshfs_plugin.mounts.processes import Processes
+from sshfs_plugin.mounts import supervisor
+from sshfs_plugin.mounts.processes import ProcessSupervisor
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 
@@ -15,12 +15,12 @@ PHOTOS = VolumeName("photos")
 
 
 @pytest.fixture
-def below(settings: Settings) -> Mountpoints:
-    return Processes(settings)
+def below(settings: Settings) -> Supervisor:
+    return ProcessSupervisor(settings)
 
 
 def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(
-    below: Mountpoints, settings: Settings, fake_kernel: fakes.FakeKernel
+    below: Supervisor, settings: Settings, fake_kernel: fakes.FakeKernel
 ) -> None:
     assert below.mounted() == {}
     fake_kernel.mount(below.mountpoint(PHOTOS))
@@ -29,7 +29,7 @@ def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(
 
 
 def test_a_mount_that_answers_passes(
-    below: Mountpoints, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    below: Supervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     programs.add("stat", fakes.ANSWER)
     fake_kernel.mount(below.mountpoint(PHOTOS))
@@ -39,7 +39,7 @@ def test_a_mount_that_answers_passes(
 
 
 def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
-    below: Mountpoints, fake_kernel: fakes.FakeKernel
+    below: Supervisor, fake_kernel: fakes.FakeKernel
 ) -> None:
     assert below.left_over() == set()
     for name in ("empty", "photos", "other"):
@@ -50,7 +50,7 @@ def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
 
 
 def test_a_mount_that_does_not_answer_is_no_success(
-    below: Mountpoints, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    below: Supervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     programs.add("stat", fakes.SILENCE)
     fake_kernel.mount(below.mountpoint(PHOTOS))
@@ -64,7 +64,7 @@ def test_a_mount_that_does_not_answer_is_no_success(
 
 
 @pytest.mark.usefixtures("fake_kernel")
-def test_a_mount_that_somebody_took_away_is_named_as_such(below: Mountpoints) -> None:
+def test_a_mount_that_somebody_took_away_is_named_as_such(below: Supervisor) -> None:
     with pytest.raises(errors.MountFailed) as refusal:
         below.require_answer(PHOTOS, fakes.soon())
     assert str(refusal.value) == (
@@ -88,7 +88,7 @@ def test_a_mount_that_somebody_took_away_is_named_as_such(below: Mountpoints) ->
     ],
 )
 def test_a_failed_mount_speaks_in_the_last_words_of_ssh(said: str, words: str) -> None:
-    assert str(mountpoints.mount_failed(PHOTOS, said)) == (
+    assert str(supervisor.mount_failed(PHOTOS, said)) == (
         f"sshfs could not mount volume 'photos', its last words: {words}"
     )
 
@@ -103,11 +103,11 @@ def test_a_failed_mount_speaks_in_the_last_words_of_ssh(said: str, words: str) -
     ],
 )
 def test_an_sshfs_that_ends_without_a_word_is_not_given_those_of_systemd(said: str) -> None:
-    assert str(mountpoints.mount_failed(PHOTOS, said)) == "sshfs could not mount volume 'photos' and did not say why"
+    assert str(supervisor.mount_failed(PHOTOS, said)) == "sshfs could not mount volume 'photos' and did not say why"
 
 
 def test_a_mount_that_took_too_long_says_how_long(settings: Settings) -> None:
-    assert str(mountpoints.mount_timed_out(PHOTOS, 4.5)) == (
+    assert str(supervisor.mount_timed_out(PHOTOS, 4.5)) == (
         "volume 'photos' was not usable after 4 seconds and was given up: "
         "is the server slow or overloaded? try again"
     )

@@ -14,7 +14,7 @@ from support import fakes
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.mounts.processes import Processes
+from sshfs_plugin.mounts.processes import ProcessSupervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -119,25 +119,25 @@ def steps(settings: Settings, fake_kernel: fakes.FakeKernel, programs: fakes.Pro
 
 
 @pytest.fixture
-def keeping(settings: Settings, steps: Steps) -> Processes:
+def keeping(settings: Settings, steps: Steps) -> ProcessSupervisor:
     del steps
-    return Processes(settings)
+    return ProcessSupervisor(settings)
 
 
-def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: Processes, steps: Steps) -> None:
+def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     assert steps.calls == ["keep photos"]
     assert os.getsid(steps.keeper) == steps.keeper != os.getsid(0)
 
 
-def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: Processes, steps: Steps) -> None:
+def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     assert steps.calls == ["keep photos"]
 
 
 def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_answer(
-    keeping: Processes, programs: fakes.Programs
+    keeping: ProcessSupervisor, programs: fakes.Programs
 ) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     programs.add("stat", fakes.SILENCE)
@@ -145,13 +145,13 @@ def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_a
         keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
 
 
-def test_volumes_with_the_longest_of_names_can_be_started(keeping: Processes, steps: Steps) -> None:
+def test_volumes_with_the_longest_of_names_can_be_started(keeping: ProcessSupervisor, steps: Steps) -> None:
     name = VolumeName("x" * 200)
     keeping.start(volume(name), fakes.LOGIN, fakes.soon())
     assert steps.calls == [f"keep {name}"]
 
 
-def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, steps: Steps) -> None:
+def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: ProcessSupervisor, steps: Steps) -> None:
     steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed) as refusal:
         keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
@@ -163,7 +163,7 @@ def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: Processes, steps:
 
 
 def test_start_that_takes_too_long_is_ended_and_cleaned_up(
-    keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: fakes.FakeKernel
 ) -> None:
     steps.plan("keep", "stay")
     steps.plan("clean", "unmount")
@@ -178,33 +178,33 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
 
 
 def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
-    keeping: Processes, settings: Settings, steps: Steps
+    keeping: ProcessSupervisor, settings: Settings, steps: Steps
 ) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
-    found = {path.name for path in (settings.mount_files / PHOTOS).iterdir()}
+    found = {path.name for path in (settings.unit_files / PHOTOS).iterdir()}
     assert found == {"environment", "ssh_config", "password"}
     steps.plan("release", "unmount end")
     keeping.release(PHOTOS, fakes.soon())
     steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed):
         keeping.start(volume("films"), fakes.LOGIN, fakes.soon())
-    assert list(settings.mount_files.iterdir()) == []
+    assert list(settings.unit_files.iterdir()) == []
 
 
-def test_release_waits_until_the_keeper_has_cleaned_up(keeping: Processes, steps: Steps) -> None:
+def test_release_waits_until_the_keeper_has_cleaned_up(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     steps.plan("release", "unmount end")
     assert keeping.release(PHOTOS, fakes.soon())
     assert steps.calls == ["keep photos", "release"]
 
 
-def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: Processes, steps: Steps) -> None:
+def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: ProcessSupervisor, steps: Steps) -> None:
     assert keeping.release(PHOTOS, fakes.soon())
     assert steps.calls == ["release"]
 
 
 def test_release_of_a_used_volume_leaves_its_keeper_alone(
-    keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: fakes.FakeKernel
 ) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
@@ -213,7 +213,7 @@ def test_release_of_a_used_volume_leaves_its_keeper_alone(
 
 
 def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
-    keeping: Processes, steps: Steps, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
 ) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
@@ -229,7 +229,7 @@ def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
         keeping.release_by_force(PHOTOS, fakes.now())
 
 
-def test_failed_release_says_why(keeping: Processes, steps: Steps) -> None:
+def test_failed_release_says_why(keeping: ProcessSupervisor, steps: Steps) -> None:
     steps.plan("release", "fail")
     with pytest.raises(errors.UnmountFailed) as refusal:
         keeping.release(PHOTOS, fakes.soon())
@@ -243,7 +243,7 @@ def test_failed_release_says_why(keeping: Processes, steps: Steps) -> None:
     [("stay", 0.4, "it took too long"), ("unmount", 3, "sshfs does not end")],
 )
 def test_release_that_comes_to_no_end_says_so(
-    keeping: Processes, steps: Steps, plan: str, seconds: float, why: str
+    keeping: ProcessSupervisor, steps: Steps, plan: str, seconds: float, why: str
 ) -> None:
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
     steps.plan("release", plan)
@@ -252,7 +252,7 @@ def test_release_that_comes_to_no_end_says_so(
 
 
 def test_keeper_runs_with_the_settings_of_the_service(
-    keeping: Processes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    keeping: ProcessSupervisor, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", "/elsewhere")
     keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())

@@ -16,7 +16,7 @@ def test_settings_when_the_environment_is_empty_are_those_of_the_package() -> No
     assert settings.known_hosts == Path("/var/lib/docker-volume-sshfs/known_hosts")
     assert settings.pinned == Path("/var/lib/docker-volume-sshfs/pinned")
     assert settings.holders == Path("/run/docker-volume-sshfs/holders")
-    assert settings.mount_files == Path("/run/docker-volume-sshfs/mounts")
+    assert settings.unit_files == Path("/run/docker-volume-sshfs/mounts")
     assert settings.releases == Path("/run/docker-volume-sshfs/releases")
     assert settings.locks == Path("/run/docker-volume-sshfs/locks")
     assert settings.logs == Path("/run/docker-volume-sshfs/logs")

@@ -13,7 +13,7 @@ import pytest
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.holders import Client, Holder, Holders
-from sshfs_plugin.state.store import HolderStore, VolumeStore
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName
 
 PHOTOS, MUSIC = VolumeName("photos"), VolumeName("music")
@@ -26,15 +26,15 @@ def volume(name: VolumeName = PHOTOS, **opts: str) -> Volume:
 
 
 @pytest.fixture
-def volumes(tmp_path: Path) -> VolumeStore:
-    store = VolumeStore(tmp_path / "state/volumes")
+def volumes(tmp_path: Path) -> VolumeRecords:
+    store = VolumeRecords(tmp_path / "state/volumes")
     assert store.load_all() == {}
     return store
 
 
 @pytest.fixture
-def holder_records(tmp_path: Path) -> HolderStore:
-    store = HolderStore(tmp_path / "run/holders")
+def holder_records(tmp_path: Path) -> HolderRecords:
+    store = HolderRecords(tmp_path / "run/holders")
     assert store.load_all() == {}
     return store
 
@@ -44,7 +44,7 @@ Synced: TypeAlias = list[tuple[Path, list[str]]]
 
 
 @pytest.fixture
-def synced(volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch) -> Synced:
+def synced(volumes: VolumeRecords, monkeypatch: pytest.MonkeyPatch) -> Synced:
     synced: Synced = []
     fsync = os.fsync
 
@@ -58,26 +58,26 @@ def synced(volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch) -> Synced:
     return synced
 
 
-def test_load_all_when_run_for_the_first_time_makes_a_directory_for_root_alone(volumes: VolumeStore) -> None:
+def test_load_all_when_run_for_the_first_time_makes_a_directory_for_root_alone(volumes: VolumeRecords) -> None:
     assert stat.S_IMODE(volumes.directory.stat().st_mode) == 0o700
 
 
-def test_volumes_when_saved_are_found_by_the_next_process(volumes: VolumeStore) -> None:
+def test_volumes_when_saved_are_found_by_the_next_process(volumes: VolumeRecords) -> None:
     saved = {PHOTOS: volume(port="2222", ro=""), MUSIC: volume(MUSIC, password="häns'\"el\\")}
     for each in saved.values():
         volumes.save(each)
-    assert VolumeStore(volumes.directory).load_all() == saved
+    assert VolumeRecords(volumes.directory).load_all() == saved
     assert volumes.load(MUSIC) == saved[MUSIC]
 
 
-def test_record_may_hold_a_password_and_so_is_readable_by_its_owner_alone(volumes: VolumeStore) -> None:
+def test_record_may_hold_a_password_and_so_is_readable_by_its_owner_alone(volumes: VolumeRecords) -> None:
     volumes.save(volume(password="hunter2"))
     [record] = volumes.directory.iterdir()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     assert json.loads(record.read_text())["options"]["password"] == "hunter2"
 
 
-def test_save_has_the_record_on_disk_and_then_its_name(volumes: VolumeStore, synced: Synced) -> None:
+def test_save_has_the_record_on_disk_and_then_its_name(volumes: VolumeRecords, synced: Synced) -> None:
     volumes.save(volume())
     (file, before), (directory, after) = synced
     assert file.name.startswith(".unfinished-"), "the next start removes it after a crash"
@@ -85,7 +85,7 @@ def test_save_has_the_record_on_disk_and_then_its_name(volumes: VolumeStore, syn
     assert (directory, after) == (volumes.directory, ["photos"])
 
 
-def test_save_and_remove_leave_no_file_open(volumes: VolumeStore) -> None:
+def test_save_and_remove_leave_no_file_open(volumes: VolumeRecords) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     volumes.save(volume())
     volumes.remove(PHOTOS)
@@ -95,35 +95,35 @@ def test_save_and_remove_leave_no_file_open(volumes: VolumeStore) -> None:
 @pytest.mark.parametrize(
     ("zone", "usable"), [("Z", True), ("+02:00", True), ("-03:30", True), ("", False), ("+01:00:30", False)]
 )
-def test_record_has_a_time_that_docker_takes(volumes: VolumeStore, zone: str, usable: bool) -> None:
+def test_record_has_a_time_that_docker_takes(volumes: VolumeRecords, zone: str, usable: bool) -> None:
     options_said = {"sshcmd": "bob@nas:/photos"}
     record = {"version": 1, "created_at": f"2024-05-17T12:30:15{zone}", "options": options_said}
     (volumes.directory / "photos.json").write_text(json.dumps(record))
     assert isinstance(volumes.load_all()[PHOTOS], Volume) is usable
 
 
-def test_remove_has_the_name_gone_from_disk(volumes: VolumeStore, synced: Synced) -> None:
+def test_remove_has_the_name_gone_from_disk(volumes: VolumeRecords, synced: Synced) -> None:
     volumes.save(volume())
     synced.clear()
     volumes.remove(PHOTOS)
     assert synced == [(volumes.directory, [])], "a crash must not bring back a volume that was removed"
 
 
-def test_save_when_there_is_one_replaces_it(volumes: VolumeStore) -> None:
+def test_save_when_there_is_one_replaces_it(volumes: VolumeRecords) -> None:
     volumes.save(volume(port="1"))
     volumes.save(volume(port="2"))
     assert volumes.load(PHOTOS).remote.port == 2
     assert [path.name for path in volumes.directory.iterdir()] == ["photos.json"]
 
 
-def test_names_when_they_look_like_suffixes_are_kept_apart(volumes: VolumeStore) -> None:
+def test_names_when_they_look_like_suffixes_are_kept_apart(volumes: VolumeRecords) -> None:
     names = [VolumeName(name) for name in ("aa", "aa.json", "aa.json.json", "aa.broken-1")]
     for name in names:
         volumes.save(volume(name))
     assert sorted(volumes.load_all()) == sorted(names)
 
 
-def test_remove_forgets_one_volume_and_is_content_when_there_is_none(volumes: VolumeStore) -> None:
+def test_remove_forgets_one_volume_and_is_content_when_there_is_none(volumes: VolumeRecords) -> None:
     volumes.save(volume())
     volumes.save(volume(MUSIC))
     volumes.remove(PHOTOS)
@@ -131,7 +131,7 @@ def test_remove_forgets_one_volume_and_is_content_when_there_is_none(volumes: Vo
     assert list(volumes.load_all()) == [MUSIC]
 
 
-def test_load_when_there_is_none_says_so(volumes: VolumeStore) -> None:
+def test_load_when_there_is_none_says_so(volumes: VolumeRecords) -> None:
     with pytest.raises(errors.VolumeNotFound) as missing:
         volumes.load(PHOTOS)
     assert str(missing.value) == "volume 'photos' not found"
@@ -184,7 +184,7 @@ def unusable(record: Path, complaint: str) -> Unusable:
 
 @pytest.mark.parametrize(("content", "complaint"), BROKEN_RECORDS)
 def test_record_when_it_can_not_be_understood_stays_as_it_is_and_its_volume_is_unusable(
-    volumes: VolumeStore, content: bytes, complaint: str
+    volumes: VolumeRecords, content: bytes, complaint: str
 ) -> None:
     volumes.save(volume(MUSIC))
     record = volumes.directory / "photos.json"
@@ -201,7 +201,7 @@ def test_record_when_it_can_not_be_understood_stays_as_it_is_and_its_volume_is_u
     )
 
 
-def test_record_when_broken_and_secret_is_not_quoted(volumes: VolumeStore) -> None:
+def test_record_when_broken_and_secret_is_not_quoted(volumes: VolumeRecords) -> None:
     record = volumes.directory / "photos.json"
     for content in (
         '{"version": 1, "options": {"password": "hunter2"',
@@ -216,7 +216,7 @@ def test_record_when_broken_and_secret_is_not_quoted(volumes: VolumeStore) -> No
 
 
 def test_record_when_its_name_is_no_volume_name_is_left_alone(
-    volumes: VolumeStore, caplog: pytest.LogCaptureFixture
+    volumes: VolumeRecords, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = volumes.directory / "-my photos-.json"
     record.write_text("{}")
@@ -225,7 +225,7 @@ def test_record_when_its_name_is_no_volume_name_is_left_alone(
     assert f"{record} is left alone: '-my photos-' can't be the name of a volume" in caplog.text
 
 
-def test_record_when_it_is_no_file_is_as_broken_as_others_and_keeps_nobody_waiting(volumes: VolumeStore) -> None:
+def test_record_when_it_is_no_file_is_as_broken_as_others_and_keeps_nobody_waiting(volumes: VolumeRecords) -> None:
     paths = {name: volumes.directory / f"{name}.json" for name in ("link", "directory", "pipe")}
     paths["link"].symlink_to("nowhere")
     paths["directory"].mkdir()
@@ -238,7 +238,7 @@ def test_record_when_it_is_no_file_is_as_broken_as_others_and_keeps_nobody_waiti
 
 
 def test_record_when_it_can_not_be_read_at_the_moment_keeps_the_name(
-    volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch
+    volumes: VolumeRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volumes.save(volume())
     with monkeypatch.context() as failing_disk:
@@ -248,7 +248,7 @@ def test_record_when_it_can_not_be_read_at_the_moment_keeps_the_name(
     assert volumes.load(PHOTOS) == volume()
 
 
-def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: VolumeStore) -> None:
+def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: VolumeRecords) -> None:
     volumes.save(volume())
     unfinished = volumes.directory / ".unfinished-k3j2h1g0"
     unfinished.write_text('{"version": 1, "options": {"password": "hunter2"')
@@ -259,11 +259,11 @@ def test_load_all_when_a_crash_left_a_half_written_file_removes_it(volumes: Volu
 def test_load_all_when_the_directory_can_not_be_read_says_which(tmp_path: Path) -> None:
     (tmp_path / "volumes").write_text("a file")
     with pytest.raises(errors.StateError) as failure:
-        VolumeStore(tmp_path / "volumes").load_all()
+        VolumeRecords(tmp_path / "volumes").load_all()
     assert str(failure.value) == f"cannot read {tmp_path}/volumes, File exists: is it there and owned by root?"
 
 
-def test_save_when_it_can_not_be_written_says_which_and_leaves_nothing(volumes: VolumeStore) -> None:
+def test_save_when_it_can_not_be_written_says_which_and_leaves_nothing(volumes: VolumeRecords) -> None:
     (volumes.directory / "photos.json").mkdir()
     with pytest.raises(errors.StateError) as failure:
         volumes.save(volume(password="hunter2"))
@@ -281,7 +281,7 @@ def test_save_when_it_can_not_be_written_says_which_and_leaves_nothing(volumes: 
     ],
 )
 def test_save_and_remove_when_the_disk_takes_nothing_say_what_to_do(
-    volumes: VolumeStore, monkeypatch: pytest.MonkeyPatch, problem: int, said: str
+    volumes: VolumeRecords, monkeypatch: pytest.MonkeyPatch, problem: int, said: str
 ) -> None:
     volumes.save(volume())
 
@@ -300,11 +300,11 @@ def test_save_and_remove_when_the_disk_takes_nothing_say_what_to_do(
 
 def test_save_when_the_directory_has_gone_says_which(tmp_path: Path) -> None:
     with pytest.raises(errors.StateError) as failure:
-        VolumeStore(tmp_path / "gone").save(volume())
+        VolumeRecords(tmp_path / "gone").save(volume())
     assert str(failure.value).startswith(f"cannot write {tmp_path}/gone/photos.json, No such file or directory")
 
 
-def test_remove_when_it_can_not_be_removed_says_which(volumes: VolumeStore) -> None:
+def test_remove_when_it_can_not_be_removed_says_which(volumes: VolumeRecords) -> None:
     (volumes.directory / "photos.json").mkdir()
     with pytest.raises(errors.StateError) as failure:
         volumes.remove(PHOTOS)
@@ -313,7 +313,7 @@ def test_remove_when_it_can_not_be_removed_says_which(volumes: VolumeStore) -> N
     )
 
 
-def test_holders_when_saved_are_found_by_the_next_process(holder_records: HolderStore) -> None:
+def test_holders_when_saved_are_found_by_the_next_process(holder_records: HolderRecords) -> None:
     holders = Holders(
         {
             WEB: Holder(client=Client.DOCKER, count=2, device="0:52"),
@@ -322,25 +322,25 @@ def test_holders_when_saved_are_found_by_the_next_process(holder_records: Holder
         }
     )
     holder_records.save(PHOTOS, holders)
-    assert HolderStore(holder_records.directory).load_all() == {PHOTOS: holders}
+    assert HolderRecords(holder_records.directory).load_all() == {PHOTOS: holders}
 
 
 @pytest.mark.parametrize(("word", "client"), [("docker", Client.DOCKER), ("podman", Client.PODMAN)])
 def test_holders_when_recorded_by_an_older_version_have_mounts_of_which_nothing_is_known(
-    holder_records: HolderStore, word: str, client: Client
+    holder_records: HolderRecords, word: str, client: Client
 ) -> None:
     record = {"version": 1, "holders": {WEB: {"client": word, "count": 1, "inherited": False}}}
     (holder_records.directory / "photos.json").write_text(json.dumps(record))
     assert holder_records.load_all() == {PHOTOS: Holders({WEB: Holder(client=client, count=1)})}
 
 
-def test_holders_when_not_confirmed_are_not_recorded(holder_records: HolderStore) -> None:
+def test_holders_when_not_confirmed_are_not_recorded(holder_records: HolderRecords) -> None:
     confirmed = Holders().mounted(WEB, Client.DOCKER).confirmed(WEB)
     holder_records.save(PHOTOS, confirmed.mounted(WEB, Client.DOCKER).mounted(MountID("new"), Client.DOCKER))
     assert holder_records.load_all() == {PHOTOS: confirmed}
 
 
-def test_holders_when_there_are_none_leave_no_file(holder_records: HolderStore) -> None:
+def test_holders_when_there_are_none_leave_no_file(holder_records: HolderRecords) -> None:
     confirmed = Holders().mounted(WEB, Client.DOCKER).confirmed(WEB)
     holder_records.save(PHOTOS, confirmed)
     holder_records.save(PHOTOS, confirmed.unmounted(WEB))
@@ -360,7 +360,7 @@ def test_holders_when_there_are_none_leave_no_file(holder_records: HolderStore) 
     ],
 )
 def test_holders_when_they_can_not_be_understood_are_forgotten_with_a_word(
-    holder_records: HolderStore, record: str, caplog: pytest.LogCaptureFixture
+    holder_records: HolderRecords, record: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = holder_records.directory / "photos.json"
     file.write_text(record)
@@ -371,7 +371,7 @@ def test_holders_when_they_can_not_be_understood_are_forgotten_with_a_word(
     assert holder_records.load_all() == {PHOTOS: confirmed}
 
 
-def test_record_when_it_nests_too_deeply_is_unusable(volumes: VolumeStore) -> None:
+def test_record_when_it_nests_too_deeply_is_unusable(volumes: VolumeRecords) -> None:
     (volumes.directory / "deep.json").write_text("[" * 100_000)
     (found,) = volumes.load_all().values()
     assert isinstance(found, Unusable)

@@ -11,21 +11,21 @@ from support import fakes
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import turns
-from sshfs_plugin.driver.turns import Attempts, Places, Turns
+from sshfs_plugin.driver import locks
+from sshfs_plugin.driver.locks import Locks, SharedFailures, Slots
 
 
 @pytest.fixture
-def full() -> Iterator[Turns]:
+def full() -> Iterator[Locks]:
     """Give turns of which all places at one server are taken."""
-    taken = Turns()
+    taken = Locks()
     with ExitStack() as places:
-        for _ in range(turns.CONNECTS_PER_SERVER):
+        for _ in range(locks.CONNECTS_PER_SERVER):
             places.enter_context(taken.at_server("nas", Deadline.after(1)))
         yield taken
 
 
-def test_a_place_is_waited_for_until_the_deadline(full: Turns) -> None:
+def test_a_place_is_waited_for_until_the_deadline(full: Locks) -> None:
     with (
         pytest.raises(errors.ServerBusy, match="too many volumes are connecting to nas"),
         full.at_server("nas", Deadline.after(0.05)),
@@ -33,13 +33,13 @@ def test_a_place_is_waited_for_until_the_deadline(full: Turns) -> None:
         pass
 
 
-def test_other_servers_have_places_of_their_own(full: Turns) -> None:
+def test_other_servers_have_places_of_their_own(full: Locks) -> None:
     with full.at_server("other", Deadline.after(0)):
         pass
 
 
 def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
-    places, busy = Places(1, waiting=1), errors.PluginBusy()
+    places, busy = Slots(1, waiting=1), errors.PluginBusy()
     waits = fakes.Watched(Deadline.after(0.5).at, threading.Semaphore(0))
 
     def wait() -> None:
@@ -66,14 +66,14 @@ def everything(_error: errors.PluginError) -> bool:
     return True
 
 
-def attempt(attempts: Attempts, asked: float, problem: errors.PluginError | None = None) -> None:
+def attempt(attempts: SharedFailures, asked: float, problem: errors.PluginError | None = None) -> None:
     with attempts.at("nas", asked, everything):
         if problem:
             raise problem
 
 
 def test_failure_comes_to_those_who_had_asked_before_that_attempt_began_and_to_nobody_else() -> None:
-    attempts, problem = Attempts(), errors.HostUnreachable("cannot connect to nas port 22", "is it on?")
+    attempts, problem = SharedFailures(), errors.HostUnreachable("cannot connect to nas port 22", "is it on?")
     before = time.monotonic()
     with pytest.raises(errors.HostUnreachable):
         attempt(attempts, before, problem)
@@ -91,7 +91,7 @@ def test_failure_comes_to_those_who_had_asked_before_that_attempt_began_and_to_n
 
 
 def test_success_ends_what_a_failure_says() -> None:
-    attempts, before = Attempts(), time.monotonic()
+    attempts, before = SharedFailures(), time.monotonic()
     with pytest.raises(errors.HostUnreachable):
         attempt(attempts, before, errors.HostUnreachable("cannot connect to nas port 22"))
     attempt(attempts, time.monotonic())
@@ -99,7 +99,7 @@ def test_success_ends_what_a_failure_says() -> None:
 
 
 def test_failure_while_others_succeed_is_told_to_nobody() -> None:
-    attempts, before = Attempts(), time.monotonic()
+    attempts, before = SharedFailures(), time.monotonic()
     with pytest.raises(errors.HostUnreachable), attempts.at("nas", before, everything):
         attempt(attempts, before)
         raise errors.HostUnreachable("cannot connect to nas port 22, no answer in time")

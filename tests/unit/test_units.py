@@ -10,8 +10,8 @@ from support import fakes
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.mounts import units
-from sshfs_plugin.mounts.units import Units
+from sshfs_plugin.mounts import systemd
+from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
 
@@ -24,17 +24,17 @@ ASKED = f"show -P ActiveState {UNIT}"
 
 
 @pytest.fixture
-def keeping(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> Units:
+def keeping(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> SystemdSupervisor:
     """Give units on a host on which everything works and nothing is mounted."""
     del fake_kernel
     programs.add("systemctl")
     programs.add("journalctl")
     programs.add("stat", fakes.ANSWER)
-    return Units(settings)
+    return SystemdSupervisor(settings)
 
 
 def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
@@ -43,7 +43,9 @@ def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
     assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
 
 
-def test_start_asks_no_mount_again_that_its_unit_has_just_asked(keeping: Units, programs: fakes.Programs) -> None:
+def test_start_asks_no_mount_again_that_its_unit_has_just_asked(
+    keeping: SystemdSupervisor, programs: fakes.Programs
+) -> None:
     answered = keeping.files(PHOTOS).answered
     programs.add("systemctl", f": >{answered}")
     keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
@@ -54,7 +56,7 @@ def test_start_asks_no_mount_again_that_its_unit_has_just_asked(keeping: Units, 
 
 
 def test_start_is_no_success_while_the_mount_does_not_answer(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     programs.add("stat", fakes.SILENCE)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
@@ -64,7 +66,7 @@ def test_start_is_no_success_while_the_mount_does_not_answer(
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
-    keeping: Units, programs: fakes.Programs
+    keeping: SystemdSupervisor, programs: fakes.Programs
 ) -> None:
     programs.add("systemctl", '[ "$1" != start ] || { echo "Job for x failed." >&2; exit 1; }')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
@@ -86,18 +88,20 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
 
 
 def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_that_failed(
-    keeping: Units, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
 ) -> None:
-    programs.add("systemctl", f'[ "$1" != start ] || ! cp -r {settings.mount_files} "$HERE/found"')
+    programs.add("systemctl", f'[ "$1" != start ] || ! cp -r {settings.unit_files} "$HERE/found"')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
     found = {path.name for path in (programs.directory / "found/photos").iterdir()}
     assert found == {"environment", "ssh_config", "password"}
-    assert list(settings.mount_files.iterdir()) == []
+    assert list(settings.unit_files.iterdir()) == []
 
 
-def test_what_a_running_unit_reads_stays_when_another_start_fails(keeping: Units, programs: fakes.Programs) -> None:
+def test_what_a_running_unit_reads_stays_when_another_start_fails(
+    keeping: SystemdSupervisor, programs: fakes.Programs
+) -> None:
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
@@ -105,9 +109,9 @@ def test_what_a_running_unit_reads_stays_when_another_start_fails(keeping: Units
 
 
 def test_words_that_reach_the_journal_late_are_waited_for(
-    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "LAST_WORDS_SECONDS", fakes.PATIENCE)
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", fakes.PATIENCE)
     programs.add("systemctl", '[ "$1" != start ]')
     programs.add("journalctl", '[ $(wc -l <"$HERE/journalctl.calls") -lt 6 ] || echo "Connection refused"')
     with pytest.raises(errors.MountFailed, match="Connection refused"):
@@ -115,15 +119,15 @@ def test_words_that_reach_the_journal_late_are_waited_for(
 
 
 def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
-    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "LAST_WORDS_SECONDS", 0.0)
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
         keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
 
 
-def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.Programs) -> None:
+def test_start_that_takes_too_long_is_given_up(keeping: SystemdSupervisor, programs: fakes.Programs) -> None:
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
         keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
@@ -131,7 +135,7 @@ def test_start_that_takes_too_long_is_given_up(keeping: Units, programs: fakes.P
 
 
 def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     del fake_kernel  # somebody has unmounted it by hand, and containers have it still
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
@@ -140,7 +144,9 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
-def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(keeping: Units, programs: fakes.Programs) -> None:
+def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(
+    keeping: SystemdSupervisor, programs: fakes.Programs
+) -> None:
     """As when systemctl itself is ended by a signal."""
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
@@ -149,7 +155,7 @@ def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(keeping: Units,
 
 
 def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
-    keeping: Units, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
 ) -> None:
     settings.releases.mkdir(parents=True)
     (settings.releases / PHOTOS).touch()
@@ -159,21 +165,21 @@ def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
 
 
 def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
-    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit = (Path(__file__).parents[2] / "systemd/docker-volume-sshfs@.service").read_text()
     systemds = float(re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE)[0])
-    assert systemds > units.START_SECONDS
-    monkeypatch.setattr(units, "START_SECONDS", 0.3)
+    assert systemds > systemd.START_SECONDS
+    monkeypatch.setattr(systemd, "START_SECONDS", 0.3)
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
 
 
 def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
-    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "JOURNAL_SECONDS", 0.1)
+    monkeypatch.setattr(systemd, "JOURNAL_SECONDS", 0.1)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     programs.add("journalctl", "exec sleep 60")
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
@@ -182,9 +188,12 @@ def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
 
 
 def test_unit_that_does_not_even_stop_is_logged(
-    keeping: Units, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    keeping: SystemdSupervisor,
+    programs: fakes.Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(units, "CLEAN_UP_SECONDS", 0.05)
+    monkeypatch.setattr(systemd, "CLEAN_UP_SECONDS", 0.05)
     programs.add("systemctl", '[ "$1" = show ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
@@ -192,7 +201,7 @@ def test_unit_that_does_not_even_stop_is_logged(
 
 
 def test_release_asks_the_privileged_unit_and_then_waits_for_the_volumes_own_to_end(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", fakes.answering_releases(keeping.settings, fake_kernel))
@@ -207,7 +216,7 @@ def test_release_asks_the_privileged_unit_and_then_waits_for_the_volumes_own_to_
 
 
 def test_volumes_that_are_released_at_once_share_a_run(
-    keeping: Units, programs: fakes.Programs, settings: Settings, in_background: fakes.Background
+    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings, in_background: fakes.Background
 ) -> None:
     wait = f'until [ "$(ls {settings.releases} | wc -l)" = 20 ]; do sleep 0.01; done'
     answer = fakes.answering_releases(settings)
@@ -218,7 +227,7 @@ def test_volumes_that_are_released_at_once_share_a_run(
 
 
 def test_release_of_a_used_volume_touches_its_unit_not(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", fakes.answering_releases(keeping.settings))
@@ -226,14 +235,16 @@ def test_release_of_a_used_volume_touches_its_unit_not(
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
-def test_what_is_left_over_is_cleared_by_the_privileged_unit_alone(keeping: Units, programs: fakes.Programs) -> None:
+def test_what_is_left_over_is_cleared_by_the_privileged_unit_alone(
+    keeping: SystemdSupervisor, programs: fakes.Programs
+) -> None:
     programs.add("systemctl", fakes.answering_releases(keeping.settings))
     keeping.clear(PHOTOS, fakes.soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
 def test_release_that_came_too_late_for_a_run_is_asked_for_again(
-    keeping: Units, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
 ) -> None:
     """Who starts a unit that is about to end is told of its end, and was not seen by it."""
     again = f'[ "$(wc -l <"$HERE/systemctl.calls")" -lt 2 ] || rm {settings.releases}/*'
@@ -243,7 +254,7 @@ def test_release_that_came_too_late_for_a_run_is_asked_for_again(
 
 
 def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
-    keeping: Units, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
 ) -> None:
     programs.add("systemctl", "echo 'Job for release failed.' >&2; exit 1")
     with pytest.raises(errors.UnmountFailed) as refusal:
@@ -256,7 +267,7 @@ def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
 
 
 def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
 ) -> None:
     """It could unmount what the next Mount has found mounted."""
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
@@ -271,9 +282,9 @@ def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
 
 
 def test_release_whose_unit_does_not_end_by_itself_stops_it_or_says_so(
-    keeping: Units, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "END_SECONDS", 0.0)
+    monkeypatch.setattr(systemd, "END_SECONDS", 0.0)
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     programs.add("systemctl", fakes.answering_releases(keeping.settings))
     assert keeping.release(PHOTOS, fakes.soon())

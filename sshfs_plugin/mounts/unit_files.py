@@ -18,7 +18,7 @@ from sshfs_plugin.volume import Volume, VolumeName
 
 
 @dataclass(frozen=True, slots=True)
-class MountFiles:
+class UnitFiles:
     """The files of one volume.
 
     Attributes:
@@ -28,9 +28,9 @@ class MountFiles:
     directory: Path
 
     @classmethod
-    def of(cls, settings: Settings, name: VolumeName) -> "MountFiles":
+    def of(cls, settings: Settings, name: VolumeName) -> "UnitFiles":
         """Return the files of a volume on a host with these settings."""
-        return cls(settings.mount_files / name)
+        return cls(settings.unit_files / name)
 
     @property
     def environment(self) -> Path:

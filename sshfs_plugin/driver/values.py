@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What the driver is handed and what it tells: the shapes of its parts, so that it knows none of the outside worlds."""
+"""Who calls the driver, and what it says of a volume."""
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.holders import Client
-from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.volume import Unusable, Volume, VolumeName
+from sshfs_plugin.volume import Unusable, Volume
 
 
 class Condition(enum.StrEnum):
@@ -32,40 +29,6 @@ class Condition(enum.StrEnum):
     def is_well(self) -> bool:
         """Whether there is nothing to do about it."""
         return self in (Condition.UNMOUNTED, Condition.MOUNTED)
-
-
-class Supervisor(Protocol):
-    """What keeps the process of each mounted volume, out of reach of this one's end."""
-
-    def mountpoint(self, name: VolumeName) -> Path:
-        """Return where a volume is mounted when it is."""
-
-    def mounted(self) -> Mapping[str, str]:
-        """Return the names of the volumes that the kernel shows as mounted, with each mount's device; never waits."""
-
-    def unit(self, name: VolumeName) -> str:
-        """Return the systemd unit that keeps a volume's process, empty where none does."""
-
-    def answers(self, name: VolumeName, seconds: float) -> bool:
-        """Tell whether a live mount answers."""
-
-    def left_over(self) -> set[str]:
-        """Return the names of mountpoints at which nothing is mounted, whether or not there are such volumes."""
-
-    def clear(self, name: VolumeName, deadline: Deadline) -> None:
-        """Remove a mountpoint that is left over, if it is empty. Raises MountError if that comes to no end."""
-
-    def settle(self) -> None:
-        """End what an earlier process has left under way, before anything is built on what is mounted."""
-
-    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
-        """Mount a volume; on return it answers. Raises MountError or StateError and then leaves nothing behind."""
-
-    def forget(self, name: VolumeName) -> None:
-        """Drop what is kept of a volume that is not mounted, a password among it."""
-
-    def release(self, name: VolumeName, deadline: Deadline) -> bool:
-        """Unmount a volume unless a container or process uses it; tell whether it is gone now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

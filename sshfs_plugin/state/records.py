@@ -31,7 +31,7 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowErr
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeStore:
+class VolumeRecords:
     """The volume records in a directory, readable by root alone since they may hold passwords."""
 
     directory: Path
@@ -91,7 +91,7 @@ class VolumeStore:
 
 
 @dataclass(frozen=True, slots=True)
-class HolderStore:
+class HolderRecords:
     """The holders of each volume, in a directory that does not outlive a reboot."""
 
     directory: Path

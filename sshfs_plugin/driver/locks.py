@@ -20,11 +20,11 @@ WAITING = 10_000
 _DECIDE_THE_WAY = ("AddressFamily", "BindAddress", "BindInterface", "ConnectTimeout")
 
 
-class Places:
+class Slots:
     """A few may work at once, some more may wait for them, and others are sent away at once."""
 
     def __init__(self, places: int, *, waiting: int) -> None:
-        self._places = threading.BoundedSemaphore(places)
+        self._slots = threading.BoundedSemaphore(places)
         self._may_wait = threading.BoundedSemaphore(waiting)
 
     @contextmanager
@@ -34,24 +34,24 @@ class Places:
         Raises:
             VolumeError: The one that is given; there was no place until the deadline, or too many wait for one already.
         """
-        if not (self._places.acquire(blocking=False) or self._waited(deadline)):
+        if not (self._slots.acquire(blocking=False) or self._waited(deadline)):
             raise busy
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
     def _waited(self, deadline: Deadline) -> bool:
         if not self._may_wait.acquire(blocking=False):
             return False
         try:
-            return self._places.acquire(timeout=deadline.left())
+            return self._slots.acquire(timeout=deadline.left())
         finally:
             self._may_wait.release()
 
 
-class Attempts:
-    """Attempts at the same thing, of which one that fails speaks for those who waited for it to end.
+class SharedFailures:
+    """SharedFailures at the same thing, of which one that fails speaks for those who waited for it to end.
 
     A queue at a server that is away then ends with the second attempt, and not after one for each of its members.
     """
@@ -91,13 +91,13 @@ def way(volume: Volume) -> Hashable:
     return volume.remote.server, *(said.get(keyword) for keyword in _DECIDE_THE_WAY)
 
 
-class Turns:
+class Locks:
     """The places at volumes and at servers, made when they are first asked for."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
-        self._volumes: dict[VolumeName, Places] = {}
-        self._servers: dict[str, Places] = {}
+        self._volumes: dict[VolumeName, Slots] = {}
+        self._servers: dict[str, Slots] = {}
 
     @contextmanager
     def on_volume(self, name: VolumeName, deadline: Deadline) -> Iterator[None]:
@@ -107,7 +107,7 @@ class Turns:
             VolumeBusy: Somebody else did until the deadline, or too many wait for it already.
         """
         with self._making:
-            places = self._volumes.setdefault(name, Places(1, waiting=WAITING))
+            places = self._volumes.setdefault(name, Slots(1, waiting=WAITING))
         with places.taken(deadline, errors.VolumeBusy(name)):
             yield
 
@@ -119,6 +119,6 @@ class Turns:
             ServerBusy: There was no place until the deadline, or too many wait for one already.
         """
         with self._making:
-            places = self._servers.setdefault(server, Places(CONNECTS_PER_SERVER, waiting=WAITING))
+            places = self._servers.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
         with places.taken(deadline, errors.ServerBusy(server)):
             yield

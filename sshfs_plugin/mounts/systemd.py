@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
-from sshfs_plugin.mounts import kernel, mountpoints
+from sshfs_plugin.mounts import kernel
+from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -35,7 +36,7 @@ SETTLE_SECONDS = 8.0
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 
 
-class Units(mountpoints.Mountpoints):
+class SystemdSupervisor(Supervisor):
     """Keeps volumes' processes through systemd."""
 
     tells_more = "journalctl -u 'docker-volume-sshfs*' tells more"
@@ -63,34 +64,19 @@ class Units(mountpoints.Mountpoints):
             job = _systemctl("start", unit, seconds=limit)
         except errors.ProgramStuck:
             self._give_up_start(name)
-            raise mountpoints.mount_timed_out(name, limit) from None
+            raise mount_timed_out(name, limit) from None
         if job.returncode:
             said = _last_words(unit, started) or job.stderr
             self._give_up_start(name)
-            raise mountpoints.mount_failed(name, said)
+            raise mount_failed(name, said)
         if not files.answered.exists():  # the unit was active before
             self.require_answer(name, deadline)
 
     def settle(self) -> None:
         """Let no release go on that an earlier process has asked for, either."""
-        mountpoints.Mountpoints.settle(self)
+        Supervisor.settle(self)
         with contextlib.suppress(OSError, errors.ProgramStuck):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
-
-    def release(self, name: VolumeName, deadline: Deadline) -> bool:
-        """Let the privileged release unit unmount a volume unless it is used; tell whether it is gone.
-
-        Raises:
-            UnmountFailed: The release did not come to an end, or the volume's unit did not.
-        """
-        if not self.ask_for_release(name, deadline):
-            return False
-        # sshfs ends by itself, and the last step of its unit removes the mountpoint: a hundred systemctl that wait for
-        # their jobs would each be told of the jobs of all others
-        if not kernel.await_absence(self.mountpoint(name), deadline.left(END_SECONDS)):
-            self._end(name, deadline)
-        self.forget(name)
-        return True
 
     def run_release(self, deadline: Deadline) -> str:
         """Start the release unit and wait until it has ended."""
@@ -100,20 +86,27 @@ class Units(mountpoints.Mountpoints):
         """Stop the release unit."""
         self._give_up(_RELEASE)
 
-    def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
-        """Unmount a volume that may be in use or hang, and end its unit, even if it is mounted nowhere any more.
+    def await_end(self, name: VolumeName, deadline: Deadline) -> None:
+        """Wait until the last step of the volume's unit has removed the mountpoint, and stop it if that takes long.
+
+        A hundred systemctl that wait for their jobs would each be told of the jobs of all others.
 
         Raises:
-            UnmountFailed: It could not be unmounted, or the unit did not come to an end.
+            UnmountFailed: It does not stop.
         """
-        self.detach(name)
-        self._end(name, deadline)
-        # an sshfs that was cut off fails, which is no news here
-        _forget_failure(_unit(name), seconds=ASK_SECONDS)
-        self.forget(name)
+        if not kernel.await_absence(self.mountpoint(name), deadline.left(END_SECONDS)):
+            self._stop(name, deadline)
 
-    def _end(self, name: VolumeName, deadline: Deadline) -> None:
-        """Wait until the unit of a volume that is not mounted any more has ended."""
+    def end(self, name: VolumeName, deadline: Deadline) -> None:
+        """Stop the volume's unit; that an sshfs was cut off is no failure then.
+
+        Raises:
+            UnmountFailed: It does not stop.
+        """
+        self._stop(name, deadline)
+        _forget_failure(_unit(name), seconds=ASK_SECONDS)
+
+    def _stop(self, name: VolumeName, deadline: Deadline) -> None:
         try:
             job = _systemctl("stop", _unit(name), seconds=deadline.left())
         except errors.ProgramStuck:

@@ -11,9 +11,10 @@ from typing import ClassVar
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts import kernel, mountinfo
-from sshfs_plugin.mounts.mount_files import MountFiles
+from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.volume import Volume, VolumeName
 
 _CHATTER = ("read: Connection reset by peer", "Warning: Permanently added")
 """Lines that say less than the others: sshfs's own after any failure of ssh, and a note that is none."""
@@ -28,11 +29,11 @@ RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Mountpoints(ABC):
-    """The mountpoints below one directory.
+class Supervisor(ABC):
+    """What keeps the process of each mounted volume, out of reach of this one's end.
 
     Attributes:
-        settings: Where that directory is, and what the volumes' units read.
+        settings: Where volumes are mounted, and where what their units read is.
         tells_more: What an administrator types to learn more of a failure.
     """
 
@@ -44,9 +45,9 @@ class Mountpoints(ABC):
         """Return where a volume is mounted when it is."""
         return self.settings.mounts / name
 
-    def files(self, name: VolumeName) -> MountFiles:
+    def files(self, name: VolumeName) -> UnitFiles:
         """Return what a volume's unit reads."""
-        return MountFiles.of(self.settings, name)
+        return UnitFiles.of(self.settings, name)
 
     def forget(self, name: VolumeName) -> None:
         """Drop what a volume's unit reads, a password among it."""
@@ -97,6 +98,46 @@ class Mountpoints(ABC):
             "sshfs goes on trying to reconnect; try again when the server is back, or unmount it with "
             f"docker-volume-sshfs release --force {name}",
         )
+
+    @abstractmethod
+    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
+        """Mount a volume; on return it answers. What keeps it is left as it is if it is there already.
+
+        Raises:
+            MountFailed: With ssh's last words; nothing is left behind.
+            MountTimedOut: It did not answer in time.
+            StateError: What its unit reads could not be written.
+        """
+
+    def release(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Unmount a volume unless a container or a process uses it; tell whether it is gone, and its process with it.
+
+        Raises:
+            UnmountFailed: The release did not come to an end, or the volume's process did not.
+        """
+        if not self.ask_for_release(name, deadline):
+            return False
+        self.await_end(name, deadline)
+        self.forget(name)
+        return True
+
+    def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:
+        """Unmount a volume that may be in use or hang, and end its process, even if it is mounted nowhere any more.
+
+        Raises:
+            UnmountFailed: It could not be unmounted, or its process did not come to an end.
+        """
+        self.detach(name)
+        self.end(name, deadline)
+        self.forget(name)
+
+    @abstractmethod
+    def await_end(self, name: VolumeName, deadline: Deadline) -> None:
+        """Wait until the process of a volume that nobody uses any more has ended. Raises UnmountFailed."""
+
+    @abstractmethod
+    def end(self, name: VolumeName, deadline: Deadline) -> None:
+        """End the process of a volume that is not mounted any more, whoever uses it. Raises UnmountFailed."""
 
     def detach(self, name: VolumeName) -> None:
         """Take a volume's mount away from whoever uses it; calls that wait for its server fail at once.
