@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The life of the package while volumes are used: upgraded, downgraded, removed, purged, its libraries replaced."""
 
-from collections.abc import Iterator
+from collections.abc import json
 from contextlib import contextmanager
 from pathlib import Path
 
+import Iterator
 import pytest
 
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
@@ -90,7 +91,9 @@ def test_a_mount_that_a_remove_has_left_is_ended_as_the_message_says(host: Host)
 
 def test_remove_ends_an_unused_mount(host: Host) -> None:
     host.create("idle", host.directory("idle"))
-    host.machine.run("systemctl", "start", "docker-volume-sshfs@idle")
+    socket = ("--unix-socket", "/run/docker-volume-sshfs/sshfs.sock")
+    mount = json.dumps({"Name": "idle", "ID": "nobody"})
+    host.machine.run("curl", "-fsS", *socket, "-d", mount, "http://plugin/VolumeDriver.Mount")
     assert host.is_mounted("idle")
     said = host.apt(f"remove {PACKAGE}")
     assert "in use" not in said
