@@ -10,7 +10,7 @@ import click  # noqa: TID251 (this is the place, with terminal.py)
 from sshfs_plugin import errors
 from sshfs_plugin.cli import completion, terminal
 from sshfs_plugin.cli.exits import Exit, exit_for
-from sshfs_plugin.options.option_values import fingerprint
+from sshfs_plugin.options.values import fingerprint
 
 NAME = "docker-volume-sshfs"
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from sshfs_plugin.options.option_table import REFUSED, TABLE
+from sshfs_plugin.options.table import REFUSED, TABLE
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.state.records import VolumeRecords

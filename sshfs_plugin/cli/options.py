@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 
 from sshfs_plugin.cli import terminal
-from sshfs_plugin.options.option_table import IGNORED, REFUSED, TOPICS, lookup, why_ignored
+from sshfs_plugin.options.table import IGNORED, REFUSED, TOPICS, lookup, why_ignored
 
 
 def show_all() -> None:

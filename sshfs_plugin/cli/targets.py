@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.options.option_values import is_ipv6, number, parse_sshcmd
+from sshfs_plugin.options.values import is_ipv6, number, parse_sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import SSH_PORT
 from sshfs_plugin.state.records import VolumeRecords

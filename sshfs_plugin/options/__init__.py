@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from sshfs_plugin import errors
-from sshfs_plugin.options.option_table import TABLE, Destination, Shape, can_begin, lookup, negates, why_ignored
-from sshfs_plugin.options.option_values import NO, YES, flag, joined_sshcmd, parse_sshcmd
+from sshfs_plugin.options.table import TABLE, Destination, Shape, can_begin, lookup, negates, why_ignored
+from sshfs_plugin.options.values import NO, YES, flag, joined_sshcmd, parse_sshcmd
 from sshfs_plugin.volume import Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import stat
 from pathlib import PurePosixPath
 
 from sshfs_plugin import errors
-from sshfs_plugin.options.option_table import can_begin
+from sshfs_plugin.options.table import can_begin
 from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.host import local_files
-from sshfs_plugin.options.option_table import lookup, why_ignored
-from sshfs_plugin.options.option_values import path, secret_path
+from sshfs_plugin.options.table import lookup, why_ignored
+from sshfs_plugin.options.values import path, secret_path
 from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
 from sshfs_plugin.volume import CheckAt, Volume, volume_name
 

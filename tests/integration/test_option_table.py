@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sshfs_plugin import options
-from sshfs_plugin.options import option_table
-from sshfs_plugin.options.option_table import Destination
-from sshfs_plugin.options.option_values import flag
+from sshfs_plugin.options import table
+from sshfs_plugin.options.table import Destination
+from sshfs_plugin.options.values import flag
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts
@@ -67,11 +67,11 @@ def volume(**opts: str) -> Volume:
     return options.parse(VolumeName("photos"), {"sshcmd": "alice@nas:/photos", **opts}, datetime.now(UTC))
 
 
-def rows(destination: Destination) -> list[option_table.Option]:
-    return [option for option in option_table.TABLE if option.destination is destination]
+def rows(destination: Destination) -> list[table.Option]:
+    return [option for option in table.TABLE if option.destination is destination]
 
 
-def sample(option: option_table.Option) -> str:
+def sample(option: table.Option) -> str:
     if option.canonical is flag:
         return {"yes": "no", "no": "yes"}[option.default or "no"]
     return SAMPLES.get(option.name) or option.default
@@ -111,13 +111,11 @@ def test_every_keyword_of_ssh_is_sorted(tmp_path: Path) -> None:
     words = {word for word in texts(Path(shutil.which("ssh") or "")) if "=" not in word}
     known = list(keywords_of_ssh(words, tmp_path))
     assert {"proxycommand", "identityfile", "compression", "visualhostkey"} <= set(known)
-    assert [keyword for keyword in known if not option_table.can_begin(f"{keyword}=")] == []
+    assert [keyword for keyword in known if not table.can_begin(f"{keyword}=")] == []
 
 
 @pytest.mark.parametrize("option", rows(Destination.SSH), ids=lambda option: str(option.name))
-def test_every_row_for_ssh_is_a_keyword_of_ssh_and_its_value_is_taken(
-    option: option_table.Option, tmp_path: Path
-) -> None:
+def test_every_row_for_ssh_is_a_keyword_of_ssh_and_its_value_is_taken(option: table.Option, tmp_path: Path) -> None:
     known_hosts = KnownHosts(own=Path("/dev/null"), others=(), pinned=tmp_path)
     config = tmp_path / "ssh_config"
     config.write_text(sshfs.ssh_config(volume(**{option.name: sample(option)}), Login(), known_hosts))
@@ -155,14 +153,14 @@ def test_every_option_of_sshfs_is_sorted(mountpoint: Path) -> None:
     in_help = set(re.findall(r"-o (?:\[no\])?([a-z_]+)\b(?!\{)", listed.stdout + listed.stderr))
     assert {"dcache_timeout", "kernel_cache", "max_conns"} <= in_help
     candidates = {re.sub(r"%\w+$", "1", word) for word in texts(binary, library)}
-    unsorted = {word for word in candidates | in_help if not option_table.can_begin(f"{word.partition('=')[0]}=")}
+    unsorted = {word for word in candidates | in_help if not table.can_begin(f"{word.partition('=')[0]}=")}
     taken = {word for word in unsorted if "unknown option" not in complaints_of_sshfs(mountpoint, ("-o", word))}
     assert taken == set()
 
 
 @pytest.mark.parametrize("option", rows(Destination.SSHFS), ids=lambda option: str(option.name))
 def test_every_row_for_sshfs_is_an_option_of_sshfs_and_its_value_is_taken(
-    option: option_table.Option, mountpoint: Path
+    option: table.Option, mountpoint: Path
 ) -> None:
     opts = {option.name: sample(option), **NEEDED.get(option.name, {})}
     complaints = complaints_of_sshfs(mountpoint, ("-o", sshfs.options(volume(**opts))))

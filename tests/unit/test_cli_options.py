@@ -12,7 +12,7 @@ from support.administrator import Administrator
 from support.ssh_server import host_key
 
 from sshfs_plugin import options
-from sshfs_plugin.options.option_table import IGNORED, REFUSED, TABLE, TOPICS
+from sshfs_plugin.options.table import IGNORED, REFUSED, TABLE, TOPICS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.state.records import VolumeRecords

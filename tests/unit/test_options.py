@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.options import option_table
+from sshfs_plugin.options import table
 from sshfs_plugin.volume import CheckAt, HostKeyCheck, Volume, VolumeName
 
 CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
@@ -261,7 +261,7 @@ def test_volume_when_everything_is_given_has_everything() -> None:
     ],
 )
 def test_value_when_it_has_several_spellings_is_recorded_in_one(option: str, typed: str, kept: str) -> None:
-    assert volume(**{option: typed}).options[option_table.lookup(option).name] == kept
+    assert volume(**{option: typed}).options[table.lookup(option).name] == kept
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_sshcmd_when_it_is_a_url_with_a_password_does_not_repeat_it() -> None:
     assert "not like the URL 'ssh://...@nas/dir'" in said
 
 
-@pytest.mark.parametrize("option", option_table.TABLE, ids=lambda option: str(option.name))
-def test_value_when_canonical_is_its_own_canonical_value(option: option_table.Option) -> None:
+@pytest.mark.parametrize("option", table.TABLE, ids=lambda option: str(option.name))
+def test_value_when_canonical_is_its_own_canonical_value(option: table.Option) -> None:
     rng = repeatable(20261124)
     digits = "0123456789"
     typed = [
@@ -426,14 +426,14 @@ def test_name_when_dangerous_and_hidden_in_a_list_is_refused() -> None:
 
 
 def test_table_when_a_row_is_refused_elsewhere_contradicts_itself() -> None:
-    sorts = (option_table.NAMES, option_table.REFUSED, option_table.IGNORED)
+    sorts = (table.NAMES, table.REFUSED, table.IGNORED)
     names = [name.casefold() for sort in sorts for name in sort]
     assert sorted(names) == sorted(set(names))
-    assert len({name.casefold() for name in option_table.NAMES}) == len(option_table.NAMES)
+    assert len({name.casefold() for name in table.NAMES}) == len(table.NAMES)
 
 
 def test_table_tells_enough_of_every_option_to_document_it() -> None:
-    for option in option_table.TABLE:
+    for option in table.TABLE:
         assert option.meaning.endswith(".")
         assert option.default == "" or option.canonical(option.default) == option.default
 
@@ -912,7 +912,7 @@ def test_options_when_typed_as_one_list_make_the_same_volume_as_one_by_one() -> 
 
 def test_options_when_anything_is_typed_make_a_volume_or_name_what_is_wrong() -> None:
     rng = repeatable(20240519)
-    names = [*option_table.NAMES, *option_table.REFUSED, *option_table.IGNORED, "nonsense"]
+    names = [*table.NAMES, *table.REFUSED, *table.IGNORED, "nonsense"]
     for _ in range(500):
         opts = {rng.choice(names): some_text(rng) for _ in range(rng.randint(0, 3))} | {"sshcmd": some_text(rng)}
         try:

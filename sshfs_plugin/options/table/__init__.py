@@ -6,9 +6,9 @@ configuration file.
 """
 
 from sshfs_plugin import errors
-from sshfs_plugin.options.option_table import access, connection, files, login, remote
-from sshfs_plugin.options.option_table.row import Destination, Option, Shape, Topic
-from sshfs_plugin.options.option_table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
+from sshfs_plugin.options.table import access, connection, files, login, remote
+from sshfs_plugin.options.table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.options.table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
 
 __all__ = ["IGNORED", "NAMES", "REFUSED", "TABLE", "TOPICS", "Destination", "Option", "Shape", "Topic"]
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Options that say who may do what with the files, and whose they appear to be."""
 
-from sshfs_plugin.options.option_table.row import Option, Shape, Topic, sshfs_option, sshfs_switch
-from sshfs_plugin.options.option_values import flag, number, one_of, path_for_sshfs, umask
+from sshfs_plugin.options.table.row import Option, Shape, Topic, sshfs_option, sshfs_switch
+from sshfs_plugin.options.values import flag, number, one_of, path_for_sshfs, umask
 
 _LARGEST_ID = 2**32 - 2
 

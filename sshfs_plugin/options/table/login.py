@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Options that say how to log in, and to whom."""
 
-from sshfs_plugin.options.option_table.row import Option, Shape, Topic
-from sshfs_plugin.options.option_values import fingerprint, known_hosts_file, one_of, path, plain_text, secret_path
+from sshfs_plugin.options.table.row import Option, Shape, Topic
+from sshfs_plugin.options.values import fingerprint, known_hosts_file, one_of, path, plain_text, secret_path
 from sshfs_plugin.volume import HostKeyCheck
 
 LOGIN = Topic(

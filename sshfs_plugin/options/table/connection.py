@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Options that say how the connection is made and kept."""
 
-from sshfs_plugin.options.option_table.row import Shape, Topic, ssh_option, sshfs_option
-from sshfs_plugin.options.option_values import (
+from sshfs_plugin.options.table.row import Shape, Topic, ssh_option, sshfs_option
+from sshfs_plugin.options.values import (
     NO,
     YES,
     address,

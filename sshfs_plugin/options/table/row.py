@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sshfs_plugin.options.option_values import NO, flag
+from sshfs_plugin.options.values import NO, flag
 
 
 class Destination(enum.Enum):

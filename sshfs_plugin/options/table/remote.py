@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Options that say where a volume is."""
 
-from sshfs_plugin.options.option_table.row import Option, Shape, Topic
-from sshfs_plugin.options.option_values import (
+from sshfs_plugin.options.table.row import Option, Shape, Topic
+from sshfs_plugin.options.values import (
     NO,
     SSHFS,
     directory,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Options that say how files behave and what is remembered of them."""
 
-from sshfs_plugin.options.option_table.row import Topic, sshfs_option, sshfs_switch
-from sshfs_plugin.options.option_values import NO, YES, charset, flag, number, one_of, seconds, words
+from sshfs_plugin.options.table.row import Topic, sshfs_option, sshfs_switch
+from sshfs_plugin.options.values import NO, YES, charset, flag, number, one_of, seconds, words
 
 _LARGEST = 2**31 - 1
 
