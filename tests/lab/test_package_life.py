@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The life of the package while volumes are used: upgraded, downgraded, removed, purged, its libraries replaced."""
 
-from collections.abc import json
+import json
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import Iterator
 import pytest
 
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
