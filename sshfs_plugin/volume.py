@@ -21,7 +21,7 @@ MountID = NewType("MountID", str)
 """The ID under which a client holds a mounted volume: 64 hex digits from Docker, one constant from Podman."""
 
 LONGEST_NAME = 200
-LARGEST_PORT = 65535
+SSH_PORT, LARGEST_PORT = 22, 65535
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PORT_FIRST = re.compile(r"(?P<port>[1-9][0-9]{0,4})(:|(?=/)|$)(?P<directory>.*)")
 
@@ -49,7 +49,7 @@ class Remote:
     """A directory on an SSH server.
 
     Attributes:
-        user: The login name there.
+        user: The login name there; empty while nobody has said it.
         host: A name or address, an IPv6 address without its brackets.
         port: The TCP port.
         directory: As the server sees it; relative ones start at the login directory, and empty means just that.
@@ -64,7 +64,7 @@ class Remote:
     def source(self) -> str:
         """The remote as sshfs takes it and as ``findmnt`` shows it: ``user@host:/dir``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.user}@{host}:{self.directory}"
+        return f"{self.user}@{host}:{self.directory}" if self.user else f"{host}:{self.directory}"
 
     @property
     def with_port_from_directory(self) -> "Remote | None":

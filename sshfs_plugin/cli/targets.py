@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.options.values import is_ipv6, number, parse_sshcmd
+from sshfs_plugin.options.values import is_ipv6, number, sshcmd
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.known_hosts import SSH_PORT
 from sshfs_plugin.state.records import VolumeRecords
-from sshfs_plugin.volume import LONGEST_NAME, Remote, Volume, VolumeName, volume_name
+from sshfs_plugin.volume import LONGEST_NAME, SSH_PORT, Remote, Volume, VolumeName, volume_name
 
 _NO_VOLUME = VolumeName("check")
 """Stands for the volume that is not there yet; nothing is recorded under it."""
@@ -47,7 +46,7 @@ def server(text: str, port: int | None) -> Remote:
     try:
         host, said = _host_and_port(text)
         # the form under which a volume's host key is looked up
-        _, host, _ = parse_sshcmd(f"[{host}]:" if ":" in host else f"{host}:")
+        host = sshcmd(f"[{host}]:" if ":" in host else f"{host}:").host
         number(1, 65535)(said or str(port or SSH_PORT))
     except ValueError:
         host = said = ""
@@ -64,10 +63,10 @@ def _host_and_port(text: str) -> tuple[str, str]:
         return bracketed["host"], bracketed["port"] or ""
     if ":" not in text or is_ipv6(text):
         return text.rpartition("@")[2], ""
-    _, host, directory = parse_sshcmd(text)
-    if directory.isdecimal():
+    meant = sshcmd(text)
+    if meant.directory.isdecimal():
         raise ValueError("host:port, which sshfs would take for a directory")
-    return host, ""
+    return meant.host, ""
 
 
 def volume(settings: Settings, where: str | None, given: Sequence[str], port: int | None) -> Volume:

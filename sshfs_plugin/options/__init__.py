@@ -4,12 +4,13 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from sshfs_plugin import errors
-from sshfs_plugin.options.table import TABLE, Destination, Shape, can_begin, lookup, negates, why_ignored
-from sshfs_plugin.options.values import NO, YES, flag, joined_sshcmd, parse_sshcmd
-from sshfs_plugin.volume import Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
+from sshfs_plugin.options.table import TABLE, Destination, Shape, Value, can_begin, lookup, negates, why_ignored
+from sshfs_plugin.options.values import NO, YES, flag
+from sshfs_plugin.volume import SSH_PORT, Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,9 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
     return ",".join(items[:end]).replace("\\,", ","), ",".join(items[end:])
 
 
-def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
     """Map each option's name to its canonical value, leaving out what is the default anyway."""
-    canonical: dict[str, str] = {}
+    canonical: dict[str, Value] = {}
     said: dict[str, str] = {}
     for name, value in singles:
         if why := why_ignored(name, value):
@@ -68,34 +69,35 @@ def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, str]:
         if len(value) > LONGEST_VALUE:
             raise errors.InvalidOption(option.name, f"has a value of more than {LONGEST_VALUE} characters")
         try:
-            text = option.canonical(value)
+            meant = option.canonical(value)
         except ValueError as reason:
             raise errors.InvalidOption(option.name, str(reason)) from None
         if negates(name):
-            text = NO if text == YES else YES
+            meant = NO if meant == YES else YES
         other = said.setdefault(option.name, name)
-        if canonical.setdefault(option.name, text) != text:
+        if canonical.setdefault(option.name, meant) != meant:
             if negates(name) is not negates(other):
                 raise errors.InvalidOption(name, f"contradicts '{other}': leave one of them out")
             raise errors.InvalidOption(option.name, "is given twice with different values")
-    return {name: text for name, text in canonical.items() if text != lookup(name).default}
+    return {name: value for name, value in canonical.items() if value != lookup(name).default}
 
 
-def _in_one(options: Mapping[str, str]) -> dict[str, str]:
-    """Write the server, the user and the directory into ``sshcmd``, wherever they were said."""
-    said = {name: options[name] for name in ("host", "user", "directory") if name in options}
-    rest = {name: text for name, text in options.items() if name not in said}
-    if "sshcmd" in rest:
-        if twice := [name for name in ("host", "directory") if name in said]:
+def _remote(options: Mapping[str, Value]) -> tuple[Remote, dict[str, str]]:
+    """Return the remote, from ``sshcmd`` or from the options that name its parts, and the other options."""
+    others = {name: value for name, value in options.items() if isinstance(value, str)}
+    parts = {name: others.pop(name) for name in ("host", "user", "directory") if name in others}
+    remote = options.get("sshcmd")
+    if isinstance(remote, Remote):
+        if twice := [name for name in ("host", "directory") if name in parts]:
             raise errors.InvalidOption(twice[0], "contradicts 'sshcmd', which names the same: leave one of them out")
-        user, host, directory = parse_sshcmd(rest["sshcmd"])
-        if user and said.get("user", user) != user:
+        if remote.user and parts.get("user", remote.user) != remote.user:
             raise errors.InvalidOption("user", "contradicts the user in 'sshcmd': leave one of them out")
-    elif "host" in said:
-        user, host, directory = "", said["host"], said.get("directory", "")
+    elif "host" in parts:
+        remote = Remote(user="", host=parts["host"], port=SSH_PORT, directory=parts.get("directory", ""))
     else:
         raise errors.InvalidOption("sshcmd", "is missing: say -o sshcmd=user@host:/dir")
-    return {**rest, "sshcmd": joined_sshcmd(user or said.get("user", "root"), host, directory)}
+    user, port = remote.user or parts.get("user", "root"), int(others.get("port", remote.port))
+    return replace(remote, user=user, port=port), others
 
 
 def _require_consistency(values: Mapping[str, str]) -> None:
@@ -194,15 +196,15 @@ def restore(name: VolumeName, options: Mapping[str, str], created_at: datetime) 
 
 
 def _made(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: datetime) -> Volume:
-    options = _in_one(_canonical(singles))
+    remote, others = _remote(_canonical(singles))
+    options = {"sshcmd": remote.source, **others}
     values = {option.name: option.default for option in TABLE if option.default} | options
     _require_consistency(values)
-    user, host, directory = parse_sshcmd(values["sshcmd"])
     said = _implied(options) | options
     return Volume(
         name=name,
         options=options,
-        remote=Remote(user=user, host=host, port=int(values["port"]), directory=directory),
+        remote=remote,
         credentials=Credentials(
             password=values.get("password", ""),
             password_file=values.get("password_file", ""),

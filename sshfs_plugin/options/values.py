@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
 
+from sshfs_plugin.volume import SSH_PORT, Remote
+
 YES, NO = "yes", "no"
 SSHFS = "sshfs"
 _TRUE = {"", "yes", "true", "on", "1"}
@@ -243,14 +245,14 @@ def directory(text: str) -> str:
     return "/" if text else ""
 
 
-def parse_sshcmd(text: str) -> tuple[str, str, str]:
-    """Take ``user@host:/dir`` apart, in the forms that sshfs itself takes.
+def sshcmd(text: str) -> Remote:
+    """Read ``user@host:/dir``, in the forms that sshfs itself takes.
 
     Only what :class:`ipaddress.IPv6Address` accepts may stand in brackets: sshfs once took options from there
     (CVE-2026-48711).
 
     Returns:
-        The user, empty if none is named, the host and the directory.
+        The remote, with an empty user if none is named, at the port of ssh.
 
     Raises:
         ValueError: It is none of those forms.
@@ -273,15 +275,4 @@ def parse_sshcmd(text: str) -> tuple[str, str, str]:
         raise ValueError(f"{form}; an IPv6 address goes in brackets, [{bare}]:/dir")
     elif not _HOST.fullmatch(name):
         raise ValueError(f"{form}; {name!r} can't be the name of a host")
-    return login or "", name, directory(parts["directory"])
-
-
-def sshcmd(text: str) -> str:
-    """Check a remote directory with its server."""
-    return joined_sshcmd(*parse_sshcmd(text))
-
-
-def joined_sshcmd(login: str, name: str, path_there: str) -> str:
-    """Write what :func:`parse_sshcmd` takes apart."""
-    server = f"[{name}]" if ":" in name else name
-    return f"{login}@{server}:{path_there}" if login else f"{server}:{path_there}"
+    return Remote(user=login or "", host=name, port=SSH_PORT, directory=directory(parts["directory"]))

@@ -17,8 +17,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
 from sshfs_plugin.ssh.credentials import Login, certificate_beside
-from sshfs_plugin.ssh.known_hosts import SSH_PORT
-from sshfs_plugin.volume import Remote
+from sshfs_plugin.volume import SSH_PORT, Remote
 
 log = logging.getLogger(__name__)
 

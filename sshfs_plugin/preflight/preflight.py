@@ -18,8 +18,8 @@ from sshfs_plugin.preflight.ssh import ended_at
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.ssh.credentials import Keyring, Login
-from sshfs_plugin.ssh.known_hosts import SSH_PORT, HostKey, KnownHosts
-from sshfs_plugin.volume import HostKeyCheck, Remote, Volume, VolumeName
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume, VolumeName
 
 GRACE_SECONDS = 0.2
 """The limits of single answers end at the deadline themselves, and tell more of which one was missing."""

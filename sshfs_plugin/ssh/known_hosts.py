@@ -21,8 +21,8 @@ from typing import BinaryIO
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import SSH_PORT
 
-SSH_PORT = 22
 _SEARCH_SECONDS = 10.0
 
 

@@ -7,10 +7,10 @@ configuration file.
 
 from sshfs_plugin import errors
 from sshfs_plugin.options.table import access, connection, files, login, remote
-from sshfs_plugin.options.table.row import Destination, Option, Shape, Topic
+from sshfs_plugin.options.table.row import Destination, Option, Shape, Topic, Value
 from sshfs_plugin.options.table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
 
-__all__ = ["IGNORED", "NAMES", "REFUSED", "TABLE", "TOPICS", "Destination", "Option", "Shape", "Topic"]
+__all__ = ["IGNORED", "NAMES", "REFUSED", "TABLE", "TOPICS", "Destination", "Option", "Shape", "Topic", "Value"]
 
 TOPICS: tuple[Topic, ...] = (
     remote.TOPIC,

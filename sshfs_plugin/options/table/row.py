@@ -5,8 +5,12 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from sshfs_plugin.options.values import NO, flag
+from sshfs_plugin.volume import Remote
+
+Value: TypeAlias = str | Remote
 
 
 class Destination(enum.Enum):
@@ -38,7 +42,8 @@ class Option:
         default: What holds without the option, as canonical text; empty if nothing does, or if sshfs or ssh decide.
         imposed: Whether the default is this plugin's own, so that sshfs must be told of it.
         destination: Who acts on it.
-        canonical: Checks a value and returns its one canonical spelling; raises ValueError with the reason.
+        canonical: Checks what was typed and returns the value in its one canonical spelling, a remote for ``sshcmd``;
+            raises ValueError with the reason.
         shape: What a comma in the value means.
     """
 
@@ -50,7 +55,7 @@ class Option:
     default: str = ""
     imposed: bool = False
     destination: Destination = Destination.PLUGIN
-    canonical: Callable[[str], str]
+    canonical: Callable[[str], Value]
     shape: Shape = Shape.PLAIN
 
     @property
