@@ -103,7 +103,7 @@ class Driver:
                 if differing := options.differences(existing.volume, volume):
                     raise errors.VolumeExists(volume.name, differing)
                 return
-            self._unmount_unused(volume.name, deadline)
+            self._require_release(volume.name, deadline)
             entry = Entry(record=volume)
             if volume.check is CheckAt.CREATE:
                 prepared = self._preflight.prepare(volume)
@@ -133,8 +133,7 @@ class Driver:
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
             with self._shared_failures.at(_identity(entry.volume), asked, _is_refusal):
-                self._ensure_mounted(entry, asked, deadline)
-            device = self._supervisor.mounted().get(entry.volume.name, "")
+                device = self._ensure_mounted(entry, asked, deadline)
             if not caller.has_gone():
                 self._registry.count(
                     entry, lambda holders: holders.mounted(holder, caller.client, device), record=False
@@ -143,7 +142,7 @@ class Driver:
             else:
                 log.warning("the client has gone and holds nothing")
                 if not entry.holders.live:
-                    self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
+                    self._release(entry, Deadline.after(UNMOUNT_SECONDS))
         return self._supervisor.mountpoint(entry.volume.name)
 
     def confirm(self, name: str, mount_id: str) -> None:
@@ -173,7 +172,7 @@ class Driver:
         try:
             with self._working_on(name, deadline) as entry:
                 if not entry.holders.live:
-                    self._let_go(entry, deadline)
+                    self._release(entry, deadline)
                 else:
                     log.info("given back, %d hold it still", entry.holders.count)
         except errors.VolumeBusy as busy:
@@ -190,7 +189,7 @@ class Driver:
             UnmountFailed, StateError: It could not be unmounted or forgotten.
         """
         with self._working_on(name, deadline) as entry:
-            self._unmount_unused(entry.name, deadline)
+            self._require_release(entry.name, deadline)
             self._preflight.forget(entry.name)
             self._supervisor.forget(entry.name)
             self._registry.remove(entry)
@@ -210,7 +209,7 @@ class Driver:
         return [self._state(entry, mounted) for entry in self._registry.all()]
 
     def look_after(self, seconds: float) -> None:
-        """Ask every mount whether it answers, let go of those that nobody uses, and see what else has changed.
+        """Ask every mount whether it answers, release those that nobody holds, and see what else has changed.
 
         It is for a thread of its own.
 
@@ -231,11 +230,11 @@ class Driver:
         self._registry.look_again(entry)
         if is_mounted:
             self._look_at(entry, seconds)
-            self._let_go_if_unheld(entry)
+            self._release_if_unheld(entry)
         else:
             entry.answering = None
             if entry.holders.count:
-                self._let_go_if_unheld(entry)
+                self._release_if_unheld(entry)
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
@@ -245,13 +244,13 @@ class Driver:
         if answering:
             entry.recovered()
 
-    def _let_go_if_unheld(self, entry: Entry) -> None:
+    def _release_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
         with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
             # by now the name may belong to a new volume, whose mount this entry knows nothing of
             if self._registry.find(entry.name) is entry and not entry.holders.live:
-                self._let_go(entry, Deadline.after(UNMOUNT_SECONDS))
+                self._release(entry, Deadline.after(UNMOUNT_SECONDS))
 
     def _clear_left_over(self) -> None:
         """Remove mountpoints of volumes that are no more, once each: what can't be removed is somebody's to look at."""
@@ -273,10 +272,12 @@ class Driver:
         else:
             self._cleared.add(name)
 
-    def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> None:
+    def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
+        """Return the device of a mount that answers, which is made if there is none."""
         name = entry.volume.name
-        if name in self._supervisor.mounted() and self._supervisor.answers(name, deadline.left(2)):
-            return
+        device = self._supervisor.mounted().get(name)
+        if device and self._supervisor.answers(name, deadline.left(2)):
+            return device
         passed = entry.passed_login
         try:
             self._start(entry, asked, deadline, passed)
@@ -287,6 +288,7 @@ class Driver:
             # names what has broken since, or mends it: a host key that was forgotten is accepted anew
             self._start(entry, asked, deadline)
         entry.answering, entry.left_until = True, 0.0
+        return self._supervisor.mounted().get(name, "")
 
     def _start(self, entry: Entry, asked: float, deadline: Deadline, passed: Login | None = None) -> None:
         """Mount a volume, after a preflight unless a login is given that has passed it."""
@@ -317,28 +319,31 @@ class Driver:
         ):
             yield
 
-    def _unmount_unused(self, name: VolumeName, deadline: Deadline) -> None:
+    def _require_release(self, name: VolumeName, deadline: Deadline) -> None:
+        """Release a volume, whoever is said to hold it. Raises VolumeInUse or UnmountFailed."""
         if name in self._supervisor.mounted() and not self._supervisor.release(name, deadline):
             raise errors.VolumeInUse(name)
 
-    def _let_go(self, entry: Entry, deadline: Deadline) -> None:
-        """Unmount a volume that has no live holder, and drop the inherited ones, if it is true that nobody uses it."""
-        if entry.name in self._supervisor.mounted() and not self._released(entry, deadline):
-            entry.left_until = time.monotonic() + LEAVE_SECONDS
-            return
+    def _release(self, entry: Entry, deadline: Deadline) -> None:
+        """Release a volume that has no live holder, and drop the inherited ones, if it is true that nobody uses it."""
+        if entry.name in self._supervisor.mounted():
+            try:
+                released = self._supervisor.release(entry.name, deadline)
+            except errors.MountError as error:
+                log.error("left mounted: %s", error)
+                released = False
+            else:
+                self._tell_of_release(entry, released=released)
+            if not released:
+                entry.left_until = time.monotonic() + LEAVE_SECONDS
+                return
         self._registry.count(entry, lambda _: Holders())
 
-    def _released(self, entry: Entry, deadline: Deadline) -> bool:
-        try:
-            released = self._supervisor.release(entry.name, deadline)
-        except errors.MountError as error:
-            log.error("left mounted: %s", error)
-            return False
+    def _tell_of_release(self, entry: Entry, *, released: bool) -> None:
         if released:
             log.info("unmounted")
         elif not entry.left_until:  # said once, however often it is asked
             log.warning("left mounted: a container or a process on this host still uses it")
-        return released
 
     def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
         device = mounted.get(entry.name)
