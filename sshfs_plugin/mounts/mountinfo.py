@@ -96,9 +96,9 @@ def sshfs_below(directory: Path) -> dict[str, str]:
 def used_elsewhere(ours: Collection[Mount]) -> frozenset[Mount]:
     """Return those of our mounts that a container, or a bind on this host, would keep if we unmounted them.
 
-    A copy of our tree, such as a sandboxed service has, lets go when we do: our unmount reaches it through the mount
-    that it is mounted on. A container does not: Docker binds the volume into a tree of its own. (That the bind itself
-    has a ``master:`` says nothing, it is about mounts *below* it.) Reading other processes' mountinfo takes
+    A copy of our tree, such as a sandboxed service has, is unmounted with ours: our unmount reaches it through the
+    mount that it is mounted on. A container's is not: Docker binds the volume into a tree of its own. (That the bind
+    itself has a ``master:`` says nothing, it is about mounts *below* it.) Reading other processes' mountinfo takes
     CAP_SYS_PTRACE.
     """
     if not ours:

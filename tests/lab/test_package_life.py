@@ -141,7 +141,7 @@ def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(
     host.run("purged", "echo precious >/data/file")
     host.start("holder", "purged", STAY)
     said = host.apt(f"purge {PACKAGE}")
-    assert "The volume purged is let go of: nothing is left to unmount" in said
+    assert "The volume purged is detached: nothing is left to unmount" in said
     assert not machine.run("test", "-e", STATE, check=False)
     assert machine.run("docker", "exec", "holder", "cat", "/data/file").stdout == "precious\n"
     machine.run("docker", "exec", "holder", "sh", "-c", "echo more >>/data/file")
