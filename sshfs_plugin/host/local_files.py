@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sshfs_plugin import errors
@@ -20,14 +21,25 @@ _LARGEST = 1 << 20
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 
 
-def mode(path: Path) -> int:
-    """Return the type and permissions of what is at a path, as ``st_mode`` has them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A small file.
 
-    Raises:
-        OSError: It is not there or can't be asked.
-        FileStuck: Its file system does not answer.
+    Attributes:
+        mode: Its type and permissions, as ``st_mode`` has them.
+        owner: The number of the user whose it is.
+        content: What is in it.
     """
-    return int(_ask(path, ["stat", "--dereference", "--format=%f", "--", path]), 16)
+
+    mode: int
+    owner: int
+    content: bytes
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """Return mode and owner of what is at a path. Raises OSError or FileStuck."""
+    mode, owner = _ask(path, ["stat", "--dereference", "--format=%f %u", "--", path]).split()
+    return int(mode, 16), int(owner)
 
 
 def why_absent(path: Path) -> str:
@@ -37,7 +49,7 @@ def why_absent(path: Path) -> str:
         FileStuck: Its file system does not answer.
     """
     try:
-        mode(path)
+        _stat(path)
     except OSError as error:
         return f"{error.strerror}"
     return ""
@@ -59,21 +71,22 @@ def is_file(path: Path) -> bool:
         FileStuck: Its file system does not answer.
     """
     try:
-        return stat.S_ISREG(mode(path))
+        return stat.S_ISREG(_stat(path)[0])
     except OSError:
         return False
 
 
-def content(path: Path) -> bytes:
-    """Return what is in a small file; a pipe or device would keep its reader waiting, or never end.
+def read(path: Path) -> File:
+    """Read a small file; a pipe or device would keep its reader waiting, or never end.
 
     Raises:
         OSError: It can't be read or is no regular file.
         FileStuck: Its file system does not answer.
     """
-    if not stat.S_ISREG(mode(path)):
+    mode, owner = _stat(path)
+    if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
-    return _ask(path, ["head", f"--bytes={_LARGEST}", "--", path])
+    return File(mode=mode, owner=owner, content=_ask(path, ["head", f"--bytes={_LARGEST}", "--", path]))
 
 
 def _ask(path: Path, argv: Sequence[str | Path]) -> bytes:

@@ -2,6 +2,8 @@
 """What a volume logs in with: the files behind its options, read when they are needed and judged as ssh judges them."""
 
 import contextlib
+import functools
+import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -17,6 +19,7 @@ KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
 
 _JUDGE_SECONDS = 10.0
+_KEYS_REMEMBERED = 256
 UNSEEN = "the service does not see what is below /tmp: move it elsewhere"
 
 _NO_PRIVATE_KEY = (
@@ -114,13 +117,14 @@ class Keyring:
 def _read_password(path: Path) -> str:
     subject = f"cannot use the password file {path}"
     try:
-        mode, text = local_files.mode(path), local_files.content(path).decode("utf-8-sig")
+        file = local_files.read(path)
+        text = file.content.decode("utf-8-sig")
     except FileNotFoundError:
         raise errors.PasswordFileUnusable(f"{subject}, it does not exist", _where_is(path, "password_file")) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise errors.PasswordFileUnusable(f"{subject}, {reason}", "it must be a text file that root can read") from None
-    if mode & 0o007:
+    if file.mode & 0o007:
         raise errors.PasswordFileUnusable(f"{subject}, every user can read it", f"chmod 600 {shlex.quote(str(path))}")
     password = text.partition("\n")[0].rstrip("\r")
     if not password:
@@ -134,7 +138,7 @@ def _certificates_beside(keys: Iterable[Path]) -> dict[Path, bytes]:
     for key in keys:
         with contextlib.suppress(OSError):
             path = certificate_beside(key)
-            found[path] = local_files.content(path)
+            found[path] = local_files.read(path).content
     return found
 
 
@@ -152,17 +156,17 @@ def require_usable(identity_file: Path) -> bytes:
     """
     subject = f"cannot use the identity file {identity_file}"
     try:
-        content = local_files.content(identity_file)
+        file = local_files.read(identity_file)
     except FileNotFoundError:
         hint = _where_is(identity_file, "IdentityFile")
         raise errors.IdentityFileUnusable(f"{subject}, it does not exist", hint) from None
     except OSError as error:
         hint = "it must be a private key file that root can read"
         raise errors.IdentityFileUnusable(f"{subject}, {error.strerror}", hint) from None
-    if problem := _verdict(identity_file, content):
+    if problem := _verdict(identity_file, file):
         what, hint = problem
         raise errors.IdentityFileUnusable(f"{subject}, {what}", hint)
-    return content
+    return file.content
 
 
 def require_certificate(certificate_file: Path) -> bytes:
@@ -174,7 +178,7 @@ def require_certificate(certificate_file: Path) -> bytes:
     """
     subject = f"cannot use the certificate {certificate_file}"
     try:
-        content = local_files.content(certificate_file)
+        content = local_files.read(certificate_file).content
     except OSError as error:
         raise errors.IdentityFileUnusable(
             f"{subject}, {error.strerror}", _where_is(certificate_file, "CertificateFile")
@@ -184,10 +188,16 @@ def require_certificate(certificate_file: Path) -> bytes:
     return content
 
 
-def _verdict(path: Path, content: bytes) -> tuple[str, str] | None:
-    """Ask ssh-keygen whether ssh could use a private key; if not, return what is wrong and what to do."""
-    if b"PRIVATE KEY" not in content:
-        return _what_it_is(path, content)
+def _verdict(path: Path, file: local_files.File) -> tuple[str, str] | None:
+    """Return what keeps ssh from using a file as a private key, and what to do about it; None if nothing does."""
+    if b"PRIVATE KEY" not in file.content:
+        return _what_it_is(path, file.content)
+    return _verdict_of_ssh(path, file.mode, file.owner, hashlib.sha256(file.content).digest())
+
+
+@functools.lru_cache(maxsize=_KEYS_REMEMBERED)
+def _verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> tuple[str, str] | None:
+    """Ask ssh-keygen, once for each key as it is: a hundred volumes of a server that are mounted at once share one."""
     judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=_JUDGE_SECONDS)
     if judged.returncode == 0:
         return None

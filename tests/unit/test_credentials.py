@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support import fakes
 from support.ssh_server import write_key
 
 from sshfs_plugin import errors
@@ -262,6 +263,21 @@ def test_password_file_holds_the_password_in_its_first_line(
     file = password_file(tmp_path, content)
     login = keyring.login(Credentials(password_file=str(file)))
     assert (login.password, login.password_file, login.identity_files) == (password, file, ())
+
+
+def test_identity_file_when_it_is_as_it_was_is_judged_once(
+    keys: dict[str, Path], tmp_path: Path, programs: fakes.Programs
+) -> None:
+    key = Path(shutil.copy(keys["ed25519"], tmp_path / "key"))
+    programs.add("ssh-keygen")
+    require_usable(key)
+    require_usable(key)
+    assert len(programs.calls("ssh-keygen")) == 1
+    key.chmod(0o640)
+    require_usable(key)
+    shutil.copy(keys["rsa"], key)
+    require_usable(key)
+    assert len(programs.calls("ssh-keygen")) == 3
 
 
 def test_password_file_when_its_group_may_read_it_is_the_administrators_choice(

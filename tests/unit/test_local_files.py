@@ -17,8 +17,8 @@ def test_a_file_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(b"\xff\r\n\0")
     file.chmod(0o640)
-    assert local_files.content(file) == b"\xff\r\n\0"
-    assert local_files.mode(file) == stat.S_IFREG | 0o640
+    assert local_files.read(file).content == b"\xff\r\n\0"
+    assert (local_files.read(file).mode, local_files.read(file).owner) == (stat.S_IFREG | 0o640, os.geteuid())
     assert local_files.exists(file)
     assert local_files.is_file(file)
 
@@ -26,25 +26,25 @@ def test_a_file_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
 def test_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("secret")
     (tmp_path / "link").symlink_to("key")
-    assert local_files.content(tmp_path / "link") == b"secret"
+    assert local_files.read(tmp_path / "link").content == b"secret"
 
 
 def test_no_more_than_a_mebibyte_is_read(tmp_path: Path) -> None:
     (tmp_path / "film").write_bytes(bytes(3 << 20))
-    assert len(local_files.content(tmp_path / "film")) == 1 << 20
+    assert len(local_files.read(tmp_path / "film").content) == 1 << 20
 
 
 def test_what_is_not_there_is_told_from_what_can_not_be_read(tmp_path: Path) -> None:
     for missing in (tmp_path / "none", tmp_path / "none/key"):
         with pytest.raises(FileNotFoundError, match="No such file or directory"):
-            local_files.content(missing)
+            local_files.read(missing)
         assert not local_files.exists(missing)
         assert not local_files.is_file(missing)
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        local_files.mode(tmp_path / "file/key")
+        local_files.read(tmp_path / "file/key")
     with pytest.raises(OSError, match="it is not a regular file"):
-        local_files.content(tmp_path)
+        local_files.read(tmp_path)
     assert local_files.exists(tmp_path)
     assert not local_files.is_file(tmp_path)
 
@@ -84,4 +84,4 @@ def test_a_file_system_that_does_not_answer_is_not_waited_for(
     programs.add(program, "exec sleep 60")
     (tmp_path / "key").write_text("secret")
     with pytest.raises(errors.FileStuck, match=rf"cannot read {tmp_path}/key, its file system did not answer within"):
-        local_files.content(tmp_path / "key")
+        local_files.read(tmp_path / "key")
