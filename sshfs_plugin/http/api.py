@@ -153,7 +153,7 @@ def _list(driver: Driver, _call: Call) -> Answer:
 
 
 def _path(driver: Driver, call: Call) -> Answer:
-    return {"Mountpoint": _told(driver.get(call.name))["Mountpoint"]}
+    return {"Mountpoint": str(driver.get(call.name).mountpoint or "")}
 
 
 def _told(state: State) -> Answer:
