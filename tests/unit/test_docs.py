@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The documentation, held against the code that it speaks of."""
 
+import configparser
 import re
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_the_picture_shows_what_its_text_says() -> None:
     drawn = (DOCS / "how-it-works.svg").read_text().replace("&#45;", "-")
     words = {line for label in labels for line in label.split("\\n")}
     assert [line for line in words if f">{line}<" not in drawn] == []
+
+
+def test_the_parts_of_the_code_have_the_levels_that_the_linter_checks() -> None:
+    configuration = configparser.ConfigParser()
+    configuration.read(ROOT / "setup.cfg")
+    layers = configuration["importlinter:contract:layers"]["layers"].split("\n")
+    levels = [(str(level), part) for level, layer in enumerate(filter(None, layers), 1) for part in layer.split(" | ")]
+    page = (DOCS / "how-it-works.md").read_text()
+    assert re.findall(r"^\| (\d+) \| `(\w+)` \| .* \|$", page, re.MULTILINE) == levels
+    for name in re.findall(r"`((?:libexec|\w+)/[\w./]*)`", page):
+        assert (ROOT / name).exists() or (ROOT / "sshfs_plugin" / name).exists(), name
 
 
 def test_pages_have_lines_that_fit_a_terminal() -> None:
