@@ -11,7 +11,7 @@ from sshfs_plugin.driver.values import Condition
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 
 OF_OTHERS = {
     'plugin "sshfs" not found',
@@ -78,6 +78,13 @@ def test_the_picture_shows_what_its_text_says() -> None:
     drawn = (DOCS / "how-it-works.svg").read_text().replace("&#45;", "-")
     words = {line for label in labels for line in label.split("\\n")}
     assert [line for line in words if f">{line}<" not in drawn] == []
+
+
+def test_reports_of_weaknesses_go_to_the_maintainer_s_address() -> None:
+    (address,) = re.findall(r"^Maintainer: .* <(.*)>$", (ROOT / "debian/control").read_text(), re.MULTILINE)
+    page = (ROOT / "SECURITY.md").read_text()
+    assert re.findall(r"`(\S+@\S+)`", page) == [address]
+    assert ("placeholder" in page) == address.endswith("@example.org")
 
 
 def test_the_parts_of_the_code_have_the_levels_that_the_linter_checks() -> None:
