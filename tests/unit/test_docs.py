@@ -3,9 +3,12 @@
 
 import configparser
 import re
+import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
+from lab.documents import block
 
 from sshfs_plugin.driver.values import Condition
 
@@ -53,11 +56,11 @@ def test_every_state_of_a_volume_is_explained() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
-def test_every_block_of_a_page_is_run_or_compared_by_a_test_on_a_booted_host(page: Path) -> None:
-    """Which ones: see ``documents.py`` there."""
+def test_every_block_of_a_page_is_run_or_compared_by_a_test(page: Path) -> None:
+    """On a booted host, see ``documents.py`` there; what only a checkout can do is compared here."""
     tests = "".join(path.read_text() for path in (ROOT / "tests/lab").glob("*.py")).replace("'", '"')
     name = str(page.relative_to(ROOT))
-    alone = re.findall(rf'block\("{name}", "(.*?)"\)', tests)
+    alone = re.findall(rf'block\("{name}", "(.*?)"\)', tests + Path(__file__).read_text())
     for kind, file, text in re.findall(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
         if kind == "sh" or file:
             assert f'"{name}"' in tests, "nobody follows this page"
@@ -78,6 +81,81 @@ def test_the_picture_shows_what_its_text_says() -> None:
     drawn = (DOCS / "how-it-works.svg").read_text().replace("&#45;", "-")
     words = {line for label in labels for line in label.split("\\n")}
     assert [line for line in words if f">{line}<" not in drawn] == []
+
+
+# Pages for people who change the code
+
+
+SCRIPT = (ROOT / "scripts/test").read_text()
+SETUP = block("CONTRIBUTING.md", "sudo apt-get install")
+QUICK = block("CONTRIBUTING.md", "./scripts/test --quick")
+BLAME = block("CONTRIBUTING.md", "git config blame.ignoreRevsFile")
+SOME_TESTS = block("CONTRIBUTING.md", "/usr/bin/python3 -m pytest -q tests/unit/test_options.py")
+TOOLS = block("CONTRIBUTING.md", ".venv/bin/ruff check")
+BENCHMARK = block("CONTRIBUTING.md", "sudo ./scripts/benchmark")
+ROW = block("CONTRIBUTING.md", "ssh_option(")
+EVERYTHING = block("CONTRIBUTING.md", "sudo env CI=true")
+RELEASE = block("CONTRIBUTING.md", "./scripts/release --key")
+
+
+def test_what_a_newcomer_installs_is_what_the_quick_tests_need() -> None:
+    needed = re.findall(r'^QUICK_PACKAGES="([^"]*)"', SCRIPT, re.MULTILINE)[0].split()
+    command = shlex.split(SETUP.replace("\\\n", ""))
+    assert command[:4] == ["sudo", "apt-get", "install", "--no-install-recommends"]
+    assert command[4:] == needed
+
+
+@pytest.mark.parametrize("command", SOME_TESTS.splitlines())
+def test_tests_that_a_newcomer_is_told_to_run_exist(command: str) -> None:
+    words = shlex.split(command)
+    (file,) = (word for word in words if word.startswith("tests/"))
+    chosen = words[words.index("-k") + 1] if "-k" in words else "def test_"
+    assert chosen in (ROOT / file).read_text()
+
+
+@pytest.mark.parametrize("command", [*QUICK.splitlines(), *BENCHMARK.splitlines(), *EVERYTHING.splitlines(), RELEASE])
+def test_scripts_that_a_newcomer_is_told_to_run_exist_and_take_these_words(command: str) -> None:
+    program, *words = shlex.split(re.sub(r"^sudo (env \S+ )?", "", command))
+    script = ROOT / program
+    assert script.stat().st_mode & 0o111
+    text = script.read_text()
+    assert [word for word in words if word.startswith("--") and word not in text] == []
+
+
+@pytest.mark.parametrize("command", TOOLS.splitlines())
+def test_tools_that_a_newcomer_is_told_to_run_are_those_of_the_tests(command: str) -> None:
+    assert [word for word in command.split() if word not in SCRIPT] == []
+
+
+in_a_checkout = pytest.mark.skipif(not (ROOT / ".git-blame-ignore-revs").exists(), reason="a build has no hidden files")
+
+
+@in_a_checkout
+def test_moves_are_in_the_file_that_blame_is_told_of() -> None:
+    assert BLAME.strip() in (ROOT / ".git-blame-ignore-revs").read_text()
+
+
+def test_the_row_that_is_shown_is_one_of_the_table() -> None:
+    assert textwrap.indent(ROW, " " * 8) in (ROOT / "sshfs_plugin/options/table/connection.py").read_text()
+
+
+def test_every_tier_of_the_tests_is_explained() -> None:
+    tiers = set(re.findall(r"\b(?:run|cannot) ([a-z+-]+) ", SCRIPT.partition("\ncase ")[2])) - {"labs"} | {"lab"}
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert set(re.findall(r"^\| `([a-z+-]+)` \|", page, re.MULTILINE)) == tiers
+
+
+def test_files_that_a_page_for_newcomers_names_exist() -> None:
+    names = re.findall(r"`([\w.-]+/[\w./-]*\w)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(names) > 20
+    assert [name for name in names if not ((ROOT / name).exists() or (ROOT / "sshfs_plugin" / name).exists())] == []
+
+
+def test_the_version_is_the_same_wherever_a_release_writes_it() -> None:
+    version = re.findall(r"\((.*?)\)", (ROOT / "debian/changelog").read_text())[0]
+    assert re.findall(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE) == [version]
+    assert f"docker-volume-sshfs={version}\n" in (DOCS / "installing.md").read_text()
+    assert f"Pin: version {version.rpartition('.')[0]}.*\n" in (DOCS / "installing.md").read_text()
 
 
 def test_reports_of_weaknesses_go_to_the_maintainer_s_address() -> None:
