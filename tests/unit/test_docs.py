@@ -158,6 +158,23 @@ def test_the_version_is_the_same_wherever_a_release_writes_it() -> None:
     assert f"Pin: version {version.rpartition('.')[0]}.*\n" in (DOCS / "installing.md").read_text()
 
 
+@in_a_checkout
+def test_editors_are_told_what_ruff_is_told() -> None:
+    configuration = configparser.ConfigParser()
+    configuration.read_string("[top]\n" + (ROOT / ".editorconfig").read_text())
+    (length,) = re.findall(r"^line-length = (\d+)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    python = next(configuration[name] for name in configuration.sections() if "*.py" in name)
+    assert (python["max_line_length"], python["indent_size"], python["indent_style"]) == (length, "4", "space")
+
+
+@in_a_checkout
+def test_a_commit_runs_the_quick_tests_and_fetches_nothing() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"repo: (.*)", hooks) == ["local"]
+    assert re.findall(r"language: (.*)", hooks) == ["system"]
+    assert re.findall(r"entry: (.*)", hooks) == [QUICK.strip()]
+
+
 def test_reports_of_weaknesses_go_to_the_maintainer_s_address() -> None:
     (address,) = re.findall(r"^Maintainer: .* <(.*)>$", (ROOT / "debian/control").read_text(), re.MULTILINE)
     page = (ROOT / "SECURITY.md").read_text()
