@@ -151,6 +151,14 @@ def test_files_that_a_page_for_newcomers_names_exist() -> None:
     assert [name for name in names if not ((ROOT / name).exists() or (ROOT / "sshfs_plugin" / name).exists())] == []
 
 
+def test_the_project_s_place_is_the_same_wherever_it_is_written() -> None:
+    fields = dict(re.findall(r"^(Homepage|Vcs-\w+): (.*)$", (ROOT / "debian/control").read_text(), re.MULTILINE))
+    home = fields["Homepage"]
+    assert fields == {"Homepage": home, "Vcs-Browser": home, "Vcs-Git": f"{home}.git"}
+    assert re.findall(r"^url = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE) == [home]
+    assert f'"documentation": "{home}/' in (ROOT / "managed/config.json").read_text()
+
+
 def test_the_version_is_the_same_wherever_a_release_writes_it() -> None:
     version = re.findall(r"\((.*?)\)", (ROOT / "debian/changelog").read_text())[0]
     assert re.findall(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE) == [version]
