@@ -145,8 +145,11 @@ def test_every_tier_of_the_tests_is_explained() -> None:
     assert set(re.findall(r"^\| `([a-z+-]+)` \|", page, re.MULTILINE)) == tiers
 
 
-def test_files_that_a_page_for_newcomers_names_exist() -> None:
-    names = re.findall(r"`([\w.-]+/[\w./-]*\w)`", (ROOT / "CONTRIBUTING.md").read_text())
+def test_files_and_tests_that_a_page_for_newcomers_names_exist() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests/unit").glob("*.py"))
+    assert [name for name in re.findall(r"`(test_\w+)`", page) if f"def {name}(" not in tests] == []
+    names = re.findall(r"`([\w.-]+/[\w./-]*\w)`", page)
     assert len(names) > 20
     assert [name for name in names if not ((ROOT / name).exists() or (ROOT / "sshfs_plugin" / name).exists())] == []
 
