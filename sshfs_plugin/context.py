@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the work at hand is about, so that every line that it logs can be found by it."""
+"""The journal fields of the call that is being served: each line that it logs has its verb, volume and mount ID."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ _subject: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NOTHING
 
 @contextmanager
 def about(**fields: str) -> Iterator[None]:
-    """Let everything that is logged meanwhile carry these journal fields, in upper case: VERB, VOLUME, MOUNT_ID."""
+    """Give these journal fields, VERB, VOLUME or MOUNT_ID, to each line that is logged in the block; empty ones not."""
     token = _subject.set({**_subject.get(), **{name: text for name, text in fields.items() if text}})
     try:
         yield
@@ -21,5 +21,5 @@ def about(**fields: str) -> Iterator[None]:
 
 
 def subject() -> Mapping[str, str]:
-    """Return the fields of the work at hand."""
+    """Return the journal fields that are in force."""
     return _subject.get()

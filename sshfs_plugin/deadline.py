@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How long the caller will wait, carried down to everything that waits on its behalf."""
+"""The moment until which a client waits for its reply; everything that waits on its behalf is handed it."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment on the monotonic clock after which nobody reads the reply any more."""
+    """A moment on the monotonic clock after which the client no longer reads the reply."""
 
     at: float
 

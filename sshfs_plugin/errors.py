@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What can go wrong, as the sentences that a user reads.
+"""The errors of the plugin, worded as the user reads them.
 
-Every error is one sentence that says what failed and on what, followed by a hint that says what to do about it. The
-text travels unchanged from where it is raised to the terminal of whoever typed ``docker``, so it never holds a
-password, the content of a private key or a traceback. This module imports nothing of the project.
+Each has a sentence, which says what failed and on what, and a hint, which says what to do about it. Docker shows both
+to the user as they are, so they never hold a password, the content of a private key or a traceback. This module imports
+nothing of the project.
 """
 
 import difflib
@@ -11,20 +11,20 @@ import errno
 from collections.abc import Iterable
 
 LONGEST_QUOTE = 300
-"""Characters; what a client has sent is not shown at any length."""
-
+"""Characters that an error quotes at most of what a client, a server or another program has sent."""
 
 LONGEST_PART = 5000
-"""Characters of a sentence or hint: room for a path of any length, and no more for what a server may put there."""
+"""Characters of a sentence or hint: any path fits, and what a server puts there is cut."""
 
 
 class PluginError(Exception):
-    """The base of everything that this plugin reports on purpose.
+    """The base class of all errors that a user is told.
 
     Attributes:
         sentence: What failed, and on what.
         hint: What to do about it; may be empty where the sentence says it all.
-        volume: The volume that it is about, for readers who would not know; the text names it once.
+        volume: The name of the volume that it is about, where the client does not tell it; else empty. The text begins
+            with it unless the sentence has it already.
     """
 
     def __init__(self, sentence: str, hint: str = "") -> None:
@@ -44,12 +44,12 @@ def _bounded(text: str) -> str:
 
 
 def tamed(text: str) -> str:
-    """Take out what is no printable character: servers have a say in errors, and terminals obey escape sequences."""
+    """Replace each unprintable character by ``?``: errors quote servers, and terminals obey escape sequences."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def last_words(lines: Iterable[str]) -> str:
-    """Return what another program has said last, as one line of a length that fits into an error."""
+    """Return the end of another program's output as one line, short enough to be quoted in an error."""
     said = "; ".join(line.strip() for line in lines if line.strip())
     if len(said) <= LONGEST_QUOTE:
         return said
@@ -66,7 +66,7 @@ class InvalidRequest(RequestError):
 
 
 class InvalidVolumeName(RequestError):
-    """A volume name that could not be used as a file and unit name."""
+    """A volume name that can't be used as a file name and a unit name."""
 
 
 class InvalidOption(RequestError):
@@ -85,7 +85,7 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("path", "dir", "folder"), "directory"),
     **dict.fromkeys(("mode", "file_mode", "dir_mode"), "umask"),
 }
-"""What other programs call it, folded, and what it is here."""
+"""Names of options in other programs, case-folded, and what the option is called here."""
 
 
 class UnknownOption(RequestError):
@@ -159,7 +159,7 @@ class ServerBusy(VolumeError):
 
 
 class PluginBusy(VolumeError):
-    """Every thread that may do slow work is doing it."""
+    """All slots for slow calls are taken."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -169,7 +169,7 @@ class PluginBusy(VolumeError):
 
 
 class CredentialsError(PluginError):
-    """What is to log in can't be used; no server was asked."""
+    """The key or password can't be used; no server was asked."""
 
 
 class PasswordFileUnusable(CredentialsError):
@@ -203,19 +203,19 @@ class HostUnreachable(PreflightError):
 
 
 class ServerSilent(PreflightError):
-    """The server took the connection and then said nothing, or nothing more: frozen, or only busy."""
+    """The server accepted the connection and did not answer, or stopped answering: it is frozen, or only busy."""
 
 
 class NotAnSSHServer(PreflightError):
-    """Something answered, but it does not speak SSH."""
+    """What answers is not an SSH server."""
 
 
 class TurnedAway(PreflightError):
-    """The server closed the connection before it had said that it speaks SSH."""
+    """The server closed the connection before it had sent its SSH version."""
 
 
 class NegotiationFailed(PreflightError):
-    """An SSH server that shares no algorithm with the check, or that broke off."""
+    """The SSH server shares no algorithm with the preflight, or broke off."""
 
 
 class HostKeyError(PreflightError):
@@ -223,7 +223,7 @@ class HostKeyError(PreflightError):
 
 
 class HostKeyUnknown(HostKeyError):
-    """``host_key_check=yes`` and nobody has verified this server's key."""
+    """No key of the server is known, and ``host_key_check=yes`` demands one."""
 
 
 class HostKeyChanged(HostKeyError):
@@ -239,7 +239,7 @@ class LoginRefused(PreflightError):
 
 
 class LoginUnfinished(PreflightError):
-    """The server broke the login off or did not answer it in time, so whether it would let us in is not known."""
+    """The server broke the login off or did not answer in time, so that it neither accepted nor refused the login."""
 
 
 class SFTPUnavailable(PreflightError):
@@ -259,19 +259,19 @@ class MountError(PluginError):
 
 
 class MountFailed(MountError):
-    """sshfs ended; the sentence carries ssh's own last words."""
+    """sshfs ended; the sentence quotes the end of what it and ssh printed."""
 
 
 class MountTimedOut(MountError):
-    """sshfs was started but its mount did not answer in time."""
+    """The mount did not answer in time, after its start or later."""
 
 
 class UnmountFailed(MountError):
-    """The volume's unit could not be stopped."""
+    """The volume could not be unmounted, or its process did not end."""
 
 
 class ExposedSocket(PluginError):
-    """The plugin would be served to other hosts without asking them who they are."""
+    """Other hosts could call the plugin without a client certificate."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
@@ -290,7 +290,9 @@ _UNWRITABLE = {
     errno.EDQUOT: _ROOM,
     errno.EROFS: "once it can be written to, systemctl restart docker-volume-sshfs",
 }
-"""What to do about it; a service started meanwhile sees a file system as read-only ever after (docs/facts.md)."""
+"""What to do about it. A service that was started while a file system was read-only sees it so until it is restarted
+(docs/facts.md).
+"""
 
 
 class StateUnwritable(StateError):
@@ -302,7 +304,7 @@ class StateUnwritable(StateError):
 
 
 class RecordUnusable(StateError):
-    """A volume's record can't be read or understood, so that nobody knows what to mount."""
+    """A volume's record can't be read or understood, so what to mount is not known."""
 
     def __init__(self, name: str, record: object, complaint: str) -> None:
         super().__init__(
@@ -313,7 +315,7 @@ class RecordUnusable(StateError):
 
 
 class ProgramStuck(PluginError):
-    """A program of this host did not come to an end."""
+    """A program of this host did not end in time."""
 
     def __init__(self, program: str, seconds: float) -> None:
         super().__init__(f"{program} did not end within {seconds:.0f} seconds", "is this host overloaded? try again")
@@ -324,10 +326,10 @@ class ServiceError(PluginError):
 
 
 class ServiceRefusal(ServiceError):
-    """The plugin's own service was asked and says no.
+    """The plugin's own service answered with an error.
 
     Attributes:
-        said: Its own sentence, as Docker would show it.
+        said: The error of the service, as Docker would show it.
     """
 
     def __init__(self, said: str) -> None:
@@ -336,19 +338,19 @@ class ServiceRefusal(ServiceError):
 
 
 class LegacyStateUnusable(RequestError):
-    """The state file of another plugin can't be read or is none."""
+    """The state file of vieux/sshfs can't be read, or is something else."""
 
 
 class InvalidAlias(RequestError):
-    """A name under which Docker could not find a plugin."""
+    """A name that no Docker plugin can have."""
 
 
 class AliasTaken(VolumeError):
-    """Docker finds something else under a name that is to become ours."""
+    """Docker already finds another plugin under the name of an alias."""
 
 
 class NotRoot(RequestError):
-    """What was asked for takes root."""
+    """The command must be run as root."""
 
     def __init__(self) -> None:
         super().__init__("keys, records and the plugin's socket are for root alone", "say sudo before the command")

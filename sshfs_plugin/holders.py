@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who holds a volume: the counting rules, as pure functions on a frozen value.
+"""The holders of a volume, and the rules by which they are counted, as pure functions on a frozen value.
 
-Docker's Mounts and Unmounts do not balance (docs/facts.md): ``docker cp`` mounts a live ID a second time, a
-Docker that was killed never unmounts, and one that comes back mounts a stored ID again. Podman counts for itself and
-uses one constant ID. So a holder is an ID with a count, and what is left over after a crash is marked as inherited.
+Docker's Mounts and Unmounts do not balance (docs/facts.md): ``docker cp`` mounts with an ID that already holds the
+volume, a Docker that was killed never unmounts, and a restarted one mounts with its stored IDs again. Podman counts for
+itself and uses one constant ID. So a holder is a mount ID with a count, and when Docker was restarted its earlier
+holders are marked as inherited.
 """
 
 import enum
@@ -14,7 +15,7 @@ from sshfs_plugin.volume import MountID
 
 
 class Client(enum.Enum):
-    """Who speaks: the two count differently."""
+    """The program that sends requests; Docker and Podman count differently."""
 
     DOCKER = "docker"
     PODMAN = "podman"
@@ -25,12 +26,12 @@ class Holder:
     """One mount ID's hold on a volume.
 
     Attributes:
-        client: Who mounted.
-        count: How many Mounts have not been given back.
-        unconfirmed: How many of these have not been answered yet: they are not recorded, so that a crash before the
-            reply invents no holder.
-        device: The mount that it has, by the kernel's number of its file system; empty if that is not known.
-        inherited: Whether it stems from before the client's present process, and so may never be given back.
+        client: The program that mounted.
+        count: How many Mounts have had no Unmount yet.
+        unconfirmed: How many of these Mounts have not been answered yet. They are not recorded, so that a crash before
+            the reply leaves no holder that the client knows nothing of.
+        device: The kernel's number of the mounted file system, ``major:minor``; empty if it is not known.
+        inherited: Whether an earlier process of the client mounted, so that an Unmount may never come.
     """
 
     client: Client
@@ -53,39 +54,39 @@ class Holders:
 
     @property
     def live(self) -> bool:
-        """Whether somebody holds the volume who can be expected to give it back."""
+        """Whether there is a holder that is not inherited, and so can be expected to unmount."""
         return any(not holder.inherited for holder in self.by_id.values())
 
     def have_other_than(self, device: str) -> bool:
-        """Tell whether somebody holds another mount than this one."""
+        """Tell whether a holder has another mount than that of this device."""
         return any(holder.device not in ("", device) for holder in self.by_id.values())
 
     def mounted(self, mount_id: MountID, client: Client, device: str = "") -> "Holders":
-        """Add what a successful Mount adds, unconfirmed."""
+        """Count a successful Mount, which is unconfirmed until its reply has been sent."""
         holder = self.by_id.get(mount_id)
         if holder is None:
             return self._with(mount_id, Holder(client=client, count=1, unconfirmed=1, device=device))
         if holder.inherited:
             return self._with(mount_id, replace(holder, inherited=False, unconfirmed=1, device=device))
         if client is Client.PODMAN:
-            # the one hold is now this Mount's as well, so that it stays if the reply to the one before it is lost
+            # the one hold is this Mount's, too: it must stay if the reply to the Mount before is lost
             return self._with(mount_id, replace(holder, unconfirmed=0))
         return self._with(mount_id, replace(holder, count=holder.count + 1, unconfirmed=holder.unconfirmed + 1))
 
     def confirmed(self, mount_id: MountID) -> "Holders":
-        """Note that the reply to one Mount was sent."""
+        """Note that the reply to one Mount has been sent."""
         holder = self.by_id.get(mount_id)
         if holder is None or not holder.unconfirmed:
             return self
         return self._with(mount_id, replace(holder, unconfirmed=holder.unconfirmed - 1))
 
     def unanswered(self, mount_id: MountID) -> "Holders":
-        """Take away what a Mount has added whose reply could not be sent, and which nobody will give back."""
+        """Undo the count of a Mount whose reply could not be sent: no Unmount will follow it."""
         holder = self.by_id.get(mount_id)
         return self.unmounted(mount_id) if holder and holder.unconfirmed else self
 
     def unmounted(self, mount_id: MountID) -> "Holders":
-        """Take away what an Unmount gives back; an ID that nobody knows changes nothing."""
+        """Count an Unmount; an ID that holds nothing changes nothing."""
         holder = self.by_id.get(mount_id)
         if holder is None:
             return self
@@ -95,7 +96,7 @@ class Holders:
         return self._with(mount_id, replace(holder, count=holder.count - 1, unconfirmed=unconfirmed))
 
     def inherited_from_docker(self) -> "Holders":
-        """Note that a new Docker process has taken over: each of its IDs counts once, until it is taken up again."""
+        """Mark Docker's holders as inherited, since Docker was restarted; each counts once from now on."""
         return Holders(
             {
                 mount_id: replace(holder, count=1, unconfirmed=0, inherited=True)
@@ -106,7 +107,7 @@ class Holders:
         )
 
     def recorded(self) -> "Holders":
-        """Return what is to be found again after a crash: only what was confirmed."""
+        """Return the holders to be recorded: those of confirmed Mounts alone."""
         return Holders(
             {
                 mount_id: replace(holder, count=holder.count - holder.unconfirmed, unconfirmed=0)

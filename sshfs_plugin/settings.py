@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Where things are and how many there may be: the environment, read once.
+"""The paths and limits of the plugin, read once from the environment.
 
-``/etc/default/docker-volume-sshfs`` sets what an administrator may want to change; the tests set the rest to run a
-whole plugin in a directory of their own. The release, a program of its own, reads the same settings.
+Administrators set them in ``/etc/default/docker-volume-sshfs``, and the tests set all paths, to run a plugin in a
+directory of their own. The release program reads the same settings.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ FEWEST_THREADS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the parts are told about this host.
+    """The paths and limits on this host.
 
     Attributes:
-        state: What must outlive a reboot: volume records and known hosts.
-        mounts: The mountpoints, one a volume.
-        runtime: What must not: holders, and what the unit of each mounted volume reads.
-        configuration: Where the default key is looked for.
-        libexec: The programs that systemd and ssh run.
-        home: What ``~`` stands for in the options.
-        root: Below which Docker's own directories are.
-        supervisor: ``systemd``, ``process``, or ``auto`` to look whether systemd is PID 1.
+        state: The directory of what must outlive a reboot: volume records and known hosts.
+        mounts: The directory of the mountpoints, which are named after their volumes.
+        runtime: The directory of what must not outlive a reboot: holders, and the files of mounted volumes' units.
+        configuration: The directory of the default key.
+        libexec: The directory of the programs that systemd and ssh run.
+        home: The directory that ``~`` stands for in options.
+        root: The directory below which Docker's own directories are.
+        supervisor: ``systemd``, ``process``, or ``auto`` for systemd where it is PID 1.
         threads: How many calls can be under way at once.
-        tls: A directory with ``cert.pem`` and ``key.pem`` of the service and ``ca.pem``, the authority that has signed
-            the certificates of those who may call it; None to be served without TLS.
+        tls: A directory with the service's ``cert.pem`` and ``key.pem``, and with ``ca.pem``, the authority that signs
+            the certificates of clients; None to be served without TLS.
     """
 
     state: Path = Path("/var/lib/docker-volume-sshfs")
@@ -70,52 +70,52 @@ class Settings:
 
     @property
     def volumes(self) -> Path:
-        """The volume records."""
+        """The directory of the volume records."""
         return self.state / "volumes"
 
     @property
     def known_hosts(self) -> Path:
-        """The host keys that this plugin has accepted."""
+        """The file of the host keys that this plugin has accepted."""
         return self.state / "known_hosts"
 
     @property
     def pinned(self) -> Path:
-        """The host keys of volumes with ``host_key``, a file for each."""
+        """The directory of pinned host keys, with a file for each volume that has the option ``host_key``."""
         return self.state / "pinned"
 
     @property
     def socket(self) -> Path:
-        """Where the service listens, as its socket unit says."""
+        """The socket of the service; its socket unit has the same path."""
         return self.runtime / "sshfs.sock"
 
     @property
     def spec(self) -> Path:
-        """The file that tells Docker of the socket, there while the socket is open."""
+        """The spec that tells Docker where the socket is; it exists while the socket is open."""
         return self.runtime / "sshfs.spec"
 
     @property
     def holders(self) -> Path:
-        """Who holds which volume."""
+        """The directory of the holders' records."""
         return self.runtime / "holders"
 
     @property
     def unit_files(self) -> Path:
-        """What the unit of each mounted volume reads, a directory for each."""
+        """The directory of what volumes' units read, with a directory for each mounted volume."""
         return self.runtime / "mounts"
 
     @property
     def releases(self) -> Path:
-        """A file for each volume that is to be unmounted if nobody uses it."""
+        """The directory of release requests: empty files, named after the volumes that are to be released."""
         return self.runtime / "releases"
 
     @property
     def locks(self) -> Path:
-        """Lock files of volumes whose process systemd does not keep."""
+        """The directory of the lock files of volumes that are mounted without systemd."""
         return self.runtime / "locks"
 
     @property
     def logs(self) -> Path:
-        """What sshfs and ssh say where there is no journal for it."""
+        """The directory of what sshfs and ssh print for volumes that are mounted without systemd."""
         return self.runtime / "logs"
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The values that everything else speaks of: a volume, where it is, how to log in, what to trust.
+"""A volume, its directory on the server, its credentials and its access rights, as frozen values.
 
-All of them are frozen and know nothing of HTTP, files or processes.
+They know nothing of HTTP, files or processes.
 """
 
 import enum
@@ -30,7 +30,7 @@ def volume_name(text: str) -> VolumeName:
     """Check a volume name, which Docker passes on unchecked for plugin drivers (``../../etc``, newlines and all).
 
     Raises:
-        InvalidVolumeName: It could not be used as a file name or unit name, or the docker command could not name it.
+        InvalidVolumeName: It can't be used as a file name, in the name of a unit, or with the docker command.
     """
     if not _NAME.fullmatch(text):
         raise errors.InvalidVolumeName(
@@ -49,10 +49,10 @@ class Remote:
     """A directory on an SSH server.
 
     Attributes:
-        user: The login name there; empty while nobody has said it.
+        user: The login name on the server; empty until it is known.
         host: A name or address, an IPv6 address without its brackets.
         port: The TCP port.
-        directory: As the server sees it; relative ones start at the login directory, and empty means just that.
+        directory: The path on the server; a relative one starts at the login directory, an empty one is that directory.
     """
 
     user: str
@@ -68,7 +68,7 @@ class Remote:
 
     @property
     def with_port_from_directory(self) -> "Remote | None":
-        """What is meant if the directory begins with the port, ``nas:2222/dir``; it may be called so, too."""
+        """The remote that ``nas:2222/dir`` means if ``2222`` is the port; None if no number comes first."""
         begins = _PORT_FIRST.fullmatch(self.directory)
         if begins and int(begins["port"]) <= LARGEST_PORT:
             return replace(self, port=int(begins["port"]), directory=begins["directory"])
@@ -76,7 +76,7 @@ class Remote:
 
     @property
     def account(self) -> str:
-        """Who logs in where, for messages: ``user@host port 22``."""
+        """The login and the server, for messages: ``user@host port 22``."""
         return f"{self.user}@{self.host} port {self.port}"
 
     @property
@@ -87,13 +87,13 @@ class Remote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What the user said about logging in; all empty means the default key.
+    """The options that say how to log in; if all are empty, the default key does.
 
     Attributes:
-        password: Typed as an option, and so kept in the volume's record.
-        password_file: A file whose first line is the password.
-        identity_file: A private key.
-        certificate_file: The certificate that goes with it.
+        password: A password that was given as an option, and is kept in the volume's record.
+        password_file: The path of a file whose first line is the password.
+        identity_file: The path of a private key.
+        certificate_file: The path of that key's certificate.
     """
 
     password: str = field(default="", repr=False)
@@ -123,8 +123,8 @@ class Access:
     """Who on this host may use the mounted volume.
 
     Attributes:
-        allow_other: Others than root reach it at all.
-        default_permissions: The kernel holds them to owner, group and mode.
+        allow_other: Whether users other than root may use it at all.
+        default_permissions: Whether the kernel checks owner, group and mode.
     """
 
     allow_other: bool
@@ -137,7 +137,7 @@ class Access:
 
     @property
     def summary(self) -> str:
-        """Who may, in a few words."""
+        """Who may use the volume, in a few words for people."""
         if self.everyone:
             return "everyone, unchecked (allow_other)"
         return "as owner, group and mode allow" if self.allow_other else "root only"
@@ -149,12 +149,13 @@ class Volume:
 
     Attributes:
         name: Its name.
-        options: The options as typed, canonical and without defaults: what is recorded and compared.
-        remote: Where it is.
+        options: The given options with their canonical values, without those that equal the default; they are recorded,
+            and compared when a volume is created again.
+        remote: The directory on the server.
         credentials: How to log in.
         host_key_check: What to do about the server's host key.
         pinned_host_key: The fingerprint (``SHA256:...``) that the host key must have; empty if any will do.
-        known_hosts: A file of host keys to read in place of the administrator's; empty for these.
+        known_hosts: A file that is read in place of the administrator's known hosts; empty if none is.
         check: When the preflight is made.
         create_directory: Whether a missing directory is made when the volume is created.
         access: Who on this host may use it.
@@ -199,15 +200,15 @@ class Unusable:
 
     @property
     def error(self) -> errors.RecordUnusable:
-        """What is told to whoever wants to use it."""
+        """The error for a call that needs the volume itself."""
         return errors.RecordUnusable(self.name, self.record, self.complaint)
 
 
 def usable(volume: Volume | Unusable) -> Volume:
-    """Return a volume that can be used.
+    """Return a volume whose record can be used.
 
     Raises:
-        RecordUnusable: It can't.
+        RecordUnusable: Its record can't be read or understood.
     """
     if isinstance(volume, Unusable):
         raise volume.error
