@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""This host: its programs, and files that somebody named."""
+"""This host: its programs, and the files that options name."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one place that runs the programs of the distribution: bounded, without a shell, in a small environment."""
+"""Runs the programs of the distribution: with a time limit, without a shell, in a small environment."""
 
 import logging
 import os
@@ -21,16 +21,16 @@ _ENVIRONMENT = {
 
 
 _END_SECONDS = 0.2
-"""How long a program that was killed is waited for; the kernel takes a moment, or for ever."""
+"""How long to wait for a killed program to end: a moment will do, unless it hangs in the kernel."""
 
 _left_behind: list[subprocess.Popen[bytes]] = []
-_leaving = threading.Lock()
+_left_behind_lock = threading.Lock()
 
 
 def run(
     argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and return its exit status and what it printed, as text.
+    """Run a program to its end and return its exit status and its output, as text.
 
     Args:
         argv: The program and its arguments.
@@ -38,7 +38,7 @@ def run(
         environment: Variables beyond the few that every program gets.
 
     Raises:
-        ProgramStuck: It did not end in time and was killed, or was left behind by an earlier call and hangs still.
+        ProgramStuck: It did not end in time and was killed, or hangs since an earlier call and was not started again.
         OSError: It could not be started.
     """
     job = run_for_bytes(argv, seconds=seconds, environment=environment)
@@ -48,11 +48,11 @@ def run(
 def run_for_bytes(
     argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program as ``run`` does and return what it printed, byte by byte.
+    """Run a program as ``run`` does and return its output as bytes.
 
     A process whose request a FUSE file system has read can't be killed until the request is answered (docs/facts.md).
-    It is left behind instead of being waited for, and reaped by a later call. The same program with the same arguments
-    is not started again before.
+    Such a process is left behind, and a later call reaps it. Until it has ended, the same program is not started again
+    with the same arguments.
 
     Raises:
         ProgramStuck, OSError: As ``run`` does.
@@ -80,8 +80,8 @@ def run_for_bytes(
 
 
 def _is_left_behind(words: list[str]) -> bool:
-    """Reap those that have ended, and tell whether this program is among the others."""
-    with _leaving:
+    """Reap the processes that have ended, and tell whether one with these words has not."""
+    with _left_behind_lock:
         _left_behind[:] = [process for process in _left_behind if process.poll() is None]
         return any(process.args == words for process in _left_behind)
 
@@ -95,7 +95,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
-        with _leaving:
+        with _left_behind_lock:
             _left_behind.append(process)
 
 

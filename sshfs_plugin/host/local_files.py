@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Files that somebody named, on whatever file system they are: NFS, autofs or a FUSE mount may never answer.
+"""Reads the files that options name, which may be on a file system that never answers (NFS, autofs, FUSE).
 
-They are read by programs, since one that hangs can be left behind; a thread that does would keep this process from
-ending.
+They are read by child processes. A child that hangs can be left behind; a thread that hangs would keep this process
+from ending.
 """
 
 import errno
@@ -27,7 +27,7 @@ class File:
 
     Attributes:
         mode: Its type and permissions, as ``st_mode`` has them.
-        owner: The number of the user whose it is.
+        owner: The number of the user to whom it belongs.
         content: What is in it.
     """
 
@@ -43,7 +43,7 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def why_absent(path: Path) -> str:
-    """Return why nothing can be seen at a path, in the words of the C library; nothing if something is there.
+    """Return why nothing can be seen at a path, in the words of the C library; empty if something is there.
 
     Raises:
         FileStuck: Its file system does not answer.
@@ -56,7 +56,7 @@ def why_absent(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Tell whether something can be seen at a path: where a directory may not be searched that is no failure.
+    """Tell whether something can be seen at a path; in a directory that may not be searched, nothing can.
 
     Raises:
         FileStuck: Its file system does not answer.
@@ -77,7 +77,7 @@ def is_file(path: Path) -> bool:
 
 
 def read(path: Path) -> File:
-    """Read a small file; a pipe or device would keep its reader waiting, or never end.
+    """Read a file, up to 1 MiB. Pipes and devices are refused: to read them may take for ever.
 
     Raises:
         OSError: It can't be read or is no regular file.
