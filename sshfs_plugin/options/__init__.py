@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From what a user typed after ``-o`` to a volume, or to the name of the option that is wrong."""
+"""Makes a volume of the options that a user has typed after ``-o``, or an error that names the wrong one."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ LONGEST_VALUE = 4096
 
 
 def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield single options out of what was typed, where one ``-o`` may hold a list as sshfs takes it.
+    """Yield the single options of a Create, where the text after one ``-o`` may be a list, as for sshfs.
 
     ``-o allow_other,uid=1000`` arrives as the key ``allow_other,uid`` with the value ``1000``, and ``-o
     uid=1000,gid=1000`` as the key ``uid`` with the value ``1000,gid=1000``. The value of ``o`` is such a list as well.
@@ -27,7 +27,7 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     Raises:
         UnknownOption, RefusedOption: A list begins with something that a volume can't have.
     """
-    # first, since what is said for another file system makes no sense here
+    # type comes first: if it names another file system, that is the mistake to report
     for key, value in sorted(opts.items(), key=lambda item: item[0].casefold() != "type"):
         names, rest = key, value
         while True:
@@ -44,7 +44,7 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _first_value(name: str, text: str) -> tuple[str, str]:
-    r"""Divide what follows ``name=`` at the comma at which the next option begins; ``\,`` is none, as for sshfs."""
+    r"""Split what follows ``name=`` at the comma before the next option; ``\,`` is part of the value, as for sshfs."""
     if "," not in text:
         return text, ""
     shape = Shape.LIST if why_ignored(name, text.partition(",")[0]) else lookup(name).shape
@@ -101,7 +101,7 @@ def _remote(options: Mapping[str, Value]) -> tuple[Remote, dict[str, str]]:
 
 
 def _require_consistency(values: Mapping[str, str]) -> None:
-    """Let pass only options that make sense together."""
+    """Raise InvalidOption if options contradict each other, or if one lacks another that it needs."""
     for name, needed, value in (
         ("uidfile", "idmap", "file"),
         ("gidfile", "idmap", "file"),
@@ -125,7 +125,7 @@ def _require_consistency(values: Mapping[str, str]) -> None:
 
 
 def _require_no_port_in_directory(volume: Volume) -> None:
-    """Refuse ``nas:2222:/dir``, which no new volume is meant to be; ``nas:2222/dir`` may be."""
+    """Refuse ``nas:2222:/dir``, where 2222 must be meant as the port; in ``nas:2222/dir`` it may be a directory."""
     meant, directory = volume.remote.with_port_from_directory, volume.remote.directory
     if meant and re.match("[0-9]+:(/|$)", directory) and "port" not in volume.options:
         raise errors.InvalidOption(
@@ -136,16 +136,16 @@ def _require_no_port_in_directory(volume: Volume) -> None:
 
 
 def _access(flags: Mapping[str, str]) -> Access:
-    """Say who may use the volume; ``allow_other`` said aloud means what it means to sshfs (vieux/sshfs did so)."""
-    said_aloud = flags.get("allow_other") == YES
+    """Return who may use the volume; a given ``allow_other`` checks no permissions, as with sshfs and vieux/sshfs."""
+    is_given = flags.get("allow_other") == YES
     return Access(
         allow_other=flags.get("allow_other", YES) == YES,
-        default_permissions=flags.get("default_permissions", NO if said_aloud else YES) == YES,
+        default_permissions=flags.get("default_permissions", NO if is_given else YES) == YES,
     )
 
 
 def _implied(options: Mapping[str, str]) -> dict[str, str]:
-    """Return what follows from what was said, or not said, for want of a default that suits everybody."""
+    """Return the options whose default depends on the other options, with that default."""
     implied = {}
     if "dcache_timeout" not in options:
         implied["dcache_dir_timeout"] = "2"  # docs/facts.md, "What is remembered"
@@ -156,8 +156,8 @@ def _implied(options: Mapping[str, str]) -> dict[str, str]:
     return implied
 
 
-def _said_to(destination: Destination, options: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Yield what sshfs or ssh must be told: what the user said, and defaults that are not theirs."""
+def _options_for(destination: Destination, options: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Yield the options for sshfs or ssh: those that are given, and defaults of this plugin that differ from theirs."""
     for option in TABLE:
         if option.destination is not destination or not (option.imposed or option.name in options):
             continue
@@ -171,31 +171,31 @@ def _said_to(destination: Destination, options: Mapping[str, str]) -> Iterator[t
 
 
 def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Volume:
-    """Turn the options of a Create into a volume; what changes nothing is logged and left out.
+    """Make a volume of the options of a Create; those without effect are logged and left out.
 
     Args:
         name: The volume's name, checked already.
         opts: As the client sent them: all values are text.
-        created_at: When, with a time zone.
+        created_at: The time of the Create, with a time zone.
 
     Raises:
-        UnknownOption, RefusedOption, InvalidOption: The option that is wrong, and why.
+        UnknownOption, RefusedOption, InvalidOption: An option is wrong; the error names it and says why.
     """
-    volume = _made(name, split(opts), created_at)
+    volume = _volume(name, split(opts), created_at)
     _require_no_port_in_directory(volume)
     return volume
 
 
 def restore(name: VolumeName, options: Mapping[str, str], created_at: datetime) -> Volume:
-    """Turn options one by one into a volume, as :class:`Volume` has them: nothing in their values is another option.
+    """Make a volume of recorded options: as in :attr:`Volume.options`, none of their values is a list of options.
 
     Raises:
-        UnknownOption, RefusedOption, InvalidOption: As above.
+        UnknownOption, RefusedOption, InvalidOption: As :func:`parse` does.
     """
-    return _made(name, options.items(), created_at)
+    return _volume(name, options.items(), created_at)
 
 
-def _made(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: datetime) -> Volume:
+def _volume(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: datetime) -> Volume:
     remote, others = _remote(_canonical(singles))
     options = {"sshcmd": remote.source, **others}
     values = {option.name: option.default for option in TABLE if option.default} | options
@@ -217,14 +217,14 @@ def _made(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: date
         check=CheckAt(values["check"]),
         create_directory=values["create_directory"] == YES,
         access=_access(values),
-        sshfs_options=tuple(_said_to(Destination.SSHFS, said)),
-        ssh_options=tuple((keyword, value or "") for keyword, value in _said_to(Destination.SSH, said)),
+        sshfs_options=tuple(_options_for(Destination.SSHFS, said)),
+        ssh_options=tuple((keyword, value or "") for keyword, value in _options_for(Destination.SSH, said)),
         created_at=created_at,
     )
 
 
 def typed(options: Mapping[str, str]) -> dict[str, str]:
-    """Write options as somebody would type them, so that commas in their values are not taken for the end of these."""
+    """Escape the commas in values, so that :func:`parse` reads the same options."""
     return {
         name: text if lookup(name).shape is Shape.FREE else text.replace(",", "\\,") for name, text in options.items()
     }

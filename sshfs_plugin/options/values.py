@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The values that options can have: each function checks one kind and returns its one canonical spelling.
+"""The checks of options' values: each takes a text and returns its one canonical spelling.
 
-They raise ValueError with what follows the option's name in the error that a user reads.
+They raise ValueError with the end of a sentence, which follows the option's name in the error that a user reads.
 """
 
 import base64
@@ -20,11 +20,11 @@ _TRUE = {"", "yes", "true", "on", "1"}
 _FALSE = {"no", "false", "off", "0"}
 
 _FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode's control characters, surrogates and line ends; unusual blanks and joiners do occur in names of files."""
+"""Unicode's control characters, surrogates and line ends. Unusual blanks and joiners occur in file names."""
 
 
 def flag(text: str) -> str:
-    """Check a switch: given alone it is on."""
+    """Check a switch; without a value it is on."""
     if text.casefold() in _TRUE:
         return YES
     if text.casefold() in _FALSE:
@@ -44,7 +44,7 @@ def number(lowest: int, highest: int) -> Callable[[str], str]:
 
 
 def port(text: str) -> str:
-    """Check a TCP port; none is SSH's, as for vieux/sshfs."""
+    """Check a TCP port; an empty one means 22, as for vieux/sshfs."""
     return number(1, 65535)(text or "22")
 
 
@@ -52,7 +52,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def patience(longest: int) -> Callable[[str], str]:
-    """Return the check for a time in ssh's own notation, in seconds, that comes to an end."""
+    """Return the check for a duration from 1 to ``longest`` seconds, in ssh's notation (``30``, ``1m30s``)."""
 
     def canonical(text: str) -> str:
         parts = re.findall(r"([0-9]{1,5})([smh]|$)", text.casefold())
@@ -68,7 +68,7 @@ def patience(longest: int) -> Callable[[str], str]:
 
 
 def one_of(*choices: str, **spellings: str) -> Callable[[str], str]:
-    """Return the check for one of a few words; other spellings may stand for some of them."""
+    """Return the check for one of some words; ``spellings`` maps other spellings to them."""
 
     def canonical(text: str) -> str:
         chosen = spellings.get(text.casefold(), text.casefold())
@@ -88,7 +88,7 @@ def seconds(text: str) -> str:
 
 
 def words(separator: str, *choices: str, **meanings: str) -> Callable[[str], str]:
-    """Return the check for a list of a few words; others may stand for a list of these, or for nothing."""
+    """Return the check for a list of some words; ``meanings`` maps others to a list of these, or to nothing."""
 
     def canonical(text: str) -> str:
         said = (meanings.get(word, word) for word in text.casefold().split(separator))
@@ -103,7 +103,7 @@ def words(separator: str, *choices: str, **meanings: str) -> Callable[[str], str
 
 
 def _matching(form: str, what: str) -> Callable[[str], str]:
-    """Return the check for text in which nothing can stand that ssh or sshfs would take for something else."""
+    """Return the check for text of a form, a regular expression that admits nothing that ssh or sshfs would misread."""
 
     def canonical(text: str) -> str:
         if not re.fullmatch(form, text):
@@ -125,14 +125,14 @@ rekey_limit = _matching(
 
 
 def plain_text(text: str) -> str:
-    """Check text that is taken as it is."""
+    """Check text of any form: only control characters and line breaks are refused."""
     if any(unicodedata.category(character) in _FORBIDDEN for character in text):
         raise ValueError("must not hold line breaks or control characters")
     return text
 
 
 def secret_path(text: str) -> str:
-    """Check the path of a file with a password; what is none may be the password itself, and is not repeated."""
+    """Check the path of a password file. The error does not quote the text: it may be the password itself."""
     try:
         return path(text)
     except ValueError:
@@ -149,19 +149,19 @@ def path(text: str) -> str:
 
 
 def known_hosts_file(text: str) -> str:
-    """Check the path of a file of host keys, of which ssh writes ``none`` for an empty one."""
+    """Check the path of a file of host keys; ``none`` stands for an empty file, as in ssh_config."""
     return "/dev/null" if text.casefold() == "none" else path(text)
 
 
 def path_for_sshfs(text: str) -> str:
-    """Check the path of a file on this host that sshfs opens itself; it knows no home."""
+    """Check the path of a file on this host that sshfs opens itself; sshfs does not expand ``~``."""
     if not plain_text(text).startswith("/"):
         raise ValueError(f"must be an absolute path on this host, not {text!r}")
     return text
 
 
 def file_system(text: str) -> str:
-    """Check the kind of a file system, in the words of mount(8)."""
+    """Check the type of a file system, as after ``mount -t``."""
     if text.casefold() not in (SSHFS, f"fuse.{SSHFS}"):
         raise ValueError(f"must be {SSHFS}, not {text!r}: Docker's own driver, local, is for other file systems")
     return SSHFS
@@ -194,7 +194,7 @@ _ZONE = re.compile(r"[a-zA-Z0-9_.-]+")
 
 
 def is_ipv6(text: str) -> bool:
-    """Tell whether a text is an IPv6 address, with a zone in which nothing means anything to ssh but its letters."""
+    """Tell whether a text is an IPv6 address, perhaps with a zone; a zone with characters special to ssh is refused."""
     address, percent, zone = text.partition("%")
     try:
         ipaddress.IPv6Address(address)
@@ -204,7 +204,7 @@ def is_ipv6(text: str) -> bool:
 
 
 _NOT_IN_LOGINS = re.compile(r"""^-|['"`;&<>|(){}]|\s-|\\$|[\[\]]""")
-"""What ssh itself refuses in the name of a login (its ``valid_ruser``), and brackets, which sshfs drops."""
+"""What ssh refuses in a login name (its function ``valid_ruser``), and brackets, which sshfs drops."""
 
 
 def _is_user(text: str) -> bool:
@@ -212,7 +212,7 @@ def _is_user(text: str) -> bool:
 
 
 def user(text: str) -> str:
-    """Check a login name; which characters a server takes is its own business, but ssh must take it as well."""
+    """Check a login name; only what ssh itself would refuse is refused, since servers have rules of their own."""
     if not _is_user(plain_text(text)) or re.search("[:/]", text):
         raise ValueError(f"must be a login name, not {text!r}")
     return text
@@ -235,7 +235,7 @@ def _begins_at_home(text: str) -> bool:
 
 
 def directory(text: str) -> str:
-    """Check a remote directory: ``~`` is the login directory, and slashes at its end say nothing."""
+    """Check a remote directory: ``~`` is the login directory, and slashes at the end are dropped."""
     if _begins_at_home(plain_text(text)):
         text = text[1:].lstrip("/")
         if _begins_at_home(text):
@@ -252,7 +252,7 @@ def sshcmd(text: str) -> Remote:
     (CVE-2026-48711).
 
     Returns:
-        The remote, with an empty user if none is named, at the port of ssh.
+        The remote, with an empty user if none is named, and with port 22.
 
     Raises:
         ValueError: It is none of those forms.

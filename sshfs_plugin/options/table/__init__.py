@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """THE table of options: what each is called, what it means, which values it can have and where it goes.
 
-Validation and the documentation are made from it. A value that no row knows never reaches a command line or a
-configuration file.
+Options are checked by it, and the documentation of options is made from it. A value that no row's check has accepted
+never reaches a command line or a configuration file.
 """
 
 from sshfs_plugin import errors
@@ -37,7 +37,8 @@ def lookup(name: str) -> Option:
     """Find an option by any of its spellings; upper and lower case are the same, as in ssh_config.
 
     Raises:
-        RefusedOption, UnknownOption: A volume can't have it.
+        RefusedOption: A volume must not have it; the error says why.
+        UnknownOption: There is none of that name; the error suggests the nearest one.
     """
     folded = name.casefold()
     if folded in _REFUSED_BY_NAME:
@@ -53,7 +54,7 @@ def negates(name: str) -> bool:
 
 
 def why_ignored(name: str, value: str = "") -> str:
-    """Return why an option with a value changes nothing about a volume; empty if it is not one of these."""
+    """Return why an option with this value has no effect on a volume; empty if it is not one of these."""
     folded = name.casefold()
     if folded.startswith("x-"):
         return "it is for the tools that read /etc/fstab"
@@ -61,7 +62,7 @@ def why_ignored(name: str, value: str = "") -> str:
 
 
 def can_begin(text: str) -> bool:
-    """Tell whether an option may begin with a text, be it a name alone or one with a value."""
+    """Tell whether a text can be an item in a list of options: the name of a switch, or ``name=value``."""
     name, equals, _ = text.partition("=")
     folded = name.strip().casefold()
     if folded in _BY_NAME:

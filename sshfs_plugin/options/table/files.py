@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options that say how files behave and what is remembered of them."""
+"""Options that say how files behave and what is cached."""
 
 from sshfs_plugin.options.table.row import Topic, sshfs_option, sshfs_switch
 from sshfs_plugin.options.values import NO, YES, charset, flag, number, one_of, seconds, words
@@ -7,7 +7,7 @@ from sshfs_plugin.options.values import NO, YES, charset, flag, number, one_of, 
 _LARGEST = 2**31 - 1
 
 _RENAME = "rename"
-"""sshfs does it where the server does not announce posix-rename, and there alone (docs/facts.md)."""
+"""sshfs applies this workaround only where the server does not announce posix-rename (docs/facts.md)."""
 
 _list_of_workarounds = words(
     ":",
@@ -17,7 +17,7 @@ _list_of_workarounds = words(
         for what in ("rename", "renamexdev", "truncate", "fstat", "buflimit", "createmode")
         for no in ("", "no")
     ),
-    # what sshfs 2 had besides
+    # these words are of sshfs 2
     all="rename:truncate:fstat:buflimit",
     **dict.fromkeys(("nodelay", "nonodelay", "nodelaysrv", "nonodelaysrv"), ""),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options that say how to log in, and to whom."""
+"""Options that say how to log in, and which host keys to trust."""
 
 from sshfs_plugin.options.table.row import Option, Shape, Topic
 from sshfs_plugin.options.values import fingerprint, known_hosts_file, one_of, path, plain_text, secret_path

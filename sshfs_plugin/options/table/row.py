@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a row of the table of options is made of."""
+"""The type of a row of the table of options."""
 
 import enum
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Value: TypeAlias = str | Remote
 
 
 class Destination(enum.Enum):
-    """Who acts on an option."""
+    """The program that an option is for."""
 
     PLUGIN = "the plugin"
     SSHFS = "sshfs"
@@ -39,9 +39,9 @@ class Option:
         negations: Switches that mean that this one is off, as ``rw`` does for ``ro``.
         value: What to write after the ``=``, for the documentation; empty for a switch.
         meaning: One or two sentences for the documentation.
-        default: What holds without the option, as canonical text; empty if nothing does, or if sshfs or ssh decide.
-        imposed: Whether the default is this plugin's own, so that sshfs must be told of it.
-        destination: Who acts on it.
+        default: The canonical value without the option; empty if there is none, or if sshfs or ssh has its own.
+        imposed: Whether the default is passed to sshfs or ssh, since theirs is another.
+        destination: The program that the option is for.
         canonical: Checks what was typed and returns the value in its one canonical spelling, a remote for ``sshcmd``;
             raises ValueError with the reason.
         shape: What a comma in the value means.
@@ -64,7 +64,7 @@ class Option:
         return f"{self.name}={self.value}" if self.value else self.name
 
     def explained(self, mark: str = "`") -> str:
-        """Say what it means, its default and its other spellings, with a mark around what is to be typed."""
+        """Return its meaning, default and other spellings as text, with a mark around what is to be typed."""
         default = f" Default: `{self.default}`." if self.default and self.value else ""
         also = f" Also: {', '.join(f'`{name}`' for name in self.aliases)}." if self.aliases else ""
         against = f" Its opposite: {', '.join(f'`{name}`' for name in self.negations)}." if self.negations else ""
