@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a volume logs in with: the files behind its options, read when they are needed and judged as ssh judges them."""
+"""The keys and passwords of volumes: the files that options name, read when needed and checked as ssh checks them."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ from sshfs_plugin.volume import Credentials
 KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
 
-_JUDGE_SECONDS = 10.0
+_KEYGEN_SECONDS = 10.0
 _KEYS_REMEMBERED = 256
 UNSEEN = "the service does not see what is below /tmp: move it elsewhere"
 
@@ -31,14 +31,14 @@ _PUBLIC_KEY = re.compile(rb"\s*(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What to log in with, ready for use: nothing of it is read again from where it is kept.
+    """The keys or the password of a volume, already read from their files.
 
     Attributes:
         password: Empty if there is none.
-        password_file: The file that it is from, None if it is on record.
+        password_file: The file that holds the password; None if it is on record, or if there is none.
         identity_files: Private keys that ssh can use, in the order in which to try them.
-        certificate_file: The certificate of the only one of them, None if it was not named.
-        contents: What is in these files, and in the certificates that lie beside the keys.
+        certificate_file: The certificate that an option names for the only key; None if none does.
+        contents: The content of each key, of the named certificate, or of the certificates beside the keys.
     """
 
     password: str = field(default="", repr=False)
@@ -49,17 +49,17 @@ class Login:
 
     @property
     def without_contents(self) -> "Login":
-        """The same to one who lets ssh read the files, and so fit to be remembered."""
+        """The same login without the content of files, to be kept in memory: for a mount ssh reads them itself."""
         return replace(self, contents={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keyring:
-    """Where this host keeps what volumes log in with.
+    """The keys and passwords of this host.
 
     Attributes:
         default_key: Used when a volume names neither key nor password, if it exists.
-        home: What ``~`` stands for, and whose ``.ssh`` comes after the default key.
+        home: The directory that ``~`` stands for; keys in its ``.ssh`` are used if there is no default key.
     """
 
     default_key: Path
@@ -71,10 +71,10 @@ class Keyring:
         return cls(default_key=settings.default_key, home=settings.home)
 
     def login(self, credentials: Credentials) -> Login:
-        """Find what the options speak of.
+        """Read the keys, certificates or password that a volume's options name.
 
         Raises:
-            PasswordFileUnusable, IdentityFileUnusable: A file that was named is not usable, and why.
+            PasswordFileUnusable, IdentityFileUnusable: A named file can't be used; the error says why.
             FileStuck: The file system of one of them does not answer.
         """
         contents: dict[Path, bytes] = {}
@@ -148,10 +148,10 @@ def certificate_beside(key: Path) -> Path:
 
 
 def require_usable(identity_file: Path) -> bytes:
-    """Let pass only what ssh would use as a private key, and return what is in it.
+    """Return the content of an identity file, if ssh can use it as a private key.
 
     Raises:
-        IdentityFileUnusable: Why it would not, and what to do.
+        IdentityFileUnusable: ssh can't; the error says why and what to do.
         FileStuck: Its file system does not answer.
     """
     subject = f"cannot use the identity file {identity_file}"
@@ -170,10 +170,10 @@ def require_usable(identity_file: Path) -> bytes:
 
 
 def require_certificate(certificate_file: Path) -> bytes:
-    """Let pass only a certificate that has been signed for a key, and return what is in it.
+    """Return the content of a file, if it holds a certificate of a key.
 
     Raises:
-        IdentityFileUnusable: Why it can't be one, and what to do.
+        IdentityFileUnusable: It does not; the error says why and what to do.
         FileStuck: Its file system does not answer.
     """
     subject = f"cannot use the certificate {certificate_file}"
@@ -198,7 +198,7 @@ def _verdict(path: Path, file: local_files.File) -> tuple[str, str] | None:
 @functools.lru_cache(maxsize=_KEYS_REMEMBERED)
 def _verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> tuple[str, str] | None:
     """Ask ssh-keygen, once for each key as it is: a hundred volumes of a server that are mounted at once share one."""
-    judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=_JUDGE_SECONDS)
+    judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=_KEYGEN_SECONDS)
     if judged.returncode == 0:
         return None
     complaint = judged.stderr.replace(str(path), "")
@@ -213,19 +213,19 @@ def _verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> tupl
 
 
 def is_below_tmp(path: Path) -> bool:
-    """Tell whether a path is in a directory of which the service's unit gives it one of its own."""
+    """Tell whether a path is below /tmp or /var/tmp, which the service does not see (``PrivateTmp=`` of its unit)."""
     return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")  # noqa: S108 (to warn of it)
 
 
 def _where_is(path: Path, option: str) -> str:
-    """Say where a missing file may be."""
+    """Return a hint on where a missing file may be."""
     if is_below_tmp(path):
         return UNSEEN
     return f"is '{option}' a path on this host? (~ is root's home)"
 
 
 def _what_it_is(path: Path, content: bytes) -> tuple[str, str]:
-    """Name what was given in place of a private key."""
+    """Return what a file is that is not a private key, and what to do about it."""
     if _PUBLIC_KEY.match(content):
         private = path.with_suffix("") if path.suffix == ".pub" else "the file without .pub"
         return "it is a public key", f"name the private key, {private}"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The host keys that this host knows, looked up by OpenSSH's own rules.
 
-``ssh-keygen -F`` does the matching: hashed names, wildcards, ports and markers are then exactly what ssh makes of
-them. What is written goes to the plugin's own file alone, under a lock that the service and the administrator's command
-share.
+``ssh-keygen -F`` does the matching, so that hashed names, wildcards, ports and markers mean what they mean to ssh. Only
+the plugin's own file is written, under a lock that the service and the administrator's command share.
 """
 
 import base64
@@ -50,12 +49,12 @@ class HostKey:
 
 
 def pattern(host: str, port: int) -> str:
-    """Return how known_hosts names a server."""
+    """Return a server's name in known_hosts: ``host``, or ``[host]:port`` if the port is not 22."""
     return host.lower() if port == SSH_PORT else f"[{host.lower()}]:{port}"
 
 
 def line(host: str, port: int, key: HostKey) -> str:
-    """Return the line of known_hosts that says that a server has a key."""
+    """Return the line of known_hosts for a server and its key."""
     return f"{pattern(host, port)} {key.kind} {base64.b64encode(key.blob).decode()}\n"
 
 
@@ -64,10 +63,10 @@ class KnownHosts:
     """The files in which host keys are looked up.
 
     Attributes:
-        own: The plugin's, to which accepted keys are added.
-        others: Those of the administrator, which are only read.
+        own: The plugin's own file, to which accepted keys are added.
+        others: The administrator's files, which are only read.
         pinned: A directory with a file for each volume that pins its host key.
-        home: What ``~`` stands for.
+        home: The directory that ``~`` stands for.
     """
 
     own: Path
@@ -86,7 +85,7 @@ class KnownHosts:
         )
 
     def reading(self, file: str) -> "KnownHosts":
-        """Return the same known hosts, with one file in place of the administrator's if one is named."""
+        """Return the same known hosts with a file in place of the administrator's; an empty name changes nothing."""
         if not file:
             return self
         path = self.home / file[2:] if file.startswith("~/") else Path(file)
@@ -101,11 +100,11 @@ class KnownHosts:
         return self.accepted(host, port) + self.verified(host, port)
 
     def accepted(self, host: str, port: int) -> tuple[HostKey, ...]:
-        """Return those of them that the plugin has accepted itself."""
+        """Return a server's keys in the plugin's own file."""
         return _find(self.own, pattern(host, port))
 
     def verified(self, host: str, port: int) -> tuple[HostKey, ...]:
-        """Return those of them that the administrator's files have.
+        """Return a server's keys in the administrator's files.
 
         Raises:
             FileStuck: The file system of a file does not answer.
@@ -113,7 +112,7 @@ class KnownHosts:
         return tuple(key for file in self.others for key in _find(file, pattern(host, port)))
 
     def names(self) -> list[str]:
-        """Return the servers that the plugin's own file names, for suggestions; nobody is refused."""
+        """Return the servers in the plugin's own file, for shell completion; none if it can't be read."""
         try:
             lines = self.own.read_text(errors="replace").splitlines()
         except OSError:
@@ -122,28 +121,29 @@ class KnownHosts:
         return sorted(name for name in named if name and not name.startswith(("|", "@", "#", "!")))
 
     def add(self, host: str, port: int, key: HostKey) -> None:
-        """Remember a server's key, unless it is known already, before anything is built on it.
+        """Add a server's key to the plugin's own file unless it is known already. On return it is on disk.
 
         Raises:
             StateError: It could not be written.
             FileStuck: The file system of an administrator's file does not answer.
         """
-        verified = self.verified(host, port)  # others wait for the lock, and these files may not answer
+        # before the lock is taken, since the file system of these files may hang
+        verified = self.verified(host, port)
         with _writing(self.own), self._locked() as file:
             if any(known.blob == key.blob for known in (*self.accepted(host, port), *verified)):
                 return
             file.seek(0)
             before = file.read()
-            unfinished = before and not before.endswith(b"\n")  # by an editor: ours would run into that line
+            unfinished = before and not before.endswith(b"\n")  # an editor left the last line without its end
             file.write((b"\n" if unfinished else b"") + line(host, port, key).encode())
             file.flush()
             os.fsync(file.fileno())
 
     def forget(self, host: str, port: int) -> None:
-        """Drop what the plugin's own file knows of a server.
+        """Remove a server's keys from the plugin's own file.
 
         Raises:
-            StateError: It could not be removed, or a key is there that was revoked, which is kept.
+            StateError: They could not be removed, or one is marked as revoked, and so is kept.
         """
         name, before = pattern(host, port), self.own.with_name(f"{self.own.name}.old")
         with _writing(self.own), self._locked():
@@ -160,7 +160,7 @@ class KnownHosts:
             raise errors.StateError(f"ssh-keygen could not remove {name} from {self.own}", f"it says: {said}")
 
     def removal(self, host: str, port: int, key: HostKey) -> str:
-        """Return the command that makes this host forget a key that it knows."""
+        """Return the shell command that removes a known key of a server from the file that has it."""
         name = shlex.quote(pattern(host, port))
         if key.file == self.own:
             return f"docker-volume-sshfs host-key forget {name}"
@@ -168,9 +168,9 @@ class KnownHosts:
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """Open the plugin's file, alone.
+        """Open the plugin's own file and lock it.
 
-        Whoever has waited may hold one that ssh-keygen has replaced meanwhile (docs/facts.md), and opens it again.
+        ssh-keygen may replace the file while the lock is waited for (docs/facts.md); then the new file is opened.
         """
         self.own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
@@ -181,7 +181,7 @@ class KnownHosts:
                     return
 
     def pin(self, volume: str, host: str, port: int, key: HostKey) -> None:
-        """Let ssh take this key alone for one volume.
+        """Write the file of one volume's pinned key, the only one that ssh will accept for it.
 
         Raises:
             StateError: It could not be written.
@@ -193,7 +193,7 @@ class KnownHosts:
             new.replace(self.pinned / volume)
 
     def unpin(self, volume: str) -> None:
-        """Forget a volume's pinned key.
+        """Remove a volume's pinned key.
 
         Raises:
             StateError: It could not be removed.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A volume in the words of sshfs and ssh: pure functions from values to the files that its unit reads.
+"""The options of sshfs and the ssh_config of a volume, which its unit reads: pure functions from values to text.
 
-Everything about the connection goes into the ssh_config that sshfs hands on with ``-F``: root's own configuration
-stays out, commas do no harm, and an ssh that a reconnect starts an hour later reads the same file. The rest of the
-command line stands in an environment file.
+All about the connection is in the ssh_config, which sshfs passes on with ``-F``. So root's own configuration has no
+effect, values may hold commas, and an ssh that a later reconnect starts reads the same file. The rest of the command
+line is in an environment file.
 """
 
 import re
@@ -18,7 +18,7 @@ NOWHERE = Path("/dev/null")
 
 
 def options(volume: Volume) -> str:
-    """Return what follows sshfs's ``-o``, with nothing secret in it."""
+    """Return the text after sshfs's ``-o``; nothing of it is secret."""
     return ",".join(_options(volume))
 
 
@@ -39,8 +39,8 @@ def _escaped(value: str) -> str:
 def environment_file(values: Mapping[str, str]) -> str:
     r"""Write variables so that systemd (``EnvironmentFile=``) and a POSIX shell (``.``) read the same values.
 
-    Between double quotes both undo a backslash before ``"``, ``\``, ``$`` and the backquote, and nothing else. Control
-    characters can't be in a value: no option lets them in.
+    Between double quotes both undo a backslash before ``"``, ``\``, ``$`` and the backquote, and nothing else. Values
+    hold no control characters: no option admits them.
     """
     return "".join(f'{name}="{_NEEDS_ESCAPE.sub(_BACKSLASH, value)}"\n' for name, value in values.items())
 
@@ -56,7 +56,7 @@ def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:
 
 def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
     yield "Port", str(volume.remote.port)
-    # ssh would look up what the name means to it (127.1 is 127.0.0.1); the preflight looks up what was typed
+    # else ssh would look up an address in its canonical form (127.0.0.1 for 127.1), and the preflight as it was typed
     yield "HostKeyAlias", pattern(volume.remote.host, volume.remote.port)
     yield "IdentitiesOnly", "yes"
     yield "IdentityAgent", "none"
@@ -74,7 +74,7 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
 
 
 def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
-    """Say which host keys ssh takes: after a preflight only those that it has seen or that were known before."""
+    """Yield the keywords for the host key: after a preflight ssh takes known ones alone, since that adds new ones."""
     files: tuple[Path, ...]
     if volume.pinned_host_key:
         strict, files = "yes", (known_hosts.pinned / volume.name,)
