@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The files that outlive this process: volume records, and who holds which volume."""
+"""The files that outlive this process: the records of volumes and of their holders."""

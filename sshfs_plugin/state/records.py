@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The plugin's own files: a record for each volume, and one for its holders.
 
-A file is written beside its place, synced and renamed, so that a crash leaves the old one or the new one.
+A file is written under another name, synced and renamed, so that a crash leaves the old one or the new one.
 
-A volume's record that can't be understood stays as it is, and the volume is known as unusable. The record may be all
-that is left of it, and of a name that is not known, ``docker run -v NAME:...`` would make a local volume.
+A volume's record that can't be understood stays as it is, for somebody to mend, and its volume is listed as unusable:
+if its name were unknown, ``docker run -v NAME:...`` would make a local volume.
 """
 
 import json
@@ -45,14 +45,14 @@ class VolumeRecords:
         return {name: self.read(name) for name in _names(self.directory)}
 
     def names(self) -> list[str]:
-        """Return the names on record, for suggestions: nothing is read, and nobody is refused."""
+        """Return the names of the records, for shell completion; none if the directory can't be read."""
         try:
             return sorted(path.stem for path in self.directory.iterdir() if path.suffix == _SUFFIX)
         except OSError:
             return []
 
     def load(self, name: VolumeName) -> Volume:
-        """Return one volume to use.
+        """Read one volume, which is to be used.
 
         Raises:
             VolumeNotFound: There is no such record.
@@ -63,7 +63,7 @@ class VolumeRecords:
         return usable(self.read(name))
 
     def read(self, name: VolumeName) -> Volume | Unusable:
-        """Return a volume that is on record."""
+        """Read one volume; if its record can't be understood, return why."""
         record = _path(self.directory, name)
         try:
             return _volume_from(name, _read(record))
@@ -71,7 +71,7 @@ class VolumeRecords:
             return Unusable(name=name, record=record, complaint=_complaint(error))
 
     def save(self, volume: Volume) -> None:
-        """Have the volume on disk when this returns.
+        """Write a volume's record. On return it is on disk.
 
         Raises:
             StateError: It could not be written.
@@ -82,7 +82,7 @@ class VolumeRecords:
         )
 
     def remove(self, name: VolumeName) -> None:
-        """Forget a volume.
+        """Remove a volume's record.
 
         Raises:
             StateError: Its record could not be removed.
@@ -110,7 +110,7 @@ class HolderRecords:
             try:
                 yield name, _holders_from(_read(record))
             except _BROKEN as error:
-                # no mount depends on it: one that is used stays, whoever was counted
+                # no mount depends on it: a release leaves one that is in use, whatever its holders
                 log.error("the holders of %s are forgotten, since %s %s", name, record, _complaint(error))
 
     def save(self, name: VolumeName, holders: Holders) -> None:
@@ -191,7 +191,7 @@ def _complaint(error: Exception) -> str:
 
 
 def _names(directory: Path) -> list[VolumeName]:
-    """Return the names on record in a directory, which is made if there is none, and tidy up after a crash."""
+    """Return the names of a directory's records. The directory is made if missing, and unfinished files are removed."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         paths = sorted(directory.iterdir())
@@ -239,7 +239,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Have a rename or removal on disk, which syncing the file alone does not."""
+    """Write a rename or removal to disk: to sync the file alone does not do that."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
