@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Mounted volumes: what keeps their processes, what the kernel says of them, and how they are released."""
+"""Mounted volumes: the supervisors of their processes, the kernel's tables of mounts, and their release."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel does about mounts when told to; nothing here can be hung by a server."""
+"""System calls on mounts, and whether a mount answers; a server that hangs can't make anything here hang."""
 
 import ctypes
 import errno
@@ -16,32 +16,34 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
 
-_ASK = ("sh", "-c", 'exec stat --printf= "$0/$NAME"')
-"""Asks for a name in a directory. The name is no argument, since a question that hangs is not to be asked again."""
+_LOOK_UP = ("sh", "-c", 'exec stat --printf= "$0/$NAME"')
+"""Looks a name up in a directory. The name is in the environment, so that the arguments are always the same: then
+``command.run`` starts no second program while one hangs.
+"""
 
-_SERVERS_WORDS = frozenset(
+_SERVER_ERRORS = frozenset(
     os.strerror(number) for number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EBADMSG, errno.EOPNOTSUPP)
 )
-"""What sshfs makes of an error that the server has sent (docs/facts.md)."""
+"""The messages of the errors that sshfs returns where the server has sent an error (docs/facts.md)."""
 
 
 def answers(mountpoint: Path, seconds: float) -> bool:
-    """Tell whether an sshfs is mounted at a path whose server answers, be it with an error.
+    """Tell whether an sshfs is mounted at a path and its server answers, be it with an error.
 
-    It is asked for a name that is new, since neither the kernel nor sshfs remembers anything of such a one. A statvfs
-    would not do: where the server does not know it, sshfs answers by itself (docs/facts.md).
+    A random name is looked up there, which neither the kernel nor sshfs can have cached. A statvfs would not do: where
+    the server does not support it, sshfs answers by itself (docs/facts.md).
     """
     mount = mountinfo.mounted_at(mountpoint)
     if mount is None or mount.kind != mountinfo.SSHFS:
         return False
     name = {"NAME": f".docker-volume-sshfs-{secrets.token_hex(8)}"}
     try:
-        job = command.run([*_ASK, mountpoint], seconds=seconds, environment=name)
+        job = command.run([*_LOOK_UP, mountpoint], seconds=seconds, environment=name)
     except errors.ProgramStuck:
         return False
-    if mountinfo.mounted_at(mountpoint) != mount:  # it was asked of the directory below
+    if mountinfo.mounted_at(mountpoint) != mount:  # the name was looked up in the directory below the mount
         return False
-    return job.returncode == 0 or job.stderr.rpartition(": ")[2].strip() in _SERVERS_WORDS
+    return job.returncode == 0 or job.stderr.rpartition(": ")[2].strip() in _SERVER_ERRORS
 
 
 def _umount2(mountpoint: Path, flags: int) -> None:
@@ -56,7 +58,7 @@ def unmount(mountpoint: Path) -> bool:
     The system call is made directly: umount(8) looks at the path first and so hangs with a stalled server.
 
     Returns:
-        Whether it is gone; False means busy.
+        Whether nothing is mounted there any more; False means that it is in use.
     """
     try:
         _umount2(mountpoint, 0)
@@ -69,18 +71,18 @@ def unmount(mountpoint: Path) -> bool:
 
 
 def detach_all(mountpoint: Path) -> None:
-    """Detach whatever is stacked at a path; blocked callers get ECONNABORTED at once (docs/facts.md)."""
+    """Detach all mounts at a path; calls that wait for the server fail with ECONNABORTED at once (docs/facts.md)."""
     while mountinfo.mounted_at(mountpoint):
         _umount2(mountpoint, MNT_FORCE | MNT_DETACH)
 
 
 def make_mutable(directory: Path) -> None:
-    """Let a mountpoint be removed: it was made immutable, so that nothing is written to it when its mount is lost."""
+    """Make a mountpoint removable again; it is immutable so that nothing is written to it when its mount is lost."""
     command.run(["chattr", "-i", directory], seconds=5)
 
 
 def await_absence(path: Path, seconds: float) -> bool:
-    """Wait until a path does not exist; tell whether that came to be."""
+    """Wait until a path does not exist; return whether that is so in time."""
     limit = time.monotonic() + seconds
     while path.exists():
         if time.monotonic() > limit:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's tables of mounts: what is mounted where, and who else sees it.
+"""The kernel's tables of mounts: what is mounted where, here and in other mount namespaces.
 
 Mounts are told apart by their device (``major:minor``), never by counting lines: a sandboxed service sees each of
 them twice. ``os.path.ismount`` and ``stat`` are not used, since both can succeed on a dead mount (docs/facts.md).
@@ -51,7 +51,7 @@ def _unescape(text: str) -> str:
 
 
 def _parse(mountinfo: str, kind: str) -> Iterator[Mount]:
-    # not splitlines(): the kernel escapes newlines in names, but not all that Python takes for one
+    # not splitlines(): it also splits at characters that the kernel does not escape in names
     for line in mountinfo.split("\n")[:-1]:
         before, _, after = line.partition(" - ")
         if kind and not after.startswith(f"{kind} "):
@@ -74,8 +74,11 @@ def mounts(process: str = "self", *, kind: str = "") -> tuple[Mount, ...]:
     """Return what is mounted in the mount namespace of a process, in the order of mounting.
 
     Args:
-        process: Its number.
+        process: Its directory below /proc: its number, ``self``, or ``N/task/M`` for a thread.
         kind: The only type of file system that is wanted; empty for all.
+
+    Raises:
+        OSError: The process has ended, or may not be looked at.
     """
     text = (_PROC / process / "mountinfo").read_bytes().decode("utf-8", "surrogateescape")
     return tuple(_parse(text, kind))
@@ -94,32 +97,32 @@ def sshfs_below(directory: Path) -> dict[str, str]:
 
 
 def used_elsewhere(ours: Collection[Mount]) -> frozenset[Mount]:
-    """Return those of our mounts that a container, or a bind on this host, would keep if we unmounted them.
+    """Return those of our mounts that would stay mounted elsewhere, in a container or at a bind, if we unmounted them.
 
-    A copy of our tree, such as a sandboxed service has, is unmounted with ours: our unmount reaches it through the
-    mount that it is mounted on. A container's is not: Docker binds the volume into a tree of its own. (That the bind
-    itself has a ``master:`` says nothing, it is about mounts *below* it.) Reading other processes' mountinfo takes
-    CAP_SYS_PTRACE.
+    A sandboxed service has a copy of our mount tree. Our unmount propagates to it, through the peer groups of the mount
+    that the volume is mounted on. It does not propagate to a container: there Docker binds the volume into a tree of
+    its own. (A ``master:`` of the bind itself says nothing: it is about mounts *below* it.) To read other processes'
+    mountinfo takes CAP_SYS_PTRACE.
     """
     if not ours:
         return frozenset()
     table: Mapping[str, Mount] = {one.number: one for one in mounts()}
-    places = {mount.device: _place(mount, table) for mount in ours}
+    locations = {mount.device: _location(mount, table) for mount in ours}
     copies, going = set(), {mount.number for mount in ours}
     for table in _tables():
         for one in table.values():
-            if place := places.get(one.device):
+            if location := locations.get(one.device):
                 copies.add((one.number, one.device))
-                if _follows(_place(one, table), place):
+                if _follows(_location(one, table), location):
                     going.add(one.number)
     kept = {device for number, device in copies if number not in going}
     return frozenset(mount for mount in ours if mount.device in kept)
 
 
 def _tables() -> Iterator[Mapping[str, Mount]]:
-    """Yield what is mounted in each mount namespace, by number, once for each root that a process has there.
+    """Yield tables of mounts, by the kernel's ID of each mount: one for each mount namespace and root in it.
 
-    A process is shown what is below its root alone, so one that is chrooted can't speak for its namespace.
+    A process sees only the mounts below its root, so the table of a chrooted process does not show its whole namespace.
     """
     seen = set()
     for thread in ("self", *_threads()):
@@ -130,15 +133,15 @@ def _tables() -> Iterator[Mapping[str, Mount]]:
             table = {one.number: one for one in mounts(thread)}
         except OSError:
             continue  # it has ended; others may have the same view
-        if table:  # a root that was detached reads as "/", too, and has none
+        if table:  # a detached root reads as "/", too, but shows no mounts: it must not stand for the real one
             seen.add(view)
         yield table
 
 
-def _place(mount: Mount, table: Mapping[str, Mount]) -> tuple[frozenset[str], str, Path]:
-    """Return where a mount is mounted in terms that mean the same in every namespace.
+def _location(mount: Mount, table: Mapping[str, Mount]) -> tuple[frozenset[str], str, Path]:
+    """Return where a mount is mounted, in terms that mean the same in every namespace.
 
-    That is the peer groups of the mount below it, that one's file system, and the directory of that file system.
+    These are the peer groups and the device of the mount that it is mounted on, and the directory in that file system.
     """
     below = table.get(mount.parent)
     if below is None:
@@ -146,12 +149,13 @@ def _place(mount: Mount, table: Mapping[str, Mount]) -> tuple[frozenset[str], st
     return below.peers, below.device, below.root / mount.mountpoint.relative_to(below.mountpoint)
 
 
-def _follows(place: tuple[frozenset[str], str, Path], ours: tuple[frozenset[str], str, Path]) -> bool:
-    return bool(place[0] & ours[0]) and place[1:] == ours[1:]
+def _follows(location: tuple[frozenset[str], str, Path], ours: tuple[frozenset[str], str, Path]) -> bool:
+    """Tell whether an unmount at our location propagates to another one."""
+    return bool(location[0] & ours[0]) and location[1:] == ours[1:]
 
 
 def _threads() -> Iterator[str]:
-    """Yield the directories of all threads below /proc: docker cp mounts in a namespace that one of dockerd's has."""
+    """Yield the directory below /proc of each thread: docker cp mounts in a namespace of a single thread of dockerd."""
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
             yield entry.name
@@ -160,7 +164,7 @@ def _threads() -> Iterator[str]:
 
 
 def _view(thread: str) -> tuple[Path, Path] | None:
-    """Return a thread's mount namespace and its root there; the links are read, since the root may be hung."""
+    """Return a thread's mount namespace and root, as /proc names them; the links are not followed: a root may hang."""
     directory = _PROC / thread
     try:
         return (directory / "ns/mnt").readlink(), (directory / "root").readlink()

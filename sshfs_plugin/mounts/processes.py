@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Mounted volumes as detached processes, for a host or container whose PID 1 is not systemd.
 
-``volume keep`` does for each of them what its unit would do. It is a session of its own, so it outlives this process.
-It says once on its standard input, which is a socket, that the mount answers, and its lock file tells when it is over.
+For each of them a keeper, ``volume keep``, does what its unit would do, in a session of its own, so that it outlives
+this process. It writes to its standard input, a socket, once the mount answers, and locks a file until it ends.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.05
 
 
 class ProcessSupervisor(Supervisor):
-    """Keeps volumes' processes without systemd."""
+    """Keeps the processes of volumes without systemd."""
 
     tells_more = "findmnt -t fuse.sshfs shows whether it still is"
 
@@ -63,7 +63,7 @@ class ProcessSupervisor(Supervisor):
         return self._run("release", seconds=deadline.left()).stderr.strip()
 
     def end_release(self) -> None:
-        """Do nothing: one that took too long was ended."""
+        """Do nothing: a release that took too long has been killed already."""
 
     def await_end(self, name: VolumeName, deadline: Deadline) -> None:
         """Wait until the volume's keeper has cleaned up.
@@ -90,7 +90,7 @@ class ProcessSupervisor(Supervisor):
             )
 
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
-        """Leave nothing of a start that took too long; sshfs and ssh are in the keeper's process group."""
+        """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""
         os.killpg(keeper.pid, signal.SIGKILL)
         keeper.wait(CLEAN_UP_SECONDS)
         self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)

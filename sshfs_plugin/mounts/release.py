@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Unmounting what nobody uses: for all volumes that wait for it at once, since it takes a look at every process.
+"""The release program: it unmounts volumes that nobody uses.
 
-The service, which may not do that, puts a file with the volume's name into a directory and has this program run. When
-the file has gone the question is answered, and the kernel's table of mounts tells how.
+It looks at every process, which the sandbox of the service does not allow, and serves all requests in one look. A
+request is an empty file of the volume's name, which the service makes before it has this program run. When the file is
+gone, the kernel's table of mounts tells whether the volume was unmounted.
 """
 
 import logging
@@ -21,32 +22,31 @@ END_SECONDS = 8.0
 
 
 def answer_requests(settings: Settings) -> None:
-    """Release what the service wants to have released, until it wants no more."""
-    while names := _wanted(settings):
+    """Release the volumes that the service has requested, until no request is left."""
+    while names := _requested(settings):
         release(settings, names)
 
 
 def release(settings: Settings, names: Iterable[VolumeName]) -> None:
     """Unmount volumes unless somebody uses them: a container, or a process on this host.
 
-    No miscount, ours or Docker's, can then take a volume away from a running container. sshfs ends by itself once
-    its mount is gone, and whoever keeps it cleans up. A mountpoint that is left over from a host that was cut off is
-    removed.
+    So a wrong count of holders, ours or Docker's, takes no volume away from a running container. sshfs ends by itself
+    once its mount is gone, and its unit or keeper cleans up. A mountpoint that a crash of the host has left is removed.
 
     Raises:
-        OSError: The kernel refuses to unmount one; the others are done, and its request stays.
+        OSError: The kernel refuses to unmount one. Its request stays; the other volumes are released all the same.
     """
-    places = {settings.mounts.resolve() / name: name for name in names}
-    found = {mount.mountpoint: mount for mount in mountinfo.mounts() if mount.mountpoint in places}
+    mountpoints = {settings.mounts.resolve() / name: name for name in names}
+    found = {mount.mountpoint: mount for mount in mountinfo.mounts() if mount.mountpoint in mountpoints}
     used = mountinfo.used_elsewhere(found.values())
     refusals = []
-    for mountpoint, name in places.items():
+    for mountpoint, name in mountpoints.items():
         try:
             if mountpoint in found:
                 _unmount(mountpoint, used=found[mountpoint] in used)
             else:
                 _remove(mountpoint)
-        except OSError as refusal:  # the others are not to wait for this one
+        except OSError as refusal:  # raised after the others
             refusals.append(refusal)
         else:
             (settings.releases / name).unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def _unmount(mountpoint: Path, *, used: bool) -> None:
 
 
 def _remove(mountpoint: Path) -> None:
-    """Remove a mountpoint, unless something is in it, or mounted at it by now."""
+    """Remove a mountpoint, unless something is in it, or has been mounted at it meanwhile."""
     if not mountpoint.exists():
         return
     kernel.make_mutable(mountpoint)
@@ -72,7 +72,7 @@ def _remove(mountpoint: Path) -> None:
         log.warning("%s stays, %s: look what is in it", mountpoint, error.strerror)
 
 
-def _wanted(settings: Settings) -> list[VolumeName]:
+def _requested(settings: Settings) -> list[VolumeName]:
     try:
         return [volume_name(request.name) for request in settings.releases.iterdir()]
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def _wanted(settings: Settings) -> list[VolumeName]:
 
 
 def _await_clean_up(settings: Settings, names: Iterable[VolumeName]) -> None:
-    """Wait until what has kept the processes of unmounted volumes has cleaned up, too."""
+    """Wait until the units or keepers of the unmounted volumes have cleaned up, too."""
     still_mounted = mountinfo.sshfs_below(settings.mounts)
     for name in names:
         if name not in still_mounted:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What both ways of keeping a volume's process share: where volumes are mounted and what the kernel says of it."""
+"""The base class of the supervisors, which keep the sshfs of each mounted volume: by systemd, or without it."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -16,25 +16,25 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
-_CHATTER = ("read: Connection reset by peer", "Warning: Permanently added")
-"""Lines that say less than the others: sshfs's own after any failure of ssh, and a note that is none."""
+_UNINFORMATIVE = ("read: Connection reset by peer", "Warning: Permanently added")
+"""How lines begin that explain no failure: the first is sshfs's after any failure of ssh, the second is no error."""
 
-_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
-"""Lines in which systemd says no more than that a unit failed, or speaks of cgroups of its own."""
+_OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
+"""How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
 
 USABLE_SECONDS = 5.0
 
 RUNS = 5
-"""How often a release is run for one volume: twice if it came too late for it, more if others have ended it."""
+"""How often a release is run for one request: a run may have begun before the request, or another thread may end it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Supervisor(ABC):
-    """What keeps the process of each mounted volume, out of reach of this one's end.
+    """Keeps the process of each mounted volume, so that it outlives the service.
 
     Attributes:
-        settings: Where volumes are mounted, and where what their units read is.
-        tells_more: What an administrator types to learn more of a failure.
+        settings: This host's.
+        tells_more: The hint of an error: which command tells an administrator more.
     """
 
     settings: Settings
@@ -42,19 +42,19 @@ class Supervisor(ABC):
     _releasing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def mountpoint(self, name: VolumeName) -> Path:
-        """Return where a volume is mounted when it is."""
+        """Return the mountpoint of a volume, whether it is mounted or not."""
         return self.settings.mounts / name
 
     def files(self, name: VolumeName) -> UnitFiles:
-        """Return what a volume's unit reads."""
+        """Return the files that a volume's unit reads."""
         return UnitFiles.of(self.settings, name)
 
     def forget(self, name: VolumeName) -> None:
-        """Drop what a volume's unit reads, a password among it."""
+        """Remove the files that a volume's unit reads; one may hold a password."""
         self.files(name).remove()
 
     def unit(self, _name: VolumeName) -> str:
-        """Return nothing: no unit keeps the process."""
+        """Return the volume's unit; empty where there is no systemd."""
         return ""
 
     def mounted(self) -> dict[str, str]:
@@ -62,7 +62,7 @@ class Supervisor(ABC):
         return mountinfo.sshfs_below(self.settings.mounts)
 
     def left_over(self) -> set[str]:
-        """Return the names of mountpoints at which nothing is mounted: of a host that was cut off amid a mount."""
+        """Return the names of mountpoints at which nothing is mounted: a crash of the host leaves them."""
         try:
             there = {path.name for path in self.settings.mounts.iterdir()}
         except OSError:
@@ -71,20 +71,20 @@ class Supervisor(ABC):
         return there - {mount.mountpoint.name for mount in mountinfo.mounts() if mount.mountpoint.parent == directory}
 
     def settle(self) -> None:
-        """Take back what an earlier process wanted to have released: it knows nothing of new holders."""
+        """Withdraw the release requests of an earlier process, which knew nothing of the holders to come."""
         for request in self.settings.releases.glob("*"):
             request.unlink(missing_ok=True)
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
-        """Tell whether a live mount answers."""
+        """Tell whether a volume is mounted and its server answers within so many seconds."""
         return kernel.answers(self.mountpoint(name), seconds)
 
     def require_answer(self, name: VolumeName, deadline: Deadline) -> None:
-        """Let a Mount be answered only by a mount that answers itself.
+        """Raise an error unless a volume is mounted and its server answers.
 
         Raises:
-            MountFailed: There is no mount; somebody has unmounted it, and its process goes on for those who use it.
-            MountTimedOut: It does not answer; the mount is left as it is, since containers may be using it.
+            MountFailed: It is not mounted on this host any more; its process goes on for containers that use it.
+            MountTimedOut: The server does not answer; the mount is left as it is, since containers may be using it.
         """
         if self.answers(name, deadline.left(USABLE_SECONDS)):
             return
@@ -101,19 +101,19 @@ class Supervisor(ABC):
 
     @abstractmethod
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
-        """Mount a volume; on return it answers. What keeps it is left as it is if it is there already.
+        """Mount a volume; on return its server answers. A process that keeps it already is left as it is.
 
         Raises:
-            MountFailed: With ssh's last words; nothing is left behind.
+            MountFailed: sshfs ended; the error quotes what it and ssh printed last. Nothing is left behind.
             MountTimedOut: It did not answer in time.
             StateError: What its unit reads could not be written.
         """
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
-        """Unmount a volume unless a container or a process uses it; tell whether it is gone, and its process with it.
+        """Unmount a volume unless a container or a process uses it; return whether it, and its process, are gone.
 
         Raises:
-            UnmountFailed: The release did not come to an end, or the volume's process did not.
+            UnmountFailed: The release, or the volume's process, did not end in time.
         """
         if not self.ask_for_release(name, deadline):
             return False
@@ -133,14 +133,14 @@ class Supervisor(ABC):
 
     @abstractmethod
     def await_end(self, name: VolumeName, deadline: Deadline) -> None:
-        """Wait until the process of a volume that nobody uses any more has ended. Raises UnmountFailed."""
+        """Wait until the process of an unmounted volume has ended by itself. Raises UnmountFailed."""
 
     @abstractmethod
     def end(self, name: VolumeName, deadline: Deadline) -> None:
-        """End the process of a volume that is not mounted any more, whoever uses it. Raises UnmountFailed."""
+        """End the process of a volume that is not mounted any more, even if it is in use. Raises UnmountFailed."""
 
     def detach(self, name: VolumeName) -> None:
-        """Take a volume's mount away from whoever uses it; calls that wait for its server fail at once.
+        """Detach a volume's mount, even if it is in use; calls that wait for its server fail at once.
 
         Raises:
             UnmountFailed: The kernel does not let us.
@@ -156,14 +156,14 @@ class Supervisor(ABC):
         """Remove a mountpoint that is left over and empty.
 
         Raises:
-            UnmountFailed: As of a release.
+            UnmountFailed: As ``release`` does.
         """
         self.ask_for_release(name, deadline)
 
     def ask_for_release(self, name: VolumeName, deadline: Deadline) -> bool:
-        """Have a volume unmounted unless it is used; tell whether it is gone.
+        """Have a volume unmounted unless it is used; return whether it is not mounted any more.
 
-        One run of the release may answer for many, or find that it came too late for this one: then it runs again.
+        One run of the release serves all requests that it finds. If it began too early to find this one, it runs again.
 
         Raises:
             UnmountFailed: The release failed or did not come to an end. Nothing goes on that could unmount what the
@@ -187,11 +187,11 @@ class Supervisor(ABC):
         raise self.unmount_failed(name, said)
 
     def unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
-        """Make an error of a volume that could not be unmounted."""
+        """Return the error for a volume that could not be unmounted."""
         return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.tells_more)
 
     def _run_release(self, request: Path, deadline: Deadline) -> str:
-        """Run the release, one run at a time, unless that of somebody else has answered the request."""
+        """Run the release, one run at a time, unless that of another thread has served the request."""
         limit = deadline.left()
         if not self._releasing.acquire(timeout=limit):
             raise errors.ProgramStuck("release", limit)
@@ -202,7 +202,7 @@ class Supervisor(ABC):
 
     @abstractmethod
     def run_release(self, deadline: Deadline) -> str:
-        """Run the release to its end, and return what it said.
+        """Run the release to its end, and return what it printed on stderr.
 
         Raises:
             ProgramStuck: It took too long.
@@ -210,21 +210,21 @@ class Supervisor(ABC):
 
     @abstractmethod
     def end_release(self) -> None:
-        """End a release that goes on; those who wait for it run it again."""
+        """End a release that takes too long; other threads that wait for it run it again."""
 
 
 def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
-    """Make an error of what sshfs and ssh said before they ended."""
-    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(_SYSTEMD)]
+    """Return the error for an sshfs that ended, with the end of what it and ssh printed."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(_OF_SYSTEMD)]
     if not lines:
         return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
-    telling = [line for line in lines if not line.startswith(_CHATTER)] or lines
+    telling = [line for line in lines if not line.startswith(_UNINFORMATIVE)] or lines
     words = errors.last_words(dict.fromkeys(telling))
     return errors.MountFailed(f"sshfs could not mount volume '{name}', its last words: {words}")
 
 
 def mount_timed_out(name: VolumeName, seconds: float) -> errors.MountTimedOut:
-    """Make an error of a mount that did not come up in time."""
+    """Return the error for a mount that did not answer in time."""
     return errors.MountTimedOut(
         f"volume '{name}' was not usable after {seconds:.0f} seconds and was given up",
         "is the server slow or overloaded? try again",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which of the two ways of keeping volumes' processes this host has."""
+"""The choice between the two supervisors."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from sshfs_plugin.settings import Settings
 
 
 def supervisor(settings: Settings) -> SystemdSupervisor | ProcessSupervisor:
-    """Choose how volumes' processes are kept: by systemd where it is PID 1, unless the settings say otherwise."""
-    booted_by_systemd = Path("/run/systemd/system").is_dir()  # as sd_booted(3) finds out
+    """Return the supervisor of this host: systemd's where that is PID 1, unless the settings say otherwise."""
+    booted_by_systemd = Path("/run/systemd/system").is_dir()  # as sd_booted(3) does
     if settings.supervisor == "systemd" or (settings.supervisor == "auto" and booted_by_systemd):
         return SystemdSupervisor(settings)
     return ProcessSupervisor(settings)

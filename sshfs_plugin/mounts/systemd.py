@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Mounted volumes as units of systemd: ``docker-volume-sshfs@NAME.service`` for each, started and stopped by PID 1.
 
-They are out of reach of the service's end, upgrade and sandbox. Jobs are made with ``--job-mode=ignore-dependencies``:
-the units are ordered before docker.service, and a plain stop would wait for Docker's own stop job, which waits for us.
+They outlive a stop or upgrade of the service, and are outside its sandbox. Jobs are made with
+``--job-mode=ignore-dependencies``: the units are ordered before docker.service, and a plain stop would wait for
+Docker's own stop job, which waits for us.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
 
 START_SECONDS = 55.0
-"""Shorter than TimeoutStartSec= of the unit, so that a slow start ends in our words."""
+"""Shorter than TimeoutStartSec= of the unit, so that a slow start ends with our error."""
 
 CLEAN_UP_SECONDS, ASK_SECONDS = 20.0, 5.0
 END_SECONDS = 8.0
@@ -46,13 +47,12 @@ class SystemdSupervisor(Supervisor):
         return _unit(name)
 
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
-        """Start a volume's unit, which has started when its mount answers; a running one is left as it is.
+        """Start a volume's unit, which has started when its mount answers; an active one is left as it is.
 
-        That holds if the start fails, too, whatever the reason: containers may be using what the unit keeps, even if it
-        is mounted nowhere on this host any more.
+        It is left so even if this fails: containers may be using its mount, even one that was detached on this host.
 
         Raises:
-            MountFailed: With ssh's last words; the unit is stopped and its failure forgotten.
+            MountFailed: sshfs ended; the error quotes what it and ssh printed last. The unit is stopped and reset.
             MountTimedOut: It did not answer in time.
             StateError: What the unit reads could not be written.
         """
@@ -73,7 +73,7 @@ class SystemdSupervisor(Supervisor):
             self.require_answer(name, deadline)
 
     def settle(self) -> None:
-        """Let no release go on that an earlier process has asked for, either."""
+        """Withdraw the release requests of an earlier process, and stop a release that still runs."""
         Supervisor.settle(self)
         with contextlib.suppress(OSError, errors.ProgramStuck):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
@@ -87,9 +87,9 @@ class SystemdSupervisor(Supervisor):
         self._give_up(_RELEASE)
 
     def await_end(self, name: VolumeName, deadline: Deadline) -> None:
-        """Wait until the last step of the volume's unit has removed the mountpoint, and stop it if that takes long.
+        """Wait until the last step of the volume's unit has removed the mountpoint; stop the unit if that takes long.
 
-        A hundred systemctl that wait for their jobs would each be told of the jobs of all others.
+        The mountpoint is watched because each of a hundred systemctl that wait would be told of the jobs of all others.
 
         Raises:
             UnmountFailed: It does not stop.
@@ -98,13 +98,13 @@ class SystemdSupervisor(Supervisor):
             self._stop(name, deadline)
 
     def end(self, name: VolumeName, deadline: Deadline) -> None:
-        """Stop the volume's unit; that an sshfs was cut off is no failure then.
+        """Stop the volume's unit, and reset it: that its sshfs was cut off is no failure.
 
         Raises:
             UnmountFailed: It does not stop.
         """
         self._stop(name, deadline)
-        _forget_failure(_unit(name), seconds=ASK_SECONDS)
+        _reset_failed(_unit(name), seconds=ASK_SECONDS)
 
     def _stop(self, name: VolumeName, deadline: Deadline) -> None:
         try:
@@ -115,22 +115,22 @@ class SystemdSupervisor(Supervisor):
             raise self.unmount_failed(name, job.stderr.strip())
 
     def _give_up_start(self, name: VolumeName) -> None:
-        """Leave nothing of a start that failed, unless the unit was active before."""
+        """Clean up after a start that failed, unless the unit is active, as it was before."""
         if not _is_active(_unit(name)):
             self._give_up(_unit(name))
             self.forget(name)
 
     def _give_up(self, unit: str) -> None:
-        """Leave nothing of a job that failed: no process, no mount, and no failure that a later start would inherit."""
+        """Stop and reset a unit whose job failed: no process, mount or failure is left for a later start."""
         try:
             _systemctl("stop", unit, seconds=CLEAN_UP_SECONDS)
-            _forget_failure(unit, seconds=CLEAN_UP_SECONDS)
+            _reset_failed(unit, seconds=CLEAN_UP_SECONDS)
         except errors.ProgramStuck:
             log.error("%s does not stop", unit)
 
 
 def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
-    """Return the state of each unit in systemd's words, ``active (running)``; none where systemd can't be asked."""
+    """Return the state of each unit as systemd names it, ``active (running)``; empty where systemd can't be asked."""
     try:
         shown = command.run(["systemctl", "show", "--property=Id,ActiveState,SubState", *units], seconds=seconds)
     except (OSError, errors.ProgramStuck):
@@ -140,13 +140,13 @@ def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
 
 
 def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
-    """Return where a socket unit listens, as Docker's specs write it; nothing where systemd can't be asked."""
+    """Return the addresses of a socket unit, as Docker's specs write them; empty where systemd can't be asked."""
     try:
         shown = command.run(["systemctl", "show", "--property=Listen", unit], seconds=seconds)
     except (OSError, errors.ProgramStuck):
         return ()
-    places = re.findall(r"^Listen=(.+) \(Stream\)$", shown.stdout, re.MULTILINE)
-    return tuple(f"unix://{place}" if place.startswith("/") else f"tcp://{place}" for place in places)
+    addresses = re.findall(r"^Listen=(.+) \(Stream\)$", shown.stdout, re.MULTILINE)
+    return tuple(f"unix://{address}" if address.startswith("/") else f"tcp://{address}" for address in addresses)
 
 
 def _unit(name: VolumeName) -> str:
@@ -160,7 +160,7 @@ def _is_active(unit: str) -> bool:
         return True
 
 
-def _forget_failure(unit: str, *, seconds: float) -> None:
+def _reset_failed(unit: str, *, seconds: float) -> None:
     command.run(["systemctl", "reset-failed", unit], seconds=seconds)
 
 
@@ -169,9 +169,9 @@ def _systemctl(verb: str, unit: str, *, seconds: float) -> subprocess.CompletedP
 
 
 def _last_words(unit: str, since: float) -> str:
-    """Return what the unit's processes have written to the journal, which may take a moment to get there.
+    """Return what the unit's processes have written to the journal, where it may arrive late.
 
-    Matched by the unit's name: one line of forty carries no invocation ID.
+    The lines are matched by the unit's name: one of forty has no invocation ID.
     """
     read = ["journalctl", "--quiet", "--output=cat", f"--since=@{since:.6f}", f"_SYSTEMD_UNIT={unit}"]
     limit = Deadline.after(LAST_WORDS_SECONDS)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a volume's unit reads: written by the service before the mount, and read again by every restart and reconnect.
+"""The files that a volume's unit reads: the service writes them before the mount, and each reconnect reads them again.
 
-They lie in ``/run``, where nobody but root can look, and are gone after a reboot, as the mounts are.
+They are in ``/run``, readable by root alone, and gone after a reboot, as the mounts are.
 """
 
 import secrets
@@ -22,7 +22,7 @@ class UnitFiles:
     """The files of one volume.
 
     Attributes:
-        directory: Where they are, for root alone.
+        directory: The directory that they are in, readable by root alone.
     """
 
     directory: Path
@@ -39,7 +39,7 @@ class UnitFiles:
 
     @property
     def ssh_config(self) -> Path:
-        """What ssh is told of the connection."""
+        """The ssh_config of the volume's connections."""
         return self.directory / "ssh_config"
 
     @property
@@ -49,11 +49,11 @@ class UnitFiles:
 
     @property
     def answered(self) -> Path:
-        """The note of the unit's step ``ready`` that the mount answers."""
+        """An empty file that the unit's step ``ready`` makes once the mount answers."""
         return self.directory / "answered"
 
     def write(self, volume: Volume, login: Login, settings: Settings) -> None:
-        """Write what it takes to mount a volume.
+        """Write the files with which the unit mounts a volume.
 
         Raises:
             StateError: A file could not be written.
@@ -77,7 +77,7 @@ class UnitFiles:
             ) from error
 
     def remove(self) -> None:
-        """Remove them, after the unit has ended."""
+        """Remove the files, after the unit has ended."""
         for file in (self.environment, self.ssh_config, self.password, self.answered):
             with suppress(OSError):
                 file.unlink()
@@ -85,7 +85,7 @@ class UnitFiles:
             self.directory.rmdir()
 
     def _password_variables(self, login: Login, settings: Settings) -> dict[str, str]:
-        """Return what lets ssh ask our helper for the password, which is not among it."""
+        """Return the variables with which ssh asks our helper for the password; the password itself is in a file."""
         file = login.password_file
         if login.password and file is None:
             _replace(self.password, f"{login.password}\n")
@@ -102,7 +102,7 @@ class UnitFiles:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file so that its reader sees the old text or the new; it needs to outlive no crash of the host."""
+    """Write a file so that its reader sees the old text or the new; it is not synced, since /run outlives no crash."""
     new = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     new.touch(mode=0o600, exist_ok=False)
     new.write_text(text, "utf-8")
