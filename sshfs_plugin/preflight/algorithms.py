@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which algorithms the check speaks: those that Debian's ssh takes by default, changed as a volume's options say.
+"""The algorithms that the preflight offers: those that Debian's ssh takes by default, changed by a volume's options.
 
-What passes here is then to pass there. paramiko knows fewer algorithms than ssh: where a volume wants only such as the
-check does not know, the check keeps its own, since it is there to find mistakes; ssh insists on the volume's.
+So ssh can use a server that has passed. paramiko knows fewer algorithms than ssh. If it knows none of those that a
+volume wants, the preflight offers the default ones all the same, and ssh alone insists on the volume's.
 """
 
 import fnmatch
@@ -31,11 +31,11 @@ _KEYWORDS = {"Ciphers": "ciphers", "MACs": "digests", "KexAlgorithms": "kex", "H
 
 
 def transport(connection: object, said: Mapping[str, str]) -> Transport:
-    """Return the end of a connection that speaks what a volume may use.
+    """Return a transport that offers the algorithms that a volume may use.
 
     Args:
         connection: A connected socket.
-        said: Keywords of ssh_config with the values that the volume has.
+        said: The volume's keywords of ssh_config, with their values.
     """
     fresh = Transport(connection)
     for keyword, attribute in _KEYWORDS.items():
@@ -47,7 +47,7 @@ def transport(connection: object, said: Mapping[str, str]) -> Transport:
 
 
 def chosen(supported: Sequence[str], said: str) -> tuple[str, ...]:
-    """Return the algorithms that are left when ssh_config(5)'s lists are applied to what the check supports."""
+    """Apply a list of ssh_config(5), such as ``+a,b``, to the algorithms that paramiko supports."""
     usual = [name for name in supported if name not in _NOT_IN_SSH]
     sign = said[0] if said[:1] in ("+", "-", "^") else ""
     patterns = said.removeprefix(sign).split(",")

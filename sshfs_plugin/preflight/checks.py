@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The checks by name, and who observes them: the preflight tells where it is and knows nothing of terminals."""
+"""The names of the checks, and the observer that is told of each: the preflight itself prints nothing."""
 
 import contextlib
 import enum
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 
 class Check(enum.Enum):
-    """A check of the preflight, in the order in which they are made; the value is what a person calls it."""
+    """A check of the preflight, in the order in which they are made; the value is its name for people."""
 
     CREDENTIALS = "key or password"
     NAME = "name"
@@ -23,13 +23,13 @@ class Check(enum.Enum):
 
 
 Note: TypeAlias = Callable[[str], None]
-"""Takes a few words on what a check has found; nothing of it is secret, but some comes from the server."""
+"""Is called with a few words on what a check has found; they hold no secret, but some come from the server."""
 
 Observer: TypeAlias = Callable[[Check], AbstractContextManager[Note]]
-"""Is entered with each check and left when it has passed, or with the error with which it has failed.
+"""Is called with each check. The context that it returns is left when the check has passed, or with its error.
 
-A failed check need not be the end, since a server is asked for several kinds of host key in turn: the connection is
-then made again. What counts is the error that the preflight itself ends with.
+A failed check need not end the preflight: for a pinned host key a server is asked for several kinds of key, with a
+connection for each. What counts is the error that the preflight itself raises.
 """
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The first checks: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
+"""The checks before the login: resolve the name, connect, exchange keys. Nothing secret is sent yet."""
 
 import queue
 import socket
@@ -20,7 +20,7 @@ Address: TypeAlias = tuple[int, int, int, str, Any]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _TURNED_AWAY = ("Exceeded MaxStartups", "Not allowed at this time")
-"""What sshd says, if anything, instead of its name to those that are too many or have a penalty."""
+"""What sshd sends instead of its version, if anything, to clients beyond MaxStartups or with a penalty."""
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
@@ -28,15 +28,16 @@ _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 def resolve(remote: Remote, seconds: float, said: Mapping[str, str] = NOTHING) -> list[Address]:
     """Return the addresses that a server's name stands for, in the order in which to try them.
 
-    The resolver knows no limit but its own, half a minute and more, so it is asked in a thread that may be left behind.
+    The C library's resolver takes no time limit, and may need half a minute or more. So it is called in a thread, which
+    is left behind if it takes too long.
 
     Args:
         remote: The server.
         seconds: How long it may take.
-        said: Keywords of ssh_config with the values that the volume has.
+        said: The volume's keywords of ssh_config, with their values.
 
     Raises:
-        HostUnresolved: There is no such name, or nobody says so in time.
+        HostUnresolved: There is no such name, or it was not resolved in time.
     """
     family = _FAMILIES.get(said.get("AddressFamily", ""), socket.AF_UNSPEC)
     answer: queue.SimpleQueue[list[Address] | None] = queue.SimpleQueue()
@@ -70,13 +71,13 @@ def connect(
     """Return a connection to the first address that takes one.
 
     Args:
-        remote: Whose addresses they are.
+        remote: The server.
         addresses: As :func:`resolve` returns them.
         seconds: How long all of them may take together.
-        said: Keywords of ssh_config with the values that the volume has.
+        said: The volume's keywords of ssh_config, with their values.
 
     Raises:
-        HostUnreachable: None of them does.
+        HostUnreachable: None of the addresses takes a connection.
     """
     refused: OSError | None = None
     for family, kind, protocol, _, address in addresses:
@@ -94,7 +95,7 @@ def connect(
             connection.close()
             refused = refused or error
         else:
-            # as ssh does; else each small packet waits for the one before to be acknowledged, up to 40 ms
+            # as ssh does; else each small packet waits until the one before is acknowledged, up to 40 ms
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
     raise _unreachable(remote, refused) from None
@@ -121,14 +122,14 @@ def exchange_keys(
     seconds: float,
     said: Mapping[str, str] = NOTHING,
 ) -> Transport:
-    """Agree on an encryption with whoever answers, who shows a host key meanwhile; nothing secret is sent yet.
+    """Exchange keys with whatever answers, and so see its host key; nothing secret is sent yet.
 
     Args:
-        remote: Who should be at the other end.
-        connection: It belongs to the transport from now on.
+        remote: The server, for errors.
+        connection: The connected socket, which belongs to the transport from now on.
         kinds: Which kinds of host key are asked for, the preferred one first.
         seconds: How long it may take.
-        said: Keywords of ssh_config with the values that the volume has.
+        said: The volume's keywords of ssh_config, with their values.
 
     Raises:
         NotAnSSHServer: Something else answers.
@@ -138,10 +139,10 @@ def exchange_keys(
     """
     transport = algorithms.transport(connection, said)
     seconds = max(0.1, seconds)
-    transport.banner_timeout = transport.handshake_timeout = seconds + 1  # start_client's limit is to come first
+    transport.banner_timeout = transport.handshake_timeout = seconds + 1  # so that start_client's own limit ends first
     offered = transport.get_security_options()
     if "rsa-sha2-512" in kinds:
-        kinds = (*kinds, "ssh-rsa")  # the same keys with an old signature, which only a volume's option lets in
+        kinds = (*kinds, "ssh-rsa")  # the same keys with an SHA-1 signature, which only HostKeyAlgorithms lets in
     wanted = [kind for kind in kinds if kind in offered.key_types]
     if not wanted:
         connection.close()
@@ -154,9 +155,9 @@ def exchange_keys(
     except FAILURES as error:
         transport.close()
         raise _negotiation_failed(remote, transport, error) from error
-    if not transport.initial_kex_done:  # paramiko goes on without a word when the time is up
+    if not transport.initial_kex_done:  # paramiko raises no error when the time is up
         transport.close()
-        raise fell_silent(remote) if transport.remote_version else _speaks_too_late(remote)
+        raise fell_silent(remote) if transport.remote_version else _greets_too_late(remote)
     return transport
 
 
@@ -179,7 +180,7 @@ def _negotiation_failed(remote: Remote, transport: Transport, error: Exception) 
     )
 
 
-def _speaks_too_late(remote: Remote) -> errors.ServerSilent:
+def _greets_too_late(remote: Remote) -> errors.ServerSilent:
     return errors.ServerSilent(
         f"{remote.server} accepts the connection but has not spoken SSH in time",
         "is the server overloaded or frozen? if it is no SSH server, 'port' is wrong",

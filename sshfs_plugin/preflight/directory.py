@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The check of a readable directory. Nothing is written, unless the volume wants its directory made."""
+"""The check that the remote directory is readable; it is made first if ``create_directory`` asks for that."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ _MADE_ONCE = (
 
 
 def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
-    """Make a remote directory with those above it, as far as they are missing.
+    """Make a remote directory, and the directories above it that are missing.
 
     Raises:
         DirectoryUnusable: The server refuses to make one of them.
@@ -60,15 +60,15 @@ def _exists(sftp: paramiko.SFTPClient, path: str) -> bool:
 
 
 def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bool = False) -> str:
-    """Find the directory there, readable, and return its mode and owner as the server tells them.
+    """Check that the remote directory can be listed, and return its mode and owner in words.
 
     Args:
         sftp: The open connection.
-        remote: What to look for.
-        was_made: Whether it should be there because ``create_directory`` makes it, or has made it.
+        remote: The directory.
+        was_made: Whether ``create_directory`` has made it, now or when the volume was created.
 
     Raises:
-        DirectoryUnusable: The directory is missing, is none, or can't be read.
+        DirectoryUnusable: It is missing, is not a directory, or can't be listed.
     """
     path, subject = remote.directory or ".", f"the directory {remote.directory or '(login directory)'}"
     where = f"on {remote.host}"
@@ -79,9 +79,9 @@ def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bo
             raise errors.DirectoryUnusable(
                 f"{remote.directory} {where} is not a directory", "a volume is a whole directory"
             )
-        with contextlib.suppress(UnicodeDecodeError):  # at names that are not UTF-8, which have been listed then
+        with contextlib.suppress(UnicodeDecodeError):  # a name is not UTF-8, so it could be listed
             next(sftp.listdir_iter(path, read_aheads=1), None)
-        owners = f", owner {found.st_uid}, group {found.st_gid}" if found.st_uid is not None else ""  # rclone has none
+        owners = f", owner {found.st_uid}, group {found.st_gid}" if found.st_uid is not None else ""  # rclone: none
         return f"{stat.filemode(mode)}{owners}"
     except FileNotFoundError:
         raise errors.DirectoryUnusable(
@@ -101,7 +101,7 @@ def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bo
 
 
 def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
-    """Say where the directory may be: an account that is locked into a directory sees shorter paths than its owner."""
+    """Return a hint on where the directory may be: a login that is locked into a directory sees shorter paths."""
     parts = PurePosixPath(remote.directory).parts
     if remote.directory.startswith("/"):
         for start in range(2, len(parts)):

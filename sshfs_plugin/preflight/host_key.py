@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The check whether the server is the one that it claims to be, judged as ssh would."""
+"""The check of the host key: whether the server is the one that it claims to be."""
 
 import enum
 
@@ -12,11 +12,11 @@ HOST_KEY_KINDS = (
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
     ("rsa-sha2-512", "rsa-sha2-256"),
 )
-"""Families of host keys, in the order in which they are asked for; ssh-rsa with SHA-1 is refused by ssh as well."""
+"""Families of host keys, in the order in which they are asked for; as in ssh, ssh-rsa with SHA-1 is not among them."""
 
 
 class Standing(enum.Enum):
-    """What is to be thought of a host key, given those that are known of the server."""
+    """How a host key that a server shows compares with the known ones of that server."""
 
     KNOWN = "known"
     NEW = "new"
@@ -34,9 +34,9 @@ def _is_of(key: HostKey, kinds: tuple[str, ...]) -> bool:
 
 
 def _standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
-    """Judge a host key as ssh would, but take none of another kind than those that are known.
+    """Compare a host key with the known ones as ssh does, except that a key of another kind counts as changed.
 
-    To ssh such a key is new, so with accept-new a stranger need only show a kind that was never seen before.
+    To ssh such a key is new: with accept-new, an impostor need only show a kind of key that was never seen before.
     """
     same = [key for key in known if key.blob == shown.blob]
     if any(key.revoked for key in same):
@@ -47,16 +47,16 @@ def _standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
 
 
 def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> Standing:
-    """Let pass only a host key that is known or of a server that is new, and say which.
+    """Return whether a host key is known or new; new means that no key of the server is known.
 
     Args:
         remote: The server.
-        shown: What it shows.
-        known: What is known of it.
-        known_hosts: Where that was looked up.
+        shown: The key that it shows.
+        known: The known keys of that server.
+        known_hosts: The known hosts that have them.
 
     Raises:
-        HostKeyChanged: It is not the key that is known, or one that was revoked.
+        HostKeyChanged: Other keys of the server are known, or this one is marked as revoked.
     """
     verdict = _standing(shown, known)
     if verdict is Standing.REVOKED:
@@ -75,16 +75,18 @@ def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...],
 
 
 def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> str:
-    """Let pass only a host key that the volume may trust, and say in a word why it may.
+    """Return in a few words why a volume may trust a host key, or raise an error.
 
     Args:
-        volume: Whose options say what is to be trusted.
-        shown: What the server shows.
-        known: What is known of it.
-        known_hosts: Where that was looked up.
+        volume: The volume, whose options say what is to be trusted.
+        shown: The key that the server shows.
+        known: The known keys of that server.
+        known_hosts: The known hosts that have them.
 
     Raises:
-        HostKeyNotPinned, HostKeyChanged, HostKeyUnknown: It may not.
+        HostKeyNotPinned: It is not the key that the option ``host_key`` pins.
+        HostKeyChanged: Other keys of the server are known, or this one is marked as revoked.
+        HostKeyUnknown: No key of the server is known, and ``host_key_check=yes`` demands one.
     """
     remote = volume.remote
     if volume.pinned_host_key:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which host keys a server has: it shows one a connection, so it is asked for each kind in turn."""
+"""The keyscan: which host keys a server has. It shows one in a connection, so each kind takes a connection."""
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -12,10 +12,11 @@ PATIENCE_SECONDS = 10.0
 
 
 def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadline) -> tuple[HostKey, ...]:
-    """Return the server's host keys, at least one, and first the one that a volume would be shown.
+    """Return the server's host keys, at least one; the first is the one that a volume would be shown.
 
     Raises:
-        HostUnresolved, HostUnreachable, TurnedAway, ServerSilent, NotAnSSHServer, NegotiationFailed: It shows none.
+        HostUnresolved, HostUnreachable, TurnedAway, ServerSilent, NotAnSSHServer, NegotiationFailed: It
+            shows none.
     """
     keys: list[HostKey] = []
     problem: errors.NegotiationFailed | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The check before all others: whether this host can do what a volume's options ask; no server is asked."""
+"""The first check: whether this host can do what a volume's options ask. No server is asked."""
 
 import re
 import socket
@@ -17,10 +17,10 @@ _SECONDS = 10.0
 
 
 def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
-    """Let pass only options that ssh, sshfs and this host can follow.
+    """Raise an error unless ssh, sshfs and this host can do what a volume's options ask.
 
     Raises:
-        InvalidOption: The first that they can't, and why.
+        InvalidOption: The first option that they can't follow, and why.
         FileStuck: The file system of a file that an option names does not answer.
     """
     sshfs_options = dict(volume.sshfs_options)
@@ -57,7 +57,7 @@ def _require_charset(option: str, name: str | None) -> None:
 
 
 def _require_understood(ssh_config: str) -> None:
-    """Have ssh read the configuration that it will get, and name the option that it stumbles over."""
+    """Let ssh read the configuration that it will get. Raises InvalidOption for the keyword that ssh complains of."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
         file.write(ssh_config)
         file.flush()

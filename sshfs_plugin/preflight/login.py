@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The check of the login: keys, then the password, in the forms and the order of ssh."""
+"""The check of the login: keys and then the password are tried, as ssh would."""
 
 import functools
 import io
@@ -27,15 +27,15 @@ _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactiv
 
 
 def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline) -> str:
-    """Try keys, then the password, as ssh would, each when the server asks for it; it may ask for both in turn.
+    """Log in with the keys and then the password, as ssh would, each if the server takes it; it may require both.
 
     Returns:
-        What let the login in.
+        What the server accepted last, in words.
 
     Raises:
-        LoginRefused: With the methods that the server offers and those that were tried.
-        LoginUnfinished: The server broke off, or did not answer in time.
-        IdentityFileUnusable: A key is of a kind that the check does not know.
+        LoginRefused: The server let none of them in; the error names what was tried and the methods that it offers.
+        LoginUnfinished: The server broke the login off, or did not answer in time.
+        IdentityFileUnusable: A key is of a kind that the preflight does not know.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
         (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, login, path))
@@ -64,7 +64,7 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
 
 
 def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
-    """Say what to do about the methods that a server still offers after all that there is was tried."""
+    """Return what to do about the methods that a server still offers after all keys and the password were tried."""
     if not login.identity_files and not login.password:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     if _BY_KEY & set(offered) and login.identity_files:
@@ -109,9 +109,9 @@ def _try_key(transport: paramiko.Transport, remote: Remote, login: Login, path: 
 
 
 def _can_sign(transport: paramiko.Transport, key: paramiko.PKey) -> bool:
-    """Tell whether there is a signature of a key that both sides take; paramiko ends the connection if there is none.
+    """Tell whether both sides take a signature algorithm of a key; paramiko ends the connection if there is none.
 
-    Only RSA keys have several, of which servers and volumes may leave out the usual or all.
+    Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
     """
     if not isinstance(key, paramiko.RSAKey):
         return True
@@ -137,7 +137,7 @@ def _try_password(transport: paramiko.Transport, remote: Remote, password: str, 
 
 
 def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], log_in: Callable[[], Any]) -> list[str]:
-    """Try one method; what is left afterwards is the same as before, less after a partial success, or nothing."""
+    """Try one method and return the methods that are left: all after a failure, fewer or none after a success."""
     try:
         return list(log_in())
     except paramiko.BadAuthenticationType as refusal:
@@ -151,7 +151,7 @@ def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], 
 
 
 def _private_keys(login: Login, path: Path) -> Iterator[paramiko.PKey]:
-    """Yield what ssh makes of an identity file: the key with its certificate, if there is one, and alone."""
+    """Yield what ssh offers for an identity file: the key with its certificate, if there is one, and the key alone."""
     certificate, content = login.certificate_file or certificate_beside(path), login.contents[path]
     if certificate in login.contents:
         certified = _private_key(path, content)
@@ -165,7 +165,7 @@ def _private_keys(login: Login, path: Path) -> Iterator[paramiko.PKey]:
 
 
 def _private_key(path: Path, content: bytes) -> paramiko.PKey:
-    """Load a key that ssh-keygen has found good, in every form that ssh reads (paramiko 2.12 lacks PKCS #8)."""
+    """Load a private key in any format that ssh reads; paramiko 2.12 itself does not read PKCS #8."""
     load = (
         serialization.load_ssh_private_key
         if b"BEGIN OPENSSH PRIVATE KEY" in content
@@ -173,7 +173,7 @@ def _private_key(path: Path, content: bytes) -> paramiko.PKey:
     )
     try:
         return _as_paramiko_key(load(content, None))
-    # AttributeError: the cryptography of Debian 13 trips over a key on a token
+    # AttributeError: raised by cryptography of Debian 13 for a key on a token
     except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm, paramiko.SSHException) as error:
         raise errors.IdentityFileUnusable(
             f"cannot check the identity file {path}, the check does not know this kind of key",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preflight as a whole: which check comes after which, and what is remembered when all have passed."""
+"""The preflight as a whole: the order of its checks, and what is recorded when all have passed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,7 +22,9 @@ from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume, VolumeName
 
 GRACE_SECONDS = 0.2
-"""The limits of single answers end at the deadline themselves, and tell more of which one was missing."""
+"""How long after the deadline the connection is closed. Before that the limits of single answers end, at the deadline:
+their errors tell which answer was missing.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,11 @@ class Preflight:
     """Makes the checks for volumes.
 
     Attributes:
-        keyring: Where this host keeps what volumes log in with.
-        known_hosts: The host keys that it knows.
-        observer: Who observes the checks.
-        remembers: Whether a new host key is written down in the end; a mere question writes nothing.
-        writes: Whether the last check, which makes and removes a file on the server, is made as well.
+        keyring: The keys and passwords of this host.
+        known_hosts: The known hosts of this host.
+        observer: Is told of each check.
+        remembers: Whether a new host key is recorded once all checks have passed.
+        writes: Whether to make the last check as well, which makes and removes a file on the server.
     """
 
     keyring: Keyring
@@ -44,7 +46,7 @@ class Preflight:
     writes: bool = False
 
     def prepare(self, volume: Volume) -> "Prepared":
-        """Read what is on this host, and return what is left of the preflight, which waits for the server alone.
+        """Make the checks that need no server, and return the rest of the preflight, which waits for the server alone.
 
         Raises:
             InvalidOption: This host can't do what an option asks.
@@ -56,7 +58,7 @@ class Preflight:
         return Prepared(self, volume, login, verified)
 
     def login(self, volume: Volume) -> Login:
-        """Read what a volume logs in with, where no server is to be asked first.
+        """Read a volume's keys or password, for a mount without a preflight.
 
         Raises:
             CredentialsError: It can't be used.
@@ -64,18 +66,18 @@ class Preflight:
         return self.keyring.login(volume.credentials)
 
     def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
-        """Pass if the server can serve the volume as asked, and remember its host key if it is new.
+        """Make all checks, and record the server's host key if it is new.
 
         Args:
             volume: The volume.
             deadline: When the caller gives up.
-            creating: Whether it is being created, so that a missing directory may be made if it wants that.
+            creating: Whether the volume is being created, so that ``create_directory`` has an effect.
 
         Raises:
             InvalidOption: This host can't do what an option asks; the server was not asked.
             CredentialsError: What to log in with can't be used; the server was not asked.
             PreflightError: The first check that has failed.
-            StateError: The host key could not be written down.
+            StateError: The host key could not be recorded.
         """
         self.prepare(volume).run(deadline, creating=creating)
 
@@ -89,7 +91,7 @@ class Preflight:
         creating: bool = False,
     ) -> None:
         remote = volume.remote
-        # what was accepted while this one had to wait counts as well
+        # read only now: another preflight may have added a key while this one waited
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
         with _asking_for_port(remote), self._verified(volume, known, deadline) as (transport, host_key):
             with self.observer(Check.LOGIN) as note:
@@ -114,7 +116,7 @@ class Preflight:
                 self._remember(volume, host_key, known)
 
     def forget(self, name: VolumeName) -> None:
-        """Drop what is remembered for a volume alone: its pinned host key."""
+        """Remove a volume's pinned host key."""
         self.known_hosts.unpin(name)
 
     def _login(self, volume: Volume) -> Login:
@@ -129,10 +131,10 @@ class Preflight:
     def _verified(
         self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline
     ) -> Iterator[tuple[Transport, HostKey]]:
-        """Connect, and go on only if the server is the one that it claims to be.
+        """Connect, check the host key, and yield the connection with that key.
 
-        A server has keys of several kinds and shows one: the known or pinned one may be of a kind that is not asked
-        for first, so the others are asked for before the key counts as wrong.
+        A server has keys of several kinds and shows one in a connection. Of which kind a pinned key is, its fingerprint
+        does not tell, so all kinds are asked for in turn before the key counts as wrong.
         """
         said = dict(volume.ssh_options)
         with self.observer(Check.NAME) as note:
@@ -165,14 +167,14 @@ class Preflight:
         self, volume: Volume, addresses: list[Address], kinds: tuple[str, ...], deadline: Deadline
     ) -> Transport:
         said = dict(volume.ssh_options)
-        patience = float(said["ConnectTimeout"])
+        limit = float(said["ConnectTimeout"])
         with self.observer(Check.CONNECTION) as note:
-            connection = connect(volume.remote, addresses, deadline.left(patience), said)
+            connection = connect(volume.remote, addresses, deadline.left(limit), said)
             with contextlib.suppress(OSError):  # the server may have gone already, as the next check will say
                 address, port = connection.getpeername()[:2]
                 note(f"{address} port {port}")
         with self.observer(Check.KEY_EXCHANGE) as note:
-            transport = exchange_keys(volume.remote, connection, kinds, deadline.left(patience), said)
+            transport = exchange_keys(volume.remote, connection, kinds, deadline.left(limit), said)
             note(errors.last_words([transport.remote_version]))
         return transport
 
@@ -186,13 +188,13 @@ class Preflight:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A preflight that has read the files of this host and has only the server left to ask.
+    """A preflight whose checks of this host have passed, so that only those of the server are left.
 
     Attributes:
-        preflight: Who makes the checks.
-        volume: For which volume.
-        login: What logs in.
-        verified: The host keys that the administrator has verified.
+        preflight: The preflight that makes the checks.
+        volume: The volume that is checked.
+        login: Its keys or password.
+        verified: The server's host keys in the administrator's files.
     """
 
     preflight: Preflight
@@ -207,13 +209,13 @@ class Prepared:
 
 @contextlib.contextmanager
 def _asking_for_port(remote: Remote) -> Iterator[None]:
-    """Let an error say first what is wrong if a port was written where sshfs has the directory."""
+    """Add a hint to an error where the directory begins with what may be meant as the port."""
     try:
         yield
     except errors.PreflightError as error:
         meant = remote.with_port_from_directory
         if meant and remote.port in (SSH_PORT, meant.port) and not isinstance(error, errors.HostUnresolved):
             cure = f"if {meant.port} is meant to be the port, say -o port={meant.port} -o sshcmd={meant.source}"
-            # where nobody was reached there is nothing else to look for yet
+            # without a connection the error's own hint leads nowhere
             error.hint = cure if isinstance(error, errors.HostUnreachable) else f"{cure}; {error.hint}"
         raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The check of SFTP: whether a login that has succeeded can have files, and what its server can do with them."""
+"""The check of SFTP: whether the server has it for this login, and with which extensions."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,27 +11,27 @@ from sshfs_plugin.preflight.transport import LARGEST_PACKET
 from sshfs_plugin.volume import Remote
 
 _VERSION = 3
-"""Of SFTP; the only one that OpenSSH and sshfs speak."""
+"""The version of SFTP; OpenSSH and sshfs speak no other."""
 
 _STATUS_SECONDS = 1.0
-"""How long the exit status of a program may take to follow its end."""
+"""How long the exit status of a program may arrive after its end."""
 
 
 class _Printed(paramiko.SFTPError):  # type: ignore[misc]  # Debian's paramiko carries no types
-    """What came where SFTP should begin."""
+    """Something else came where SFTP should begin; the message is what came."""
 
 
 class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
-    """SFTP that keeps what the server announces, and reads no packet that OpenSSH would not read.
+    """An SFTP client that notes the server's extensions, and refuses packets that OpenSSH would refuse.
 
     Attributes:
-        extensions: The names of what the server can do beyond the protocol, such as ``statvfs@openssh.com``.
+        extensions: The names of the extensions that the server announces, such as ``statvfs@openssh.com``.
     """
 
     def _send_version(self) -> int:
         hello = paramiko.Message()
         hello.add_int(_VERSION)
-        with suppress(OSError):  # a program that has ended already may have said why
+        with suppress(OSError):  # the program may have ended already; then its output says why
             self._send_packet(paramiko.sftp.CMD_INIT, hello)
         answer = paramiko.Message(self._read_answer())
         version: int = answer.get_int()
@@ -45,7 +45,7 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
     def _read_answer(self) -> bytes:
         try:
             kind, data = self._read_packet()
-        except paramiko.SFTPError:  # the length is none
+        except paramiko.SFTPError:  # what should be a length is text
             kind, data = 0, self._last_read
         if kind != paramiko.sftp.CMD_VERSION:
             more = self.sock.recv(errors.LONGEST_QUOTE) if self.sock.recv_ready() else b""
@@ -63,7 +63,7 @@ def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline)
     """Start SFTP over a connection that is logged in.
 
     Raises:
-        SFTPUnavailable: The server has none for this login, or none in time, and why.
+        SFTPUnavailable: The server did not start it for this login, or not in time; the error says why.
     """
     seconds = max(0.1, deadline.left(ANSWER_SECONDS))
     limit = Deadline.after(seconds)
@@ -82,7 +82,7 @@ def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline)
 
 
 def lacks(extensions: frozenset[str]) -> Iterator[str]:
-    """Yield in words what programs will notice of extensions that a server does not announce."""
+    """Yield, in words, what programs will notice where a server lacks extensions."""
     if "posix-rename@openssh.com" not in extensions:
         yield "no posix-rename: a file takes the place of another in several steps"
     if "statvfs@openssh.com" not in extensions:
@@ -116,7 +116,7 @@ def _unavailable(
             "nothing in the login's start-up files may print, and its shell must let it in; 'Subsystem sftp "
             "internal-sftp' in its sshd_config needs neither",
         )
-    if isinstance(error.__context__, EOFError):  # of which paramiko makes an error of its own
+    if isinstance(error.__context__, EOFError):  # which paramiko replaces by an error of its own
         return errors.SFTPUnavailable(
             f"{subject} its SFTP ended at once ({_last_words(channel) or reason(error.__context__)})",
             "the program that 'Subsystem sftp' names in its sshd_config may be missing, or the login's shell starts "
@@ -129,7 +129,7 @@ def _unavailable(
 
 
 def _last_words(channel: paramiko.Channel) -> str:
-    """Return what a program has said to its end, and how it ended, as far as the server tells."""
+    """Return the end of what a program printed on stderr, and its exit status if the server tells it."""
     said = channel.recv_stderr(errors.LONGEST_QUOTE) if channel.recv_stderr_ready() else b""
     lines = said.decode("utf-8", "replace").splitlines()
     if channel.status_event.wait(_STATUS_SECONDS) and channel.exit_status >= 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all checks share of paramiko, imported here alone."""
+"""paramiko, which is imported here alone, and what all checks need to use it."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ ANSWER_SECONDS = 20.0
 
 FAILURES = (
     *(paramiko.SSHException, paramiko.SFTPError, OSError, EOFError),
-    # paramiko trips over what a server should not have sent, and raises for us what its thread has died of
+    # from paramiko's own code, in its thread too, over messages that a server should not have sent
     *(ValueError, IndexError, struct.error),
 )
 """What paramiko raises when a server can't or won't do something."""
@@ -33,7 +33,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 def fell_silent(remote: Remote) -> errors.ServerSilent:
-    """Make an error of a server that was heard, and then no more."""
+    """Return the error for a server that has stopped answering."""
     return errors.ServerSilent(
         f"the SSH server at {remote.server} stopped answering",
         "it may be overloaded, or large packets get lost on the way (MTU)",
@@ -52,9 +52,9 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def ended_at(deadline: Deadline, transport: paramiko.Transport) -> Iterator[None]:
-    """Close a connection at a deadline, by which whoever waits for the server has an error at once.
+    """Close a connection at a deadline; what waits for the server then fails at once.
 
-    Limits of paramiko's own are for single answers, of which a slow server could owe us many, or are missing.
+    paramiko has time limits for single answers at best, and a slow server may have many answers to give.
     """
     limit = threading.Timer(deadline.left(), transport.close)
     limit.daemon = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""paramiko's end of a connection, held to what ssh does where the two differ."""
+"""paramiko's transport, made to behave as ssh does where the two differ."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _LOGIN_SERVICE = "ssh-userauth"
 
 
 class TooLong(paramiko.SSHException):  # type: ignore[misc]  # Debian's paramiko carries no types
-    """The other end sends more at once than SSH has."""
+    """The server sends a longer packet or greeting than ssh would take."""
 
 
 class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
@@ -43,9 +43,9 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         return words
 
     def _send_message(self, data: Any) -> None:
-        """Send a message, unless it is paramiko's request for the login service before each attempt but the first.
+        """Send a message, but request the login service only once; paramiko does so before each attempt to log in.
 
-        Servers made with Go's x/crypto/ssh hang up at a second one. The answer to it is known, so it is given here.
+        Servers made with Go's x/crypto/ssh hang up at a second request. Its answer is known, so it is made up here.
         (paramiko's own ServiceRequestingTransport waits without limit for a server that does not answer.)
         """
         if data.asbytes()[:1] == _SERVICE_REQUEST:
@@ -64,7 +64,7 @@ def _granted() -> paramiko.Message:
 
 
 class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
-    """Reads no more than a packet of SSH can be long, whatever length a server claims before it has shown a key."""
+    """Refuses packets and greetings that are longer than SSH has, whatever length a server claims."""
 
     def __init__(self, connection: object) -> None:
         super().__init__(connection)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The check that nobody makes unasked: a file is made in the directory and removed again."""
+"""The check of writing, made only on request: a file is made in the directory and removed again."""
 
 import posixpath
 import secrets
@@ -10,10 +10,10 @@ from sshfs_plugin.volume import Remote
 
 
 def try_writing(sftp: paramiko.SFTPClient, remote: Remote) -> str:
-    """Make a file of a name that nobody has, write to it and remove it; return its name.
+    """Make a file of a random name, write to it and remove it; return its name.
 
     Raises:
-        DirectoryNotWritable: One of these is refused; a file that was made is removed wherever the server lets us.
+        DirectoryNotWritable: One of these is refused. A file that was made is removed if the server allows it.
     """
     name = f".docker-volume-sshfs-{secrets.token_hex(8)}"
     path = posixpath.join(remote.directory, name)
