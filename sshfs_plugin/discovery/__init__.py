@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Where Docker looks for plugins, and what it finds there."""
+"""Where Docker looks for plugins, what it finds there, and a client of what it finds."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Further names under which Docker finds this plugin: those of the plugin whose volumes it has taken over.
+"""Aliases: further names under which Docker finds this plugin, such as that of the plugin that it replaces.
 
-Each is a link to the spec of our own name, which is there while the socket is open. Docker passes over a link that
-leads nowhere, while a spec without a socket would cost it 15 seconds.
+Each is a link to our own spec, which exists while the socket is open. Docker passes over a link that leads nowhere,
+while a spec without a socket would cost it 15 seconds.
 """
 
 import re
@@ -18,7 +18,7 @@ _PART = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*")
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """Return the names that Docker takes for one and the same plugin: without a tag, ``latest`` is meant.
+    """Return the names that mean the same plugin to Docker: without a tag, ``latest`` is meant.
 
     Raises:
         InvalidAlias: No plugin can have that name.
@@ -30,11 +30,11 @@ def spellings(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aliases:
-    """The links of a host.
+    """The aliases on a host.
 
     Attributes:
-        root: Below which Docker's directories are.
-        spec: Where they lead.
+        root: The directory below which Docker's own directories are.
+        spec: Our own spec, to which the links lead.
     """
 
     root: Path
@@ -42,25 +42,25 @@ class Aliases:
 
     @classmethod
     def of(cls, settings: Settings) -> "Aliases":
-        """Return those of a host with these settings."""
+        """Return the aliases on a host with these settings."""
         return cls(root=settings.root, spec=settings.spec)
 
     def names(self) -> list[str]:
-        """Return the names besides our own under which Docker is sent to this plugin."""
+        """Return the aliases by name; ``sshfs`` is not among them."""
         links = (self.root / docker.SPECS).rglob("*.spec")
         ours = (link.relative_to(self.root / docker.SPECS) for link in links if self._is_ours(link))
         names = (str(link).removesuffix(".spec") for link in ours)
         return sorted(name for name in names if name != docker.NAME)
 
     def in_the_way(self, addresses: Sequence[str]) -> str:
-        """Tell what Docker finds, by any of our names, in place of these addresses; empty if there are none."""
+        """Return what Docker finds under our names instead of these addresses; empty if there is none of either."""
         return docker.in_the_way(addresses, [docker.NAME, *self.names()], self.root) if addresses else ""
 
     def add(self, *names: str) -> None:
-        """Send Docker to this plugin under all of these names, or under none if one of them is taken.
+        """Make all of these names aliases, or none if one of them is taken.
 
         Raises:
-            AliasTaken: Docker would find something else first, and what to do.
+            AliasTaken: Docker would find something else first; the error says what to do.
             StateError: A link can't be made.
         """
         for name in names:
@@ -74,7 +74,7 @@ class Aliases:
                 raise errors.StateError(f"cannot make the link {link}, {error.strerror}", "what is there?") from error
 
     def remove(self, name: str) -> None:
-        """Take a name back, with the directories that were made for it.
+        """Remove an alias, with the directories that were made for it.
 
         Raises:
             StateError: The link can't be removed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The other end of the plugin's socket: what the administrator's command asks the running service."""
+"""A client of the running service, for the administrator's command."""
 
 import http.client
 import json
@@ -15,19 +15,19 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.discovery.docker import TLS
 
 _AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
-"""By this the service knows a client that is as patient as Docker; others get a few seconds."""
+"""The service takes a client with this header for Docker, and so for one that waits long; others get a few seconds."""
 
 _OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The running service, which an open socket starts when it is asked.
+    """The running service; if it does not run, its open socket starts it.
 
     Attributes:
         address: Where it listens: ``unix:///...``, ``tcp://...`` or ``https://...``.
-        tls: How to prove who asks; None without TLS.
-        deadline: When to stop waiting for it, all questions together.
+        tls: The certificates of this client; None without TLS.
+        deadline: When to stop waiting for the service, for all calls together.
     """
 
     address: str
@@ -35,10 +35,10 @@ class Service:
     deadline: Deadline
 
     def volumes(self) -> list[dict[str, Any]]:
-        """Return what the service says of each volume: Name, Mountpoint, Status and, if it is known, CreatedAt.
+        """Return the volumes as List has them: Name, Mountpoint, Status and, if it is known, CreatedAt.
 
         Raises:
-            ServiceError: It can't be reached or does not answer, and what to do.
+            ServiceError: The service can't be reached or does not answer; the error says what to do.
         """
         volumes: list[dict[str, Any]] = self._ask("VolumeDriver.List", {})["Volumes"]
         return volumes
@@ -47,8 +47,8 @@ class Service:
         """Make a volume, as ``docker volume create`` does.
 
         Raises:
-            ServiceRefusal: It can't be made, and why.
-            ServiceError: As above.
+            ServiceRefusal: The service did not make it; the error says why.
+            ServiceError: The service can't be reached or does not answer.
         """
         self._ask("VolumeDriver.Create", {"Name": name, "Opts": dict(opts)})
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where Docker looks for a plugin, in Docker's own order, and so which address it calls.
+"""What Docker finds under the name of a plugin, and so which address it calls.
 
-A managed plugin of that name comes first; then a socket in ``/run/docker/plugins``; then ``.spec`` and ``.json`` files.
-Whatever comes before ours makes Docker call something else (docs/facts.md, "How Docker finds a plugin").
+In Docker's own order, a managed plugin of that name comes first; then a socket in ``/run/docker/plugins``; then
+``.spec`` and ``.json`` files. Whatever comes before our spec is called in our place (docs/facts.md, "How Docker finds a
+plugin").
 """
 
 import ipaddress
@@ -22,17 +23,17 @@ _SPECS = (SPECS, Path("usr/lib/docker/plugins"))
 _DAEMON = Path("etc/docker/daemon.json")
 _DATA_ROOT = "var/lib/docker"
 _MISUNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What comes of a file that is not there or not what it should be; Docker can't use it either."""
+"""The errors of reading a file that is missing or malformed; Docker can't use it either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLS:
-    """With what a client proves who it is, and whom it believes; the ``TLSConfig`` of a ``.json`` file.
+    """The files that a client needs for TLS, as the ``TLSConfig`` of a ``.json`` file names them.
 
     Attributes:
-        authority: The certificate of who has signed the plugin's.
+        authority: The certificate of the authority that has signed the plugin's certificate.
         certificate: The client's certificate.
-        key: Its key.
+        key: The client's private key.
     """
 
     authority: Path
@@ -42,14 +43,14 @@ class TLS:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What Docker finds.
+    """What Docker finds under a name.
 
     Attributes:
-        file: Where: a socket, a spec, or the directory of a managed plugin.
-        address: What it calls: ``unix:///...``, ``tcp://...`` or ``https://...``; empty for a managed plugin.
-        tls: How it proves who it is; None without TLS.
+        file: A socket, a spec, or the directory of a managed plugin.
+        address: What Docker calls: ``unix:///...``, ``tcp://...`` or ``https://...``; empty for a managed plugin.
+        tls: What Docker needs for TLS; None without TLS.
         managed: The name of a managed plugin, with its tag; empty for others.
-        disabled: Whether that is disabled; Docker looks no further all the same.
+        disabled: Whether the managed plugin is disabled; Docker looks no further all the same.
     """
 
     file: Path
@@ -59,17 +60,17 @@ class Found:
     disabled: bool = False
 
     def leads_to(self, addresses: Iterable[str]) -> bool:
-        """Tell whether who calls it reaches one of these addresses, which are written as in specs."""
+        """Tell whether to call it is to call one of these addresses, which are written as in specs."""
         return any(_leads_to(self.address, address) for address in addresses)
 
 
 def find(root: Path = Path("/"), name: str = NAME) -> Found | None:
-    """Return what Docker finds first under the name of this plugin or another one, None if there is nothing."""
+    """Return what Docker finds first under a name; None if it finds nothing."""
     return next(_everything(root, name), None)
 
 
 def in_the_way(addresses: Iterable[str], names: Iterable[str] = (NAME,), root: Path = Path("/")) -> str:
-    """Tell what Docker finds in place of these addresses; empty if it finds one of them, or nothing, by each name."""
+    """Return what Docker finds under these names instead of these addresses, and what to do; empty if there is none."""
     found = (find(root, name) for name in names)
     others = [other for other in found if other and not other.leads_to(addresses)]
     return "; ".join(dict.fromkeys(_what_to_do_about(other) for other in others))
@@ -87,14 +88,14 @@ def _what_to_do_about(other: Found) -> str:
 
 
 def managed(root: Path = Path("/")) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield each managed plugin's directory, and what Docker has written down of the plugin."""
+    """Yield each managed plugin's directory, and the description of the plugin that Docker keeps there."""
     for config in sorted(_data_root(root).glob("plugins/*/config.json")):
         with suppress(*_MISUNDERSTOOD):
             yield config.parent, json.loads(config.read_text())["plugin"]
 
 
 def _data_root(root: Path) -> Path:
-    """Return where Docker keeps all that it has."""
+    """Return Docker's data directory."""
     with suppress(*_MISUNDERSTOOD):
         place: str = json.loads((root / _DAEMON).read_text())["data-root"]
         return root / place.lstrip("/")
@@ -134,7 +135,7 @@ def _spec(file: Path) -> Found:
 def _described(file: Path) -> Found:
     described: dict[str, Any] = json.loads(file.read_text())
     found = Found(file=file, address=described["Addr"].strip())
-    with suppress(*_MISUNDERSTOOD):  # without all three files nobody would be let in
+    with suppress(*_MISUNDERSTOOD):  # without all three files no TLS connection can be made
         tls = described["TLSConfig"]
         files = TLS(authority=Path(tls["CAFile"]), certificate=Path(tls["CertFile"]), key=Path(tls["KeyFile"]))
         return replace(found, tls=files)
@@ -142,7 +143,7 @@ def _described(file: Path) -> Found:
 
 
 def _leads_to(called: str, ours: str) -> bool:
-    """Compare what Docker calls with where we listen; a name is taken for this host's, and nobody is asked."""
+    """Compare an address that Docker calls with one of ours. A host name is not resolved, but taken for this host's."""
     there, here = urlsplit(called), urlsplit(ours)
     if here.scheme == "unix" or there.scheme == "unix":
         return (there.scheme, there.path) == (here.scheme, here.path)
