@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The rules of the volume driver: what each verb may do, in which order, and what it leaves behind when it fails.
 
-It does no I/O of its own but is handed its records, a preflight and a supervisor. Slow work on a volume happens under
-that volume's own lock, bounded by the caller's deadline. What Get and List say comes from memory and the kernel's table
-of mounts: Docker forgets a volume for ever when a Get fails (docs/facts.md), so neither waits for a lock that a Mount
-can hold, for a server or for systemd.
+The driver does no I/O of its own but is handed its records, a preflight and a supervisor. Slow work on a volume happens
+under that volume's own lock, until the caller's deadline at most. Get and List answer from memory and the kernel's
+table of mounts. Docker forgets a volume for ever when a Get fails (docs/facts.md), so they do not
+wait for a server, for systemd or for a lock that a Mount can hold.
 
-State changes after the act that it records, except giving up a holder, which comes before the unmount.
+State is changed after the act that it records, except that a holder is dropped before the unmount.
 """
 
 import logging
@@ -31,16 +31,16 @@ from sshfs_plugin.volume import CheckAt, MountID, Unusable, Volume, VolumeName, 
 log = logging.getLogger(__name__)
 
 CHECK_HOLDS_SECONDS = 30.0
-"""For how long a preflight that has passed need not be made again for the same volume."""
+"""For how long a volume's preflight need not be made again once it has passed."""
 
 WORTH_CHECKING_SECONDS = 2.0
-"""With less time the preflight would name whichever check it was at, and not the cause."""
+"""How much time a preflight after a failed mount needs: with less it would report its lack of time, and no cause."""
 
 UNMOUNT_SECONDS = 30.0
-"""How long an unmount may take that no caller waits for."""
+"""How long an unmount may take if no client waits for it."""
 
 LEAVE_SECONDS = 300.0
-"""How long to leave a mount alone that nobody holds but somebody uses, before asking again."""
+"""How long to leave a mount alone that has no holder but is in use, before its release is tried again."""
 
 
 class Driver:
@@ -63,18 +63,18 @@ class Driver:
         self._cleared: set[str] = set()
 
     def load(self) -> None:
-        """Take up where the last process stopped: records are read, live mounts are found by asking the kernel.
+        """Take over from the last process: read the records, and ask the kernel for live mounts.
 
         Raises:
             StateError: The records can't be read.
         """
         self._supervisor.settle()
         self._registry.load()
-        for stray in set(self._supervisor.mounted()) - {entry.name for entry in self._registry.all()}:
-            log.warning("%s is mounted but there is no record of such a volume: it is left alone", stray)
+        for name in set(self._supervisor.mounted()) - {entry.name for entry in self._registry.all()}:
+            log.warning("%s is mounted but there is no record of such a volume: it is left alone", name)
 
     def activate(self, caller: Caller) -> None:
-        """Note a client's first contact: a new Docker process has lost count of what the old one held."""
+        """Note a client's first call: if it is a new Docker process, the holders of the old one become inherited."""
         known = caller.process and caller.process == self._docker_process
         if caller.client is not Client.DOCKER or known:
             return
@@ -83,15 +83,15 @@ class Driver:
             self._registry.count(entry, Holders.inherited_from_docker)
 
     def create(self, name: str, opts: Mapping[str, str], deadline: Deadline) -> None:
-        """Make a volume, once its server was found able to serve it.
+        """Make a volume; with ``check=create``, the default, a preflight comes first.
 
         Raises:
             RequestError: The name or an option is wrong.
             VolumeExists: There is one with other options.
-            RecordUnusable: There is one, and nobody knows with which.
-            VolumeInUse: A volume of that name, whose record is lost, is mounted and used.
+            RecordUnusable: There is one whose options can't be read.
+            VolumeInUse: A volume of that name, whose record is lost, is mounted and in use.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
-            UnmountFailed: What is left of a volume of that name could not be unmounted.
+            UnmountFailed: The mount of a volume of that name, whose record is lost, could not be unmounted.
             PreflightError, CredentialsError: A check has failed.
             StateError: It could not be recorded.
         """
@@ -114,18 +114,18 @@ class Driver:
         log.info("created: %s", volume.remote.source)
 
     def mount(self, name: str, mount_id: str, caller: Caller, deadline: Deadline) -> Path:
-        """Mount a volume, or find it mounted, and hold it for an ID.
+        """Mount a volume unless it is mounted, and count the mount ID as a holder.
 
-        A client that has gone meanwhile would never give its hold back, so it gets none. That is decided under the
-        volume's lock: undone later, it could take the mount from the next caller with the same ID.
+        A client that has closed its connection meanwhile would never unmount, so its ID is not counted. This is decided
+        under the volume's lock: to undo the count later might drop the hold of the next caller with the same ID.
 
         Returns:
-            The mountpoint, at which a live mount answers.
+            The mountpoint; the volume is mounted there and its server answers.
 
         Raises:
             VolumeNotFound: There is none of that name.
             InvalidRequest: The ID is empty.
-            RecordUnusable: Nobody knows what to mount.
+            RecordUnusable: The volume's record can't be read or understood.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
             InvalidOption, PreflightError, CredentialsError, StateError, MountError: It can't be mounted; nothing is
                 left behind.
@@ -146,22 +146,22 @@ class Driver:
         return self._supervisor.mountpoint(entry.volume.name)
 
     def confirm(self, name: str, mount_id: str) -> None:
-        """Record a holder, now that the client has its reply."""
+        """Record a holder, now that the reply to its Mount has been sent."""
         if entry := self._registry.find(name):
             self._registry.count(entry, lambda holders: holders.confirmed(MountID(mount_id)))
 
     def unanswered(self, name: str, mount_id: str) -> None:
-        """Take a hold back whose Mount could not be answered; the mount itself is for the next look after it."""
+        """Undo the count of a Mount whose reply could not be sent; :meth:`look_after` releases the volume later."""
         if entry := self._registry.find(name):
             self._registry.count(entry, lambda holders: holders.unanswered(MountID(mount_id)))
         log.warning("the client has gone before it had its reply, and holds nothing")
 
     def unmount(self, name: str, mount_id: str, deadline: Deadline) -> None:
-        """Give up an ID's hold, and unmount when nobody holds the volume any more.
+        """Drop a hold of a mount ID, and release the volume when it has no live holder any more.
 
-        An ID that nobody knows is a success, and so is an unmount that could not be done: the count is down, and
-        Docker would only keep the ID for a later, second Mount (docs/facts.md). So the hold is given up before
-        anything is waited for.
+        An unknown ID is a success, and so is a release that fails: the hold is dropped, and after an error Docker would
+        only keep the ID for a later, second Mount (docs/facts.md). So the hold is dropped before anything is waited
+        for.
 
         Raises:
             VolumeNotFound: There is no volume of that name.
@@ -181,11 +181,12 @@ class Driver:
     def remove(self, name: str, deadline: Deadline) -> None:
         """Forget a volume; what is on the server stays as it is.
 
-        Docker has made sure that no container refers to it, so IDs that are left over are stale; only real use counts.
+        Docker has made sure that no container refers to it, so holders that are left are stale; only real use counts.
 
         Raises:
             VolumeNotFound: There is none of that name.
             VolumeInUse: A container or a process still uses it.
+            VolumeBusy: Another call on it did not end in time.
             UnmountFailed, StateError: It could not be unmounted or forgotten.
         """
         with self._working_on(name, deadline) as entry:
@@ -209,9 +210,9 @@ class Driver:
         return [self._state(entry, mounted) for entry in self._registry.all()]
 
     def look_after(self, seconds: float) -> None:
-        """Ask every mount whether it answers, release those that nobody holds, and see what else has changed.
+        """Ask every mount whether it answers, release those without a holder, and read unusable records again.
 
-        It is for a thread of its own.
+        It is slow, so it runs in a thread of its own.
 
         Args:
             seconds: How long one mount may take to answer.
@@ -221,9 +222,9 @@ class Driver:
             with context.about(VOLUME=entry.name):
                 try:
                     self._look_after(entry, seconds, is_mounted=entry.name in mounted)
-                except Exception:  # the volumes after it are to be looked after all the same
+                except Exception:  # go on with the other volumes
                     log.exception("looking after the volume failed")
-        self.list_volumes()  # notes since when each is as it is
+        self.list_volumes()  # notes since when each volume is in its condition
         self._clear_left_over()
 
     def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
@@ -248,12 +249,12 @@ class Driver:
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
         with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
-            # by now the name may belong to a new volume, whose mount this entry knows nothing of
+            # by now the name may be that of a new volume, which has an entry and a mount of its own
             if self._registry.find(entry.name) is entry and not entry.holders.live:
                 self._release(entry, Deadline.after(UNMOUNT_SECONDS))
 
     def _clear_left_over(self) -> None:
-        """Remove mountpoints of volumes that are no more, once each: what can't be removed is somebody's to look at."""
+        """Remove the mountpoints of volumes that no longer exist. What can't be removed is tried and logged once."""
         left = self._supervisor.left_over()
         self._cleared &= left
         for name in left - self._cleared:
@@ -273,7 +274,7 @@ class Driver:
             self._cleared.add(name)
 
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
-        """Return the device of a mount that answers, which is made if there is none."""
+        """Mount a volume unless it is mounted and its server answers; return the device of the mount."""
         name = entry.volume.name
         device = self._supervisor.mounted().get(name)
         if device and self._supervisor.answers(name, deadline.left(2)):
@@ -285,15 +286,15 @@ class Driver:
             entry.passed_until = 0.0
             if not passed or deadline.left() < WORTH_CHECKING_SECONDS:
                 raise
-            # names what has broken since, or mends it: a host key that was forgotten is accepted anew
+            # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
             self._start(entry, asked, deadline)
         entry.answering, entry.left_until = True, 0.0
         return self._supervisor.mounted().get(name, "")
 
     def _start(self, entry: Entry, asked: float, deadline: Deadline, passed: Login | None = None) -> None:
-        """Mount a volume, after a preflight unless a login is given that has passed it."""
+        """Mount a volume; a preflight comes first, unless the login of one that has passed is given."""
         volume = entry.volume
-        # before a slot at the server is taken: the files of this host may be what takes long
+        # before a slot at the server is taken, since files on this host may take long to read
         prepared = self._preflight.prepare(volume) if not passed and volume.check is not CheckAt.NEVER else None
         login = prepared.login if prepared else passed or self._preflight.login(volume)
         with self._connecting(volume, asked, deadline):
@@ -304,14 +305,14 @@ class Driver:
 
     @contextmanager
     def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:
-        """Be one of the few who connect to a server, unless it was found out of reach while this was waited for."""
-        patience = float(dict(volume.ssh_options)["ConnectTimeout"])
+        """Hold a slot of the server, or raise the shared failure of a call that found it out of reach meanwhile."""
+        limit = float(dict(volume.ssh_options)["ConnectTimeout"])
 
         def is_out_of_reach(error: errors.PluginError) -> bool:
             if volume.remote.with_port_from_directory:  # the error may ask whether that port was meant
                 return False
-            # with so much time left the deadline has cut no limit short: others would have waited as long in vain
-            return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= patience
+            # only if the deadline has not cut the attempt short: then the others would fail like this one
+            return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= limit
 
         with (
             self._locks.at_server(volume.remote.server, deadline),
@@ -320,12 +321,12 @@ class Driver:
             yield
 
     def _require_release(self, name: VolumeName, deadline: Deadline) -> None:
-        """Release a volume, whoever is said to hold it. Raises VolumeInUse or UnmountFailed."""
+        """Release a volume, whatever its holders. Raises VolumeInUse or UnmountFailed."""
         if name in self._supervisor.mounted() and not self._supervisor.release(name, deadline):
             raise errors.VolumeInUse(name)
 
     def _release(self, entry: Entry, deadline: Deadline) -> None:
-        """Release a volume that has no live holder, and drop the inherited ones, if it is true that nobody uses it."""
+        """Release a volume that has no live holder, and drop its inherited holders if it was not in use."""
         if entry.name in self._supervisor.mounted():
             try:
                 released = self._supervisor.release(entry.name, deadline)
@@ -333,16 +334,16 @@ class Driver:
                 log.error("left mounted: %s", error)
                 released = False
             else:
-                self._tell_of_release(entry, released=released)
+                self._log_release(entry, released=released)
             if not released:
                 entry.left_until = time.monotonic() + LEAVE_SECONDS
                 return
         self._registry.count(entry, lambda _: Holders())
 
-    def _tell_of_release(self, entry: Entry, *, released: bool) -> None:
+    def _log_release(self, entry: Entry, *, released: bool) -> None:
         if released:
             log.info("unmounted")
-        elif not entry.left_until:  # said once, however often it is asked
+        elif not entry.left_until:  # logged once, however often it is tried
             log.warning("left mounted: a container or a process on this host still uses it")
 
     def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
@@ -361,13 +362,13 @@ class Driver:
 
     @contextmanager
     def _working_on(self, name: str, deadline: Deadline) -> Iterator[Entry]:
-        """Hold an existing volume's lock, and remember how the work on it ended."""
+        """Hold an existing volume's lock, and note the error with which the work on it ends, or its success."""
         with self._locks.on_volume(self._registry.get(name).name, deadline):
             entry = self._registry.get(name)
             self._registry.look_again(entry)
             try:
                 yield entry
-            except errors.VolumeError:  # says that it can't be now, and nothing of the volume
+            except errors.VolumeError:  # it can't be done now, which is no fault of the volume
                 raise
             except errors.PluginError as error:
                 entry.failed(error)
@@ -376,7 +377,7 @@ class Driver:
 
 
 def _condition(entry: Entry, device: str | None) -> Condition:
-    """Tell how a volume is whose mount has a device, or that has no mount."""
+    """Return the condition of a volume; the device is that of its mount, None if it is not mounted."""
     if isinstance(entry.record, Unusable):
         return Condition.UNUSABLE
     if device is None:
@@ -387,12 +388,12 @@ def _condition(entry: Entry, device: str | None) -> Condition:
 
 
 def _is_refusal(error: errors.PluginError) -> bool:
-    """Tell what a queue at a volume should not try to the end: servers ban who is refused too often."""
+    """Tell whether a failure ends all Mounts that wait for the volume: servers ban clients that are refused often."""
     return isinstance(error, errors.LoginRefused)
 
 
 def _identity(volume: Volume) -> Hashable:
-    """Return what tells a volume from a later one of its name."""
+    """Return a key that a later volume of the same name does not have."""
     return volume.name, volume.created_at
 
 

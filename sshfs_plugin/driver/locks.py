@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who may work now: one at a time on a volume, a few at a time on a server, nobody beyond its caller's deadline."""
+"""Locks of volumes, slots of servers, and failures that waiting calls share; none is waited for beyond the deadline."""
 
 import copy
 import threading
@@ -15,13 +15,18 @@ CONNECTS_PER_SERVER = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
 
 WAITING = 10_000
-"""A Docker that starts mounts all volumes at once and tries none again: whoever has time left may wait."""
+"""How many calls may wait: all that come, since a Docker that starts mounts all volumes at once, and never again."""
 
-_DECIDE_THE_WAY = ("AddressFamily", "BindAddress", "BindInterface", "ConnectTimeout")
+_DECIDE_REACHABILITY = ("AddressFamily", "BindAddress", "BindInterface", "ConnectTimeout")
 
 
 class Slots:
-    """A few may work at once, some more may wait for them, and others are sent away at once."""
+    """Slots, each of which one thread at a time can hold.
+
+    Args:
+        places: The number of slots.
+        waiting: How many threads may wait for one; any further thread gets an error at once.
+    """
 
     def __init__(self, places: int, *, waiting: int) -> None:
         self._slots = threading.BoundedSemaphore(places)
@@ -29,10 +34,14 @@ class Slots:
 
     @contextmanager
     def taken(self, deadline: Deadline, busy: errors.VolumeError) -> Iterator[None]:
-        """Take a place while the deadline lasts.
+        """Hold a slot.
+
+        Args:
+            deadline: How long to wait for it.
+            busy: The error to raise if there is none.
 
         Raises:
-            VolumeError: The one that is given; there was no place until the deadline, or too many wait for one already.
+            VolumeError: That error: no slot was free until the deadline, or too many threads wait already.
         """
         if not (self._slots.acquire(blocking=False) or self._waited(deadline)):
             raise busy
@@ -51,9 +60,10 @@ class Slots:
 
 
 class SharedFailures:
-    """SharedFailures at the same thing, of which one that fails speaks for those who waited for it to end.
+    """The failures of attempts at the same thing: each is shared by the calls that waited for it to end.
 
-    A queue at a server that is away then ends with the second attempt, and not after one for each of its members.
+    So the queue for a server that is away ends after the second attempt, and not after one for each call: the first
+    attempt began before the others were asked for, the second did not.
     """
 
     def __init__(self) -> None:
@@ -62,15 +72,15 @@ class SharedFailures:
 
     @contextmanager
     def at(self, what: Hashable, asked: float, is_shared: Callable[[errors.PluginError], bool]) -> Iterator[None]:
-        """Make an attempt, unless one has failed that began after this one was asked for, and none has succeeded since.
+        """Make an attempt, or raise the shared failure of one that began after this call, with no success since.
 
         Args:
-            what: What is attempted: whatever decides the outcome.
-            asked: When, on the monotonic clock.
-            is_shared: Tells of a failure whether it would come to others as well.
+            what: The key of what is attempted; attempts with the same key have the same outcome.
+            asked: When the call came, on the monotonic clock.
+            is_shared: Tells whether an error would come to other attempts as well.
 
         Raises:
-            PluginError: That other failure.
+            PluginError: The shared failure.
         """
         began, failure = self._failed.get(what, (0.0, None))
         if failure and began > max(asked, self._succeeded.get(what, 0.0)):
@@ -80,19 +90,19 @@ class SharedFailures:
             yield
         except errors.PluginError as error:
             if is_shared(error):
-                self._failed[what] = began, copy.copy(error)  # its raiser may yet say which volume it was
+                self._failed[what] = began, copy.copy(error)  # a copy, since the volume is added to the raised one
             raise
         self._succeeded[what] = time.monotonic()
 
 
 def way(volume: Volume) -> Hashable:
-    """Return what decides whether a volume's server can be reached, and how soon that is given up."""
+    """Return the key of all that decides whether a volume's server can be reached, its ConnectTimeout included."""
     said = dict(volume.ssh_options)
-    return volume.remote.server, *(said.get(keyword) for keyword in _DECIDE_THE_WAY)
+    return volume.remote.server, *(said.get(keyword) for keyword in _DECIDE_REACHABILITY)
 
 
 class Locks:
-    """The places at volumes and at servers, made when they are first asked for."""
+    """The lock of each volume and the slots of each server, made on first use."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
@@ -101,24 +111,24 @@ class Locks:
 
     @contextmanager
     def on_volume(self, name: VolumeName, deadline: Deadline) -> Iterator[None]:
-        """Be the only one who works on a volume.
+        """Hold the lock of a volume.
 
         Raises:
-            VolumeBusy: Somebody else did until the deadline, or too many wait for it already.
+            VolumeBusy: Another call held it until the deadline, or too many wait already.
         """
         with self._making:
-            places = self._volumes.setdefault(name, Slots(1, waiting=WAITING))
-        with places.taken(deadline, errors.VolumeBusy(name)):
+            slots = self._volumes.setdefault(name, Slots(1, waiting=WAITING))
+        with slots.taken(deadline, errors.VolumeBusy(name)):
             yield
 
     @contextmanager
     def at_server(self, server: str, deadline: Deadline) -> Iterator[None]:
-        """Be one of the few who connect to a server, which is a host with a port: each has an sshd of its own.
+        """Hold a slot of a server, which is a host with a port: each port has an sshd of its own.
 
         Raises:
-            ServerBusy: There was no place until the deadline, or too many wait for one already.
+            ServerBusy: No slot was free until the deadline, or too many calls wait already.
         """
         with self._making:
-            places = self._servers.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
-        with places.taken(deadline, errors.ServerBusy(server)):
+            slots = self._servers.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
+        with slots.taken(deadline, errors.ServerBusy(server)):
             yield

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What this process knows of each volume, kept in step with the records on disk.
 
-Reading it never waits for slow work: the two locks here are held for moments only, which is what lets Get, List and
-Activate answer at once.
+To read it never waits for slow work: its two locks are held for moments only, so that Get, List and Activate answer at
+once.
 """
 
 import logging
@@ -28,12 +28,12 @@ class Entry:
 
     Attributes:
         record: The volume, or what is wrong with its record.
-        holders: Who holds it.
-        recorded: Which of them are on disk.
-        login: What has logged in when the preflight has passed last.
-        passed_until: Until when, on the monotonic clock, it need not be made again.
-        left_until: Until when a mount is left alone that nobody holds but somebody uses.
-        answering: Whether its mount answered when last asked.
+        holders: Its holders.
+        recorded: The holders that are on disk.
+        login: The login with which its preflight has passed last.
+        passed_until: Until when, on the monotonic clock, the preflight need not be made again.
+        left_until: Until when, on the monotonic clock, no release is tried, since the mount was in use.
+        answering: Whether its mount answered when last asked; None if it was not asked.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers.
         last_error_at: When that was.
     """
@@ -51,12 +51,12 @@ class Entry:
 
     @property
     def name(self) -> VolumeName:
-        """Its name."""
+        """The name of the volume."""
         return self.record.name
 
     @property
     def volume(self) -> Volume:
-        """The volume, to be used.
+        """The volume itself.
 
         Raises:
             RecordUnusable: Its record can't be read or understood.
@@ -64,25 +64,25 @@ class Entry:
         return usable(self.record)
 
     def passed(self, login: Login, seconds: float) -> None:
-        """Remember for so long that the preflight has passed."""
+        """Note that the preflight has passed with a login, which counts for so many seconds."""
         self.login, self.passed_until = login.without_contents, time.monotonic() + seconds
 
     @property
     def passed_login(self) -> Login | None:
-        """What has logged in, while the preflight need not be made again."""
+        """The login with which the preflight has passed; None once that must be made again."""
         return self.login if time.monotonic() <= self.passed_until else None
 
     def failed(self, error: errors.PluginError) -> None:
-        """Remember the failure of a verb."""
+        """Note the failure of a verb."""
         self.last_error, self.last_error_at = str(error), datetime.now(UTC)
 
     def recovered(self) -> None:
-        """Forget the last failure, which is over; while the record is unusable, it is not."""
+        """Forget the last failure, unless it is that of a record that is still unusable."""
         if isinstance(self.record, Volume):
             self.last_error, self.last_error_at = "", None
 
     def since(self, condition: Condition) -> datetime:
-        """Return since when the volume has been in the condition that it is in now, as far as this process has seen."""
+        """Return since when the volume has been in its present condition, as far as this process has seen."""
         if self._seen is None or self._seen[0] is not condition:
             self._seen = condition, datetime.now(UTC)
         return self._seen[1]
@@ -113,7 +113,7 @@ class Registry:
                 log.error("%s", record.error)
 
     def look_again(self, entry: Entry) -> None:
-        """Read a record that was unusable again: somebody may have mended it."""
+        """Read an unusable record once more, since an administrator may have mended it."""
         if isinstance(entry.record, Unusable):
             record = self._volumes.read(entry.name)
             if record == entry.record:
@@ -166,9 +166,9 @@ class Registry:
             del self._entries[entry.name]
 
     def count(self, entry: Entry, rule: Callable[[Holders], Holders], *, record: bool = True) -> None:
-        """Apply a counting rule to a volume's holders, and have it on disk unless that is to wait.
+        """Apply a counting rule to a volume's holders, and record them unless ``record`` is false.
 
-        A count that can't be recorded fails no verb: the release check protects whoever is forgotten by a crash.
+        Holders that can't be recorded fail no verb: after a crash a release still leaves a mount that is in use.
         """
         with self._counting:
             entry.holders = rule(entry.holders)

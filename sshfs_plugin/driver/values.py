@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who calls the driver, and what it says of a volume."""
+"""The callers of the driver, and what it tells them of a volume."""
 
 import enum
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from sshfs_plugin.volume import Unusable, Volume
 
 
 class Condition(enum.StrEnum):
-    """How a volume is, in the words that programs read."""
+    """The condition of a volume; the values are for programs."""
 
     UNMOUNTED = "unmounted"
     MOUNTED = "mounted"
@@ -27,18 +27,18 @@ class Condition(enum.StrEnum):
 
     @property
     def is_well(self) -> bool:
-        """Whether there is nothing to do about it."""
+        """Whether nobody needs to do anything about it."""
         return self in (Condition.UNMOUNTED, Condition.MOUNTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request.
+    """The sender of a request.
 
     Attributes:
         client: Docker or Podman.
         process: The process at the other end of the socket; 0 if unknown.
-        has_gone: Tells whether nobody is there any more to read the reply.
+        has_gone: Tells whether the client has closed its connection, so that it will not read the reply.
     """
 
     client: Client
@@ -48,13 +48,13 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What can be said about a volume at once.
+    """What is known of a volume without waiting for a server or for systemd.
 
     Attributes:
         record: The volume, or what is wrong with its record.
         mountpoint: Where it is mounted, None while it is not.
-        condition: How it is.
-        since: Since when it has been so, as far as this process has seen.
+        condition: Its condition.
+        since: Since when it has been in that condition, as far as this process has seen.
         holders: How many mount IDs hold it.
         unit: The systemd unit that it has while mounted, empty where there is no systemd.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers.
