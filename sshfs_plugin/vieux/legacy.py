@@ -21,17 +21,17 @@ _SOCKET = "sshfs.sock"
 _USUAL_STATE = Path("var/lib/docker/plugins") / _STATE_FILE
 
 _SSHCMDS = ("Sshcmd", "SSHCmd")
-"""How vieux and the fork of ucphhpc write it; both keep what they have no field for in Options."""
+"""The field of sshcmd in vieux/sshfs, and in the fork of ucphhpc. Options without a field are in ``Options``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """A plugin of this family that Docker has not removed yet.
+    """An installed managed plugin, vieux/sshfs or a fork of it.
 
     Attributes:
-        name: As Docker lists it, with its tag.
+        name: Its name as Docker lists it, with its tag.
         state: Its state file on this host.
-        keys: The directory on this host that it sees as ``/root/.ssh``, None if there is none.
+        keys: The directory on this host that the plugin sees as ``/root/.ssh``; None if there is none.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Installed:
 
 
 def installed(root: Path = Path("/")) -> list[Installed]:
-    """Return the plugins of this family, whatever they are called: by their socket and where they keep their state."""
+    """Return vieux/sshfs and its forks, whatever they are called; their socket and state directory tell."""
     return list(_installed(root))
 
 
@@ -58,7 +58,7 @@ def _installed(root: Path) -> Iterator[Installed]:
 
 
 def state_file(root: Path = Path("/")) -> Path:
-    """Return the state file of the plugin that is installed, else where it usually was."""
+    """Return the state file of the installed plugin; if there is none, the usual path of that file."""
     return next((plugin.state for plugin in _installed(root)), root / _USUAL_STATE)
 
 
@@ -66,10 +66,10 @@ def volumes(file: Path) -> dict[str, dict[str, str]]:
     """Read a state file.
 
     Returns:
-        For each name of a volume its options, as they were typed after ``-o``.
+        The options of each volume by its name, as they were typed after ``-o``.
 
     Raises:
-        LegacyStateUnusable: There is none, it can't be read, or it is something else.
+        LegacyStateUnusable: It does not exist, can't be read, or is something else.
     """
     try:
         state = json.loads(file.read_text("utf-8"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What becomes of another plugin's volume here: the same options, but for paths that only that plugin saw."""
+"""Makes our volumes of those of vieux/sshfs: the options stay, except for paths inside the other plugin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ _INSIDE = ("/root/.ssh/", "~/.ssh/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What is to become of one volume.
+    """The plan for one volume.
 
     Attributes:
-        name: Its name, which may be impossible here.
+        name: Its name, which this plugin may not allow.
         names: The options that it had, without their values.
-        volume: What it will be; None if it can't be.
-        others: What else it may be, where ssh would have tried several keys in turn.
-        problem: Why it can't be, and what to do; else empty.
+        volume: The volume to make; None if it can't be made.
+        others: The same volume with other keys, where ssh would have tried several keys in turn.
+        problem: Why it can't be made, and what to do; else empty.
         remarks: What its owner should know.
     """
 
@@ -39,18 +39,18 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Locks volumes of the other plugin into ours.
+    """Makes plans for volumes of the other plugin.
 
     Attributes:
         keys: The directory on this host that the other plugin saw as ``/root/.ssh``; None if that is not known.
-        checked: Whether servers are asked when the volumes are made, rather than before they are mounted.
+        checked: Whether the preflight is made when the volumes are made, rather than before they are mounted.
     """
 
     keys: Path | None = None
     checked: bool = True
 
     def plan(self, name: str, given: Mapping[str, str]) -> Move:
-        """Say what becomes of a volume; nobody is asked, but files on this host are looked for."""
+        """Return the plan for a volume; no server is asked, but files on this host are looked up."""
         draft = _Draft(self.keys)
         try:
             draft.take(given)
