@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The volume plugin protocol over HTTP: what is asked, who asks, and how gunicorn's worker serves it."""
+"""The volume plugin protocol over HTTP, the gunicorn worker that serves it, and the journal."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The volume plugin protocol over HTTP: decode, call the driver, encode.
 
-The only module that knows status codes, content types and ``{"Err": ...}``. Every error leaves as status 500 with a
-JSON body, the one form that both clients obey: Podman ignores an ``Err`` in a 200, and Docker shows whatever else it
-gets as it is (docs/facts.md).
+No other module knows status codes, content types or ``{"Err": ...}``. Every error is sent as status 500 with a JSON
+body, the one form that both clients understand: Podman ignores an ``Err`` in a 200, and Docker shows any other body as
+it is (docs/facts.md).
 """
 
 import json
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 PODMAN_SECONDS = 4.5
-"""Podman gives every call five seconds."""
+"""Podman waits five seconds for every call."""
 DOCKER_LONG_SECONDS, DOCKER_SECONDS = 100.0, 50.0
-"""Docker gives Create and Mount 120 seconds and everything else 60; nobody unmounts what comes late."""
+"""Docker waits 120 seconds for Create and Mount, else 60; it would not unmount what it was told too late."""
 
 LONGEST_BODY = 1024 * 1024
 """Bytes."""
@@ -52,7 +52,7 @@ class Call:
     Attributes:
         body: The JSON object, empty if none was sent.
         caller: Who sent it.
-        deadline: When its sender stops waiting.
+        deadline: When the caller stops waiting, less a margin.
         connection: The client's socket, None outside of gunicorn.
     """
 
@@ -63,7 +63,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The volume's name, which may be empty: Docker sends that in Get by a fault of its own."""
+        """The volume's name; it may be empty, as a fault of Docker makes it in some Gets."""
         return self._text("Name")
 
     @property
@@ -86,14 +86,14 @@ class Call:
         return text
 
     def require_body(self) -> None:
-        """Change nothing for Docker's broken retry, which repeats a request without its body (moby#39331)."""
+        """Raise InvalidRequest without a body: Docker's broken retry sends a request again, without it (moby#39331)."""
         if not self.body:
             raise errors.InvalidRequest(
                 "the request came without its body, as Docker's retries do", "run the command again"
             )
 
     def hang_up(self) -> None:
-        """Close the connection without a reply, which makes Docker try again where an error would make it forget."""
+        """Close the connection without a reply: Docker then tries again, while an error makes it forget the volume."""
         if self.connection is not None:
             self.connection.shutdown(socket.SHUT_RDWR)
 
@@ -145,27 +145,27 @@ def _get(driver: Driver, call: Call) -> Answer:
     if "Name" not in call.body:
         call.hang_up()
         return {}
-    return {"Volume": _told(driver.get(call.name))}
+    return {"Volume": _volume(driver.get(call.name))}
 
 
 def _list(driver: Driver, _call: Call) -> Answer:
-    return {"Volumes": [_told(state) for state in driver.list_volumes()]}
+    return {"Volumes": [_volume(state) for state in driver.list_volumes()]}
 
 
 def _path(driver: Driver, call: Call) -> Answer:
     return {"Mountpoint": str(driver.get(call.name).mountpoint or "")}
 
 
-def _told(state: State) -> Answer:
-    """Say all that is known of a volume: Docker takes no more from List than it needs (docs/facts.md)."""
-    told = {"Name": state.record.name, "Mountpoint": str(state.mountpoint or ""), "Status": _status(state)}
+def _volume(state: State) -> Answer:
+    """Return a volume as List and Get have it: Docker passes over what it does not need in a List (docs/facts.md)."""
+    volume = {"Name": state.record.name, "Mountpoint": str(state.mountpoint or ""), "Status": _status(state)}
     if isinstance(state.record, Volume):
-        told["CreatedAt"] = _time(state.record.created_at)
-    return told
+        volume["CreatedAt"] = _time(state.record.created_at)
+    return volume
 
 
 def _status(state: State) -> Answer:
-    """Say in ``docker volume inspect`` what a person wants to know; nothing of it is secret."""
+    """Return the ``Status`` that ``docker volume inspect`` shows; nothing of it is secret."""
     status: Answer = {"state": state.condition.value, "since": _time(state.since), "holders": state.holders}
     if isinstance(state.record, Volume):
         status |= _described(state.record)
@@ -191,10 +191,10 @@ class _Route:
     """How a verb is served.
 
     Attributes:
-        verb: What does it.
+        verb: The function that carries it out.
         seconds: How long Docker waits for it, less a margin.
-        slow: Whether it may wait for servers, and so must leave threads to the others.
-        changes: Whether there may be more or fewer volumes or mounts after it.
+        slow: Whether it may wait for servers, and so needs a slot for slow calls.
+        changes: Whether it may change the number of volumes or mounts.
     """
 
     verb: Verb
@@ -208,7 +208,7 @@ ROUTES: Mapping[str, _Route] = {
     "VolumeDriver.Capabilities": _Route(verb=_capabilities),
     "VolumeDriver.Create": _Route(verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True),
     "VolumeDriver.Mount": _Route(verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True),
-    # it gives up its hold before it waits for anything, which must not depend on a place
+    # not slow: it drops its hold before it waits for anything, and that must not depend on a slot
     "VolumeDriver.Unmount": _Route(verb=_unmount, changes=True),
     "VolumeDriver.Remove": _Route(verb=_remove, slow=True, changes=True),
     "VolumeDriver.Get": _Route(verb=_get),
@@ -221,9 +221,9 @@ def create_app(driver: Driver, *, slow_lane: Slots, tell: Callable[[str], None])
     """Make the Flask application.
 
     Args:
-        driver: What does the work.
-        slow_lane: The places of calls that may wait for servers; all of them together leave threads to the others.
-        tell: Gets a line about the volumes after each call that may have changed them.
+        driver: The driver, which carries out the verbs.
+        slow_lane: The slots for slow calls, fewer than there are threads, so that quick calls always find one.
+        tell: Is called with a line about the volumes after each call that may have changed them.
     """
     app = flask.Flask(__name__, static_folder=None)
 
@@ -248,12 +248,12 @@ def create_app(driver: Driver, *, slow_lane: Slots, tell: Callable[[str], None])
         app.add_url_rule(f"/{path}", path, serve, methods=["POST"], defaults={"path": path})
     app.register_error_handler(errors.PluginError, lambda error: _encode({"Err": str(error)}, 500))
     app.register_error_handler(HTTPException, _encode_http_error)
-    app.register_error_handler(Exception, _encode_surprise)
+    app.register_error_handler(Exception, _encode_internal_error)
     return app
 
 
 def _decode(route: _Route) -> Call:
-    """Read the request in the ways of both clients: no content type, no Host and no body are all fine."""
+    """Decode a request of either client; the content type, Host and body may be missing."""
     headers, environ = flask.request.headers, flask.request.environ
     body = _body()
     try:
@@ -273,7 +273,7 @@ def _decode(route: _Route) -> Call:
 
 
 def _body() -> bytes:
-    """Read the body, but no more of it than any client of ours sends."""
+    """Read the body; one that is longer than a client ever sends is refused."""
     try:
         body = flask.request.stream.read(LONGEST_BODY + 1)
     except (OSError, ParseException) as error:
@@ -287,7 +287,7 @@ def _body() -> bytes:
 
 
 def _process_of(connection: socket.socket | None) -> int:
-    """Return the process at the other end of a unix socket."""
+    """Return the process at the other end of a unix socket; 0 if it is not known."""
     if connection is None or connection.family != socket.AF_UNIX:
         return 0
     process: int
@@ -296,22 +296,23 @@ def _process_of(connection: socket.socket | None) -> int:
 
 
 def _has_been_closed(connection: socket.socket | None) -> bool:
-    """Tell whether the other end was closed, without taking anything that it may have sent."""
+    """Tell whether the client has closed its connection; what it may have sent is not read."""
     if connection is None:
         return False
-    if not sockets.has_something(connection, 0):  # a recv would wait as long as the worker lets a silent client wait
+    if not sockets.has_something(connection, 0):  # else recv would block for up to CLIENT_SECONDS
         return False
     try:
-        # who waits for a reply over TLS has nothing to say but that it goes
+        # over TLS a client that waits for its reply sends nothing but the end
         return isinstance(connection, ssl.SSLSocket) or connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
 
 
 def _after_reply(act: Callable[[], None], *, otherwise: Callable[[], None]) -> None:
-    """Act when this request's reply is written, or otherwise if it can't be, in the context of the work at hand.
+    """Call ``act`` once this request's reply has been written, or ``otherwise`` if it can't be.
 
-    A server asks for the next block of a reply when it has written the one before (PEP 3333).
+    The reply is an iterator of blocks: a server asks for the next block when it has written the one before (PEP 3333).
+    Both functions run with the journal fields of this request.
     """
     subject, outcome = context.subject(), otherwise
 
@@ -346,7 +347,7 @@ def _errors_logged() -> Iterator[None]:
 
 
 def _severity(error: errors.PluginError) -> int:
-    """Docker asks for volumes that do not exist all day long."""
+    """Return the log level of an error: Docker asks for volumes that do not exist all day long."""
     return logging.DEBUG if isinstance(error, errors.VolumeNotFound) else logging.ERROR
 
 
@@ -366,13 +367,13 @@ def _encode_http_error(error: HTTPException) -> flask.Response:
     return _encode({"Err": f"the request is not as HTTP has it, {error.description}"}, 500)
 
 
-def _encode_surprise(error: Exception) -> flask.Response:
+def _encode_internal_error(error: Exception) -> flask.Response:
     log.exception("internal error", exc_info=error)
     return _encode({"Err": INTERNAL_ERROR}, 500)
 
 
 def raw_error(sentence: str) -> bytes:
-    """Return the whole reply to what never became a request of the application."""
+    """Return a whole HTTP reply with an error, for a request that gunicorn could not parse."""
     reply = _encode({"Err": sentence}, 500)
     reply.headers["Connection"] = "close"
     head = f"HTTP/1.1 {reply.status}\r\n{reply.headers}"

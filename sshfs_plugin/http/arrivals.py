@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Connections whose request is still on its way: they wait here, where they keep no thread from anybody.
+"""Connections whose request has not arrived yet: they wait here and occupy no thread.
 
-A request is looked at and left in its socket; what it says is for the server to find out.
+A request is only peeked at and stays in its socket, where gunicorn reads it.
 """
 
 import re
@@ -14,18 +14,18 @@ from typing import Generic, Protocol, TypeVar
 from sshfs_plugin.http import sockets
 
 ARRIVAL_SECONDS = 10.0
-"""How long a request may take to arrive; both clients write it at once."""
+"""How long a request may take to arrive; Docker and Podman send it at once."""
 
 MOST = 4096
-"""How many may be on their way; beyond that the oldest is given up."""
+"""How many connections may wait; beyond that the oldest is closed."""
 
 _SEEN = 64 * 1024
-"""Bytes; a longer request is on its way until so much of it is there."""
+"""Bytes that are peeked at; a longer request has arrived when so many are there."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?:\r|$)", re.IGNORECASE)
 
 
 class Connection(Protocol):
-    """What a server has accepted.
+    """A connection that the server has accepted.
 
     Attributes:
         sock: The client's socket.
@@ -41,60 +41,60 @@ _Connection = TypeVar("_Connection", bound=Connection)
 
 
 class Arrivals(Generic[_Connection]):
-    """The connections from which a request is expected; it can be registered with a poller that waits for news."""
+    """The connections whose request has not arrived; registered with a poller, it is readable when one may have."""
 
     def __init__(self, has_arrived: Callable[[socket.socket], bool]) -> None:
         self._has_arrived = has_arrived
-        self._news = select.epoll()
+        self._poller = select.epoll()
         self._expected: dict[int, tuple[_Connection, float]] = {}
 
     def fileno(self) -> int:
-        """Return a descriptor that can be read from when there is news."""
-        return self._news.fileno()
+        """Return a file descriptor that is readable when a request may have arrived."""
+        return self._poller.fileno()
 
     def expect(self, connection: _Connection) -> None:
-        """Wait for a request, and give the oldest ones up if too many do."""
+        """Wait for a connection's request, and close the oldest connection if too many are waited for."""
         self._expected[connection.sock.fileno()] = connection, time.monotonic() + ARRIVAL_SECONDS
-        # edge-triggered: half a request is news once
-        self._news.register(connection.sock, select.EPOLLIN | select.EPOLLET)
+        # edge-triggered, so that half a request wakes the poller once
+        self._poller.register(connection.sock, select.EPOLLIN | select.EPOLLET)
         if len(self._expected) > MOST:
             self.give_up_oldest()
 
     def arrived(self) -> list[_Connection]:
-        """Return the connections whose request has arrived since this was last asked; they are expected no more."""
-        with_news = [self._expected[descriptor][0] for descriptor, _ in self._news.poll(0)]
-        return [self._forget(connection) for connection in with_news if self._has_arrived(connection.sock)]
+        """Return the connections whose request has arrived since the last call; they are waited for no longer."""
+        readable = [self._expected[descriptor][0] for descriptor, _ in self._poller.poll(0)]
+        return [self._forget(connection) for connection in readable if self._has_arrived(connection.sock)]
 
     def give_up_overdue(self) -> None:
-        """Close the connections whose time is over."""
+        """Close the connections whose request has taken longer than ARRIVAL_SECONDS."""
         now = time.monotonic()
         for connection, until in list(self._expected.values()):
             if until > now:
                 return
-            self._given_up(connection)
+            self._give_up(connection)
 
     def give_up_oldest(self) -> bool:
-        """Close the connection that has taken longest, and tell whether there was one."""
-        return any(self._given_up(connection) for connection, _ in list(self._expected.values()))
+        """Close the oldest connection whose request has not arrived; return whether there was one."""
+        return any(self._give_up(connection) for connection, _ in list(self._expected.values()))
 
     def take_all(self) -> list[_Connection]:
-        """Return all connections, arrived or not; none is expected any more."""
+        """Return all connections, whether their request has arrived or not; none is waited for any longer."""
         return [self._forget(connection) for connection, _ in list(self._expected.values())]
 
-    def _given_up(self, connection: _Connection) -> bool:
-        if self._has_arrived(connection.sock):  # just now, which will be news
+    def _give_up(self, connection: _Connection) -> bool:
+        if self._has_arrived(connection.sock):  # just now, as the next poll will tell
             return False
         self._forget(connection).close()
         return True
 
     def _forget(self, connection: _Connection) -> _Connection:
         del self._expected[connection.sock.fileno()]
-        self._news.unregister(connection.sock)
+        self._poller.unregister(connection.sock)
         return connection
 
 
 def has_request(connection: socket.socket) -> bool:
-    """Tell whether a request is there from its first byte to its last, or all that will ever be there of it."""
+    """Tell whether a request has arrived as a whole, or as far as it ever will."""
     try:
         seen = connection.recv(_SEEN, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -109,5 +109,5 @@ def has_request(connection: socket.socket) -> bool:
 
 
 def has_first_byte(connection: socket.socket) -> bool:
-    """Tell whether the client has begun to speak, which is all that can be seen of a request over TLS."""
+    """Tell whether the client has sent anything: of a request over TLS, no more can be seen."""
     return sockets.has_something(connection, 0)

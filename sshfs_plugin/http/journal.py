@@ -20,7 +20,7 @@ JOURNAL = Path("/run/systemd/journal/socket")
 
 
 class _Subject(logging.Filter):
-    """Gives every record the fields of the work at hand, and the text a reader's idea of it."""
+    """Gives each record the journal fields that are in force, and begins its text with the verb and the volume."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         fields = {name: errors.tamed(text) for name, text in context.subject().items()}
@@ -32,10 +32,10 @@ class _Subject(logging.Filter):
 
 
 class _Printable(logging.Formatter):
-    """Lets no text that a client or a server has sent break a line, forge one or keep one from the journal."""
+    """Replaces unprintable characters: text of a client or server might break a line, forge one or suppress one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        # for good, since the journal's handler sends all that the record holds
+        # in the record itself, since the journal's handler sends all its fields
         record.msg, record.args = errors.tamed(record.getMessage()), None
         return super().format(record)
 
@@ -55,7 +55,7 @@ def set_up() -> None:
 
 
 def _streams() -> list[logging.Handler]:
-    """Keep stderr for what is wrong: Docker logs every line that a managed plugin says there as an error."""
+    """Log to stderr from warnings up only: Docker logs each line of a managed plugin's stderr as an error."""
     news, trouble = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
     news.addFilter(lambda record: record.levelno < logging.WARNING)
     trouble.setLevel(logging.WARNING)
@@ -63,7 +63,7 @@ def _streams() -> list[logging.Handler]:
 
 
 def status(text: str) -> None:
-    """Show a line in ``systemctl status``, if anybody listens."""
+    """Have systemd show a line in ``systemctl status``; without systemd, do nothing."""
     with contextlib.suppress(OSError):
         daemon.notify(f"STATUS={text}")
 

@@ -15,9 +15,9 @@ from systemd import daemon  # noqa: TID251 (it tells which file descriptors are 
 
 @functools.cache
 def addresses() -> tuple[str, ...]:
-    """Return where systemd listens for this process, as Docker's specs write it.
+    """Return the addresses of the sockets that systemd has passed to this process, as Docker's specs write them.
 
-    It is asked once, before gunicorn takes the sockets; the worker, which is a fork, has the answer.
+    The first call must come before gunicorn takes the sockets. Its worker is a fork, and so has the cached result.
     """
     found = []
     for descriptor in daemon.listen_fds(unset_environment=False):
@@ -35,10 +35,10 @@ def written(name: Any) -> str:
 
 
 def require_protected(where: Iterable[str], settings: Settings) -> None:
-    """Let the plugin be served in the open only to this host: whoever can call it can act as root with root's keys.
+    """Raise an error if other hosts could call the plugin without a certificate: a caller can act as root.
 
     Raises:
-        ExposedSocket: A socket can be reached from other hosts, and clients need no certificate.
+        ExposedSocket: A socket can be reached from other hosts, and the settings have no ``tls``.
     """
     if settings.tls:
         return
@@ -49,7 +49,7 @@ def require_protected(where: Iterable[str], settings: Settings) -> None:
 
 
 def _is_this_host(host: str) -> bool:
-    """Tell whether nobody else can connect to an address."""
+    """Tell whether only this host can connect to an address."""
     if host == "localhost":
         return True
     try:

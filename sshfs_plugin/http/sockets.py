@@ -6,7 +6,7 @@ import socket
 
 
 def has_something(connection: socket.socket, seconds: float) -> bool:
-    """Tell whether there is something to read, be it the end, or comes within so many seconds; nothing is taken."""
+    """Tell whether data, or the end, can be read at once or within so many seconds; nothing is read."""
     asked = select.poll()
     asked.register(connection, select.POLLIN)
     return bool(asked.poll(seconds * 1000))

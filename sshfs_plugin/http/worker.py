@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""gunicorn's worker with threads, in which nobody keeps a thread by connecting and saying too little.
+"""gunicorn's worker with threads, in which a client that sends no whole request occupies no thread.
 
-It works with gunicorn 20.1 (Debian 12) to 27, whose own ways with a silent client all differ: 20.1 gives it a thread
-for ever, 23 one of its places for ever, 27 a thread for five seconds.
+It works with gunicorn 20.1 (Debian 12) to 27, which all treat a silent client differently: 20.1 gives it a thread for
+ever, 23 one of its connections for ever, 27 a thread for five seconds.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ from sshfs_plugin.http.arrivals import Arrivals, has_first_byte, has_request
 log = logging.getLogger(__name__)
 
 CLIENT_SECONDS = 10.0
-"""How long a client may keep a thread waiting: for its handshake, for more of its request, for room for its reply."""
+"""How long a thread waits for a client: for its handshake, for more of its request, or to take more of its reply."""
 
 _NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class _Client(socket.socket):
-    """A client's socket that is never waited for without a limit, which gunicorn would ask for."""
+    """A client's socket with a time limit, where gunicorn would have it block without one."""
 
     def setblocking(self, flag: bool) -> None:
-        """Wait for a while, or not at all."""
+        """Block for CLIENT_SECONDS at most, or not at all."""
         self.settimeout(CLIENT_SECONDS if flag else 0)
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn carries no types
-    """A connection that is closed at once: gunicorn 27 would wait two seconds for the client, and all others too."""
+    """A connection that is closed at once: gunicorn 27 would wait two seconds for the client, in its main loop."""
 
     def close(self, *_: Any, **__: Any) -> None:
         """Close it."""
@@ -46,7 +46,7 @@ class _Connection(TConn):  # type: ignore[misc]  # gunicorn carries no types
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
-    """Serves each request in a thread, from when it is there."""
+    """Gives each request a thread once it has arrived."""
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -55,7 +55,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         super().run()
 
     def accept(self, *where: Any) -> None:
-        """Take a connection; where is the listener alone, or until gunicorn 23 its address and the listener."""
+        """Accept a connection; ``where`` ends with the listener, before which gunicorn up to 23 passes its address."""
         *_, listener = where
         try:
             connection, client = listener.accept()
@@ -63,18 +63,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
             if error.errno in _NO_CONNECTION or (error.errno in _NO_DESCRIPTOR and self._arrivals.give_up_oldest()):
                 return
             raise
-        waited_for = _Client(fileno=connection.detach())
-        self._arrivals.expect(_Connection(self.cfg, waited_for, client, listener.getsockname()))
+        limited = _Client(fileno=connection.detach())
+        self._arrivals.expect(_Connection(self.cfg, limited, client, listener.getsockname()))
 
     def murder_keepalived(self, *args: Any, **options: Any) -> None:
-        """End what takes too long, as gunicorn does at the end of each turn of its loop; the last turn takes all."""
+        """Close overdue connections, in each pass of gunicorn's loop; the last pass serves the rest."""
         super().murder_keepalived(*args, **options)
         self._arrivals.give_up_overdue()
         if not self.alive:
             self._serve(self._arrivals.take_all())
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer what is no proper request in JSON, the one form that clients read, where gunicorn sends a page."""
+        """Answer in JSON, which clients read, where gunicorn would answer a malformed request with an HTML page."""
         del req, addr
         if isinstance(exc, ssl.SSLError):
             log.debug("no TLS: %s", exc)
@@ -86,7 +86,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         else:
             log.error("internal error", exc_info=exc)
             reply = api.raw_error(api.INTERNAL_ERROR)
-        with contextlib.suppress(OSError):  # it may have gone
+        with contextlib.suppress(OSError):  # the client may have gone
             client.sendall(reply)
 
     def _take_arrived(self, arrivals: Arrivals[_Connection]) -> None:
@@ -97,7 +97,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
             self.nr_conns += 1
             try:
                 self.enqueue_req(connection)
-            except OSError as error:  # who has gone again can't be wrapped in TLS, which is done here
+            except OSError as error:  # TLS is set up here, which fails if the client has gone
                 log.debug("gone before the handshake: %s", error)
                 self.nr_conns -= 1
                 connection.close()
