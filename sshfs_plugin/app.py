@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The composition root: settings to parts to the application that gunicorn serves."""
+"""The composition root: it makes all parts from the settings, and of them the application that gunicorn serves."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_SECONDS = 15.0
 ANSWER_SECONDS = 5.0
 QUICK_THREADS = 32
-"""Threads that slow calls leave to Get and List, whether they are being done or wait."""
+"""Threads that are kept for Get and List: slow calls, running or waiting, never have them."""
 
 
 def create_app() -> flask.Flask:
@@ -52,17 +52,17 @@ def _look_after(driver: Driver, settings: Settings) -> None:
     pause = threading.Event()
     told = ""
     while True:
-        with _going_on("looking for what Docker finds"):
+        with _errors_logged("looking for what Docker finds"):
             told = _tell_what_is_in_the_way(settings, told)
-        # not at once: who has just been answered may not have taken hold of the mount yet
+        # not at once: a client whose Mount was answered just before a restart may not use the mount yet
         pause.wait(LOOK_EVERY_SECONDS)
-        with _going_on("looking after the volumes"):
+        with _errors_logged("looking after the volumes"):
             driver.look_after(ANSWER_SECONDS)
 
 
 @contextmanager
-def _going_on(doing: str) -> Iterator[None]:
-    """Log a failure and go on: a thread that ends would end unseen."""
+def _errors_logged(doing: str) -> Iterator[None]:
+    """Log an error and go on: if the thread ended, nobody would notice."""
     try:
         yield
     except Exception:
@@ -70,7 +70,7 @@ def _going_on(doing: str) -> Iterator[None]:
 
 
 def _tell_what_is_in_the_way(settings: Settings, told: str) -> str:
-    """Log what Docker finds in place of this service, unless that was told, and return it."""
+    """Log what Docker finds in place of this service, unless it is what was logged before, and return it."""
     other = Aliases.of(settings).in_the_way(listening.addresses())
     if other and other != told:
         log.warning("%s", other)

@@ -20,7 +20,7 @@ journal.set_up()
 
 
 def _settings_or_end() -> Settings:
-    """End with what systemd does not try again (EX_CONFIG) if the settings make no sense."""
+    """Read the settings. If they make no sense, end with EX_CONFIG, after which systemd does not try again."""
     try:
         return Settings.from_environment()
     except ValueError as error:
@@ -31,16 +31,16 @@ def _settings_or_end() -> Settings:
 _settings = _settings_or_end()
 
 bind = f"unix:{_settings.socket}"
-"""Where to listen if systemd hands over no socket: never at a port, where other users of this host could call."""
+"""Where to listen if systemd passes no socket: never at a port, since other users of this host could call there."""
 
 workers = 1
-"""The locks of volumes live in one process."""
+"""One process, since the locks of volumes are in its memory."""
 worker_class = "sshfs_plugin.http.worker.Worker"
 threads = _settings.threads
 worker_connections = 2 * threads
 
 keepalive = 0
-"""No kept connection, no race at its end, no retry without a body (docs/facts.md)."""
+"""Connections are not kept: a request that meets the end of one is sent again without its body (docs/facts.md)."""
 timeout = 150
 graceful_timeout = 40
 
@@ -59,7 +59,7 @@ _notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
 
 
 def on_starting(server: Any) -> None:
-    """Let gunicorn's own messages go where ours go, and refuse to serve the world."""
+    """Log gunicorn's messages as ours, and end with EX_CONFIG if other hosts could call without a certificate."""
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers.clear()
     gunicorn.propagate = True
@@ -72,7 +72,7 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(_worker: object) -> None:
-    """Report ready once the application is loaded and about to answer."""
+    """Tell systemd that the service is ready, once the application is loaded and about to answer."""
     if _notify_socket:
         os.environ["NOTIFY_SOCKET"] = _notify_socket
         journal.ready()
