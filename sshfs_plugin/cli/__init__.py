@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The administrator's command, docker-volume-sshfs.
 
-``commands.py`` is its grammar, ``terminal.py`` how it looks, and one module for each command what it does, through the
-same parts as the service. What a command needs is imported when it runs, so that completion is quick.
+``commands.py`` parses the command line, ``terminal.py`` prints, and each command has a module, which uses the same
+parts as the service. That module is imported when the command runs, so that shell completion is quick.
 """

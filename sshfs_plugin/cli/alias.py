@@ -10,8 +10,8 @@ def add(settings: Settings, name: str) -> None:
     """Let Docker find this plugin under a name, too.
 
     Raises:
-        InvalidAlias: No plugin can have it.
-        AliasTaken: Docker would find another plugin, and what to do.
+        InvalidAlias: No plugin can have that name.
+        AliasTaken: Docker would find another plugin; the error says what to do.
         StateError: A link can't be made.
     """
     Aliases.of(settings).add(*spellings(name))
@@ -26,10 +26,10 @@ def add(settings: Settings, name: str) -> None:
 
 
 def remove(settings: Settings, name: str) -> None:
-    """Take a name back.
+    """Remove an alias.
 
     Raises:
-        InvalidAlias: No plugin can have it.
+        InvalidAlias: No plugin can have that name.
         StateError: A link can't be removed.
     """
     aliases = Aliases.of(settings)
@@ -42,6 +42,6 @@ def remove(settings: Settings, name: str) -> None:
 
 
 def show(settings: Settings) -> None:
-    """Show the names besides ``sshfs``."""
+    """Show the aliases; ``sshfs`` itself is not among them."""
     for name in Aliases.of(settings).names():
         terminal.say(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``check``: the preflight, made before anybody touches Docker, with a line for each check."""
+"""``check``: makes the preflight for a volume, with or without a record, and prints a line for each check."""
 
 import time
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
 
 CHECK_SECONDS = 100.0
-"""As long as Docker would wait."""
+"""As long as a Create of Docker's may take."""
 
 _FILES = ("IdentityFile", "CertificateFile", "password_file", "known_hosts", "uidfile", "gidfile")
 
 
 @dataclass(frozen=True, slots=True)
-class _Break:
+class _Failure:
     check: Check
     seconds: float
     error: errors.PluginError
@@ -35,8 +35,8 @@ class Ticks:
     """Prints a line for each check that has passed, once, and remembers those that have failed."""
 
     def __init__(self) -> None:
-        self._held: set[Check] = set()
-        self._breaks: list[_Break] = []
+        self._passed: set[Check] = set()
+        self._failures: list[_Failure] = []
 
     @contextmanager
     def __call__(self, check: Check) -> Iterator[Note]:
@@ -46,17 +46,17 @@ class Ticks:
         try:
             yield found.append
         except errors.PluginError as error:
-            self._breaks.append(_Break(check, time.monotonic() - started, error))
+            self._failures.append(_Failure(check, time.monotonic() - started, error))
             raise
-        if check not in self._held:
-            self._held.add(check)
+        if check not in self._passed:
+            self._passed.add(check)
             terminal.step(check.value, time.monotonic() - started, ", ".join(found), holds=True)
 
     def mark(self, error: errors.PluginError) -> None:
-        """Print the line of the check that an error stems from."""
-        for broken in self._breaks:
-            if broken.error is error:
-                terminal.step(broken.check.value, broken.seconds, "", holds=False)
+        """Print the line of the check that raised an error."""
+        for failure in self._failures:
+            if failure.error is error:
+                terminal.step(failure.check.value, failure.seconds, "", holds=False)
 
 
 def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
@@ -64,7 +64,7 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
 
     Args:
         settings: This host's.
-        volume: On record or not.
+        volume: The volume, which may be on record or not.
         writes: Whether to make and remove a file on the server.
 
     Raises:
@@ -89,7 +89,7 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
 
 
 def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
-    """Let pass only what docker volume create would find: the unit gives the service a /tmp of its own."""
+    """Raise InvalidOption for a file below /tmp: the service, which has a /tmp of its own, would not find it."""
     if not isinstance(supervisor(settings), SystemdSupervisor):
         return
     for name in _FILES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The grammar of the command line, and how errors leave it; each command's own module does its work."""
+"""The commands with their arguments, and how errors are shown; each command's own module does its work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,8 @@ from sshfs_plugin.options.values import fingerprint
 NAME = "docker-volume-sshfs"
 
 
-class _InSentences(click.Group):
-    """Lets what goes wrong leave as one sentence and an exit code."""
+class _WithErrors(click.Group):
+    """Shows an error as one line and ends with its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -46,7 +46,7 @@ _server = click.argument("host", shell_complete=_suggesting(completion.servers))
 _port = click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port of the SSH server, if not 22.")
 
 
-@click.group(NAME, cls=_InSentences, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(NAME, cls=_WithErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=NAME)
 def command_line() -> None:
     """Look after Docker volumes that are directories on SSH servers."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a shell suggests in place of an argument; who may not look into the records gets no suggestion and no error."""
+"""What shells suggest for an argument; a user who may not read the records gets no suggestions and no error."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def option_names() -> list[str]:
 
 
 def options_to_type() -> list[str]:
-    """Return what may follow ``-o``: a switch, a choice with each of its values, or what awaits a value."""
+    """Return what may follow ``-o``: switches, choices with each of their values, and ``name=`` for other options."""
     return [text for option in TABLE for text in _typed(option.name, option.value)]
 
 

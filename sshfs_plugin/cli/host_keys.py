@@ -16,10 +16,10 @@ SHOW_SECONDS = 40.0
 
 
 def show(settings: Settings, remote: Remote) -> Exit:
-    """Show what is known of a server and what it shows now; fine if it is trusted.
+    """Print a server's known host keys and those that it shows now; return FINE if the first of these is known.
 
     Raises:
-        PreflightError: It can't be asked, or it does not show the key that is known.
+        PreflightError: The server can't be asked, or does not show the known key.
     """
     known_hosts = KnownHosts.of(settings)
     known = known_hosts.lookup(remote.host, remote.port)
@@ -41,17 +41,17 @@ def show(settings: Settings, remote: Remote) -> Exit:
 
 
 def trust(settings: Settings, remote: Remote, fingerprint: str, confirm: Callable[[], bool]) -> Exit:
-    """Add what a server shows to the plugin's own known hosts.
+    """Add the host keys that a server shows to the plugin's own known hosts.
 
     Args:
         settings: This host's.
         remote: The server.
-        fingerprint: Of the only key to be trusted; empty for whatever it shows.
-        confirm: Asks, where no fingerprint answers, once the keys are on the screen.
+        fingerprint: The fingerprint of the only key to trust; empty for all keys that it shows.
+        confirm: Asks the user, after the keys are printed. It is not called if there is a fingerprint.
 
     Raises:
-        PreflightError: It can't be asked, shows another key than the one that is known, or none with the fingerprint.
-        StateError: The keys can't be written down.
+        PreflightError: The server can't be asked, shows another key than the known one, or none with the fingerprint.
+        StateError: The keys can't be recorded.
     """
     known_hosts = KnownHosts.of(settings)
     known = known_hosts.lookup(remote.host, remote.port)
@@ -78,7 +78,7 @@ def trust(settings: Settings, remote: Remote, fingerprint: str, confirm: Callabl
 
 
 def forget(settings: Settings, remote: Remote) -> Exit:
-    """Drop a server from the plugin's own known hosts, and tell who else knows it; fine if nobody does.
+    """Remove a server from the plugin's own known hosts; return FINE if no other file knows it.
 
     Raises:
         StateError: The file can't be written, or keeps a revoked key.

@@ -31,22 +31,22 @@ class _Verdict(enum.StrEnum):
 
 
 def import_vieux(settings: Settings, state: Path | None, keys: Path | None, *, checked: bool, dry_run: bool) -> Exit:
-    """Make the volumes of a state file, or show what would become of them; fine if none is missing in the end.
+    """Make the volumes of a state file, or show what would be done; return FINE if none is missing in the end.
 
     Args:
         settings: This host's.
         state: The state file; None for that of the plugin that is installed, or the usual one.
         keys: The directory that the plugin saw as ``/root/.ssh``; None to ask the plugin that is installed.
-        checked: Whether servers are asked now rather than before mounting.
-        dry_run: Whether to show it only; then nobody is asked and nothing is written.
+        checked: Whether the preflight is made now rather than before mounting.
+        dry_run: Whether to show only what would be done; then no server is asked and nothing is written.
 
     Raises:
-        LegacyStateUnusable: The state file is none.
+        LegacyStateUnusable: The state file can't be read, or is something else.
         ServiceError: The service can't be asked.
     """
     state = state or legacy.state_file(settings.root)
     installed = legacy.installed(settings.root)
-    # a copy of the state file belongs to whichever plugin there is
+    # a state file that no plugin has is a copy, and may be that of any installed plugin
     plugins = [plugin for plugin in installed if plugin.state == state] or installed
     keys = keys or next((plugin.keys for plugin in plugins if plugin.keys), None)
     mover = Mover(keys=keys, checked=checked)
@@ -55,13 +55,13 @@ def import_vieux(settings: Settings, state: Path | None, keys: Path | None, *, c
         terminal.say(f"There are no volumes in {state}.")
         return Exit.FINE
     missing = (_show if dry_run else _make)(settings, moves)
-    _show_what_else_counts(keys)
+    _show_ssh_config(keys)
     if missing:
         what = "can't be made" if dry_run else "are missing"
         terminal.say(f"{len(missing)} of {len(moves)} volumes {what}: {', '.join(missing)}", error=True)
         return Exit.BROKEN
     if not dry_run:
-        _show_the_way_on([plugin.name for plugin in plugins])
+        _show_next_steps([plugin.name for plugin in plugins])
     return Exit.FINE
 
 
@@ -86,7 +86,7 @@ def _shown_options(volume: Volume) -> str:
 
 
 def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
-    """Return what is to be done about a volume, and what is in the way; when it is checked makes no difference."""
+    """Return what is to be done about a volume, and why it is left out; a different ``check`` alone is no reason."""
     if move.volume is None:
         return _Verdict.LEFT_OUT, move.problem
     try:
@@ -103,7 +103,7 @@ def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
 
 
 def _make(settings: Settings, moves: Sequence[Move]) -> list[str]:
-    """Make what is not there; return the names of those that are missing then."""
+    """Make the volumes that are not there; return the names of those that could not be made."""
     return [move.name for move in moves if not _made(settings, move)]
 
 
@@ -112,14 +112,14 @@ def _made(settings: Settings, move: Move) -> bool:
     started = time.monotonic()
     verdict, problem = _judge(settings, move)
     if move.volume and verdict is _Verdict.MADE:
-        problem = _ask_for_one_of(settings, (move.volume, *move.others))
+        problem = _make_one_of(settings, (move.volume, *move.others))
     said = "; ".join((problem or verdict, *move.remarks))
     terminal.step(move.name, time.monotonic() - started, said, holds=not problem)
     return not problem
 
 
-def _ask_for_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
-    """Have the first of these made that can be, and return nothing, or what the service said of the first."""
+def _make_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
+    """Make the first of these volumes that the service takes; if it takes none, return its error for the first."""
     listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     refusals = []
     for volume in volumes:
@@ -132,7 +132,7 @@ def _ask_for_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
     return refusals[0]
 
 
-def _show_what_else_counts(keys: Path | None) -> None:
+def _show_ssh_config(keys: Path | None) -> None:
     if keys and local_files.exists(keys / "config"):
         terminal.say(
             f"{keys / 'config'} was read by the other plugin and is not by this one: say its settings as options.",
@@ -140,8 +140,8 @@ def _show_what_else_counts(keys: Path | None) -> None:
         )
 
 
-def _show_the_way_on(plugins: Sequence[str]) -> None:
-    """Say how containers come to the volumes, where the other plugin has not gone yet."""
+def _show_next_steps(plugins: Sequence[str]) -> None:
+    """Print the commands by which containers come to use the new volumes, if the other plugin is still installed."""
     for name in plugins:
         terminal.say(f"Next, with the containers stopped: docker plugin rm -f {name}")
         terminal.say(f"and then: docker-volume-sshfs alias add {name.removesuffix(':latest')}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The running service, wherever its socket is."""
+"""Finds the running service, wherever its socket is."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ def reach(settings: Settings, listens: Sequence[str], *, seconds: float) -> Serv
     """Return the service where its socket listens, with the certificates that Docker uses if it takes any.
 
     Args:
-        settings: Where the socket is if nobody can tell where it listens.
-        listens: Where systemd says that it does.
-        seconds: How long to wait for the service, all questions together.
+        settings: This host's, with the usual path of the socket.
+        listens: The addresses of the socket unit; empty if systemd can't tell.
+        seconds: How long to wait for the service, for all calls together.
     """
     deadline = Deadline.after(seconds)
     if not listens:

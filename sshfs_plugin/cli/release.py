@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``release``: unmount a volume by hand; needs the kernel and systemd alone, and no service."""
+"""``release``: unmounts a volume by hand; the service need not run."""
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
@@ -18,30 +18,31 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
     Args:
         settings: This host's.
         text: The name of the volume.
-        by_force: Whether to take it away from whoever uses it.
+        by_force: Whether to detach it even if it is in use.
 
     Raises:
         InvalidVolumeName, VolumeNotFound: There is no such volume, neither on record nor mounted.
-        VolumeInUse: Somebody uses it.
-        UnmountFailed: It could not be unmounted, and why.
+        VolumeInUse: A container or a process uses it.
+        UnmountFailed: It could not be unmounted; the error says why.
     """
-    name, keeping, deadline = volume_name(text), supervisor(settings), Deadline.after(RELEASE_SECONDS)
-    was_mounted = name in keeping.mounted()
+    name, deadline = volume_name(text), Deadline.after(RELEASE_SECONDS)
+    mounts = supervisor(settings)
+    was_mounted = name in mounts.mounted()
     if not was_mounted and name not in VolumeRecords(settings.volumes).names():
         raise errors.VolumeNotFound(name)
     if by_force:
-        keeping.release_by_force(name, deadline)
+        mounts.release_by_force(name, deadline)
         terminal.say(f"{name} is unmounted.", colour="green")
         terminal.say(
             f"Containers that had it have lost it until they are restarted: docker ps -a --filter volume={name}"
         )
     elif not was_mounted:
         terminal.say(f"{name} is not mounted.")
-    elif keeping.release(name, deadline):
+    elif mounts.release(name, deadline):
         terminal.say(f"{name} is unmounted; the next container that uses it mounts it again.", colour="green")
     else:
         raise errors.VolumeInUse(
             name,
-            f"docker ps --filter volume={name} shows containers, fuser -vm {keeping.mountpoint(name)} processes; "
+            f"docker ps --filter volume={name} shows containers, fuser -vm {mounts.mountpoint(name)} processes; "
             f"docker-volume-sshfs release --force {name} takes it away from them",
         )

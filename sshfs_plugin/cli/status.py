@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``status``: what the running service and systemd say of the volumes, as a table or for programs."""
+"""``status``: shows the volumes as the running service and systemd see them, as a table or as JSON."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,12 +28,12 @@ IN_WORDS: Mapping[Condition, str] = {
     Condition.LOST: "not mounted, although containers hold it",
     Condition.UNUSABLE: "unusable",
 }
-"""What a person reads in place of the words for programs."""
+"""The conditions of volumes, in words for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Volume:
-    """What the service says of a volume."""
+    """A volume as the service describes it."""
 
     said: Mapping[str, Any]
 
@@ -69,13 +69,13 @@ class _Volume:
         return str(self.status.get("lastError", ""))
 
     def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
-        """What the table shows, with what systemd says of each unit."""
+        """Return the row of the table; ``states`` has the states of units by name."""
         holders, unit = str(self.status["holders"]), states.get(self.unit, "none")
         return self.name, IN_WORDS[self.condition], holders, unit, self.remote, self.last_error
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What programs are told."""
+        """The volume as in JSON."""
         return {
             "name": self.name,
             "mountpoint": self.said["Mountpoint"],
@@ -85,11 +85,11 @@ class _Volume:
 
 
 def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
-    """Show one volume or all of them; fine if Docker finds this plugin and all that is shown is well now.
+    """Show one volume or all; return FINE if these are well, and if Docker finds this plugin.
 
     Raises:
         VolumeNotFound: There is no volume of that name.
-        ServiceError: The service can't be asked, and what to do.
+        ServiceError: The service can't be asked; the error says what to do.
     """
     listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     service = reach(settings, listens, seconds=SERVICE_SECONDS)
@@ -121,7 +121,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
 
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
-    """Add what systemd knows: a socket whose service could not start is closed for a few minutes."""
+    """Add to an error that the socket has failed: if the service can't start, it is closed for a few minutes."""
     if not systemd.states([systemd.SOCKET], seconds=SYSTEMD_SECONDS).get(systemd.SOCKET, "").startswith("failed"):
         return error
     return errors.ServiceError(
@@ -166,7 +166,7 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
 
 
 def _options(settings: Settings, name: VolumeName) -> dict[str, str]:
-    """Return the options as recorded, but for the password; none where the record is unusable or has gone by now."""
+    """Return the recorded options without the password; empty if the record is unusable, or has gone meanwhile."""
     recorded: Mapping[str, str] = {}
     with suppress(errors.VolumeNotFound, errors.RecordUnusable):
         recorded = VolumeRecords(settings.volumes).load(name).options

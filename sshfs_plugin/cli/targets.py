@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the arguments of the command name: a server, or what is to be checked."""
+"""Makes a server, or a volume to check, of the arguments of the command."""
 
 import os
 import re
@@ -13,16 +13,16 @@ from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import LONGEST_NAME, SSH_PORT, Remote, Volume, VolumeName, volume_name
 
 _NO_VOLUME = VolumeName("check")
-"""Stands for the volume that is not there yet; nothing is recorded under it."""
+"""The name of a volume that is only checked; it is never recorded."""
 
 _BRACKETED = re.compile(r"(?:[^@/]*@)?\[(?P<host>[^\[\]]+)\](?::(?P<port>[0-9]+))?")
 
 
 def settings_for_root() -> Settings:
-    """Return this host's settings, for a command that reads root's things.
+    """Return this host's settings, for a command that only root may run.
 
     Raises:
-        NotRoot: Somebody else runs the command.
+        NotRoot: Another user runs it.
         InvalidRequest: A setting makes no sense.
     """
     if os.geteuid() != 0:
@@ -34,11 +34,11 @@ def settings_for_root() -> Settings:
 
 
 def server(text: str, port: int | None) -> Remote:
-    """Return the server that somebody means.
+    """Return the server that an argument names.
 
     Args:
         text: ``host``, ``user@host:/dir`` as sshfs takes it, ``[host]:port`` as in known_hosts, or an IPv6 address.
-        port: Said apart; it may not contradict the text.
+        port: The value of ``-p``, if it is given; it must not contradict the text.
 
     Raises:
         InvalidRequest: It is none of these.
@@ -58,7 +58,7 @@ def server(text: str, port: int | None) -> Remote:
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
-    """Take apart what names a server; the port is empty if it is not said."""
+    """Split the name of a server into host and port; the port is empty if there is none."""
     if bracketed := _BRACKETED.fullmatch(text):
         return bracketed["host"], bracketed["port"] or ""
     if ":" not in text or is_ipv6(text):
@@ -70,13 +70,13 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 
 def volume(settings: Settings, where: str | None, given: Sequence[str], port: int | None) -> Volume:
-    """Return the volume that is meant: one on record, or one that could be created.
+    """Return the volume that the arguments mean: one on record, or one that could be created.
 
     Args:
-        settings: Where records are.
-        where: ``user@host:/dir``, the name of a volume, which has no colon, or nothing if the options tell.
+        settings: This host's, with the directory of the records.
+        where: ``user@host:/dir``, the name of a volume, which has no colon, or None if the options tell.
         given: Options as after ``docker volume create -o``.
-        port: Said apart, as to ssh; it may not be among the options as well.
+        port: The value of ``-p``, if it is given; then it must not be among the options as well.
 
     Raises:
         RequestError: The name or an option is wrong, or they contradict each other.

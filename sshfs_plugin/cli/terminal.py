@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""How the command looks: ticks, tables and colours, for terminals that have them and for those that do not.
+"""Prints the command's lines, tables and colours, for terminals that have these and for those that do not.
 
-Servers have a say in much of what is shown, so that nothing of it reaches the terminal that could steer it.
+Much of the text comes from servers. Unprintable characters are replaced, since terminals obey escape sequences.
 """
 
 import json
@@ -13,7 +13,7 @@ import click  # noqa: TID251 (this is the place, with commands.py)
 
 from sshfs_plugin.errors import tamed
 
-_TICK, _CROSS = "✓", "✗"
+_CHECK_MARK, _CROSS = "✓", "✗"
 
 
 def say(text: str = "", *, colour: str | None = None, error: bool = False) -> None:
@@ -28,7 +28,7 @@ def say_json(value: Any) -> None:
 
 
 def step(name: str, seconds: float, found: str, *, holds: bool) -> None:
-    """Print how one step of several went, how long it took, and what was found."""
+    """Print whether one of several steps has passed, how long it took, and what it has found."""
     mark = click.style(_mark(holds), fg="green" if holds else "red")
     click.echo(f"{mark} {tamed(name):<15} {seconds:6.2f} s  {tamed(found)}".rstrip())
 
@@ -42,7 +42,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def heading(text: str) -> None:
-    """Print the heading of a part, apart from the one before."""
+    """Print a blank line and a heading."""
     click.echo(f"\n{click.style(tamed(text), bold=True)}")
 
 
@@ -55,7 +55,7 @@ def paragraph(text: str) -> None:
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and what belongs to them, wrapped to the terminal's width."""
+    """Print names with their texts, wrapped to the terminal's width."""
     formatter = click.HelpFormatter()
     with formatter.indentation():
         formatter.write_dl([(name, tamed(text)) for name, text in rows])
@@ -63,9 +63,9 @@ def pairs(rows: Sequence[tuple[str, str]]) -> None:
 
 
 def _mark(holds: bool) -> str:
-    """Return a tick or a cross where the encoding has them, else words of one width."""
+    """Return a check mark or a cross where the encoding has them, else words of equal width."""
     try:
-        (_TICK + _CROSS).encode(sys.stdout.encoding)
+        (_CHECK_MARK + _CROSS).encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         return "ok    " if holds else "FAILED"
-    return _TICK if holds else _CROSS
+    return _CHECK_MARK if holds else _CROSS
