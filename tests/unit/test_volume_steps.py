@@ -3,7 +3,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,11 +178,9 @@ def test_stop_unmounts_although_it_is_in_use_and_waits_for_sshfs_to_end(
 ) -> None:
     mounted.write_text("0:52\n")
     sshfs = subprocess.Popen(["sleep", "0.3"])
-    started = time.monotonic()
-    # one that has ended counts as ended, although nobody has asked yet how
     assert step("stop", MAINPID=str(sshfs.pid)).returncode == 0
-    assert time.monotonic() - started >= 0.3
-    assert sshfs.wait() == 0
+    # one that has ended counts as ended, although nobody has asked yet how
+    assert sshfs.poll() == 0
     assert programs.calls("umount") == [f"--lazy --no-canonicalize --internal-only {mountpoint}"]
 
 
