@@ -3,7 +3,7 @@
 
 from .host import Host
 
-TESTS = "tests/integration tests/unit/test_kernel.py"
+TESTS = "tests/integration tests/unit/mounts/test_kernel.py"
 
 
 def test_the_tests_that_take_root_pass_on_this_release(host: Host) -> None:

@@ -11,7 +11,7 @@ from support import fakes
 
 from sshfs_plugin.host import command
 
-STEPS = Path(__file__).parents[2] / "libexec/volume"
+STEPS = Path(__file__).parents[3] / "libexec/volume"
 MOUNTED = 'grep -m1 . "$HERE/mounted" 2>/dev/null'
 
 Step = Callable[..., subprocess.CompletedProcess[str]]

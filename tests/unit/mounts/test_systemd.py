@@ -167,7 +167,7 @@ def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
 def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
     keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit = (Path(__file__).parents[2] / "systemd/docker-volume-sshfs@.service").read_text()
+    unit = (Path(__file__).parents[3] / "systemd/docker-volume-sshfs@.service").read_text()
     systemds = float(re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE)[0])
     assert systemds > systemd.START_SECONDS
     monkeypatch.setattr(systemd, "START_SECONDS", 0.3)
