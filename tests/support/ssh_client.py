@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Who makes the preflight's checks, on a host of its own, and connects with ssh to compare."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import command
+from sshfs_plugin.preflight import Preflight
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Keyring
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.volume import Volume, VolumeName
+from support import ssh_server
+from support.ssh_server import Server, host_key, public_key
+
+HOST = ssh_server.LOOPBACK
+ANY_KIND = ("ed25519", "ecdsa", "rsa")
+FORMS = (*ANY_KIND, "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8")
+
+
+def shown(kind: str = "ed25519", number: int = 1) -> HostKey:
+    """Return a server's host key as known_hosts has it."""
+    key = host_key(kind, number)
+    return HostKey(kind=key.get_name(), blob=key.asbytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A host of its own: with keys, known hosts and nothing else.
+
+    Attributes:
+        directory: Where it has them.
+    """
+
+    directory: Path
+
+    @property
+    def preflight(self) -> Preflight:
+        """The preflight, anew each time."""
+        return Preflight(
+            keyring=Keyring(default_key=self.directory / "id_ed25519", home=self.directory),
+            known_hosts=KnownHosts(
+                own=self.directory / "known_hosts",
+                others=(self.directory / ".ssh/known_hosts",),
+                pinned=self.directory / "pinned",
+            ),
+        )
+
+    @property
+    def known(self) -> str:
+        """What the plugin has written down about servers."""
+        file = self.preflight.known_hosts.own
+        return file.read_text() if file.exists() else ""
+
+    @property
+    def pinned(self) -> list[str]:
+        """The volumes that have a pinned host key."""
+        directory = self.preflight.known_hosts.pinned
+        return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
+    def volume(self, to: Server | int, path: str = "/photos", host: str = HOST, **opts: str) -> Volume:
+        """Return a volume on a server, or at a port."""
+        port = to if isinstance(to, int) else to.port
+        return options.parse(
+            VolumeName("photos"), {"sshcmd": f"bob@{host}:{path}", "port": str(port), **opts}, datetime.now(UTC)
+        )
+
+    def run(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> None:
+        """Make the checks."""
+        self.preflight.run(self.volume(to, path, **opts), Deadline.after(seconds))
+
+    def refusal(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> errors.PluginError:
+        """Make the checks and return the error of the one that fails."""
+        with pytest.raises(errors.PluginError) as refused:
+            self.run(to, path, seconds, **opts)
+        return refused.value
+
+
+def has_ipv6() -> bool:
+    """Tell whether this host has an IPv6 loopback."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def public(key: Path) -> str:
+    """Return the public key of a private one, as text."""
+    return public_key(key).read_text()
+
+
+def only(what: str, *algorithms: str) -> Callable[[Any], None]:
+    """Return what makes a server's transport accept these algorithms alone."""
+    return lambda transport: setattr(transport.get_security_options(), what, algorithms)
+
+
+def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
+    """Let ssh do what it does for sshfs."""
+    config = client.directory / "ssh_config"
+    login = client.preflight.keyring.login(volume.credentials)
+    config.write_text(sshfs.ssh_config(volume, login, client.preflight.known_hosts))
+    remote = volume.remote
+    return command.run(["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"], seconds=5)

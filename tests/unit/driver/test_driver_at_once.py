@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""The rules of the verbs when several are called at the same time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from support import fakes
+from support.fakes import ID, OTHER_ID, caller, now, soon
+from support.verbs import create, mount, status_of
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.driver import locks
+from sshfs_plugin.driver.driver import Driver
+
+
+def test_second_call_on_a_busy_volume_gives_up_at_its_deadline_with_a_sentence(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    with pytest.raises(errors.VolumeBusy) as refusal:
+        driver.mount("photos", OTHER_ID, caller(), now())
+    assert str(refusal.value) == (
+        "volume 'photos' is busy with another call that has not finished: try again in a moment"
+    )
+    with pytest.raises(errors.VolumeBusy):
+        driver.remove("photos", now())
+    with pytest.raises(errors.VolumeBusy):
+        driver.create("photos", {"sshcmd": fakes.SSHCMD}, now())
+    assert driver.get("photos").last_error == ""
+    gate.open()
+    mounting.result()
+
+
+def test_two_mounts_of_one_volume_at_once_start_it_once(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = [in_background(driver.mount, "photos", mount_id, caller(), soon()) for mount_id in (ID, OTHER_ID)]
+    gate.await_arrival()
+    gate.open()
+    assert len({mounted.result() for mounted in mounting}) == 1
+    assert host.supervisor.started == ["photos"]
+    assert status_of(driver) == (True, 2)
+
+
+AWAY = errors.HostUnreachable("cannot connect to nas port 22, no answer in time", "is it on?")
+
+
+class Queue:
+    """Calls that wait, one behind the other, for the only place at a server; the first of all is under way."""
+
+    def __init__(self, host: fakes.Host, driver: Driver, in_background: fakes.Background) -> None:
+        self._host, self._driver, self._start = host, driver, in_background
+        self._gate = host.preflight.gates["first"] = fakes.Gate()
+        self._calls: list[Future[object]] = []
+
+    def begin(self, problem: errors.PluginError, **opts: str) -> None:
+        """Let a mount be under way that is to fail."""
+        create(self._driver, "first", check="mount", **opts)
+        self._host.preflight.problems["first"] = problem
+        self._calls.append(self._start(self._driver.mount, "first", ID, caller(), soon()))
+        self._gate.await_arrival()
+
+    def mount(self, *names: str, deadline: Deadline | None = None) -> None:
+        """Let a mount of each wait behind the others, under an ID of its own."""
+        for name in names:
+            self._wait(self._driver.mount, deadline, name, f"{len(self._calls)}", caller())
+
+    def create(self, name: str, **opts: str) -> None:
+        """Let a create wait behind the others."""
+        self._wait(self._driver.create, None, name, {"sshcmd": fakes.SSHCMD, **opts})
+
+    def _wait(self, call: Callable[..., object], deadline: Deadline | None, *args: object) -> None:
+        waits = fakes.Watched((deadline or soon()).at, threading.Semaphore(0))
+        self._calls.append(self._start(call, *args, waits))
+        assert waits.asks.acquire(timeout=fakes.PATIENCE)
+
+    def failure(self, number: int) -> BaseException | None:
+        """Await the end of one of them."""
+        return self._calls[number].exception(fakes.PATIENCE)
+
+    def outcomes(self) -> list[str]:
+        """Let the first one fail, and return the failures of all in their order, each with its kind."""
+        self._gate.open()
+        ended = [self.failure(number) for number in range(len(self._calls))]
+        return [f"{type(failure).__name__}: {failure}" if failure else "" for failure in ended]
+
+
+@pytest.fixture
+def queue(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Queue]:
+    monkeypatch.setattr(locks, "CONNECTS_PER_SERVER", 1)
+    yield Queue(host, driver, in_background)
+
+
+def test_calls_that_queue_at_a_server_that_is_away_end_with_the_first_that_began_after_them(
+    driver: Driver, host: fakes.Host, queue: Queue
+) -> None:
+    patient = {"ConnectTimeout": "1"}  # fails, as a rule, with time left
+    queue.begin(AWAY, **patient)
+    for name in (names := [f"photos{number}" for number in range(6)]):
+        create(driver, name, check="mount", **patient)
+        host.preflight.problems[name] = AWAY
+    queue.mount("photos0", "photos0", *names)
+    queue.create("films", **patient)
+    assert queue.outcomes() == [f"HostUnreachable: {AWAY}"] * 10
+    assert host.preflight.checked == ["first", "photos0"]
+    host.preflight.problems.clear()
+    mount(driver, "photos0")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("BindAddress", "192.0.2.7"), ("BindInterface", "lo"), ("AddressFamily", "inet6"), ("ConnectTimeout", "2")],
+)
+def test_a_way_that_is_closed_says_nothing_of_another_way_to_the_same_server(
+    driver: Driver, host: fakes.Host, queue: Queue, option: str, value: str
+) -> None:
+    closed = {"ConnectTimeout": "1", option: value}
+    queue.begin(AWAY, **closed)
+    create(driver, "closed", check="mount", **closed)
+    create(driver, "open", check="mount", ConnectTimeout="1")
+    host.preflight.problems["closed"] = AWAY
+    queue.mount("closed", "open", "closed")
+    assert queue.outcomes() == [f"HostUnreachable: {AWAY}"] * 2 + ["", f"HostUnreachable: {AWAY}"]
+    assert host.preflight.checked == ["first", "closed", "open"]
+
+
+def test_a_port_that_is_dead_takes_no_place_from_another_port_of_the_same_host(driver: Driver, queue: Queue) -> None:
+    queue.begin(AWAY, port="2222")
+    driver.create("photos", {"sshcmd": fakes.SSHCMD}, now())
+    driver.mount("photos", ID, caller(), now())
+    assert queue.outcomes() == [f"HostUnreachable: {AWAY}"]
+
+
+def test_what_is_found_with_too_little_time_is_not_told_to_those_who_have_more(
+    driver: Driver, host: fakes.Host, queue: Queue
+) -> None:
+    """Podman waits five seconds, so what does not answer then may well do within the ten of ConnectTimeout."""
+    queue.begin(AWAY)
+    for name in ("hurried", "patient"):
+        create(driver, name, check="mount")
+    host.preflight.problems["hurried"] = AWAY
+    queue.mount("hurried", deadline=Deadline.after(4.5))
+    queue.mount("patient")
+    assert queue.outcomes() == [f"HostUnreachable: {AWAY}"] * 2 + [""]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        errors.ServerSilent("nas port 22 accepts the connection but has not spoken SSH in time"),
+        errors.NegotiationFailed("the SSH server at nas port 22 broke the connection off"),
+        errors.NotAnSSHServer("what answers at nas port 22 is not an SSH server"),
+        errors.LoginUnfinished("nas did not answer the login of me in time"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_failure_at_a_server_that_may_only_be_busy_is_not_told_to_those_who_wait(
+    driver: Driver, host: fakes.Host, queue: Queue, problem: errors.PluginError
+) -> None:
+    queue.begin(problem, ConnectTimeout="1")
+    create(driver, check="mount", ConnectTimeout="1")
+    host.preflight.problems["photos"] = problem
+    queue.mount("photos", "photos", "photos")
+    queue.outcomes()
+    assert host.preflight.checked == ["first", *["photos"] * 3]
+
+
+def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refused_too_often(
+    driver: Driver, host: fakes.Host, queue: Queue
+) -> None:
+    refusal = errors.LoginRefused("nas refused to let me in", "is the key right?")
+    queue.begin(refusal)
+    for name in ("photos", "films"):
+        create(driver, name, check="mount")
+    host.preflight.problems["photos"] = refusal
+    queue.mount("photos", "photos", "films", "photos")
+    assert queue.outcomes() == [f"LoginRefused: {refusal}"] * 3 + ["", f"LoginRefused: {refusal}"]
+    assert host.preflight.checked.count("photos") == 2, "the first, and the one that began after all had asked"
+
+
+def test_create_that_is_refused_says_nothing_of_the_next_with_another_key(host: fakes.Host, queue: Queue) -> None:
+    queue.begin(AWAY)
+    host.preflight.problems["/wrong"] = errors.LoginRefused("nas refused to let me in")
+    for key in ("/wrong", "/wrong", "/right"):
+        queue.create("photos", IdentityFile=key)
+    assert queue.outcomes()[1:] == ["LoginRefused: nas refused to let me in"] * 2 + [""]
+
+
+def test_mount_for_which_there_was_no_place_in_time_says_nothing_to_those_who_have_time(
+    driver: Driver, queue: Queue
+) -> None:
+    queue.begin(AWAY)
+    create(driver, check="mount")
+    for seconds in (0.3, 0.8):
+        queue.mount("photos", deadline=Deadline.after(seconds))
+    queue.mount("photos")
+    assert queue.failure(1)
+    assert isinstance(queue.failure(2), errors.ServerBusy)
+    assert queue.outcomes()[3] == ""
+
+
+def test_two_creates_of_one_name_at_once_check_once(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    gate = host.preflight.gates["photos"] = fakes.Gate()
+    creating = [in_background(create, driver) for _ in range(2)]
+    gate.await_arrival()
+    gate.open()
+    for created in creating:
+        created.result()
+    assert host.preflight.checked == ["photos"]
+
+
+def test_mount_that_waited_for_a_remove_finds_no_volume(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    mount(driver)
+    gate = host.supervisor.release_gates["photos"] = fakes.Gate()
+    removing = in_background(driver.remove, "photos", soon())
+    gate.await_arrival()
+    mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
+    gate.open()
+    removing.result()
+    with pytest.raises(errors.VolumeNotFound):
+        mounting.result()
+    assert host.supervisor.live == set()
+
+
+def test_only_eight_volumes_connect_to_one_server_at_once(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    names = [f"photos{number}" for number in range(9)]
+    gate = fakes.Gate()
+    for name in names:
+        create(driver, name)
+        host.supervisor.start_gates[name] = gate
+    mounting = [in_background(driver.mount, name, ID, caller(), soon()) for name in names[:8]]
+    for _ in mounting:
+        gate.await_arrival()
+    with pytest.raises(errors.ServerBusy) as refusal:
+        driver.mount(names[8], ID, caller(), now())
+    assert str(refusal.value) == "too many volumes are connecting to nas port 22 at once: try again in a moment"
+    driver.create("elsewhere", {"sshcmd": "me@other:/dir"}, now())
+    driver.mount("elsewhere", ID, caller(), now())
+    gate.open()
+    for mounted in mounting:
+        mounted.result()
+    driver.mount(names[8], ID, caller(), now())
+
+
+def test_volumes_that_wait_for_files_of_this_host_keep_nobody_from_their_server(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    """Eight of them would take all turns there; creating and mounting alike."""
+    gate = fakes.Gate()
+    for number in range(5):
+        driver.create(f"mounted{number}", {"sshcmd": fakes.SSHCMD, "check": "mount"}, now())
+        host.preflight.files[f"mounted{number}"] = host.preflight.files[f"made{number}"] = gate
+    waiting: list[Future[Path] | Future[None]] = []
+    waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
+    waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
+    for _ in waiting:
+        gate.await_arrival()
+    driver.create("well", {"sshcmd": fakes.SSHCMD}, now())
+    driver.mount("well", ID, caller(), now())
+    gate.open()
+    for call in waiting:
+        call.result()
+
+
+def test_files_of_this_host_are_read_without_a_place_at_the_server_also_when_a_check_is_made_again(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    names = [f"photos-{number}" for number in range(locks.CONNECTS_PER_SERVER + 1)]
+    for name in names:
+        create(driver, name)
+    *stuck, well = names
+    for name in stuck:
+        host.preflight.files[name] = fakes.Gate()
+        host.supervisor.start_problems[name] = errors.MountFailed("Host key verification failed.")
+    waiting = [in_background(driver.mount, name, ID, caller(), soon()) for name in stuck]
+    for name in stuck:
+        host.preflight.files[name].await_arrival()
+    mount(driver, well)
+    for name, mounting in zip(stuck, waiting, strict=True):
+        host.preflight.files[name].open()
+        assert isinstance(mounting.exception(fakes.PATIENCE), errors.MountFailed)

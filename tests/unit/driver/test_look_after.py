@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""What the driver does by itself, every now and then."""
+
+import errno
+import logging
+
+import pytest
+from support import fakes
+from support.fakes import ID, OTHER_ID, caller, soon
+from support.verbs import create, mount, status_of
+
+from sshfs_plugin import context, errors
+from sshfs_plugin.driver import driver as rules
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.volume import VolumeName
+
+
+def test_look_after_lets_go_of_a_mount_that_nobody_holds(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    driver.mount("photos", ID, caller(), soon())
+    host.start_driver().look_after(1)
+    assert host.supervisor.released == ["photos"]
+
+
+def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver: Driver, host: fakes.Host) -> None:
+    """After a power cut; it tries once, since a mountpoint with something in it stays."""
+    create(driver)
+    host.supervisor.empty = {"photos", "films", "lost+found"}
+    driver.look_after(1)
+    driver.look_after(1)
+    assert host.supervisor.cleared == ["films"]
+    driver.remove("photos", soon())
+    driver.look_after(1)
+    assert host.supervisor.cleared == ["films", "photos"]
+
+
+def test_look_after_removes_what_is_left_over_once_more_if_it_came_back_or_could_not_be_removed(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.supervisor.clear_problem = errors.UnmountFailed("the release took too long")
+    host.supervisor.empty = {"films"}
+    driver.look_after(1)
+    assert "the mountpoint of films, which is no volume any more, stays for now: the release took too" in caplog.text
+    host.supervisor.clear_problem = None
+    driver.look_after(1)
+    host.supervisor.empty = set()
+    driver.look_after(1)
+    host.supervisor.empty = {"films"}
+    driver.look_after(1)
+    assert host.supervisor.cleared == ["films"] * 3
+
+
+def test_look_after_goes_on_with_the_other_volumes_when_one_fails(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = host.supervisor.answers
+
+    def answers_but_for_one(name: VolumeName, seconds: float) -> bool:
+        if name == "films":
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return answers(name, seconds)
+
+    for name in ("films", "photos"):
+        create(driver, name)
+        mount(driver, name)
+    monkeypatch.setattr(host.supervisor, "answers", answers_but_for_one)
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.UNRESPONSIVE
+    assert "looking after the volume failed" in caplog.text
+
+
+def test_look_after_leaves_the_mountpoint_of_a_volume_that_is_being_made(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    gate = host.preflight.gates["photos"] = fakes.Gate()
+    creating = in_background(create, driver)
+    gate.await_arrival()
+    host.supervisor.empty = {"photos"}
+    driver.look_after(1)
+    gate.open()
+    creating.result()
+    driver.look_after(1)
+    assert host.supervisor.cleared == []
+
+
+def test_look_after_leaves_held_volumes_mounted(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.look_after(1)
+    assert host.supervisor.asked == []
+
+
+def test_look_after_drops_what_an_old_dockerd_left_once_nobody_uses_it(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    assert status_of(driver) == (False, 0)
+    assert host.holder_records.records == {}
+
+
+def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mounted(
+    driver: Driver, host: fakes.Host
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.live.clear()
+    assert driver.get("photos").condition is Condition.LOST
+    driver.look_after(1)
+    assert status_of(driver) == (False, 1), "a container holds it, if in vain"
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    assert status_of(driver) == (False, 0)
+    assert driver.get("photos").condition is Condition.UNMOUNTED
+
+
+def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    assert driver.get("photos").condition is Condition.MOUNTED
+    host.supervisor.devices["photos"] = "0:77"  # sshfs was killed, and systemd has brought it back
+    assert driver.get("photos").condition is Condition.REMOUNTED
+    mount(driver, mount_id=OTHER_ID)
+    assert host.start_driver().get("photos").condition is Condition.REMOUNTED
+    driver.unmount("photos", ID, soon())
+    assert driver.get("photos").condition is Condition.MOUNTED
+
+
+def test_look_after_says_once_that_a_mount_has_to_stay(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    driver.activate(caller(process=200))
+    for _ in range(3):
+        driver.look_after(1)
+    assert caplog.text.count("left mounted: a container or a process on this host still uses it") == 1
+
+
+@pytest.mark.parametrize("trouble", ["used", "stuck"])
+def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
+    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    create(driver)
+    mount(driver)
+    if trouble == "used":
+        host.supervisor.used.add("photos")
+    else:
+        host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    driver.look_after(1)
+    assert host.supervisor.asked == ["photos"]
+    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    restarted.look_after(1)
+    assert host.supervisor.asked == ["photos"] * 3
+    assert status_of(restarted) == (True, 1)
+
+
+def test_look_after_asks_of_a_new_mount_whatever_became_of_the_one_before(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    driver.activate(caller(process=200))
+    driver.look_after(1)
+    host.supervisor.used.clear()
+    host.supervisor.live.clear()
+    mount(driver, mount_id=OTHER_ID)
+    driver.activate(caller(process=300))
+    driver.look_after(1)
+    assert host.supervisor.released == ["photos"]
+    assert status_of(driver) == (False, 0)
+
+
+def test_look_after_notes_which_mounts_do_not_answer(
+    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.UNRESPONSIVE
+    assert "the mount does not answer" in caplog.text
+    host.supervisor.silent.clear()
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.MOUNTED
+    assert "the mount answers again" in caplog.text
+    host.supervisor.live.clear()
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.LOST
+
+
+def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: fakes.Host) -> None:
+    create(driver)
+    mount(driver)
+    subjects: list[dict[str, str]] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            subjects.append(dict(context.subject()))
+
+    rules.log.addHandler(listener := Listener())
+    try:
+        host.supervisor.silent.add("photos")
+        driver.look_after(1)
+    finally:
+        rules.log.removeHandler(listener)
+    assert subjects == [{"VOLUME": "photos"}]
+
+
+def test_look_after_passes_a_volume_over_on_which_somebody_works(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    host.supervisor.live.add("photos")
+    host.supervisor.silent.add("photos")
+    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    mounting = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    driver.look_after(1)
+    assert host.supervisor.asked == []
+    gate.open()
+    mounting.result()
+    assert status_of(driver) == (True, 1)
+
+
+def test_look_after_does_not_let_go_of_the_new_volume_that_has_an_old_ones_name(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    host.supervisor.live.add("photos")
+    gate = host.supervisor.answer_gates["photos"] = fakes.Gate()
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    del host.supervisor.answer_gates["photos"]
+    driver.remove("photos", soon())
+    create(driver, sshcmd="me@nas:/elsewhere")
+    mount(driver)
+    host.supervisor.asked.clear()
+    gate.open()
+    looking.result()
+    assert host.supervisor.asked == []
+    assert status_of(driver) == (True, 1)
+
+
+def test_look_after_does_not_let_go_when_somebody_has_mounted_meanwhile(
+    driver: Driver, host: fakes.Host, in_background: fakes.Background
+) -> None:
+    create(driver)
+    host.supervisor.live.add("photos")
+    gate = host.supervisor.answer_gates["photos"] = fakes.Gate()
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    del host.supervisor.answer_gates["photos"]
+    mount(driver)
+    gate.open()
+    looking.result()
+    assert host.supervisor.asked == []
+    assert status_of(driver) == (True, 1)

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""The check of the directory, and how it is made, against real servers on loopback."""
+
+import time
+from pathlib import Path
+
+import paramiko
+import pytest
+from support.ssh_client import Client
+from support.ssh_server import Account, Server, serving
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [("/photos", "/photos"), ("", "/photos"), ("2024", "/photos/2024"), ("/", "/"), ("/link", "/link")],
+)
+def test_directory_when_it_is_there_is_looked_into_where_the_login_sees_it(
+    client: Client, files: Path, typed: str, asked: str
+) -> None:
+    (files / "photos/2024").mkdir()
+    (files / "link").symlink_to("photos")
+    with serving(Account(directory=files, home="/photos", password="hunter2")) as server:
+        client.run(server, typed, password="hunter2")
+    assert server.seen[3:] == [f"stat {asked}", f"list {asked}"]
+
+
+def test_directory_when_empty_is_fine(client: Client, files: Path, server: Server) -> None:
+    (files / "photos/a.jpg").unlink()
+    client.run(server, password="hunter2")
+
+
+def test_directory_when_it_holds_very_many_files_is_not_read_to_the_end(
+    client: Client, files: Path, server: Server
+) -> None:
+    for number in range(500):
+        (files / f"photos/{number}").touch()
+    client.run(server, password="hunter2")
+
+
+def test_directory_when_names_in_it_are_not_utf8_is_fine(client: Client, files: Path, server: Server) -> None:
+    (files / "photos/a.jpg").rename(files / "photos" / b"gr\xfc\xdfe".decode(errors="surrogateescape"))
+    client.run(server, password="hunter2")
+
+
+def test_directory_when_missing_says_what_to_do(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, home="/photos", password="hunter2")) as server:
+        error = client.refusal(server, "/music", password="hunter2")
+        assert isinstance(error, errors.DirectoryUnusable)
+        assert str(error) == (
+            "the directory /music does not exist on 127.0.0.1 for bob: " "make it first, or say -o create_directory"
+        )
+        assert "the directory music does not exist on 127.0.0.1" in str(
+            client.refusal(server, "music", password="hunter2")
+        )
+
+
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [("/volume1/photos", "/photos"), ("/srv/data/bob/photos/2024", "/photos/2024"), ("/home/photos", "/photos")],
+)
+def test_directory_when_the_account_is_locked_in_names_the_shorter_path(
+    client: Client, files: Path, server: Server, typed: str, seen: str
+) -> None:
+    (files / "photos/2024").mkdir()
+    error = client.refusal(server, typed, password="hunter2")
+    assert str(error) == (
+        f"the directory {typed} does not exist on 127.0.0.1 for bob: "
+        f"{seen} exists, and if this login is locked into a directory of the server, that may be it"
+    )
+
+
+@pytest.mark.parametrize("typed", ["/volume1/photos/a.jpg", "volume1/old/photos", "/music"])
+def test_directory_when_no_directory_has_the_shorter_path_is_just_missing(
+    client: Client, server: Server, typed: str
+) -> None:
+    assert "make it first" in str(client.refusal(server, typed, password="hunter2"))
+
+
+@pytest.mark.parametrize("typed", ["/photos/a.jpg", "/link"])
+def test_directory_when_it_is_a_file_says_so(client: Client, files: Path, server: Server, typed: str) -> None:
+    (files / "link").symlink_to("photos/a.jpg")
+    error = client.refusal(server, typed, password="hunter2")
+    assert isinstance(error, errors.DirectoryUnusable)
+    assert str(error) == f"{typed} on 127.0.0.1 is not a directory: a volume is a whole directory"
+
+
+@pytest.mark.parametrize("asked", ["stat /photos", "list /photos"])
+def test_directory_when_not_readable_says_so(client: Client, files: Path, asked: str) -> None:
+    answers = {asked: paramiko.SFTP_PERMISSION_DENIED}
+    with serving(Account(directory=files, password="hunter2", answers=answers)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.DirectoryUnusable)
+    assert str(error) == (
+        "the directory /photos on 127.0.0.1 is not readable for bob: "
+        "give it the right to read and enter the directory and those above it, or log in as its owner"
+    )
+
+
+def test_directory_when_the_login_directory_itself_is_not_readable_calls_it_that(client: Client, files: Path) -> None:
+    answers = {"stat /": paramiko.SFTP_PERMISSION_DENIED}
+    with serving(Account(directory=files, password="hunter2", answers=answers)) as server:
+        error = client.refusal(server, "", password="hunter2")
+    assert "the directory (login directory) on 127.0.0.1 is not readable for bob" in str(error)
+
+
+def test_directory_when_the_server_fails_says_how_to_try_by_hand(client: Client, files: Path) -> None:
+    answers = {"list /photos": paramiko.SFTP_FAILURE}
+    with serving(Account(directory=files, password="hunter2", answers=answers)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.DirectoryUnusable)
+    assert str(error) == (
+        "the directory /photos on 127.0.0.1 can't be listed (Failure): try sftp to that server by hand"
+    )
+
+
+@pytest.mark.parametrize("asked", ["stat /photos", "list /photos"])
+def test_directory_when_the_server_hangs_up_says_so(client: Client, files: Path, asked: str) -> None:
+    with serving(Account(directory=files, password="hunter2", hangs_up_at=asked)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert str(error).startswith("the directory /photos on 127.0.0.1 can't be listed (")
+    assert "()" not in str(error)
+
+
+def test_directory_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
+    started = time.monotonic()
+    with serving(Account(directory=files, password="hunter2", stalls_at="stat /photos")) as server:
+        error = client.refusal(server, seconds=0.4, password="hunter2")
+    assert time.monotonic() - started < 2
+    assert "the directory /photos on 127.0.0.1 can't be listed (no answer in time)" in str(error)
+
+
+def test_directory_when_each_of_many_answers_is_slow_gives_up_at_the_deadline(client: Client, files: Path) -> None:
+    started = time.monotonic()
+    with serving(Account(directory=files, password="hunter2", pause=0.2)) as server:
+        client.refusal(server, "/a/b/c/d/e/f/g/h/i/j", seconds=1, password="hunter2")
+    assert time.monotonic() - started < 1.8
+
+
+def test_directory_when_the_server_s_answer_is_in_another_charset_says_so(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [b"R\xe9pertoire introuvable"] * len(paramiko.sftp.SFTP_DESC)
+    monkeypatch.setattr(paramiko.sftp_server, "SFTP_DESC", said)
+    with serving(Account(directory=files, password="hunter2")) as server:
+        error = client.refusal(server, "/missing", password="hunter2")
+    assert str(error) == (
+        "the directory /missing on 127.0.0.1 can't be listed (its answer is not in UTF-8): try sftp to that server by "
+        "hand"
+    )
+
+
+@pytest.mark.parametrize("fails", ["stat /photo", "canonicalize ."])
+def test_directory_when_missing_and_the_server_hangs_up_meanwhile_is_still_missing(
+    client: Client, files: Path, fails: str
+) -> None:
+    with serving(Account(directory=files, password="hunter2", hangs_up_at=fails)) as server:
+        error = client.refusal(server, "/volume1/photo", password="hunter2")
+    assert str(error) == (
+        "the directory /volume1/photo does not exist on 127.0.0.1 for bob: " "make it first, or say -o create_directory"
+    )
+
+
+# A directory that is made
+
+
+def make(client: Client, server: Server, path: str) -> None:
+    volume = client.volume(server, path, password="hunter2", create_directory="")
+    client.preflight.run(volume, Deadline.after(5), creating=True)
+
+
+def test_directory_when_it_is_to_be_made_is_made_with_those_above_it(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
+        make(client, server, "/photos/2024/a, b/größe")
+        make(client, server, "relative/to/home")
+        make(client, server, "/photos")
+        make(client, server, "")
+    assert (files / "photos/2024/a, b/größe").is_dir()
+    assert (files / "relative/to/home").is_dir()
+    assert (files / "photos/a.jpg").exists()
+
+
+def test_directory_when_it_may_not_be_made_says_which_one(client: Client, server: Server) -> None:
+    with pytest.raises(errors.DirectoryUnusable) as refused:
+        make(client, server, "/photos/2024/may")
+    assert str(refused.value) == (
+        "cannot make the directory /photos/2024 on 127.0.0.1 for bob, permission denied: "
+        "give it the right to write in the directory above, or make it by hand"
+    )
+
+
+def test_directory_when_it_is_missing_later_is_not_made(client: Client, files: Path) -> None:
+    """A disk that is not there must not be hidden by an empty directory in its place."""
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
+        make(client, server, "/photos/2024")
+        (files / "photos/2024").rmdir()
+        error = client.refusal(server, "/photos/2024", password="hunter2", create_directory="")
+    assert str(error) == (
+        "the directory /photos/2024 does not exist on 127.0.0.1 for bob: docker volume create makes it "
+        "(create_directory), and nothing else does: if the volume is there already, the directory has gone, or a disk "
+        "of the server is missing"
+    )
+    assert not (files / "photos/2024").exists()
+
+
+def test_directory_when_missing_and_an_option_was_taken_for_a_part_of_it_says_so(
+    client: Client, server: Server
+) -> None:
+    error = client.refusal(server, "/photos,uid=1000", password="hunter2")
+    assert str(error) == (
+        "the directory /photos,uid=1000 does not exist on 127.0.0.1 for bob: "
+        "a comma is part of the directory; if an option was meant, say -o uid=1000 by itself"
+    )
+
+
+@pytest.mark.parametrize(("path", "there"), [("/link/below", "link"), ("/photos/a.jpg/below", "a file")])
+def test_directory_when_something_else_is_in_the_way_says_so(
+    client: Client, files: Path, path: str, there: str
+) -> None:
+    (files / "link").symlink_to("nowhere")
+    with (
+        serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server,
+        pytest.raises(errors.DirectoryUnusable, match="something that is no directory may be in the way") as refused,
+    ):
+        make(client, server, path)
+    assert "Errno" not in str(refused.value), there

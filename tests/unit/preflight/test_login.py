@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: MIT
+"""The check of the login, against real servers on loopback."""
+
+import base64
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa
+from support.ssh_client import FORMS, Client, connect, public, shown
+from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, public_key, serving, write_key
+
+from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import command
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_login_with_a_key_of_any_kind_and_form_succeeds(
+    client: Client, files: Path, keys: dict[str, Path], form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(Account(directory=files, keys=[public(keys[form])])) as server:
+        client.run(server, IdentityFile=str(keys[form]))
+    assert caplog.messages == []
+    assert server.seen == ["none", KEY, "subsystem sftp", "stat /photos", "list /photos"]
+
+
+@pytest.mark.parametrize("method", [PASSWORD, TYPED])
+def test_login_with_a_password_in_the_form_that_the_server_takes_succeeds(
+    client: Client, files: Path, method: str
+) -> None:
+    with serving(Account(directory=files, password="hünter 2", ways=[(method,)])) as server:
+        client.run(server, password="hünter 2")
+    assert server.seen[:2] == ["none", method]
+
+
+@pytest.mark.parametrize(("method", "way"), [(PASSWORD, "a password"), (TYPED, "a typed password")])
+def test_login_when_the_password_is_wrong_says_so_without_repeating_it(
+    client: Client, files: Path, method: str, way: str
+) -> None:
+    with serving(Account(directory=files, password="hunter2", ways=[(method,)])) as server:
+        error = client.refusal(server, password="wr0ng")
+    assert isinstance(error, errors.LoginRefused)
+    assert str(error) == (
+        f"127.0.0.1 refused to let bob in with the password (it takes {way}): "
+        "are the password and the login name bob right?"
+    )
+
+
+def test_login_when_the_key_is_not_authorized_says_how_to_authorize_it(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    key = keys["ed25519"]
+    with serving(Account(directory=files, keys=[public(keys["ecdsa"])])) as server:
+        error = client.refusal(server, IdentityFile=str(key))
+    assert isinstance(error, errors.LoginRefused)
+    assert str(error) == (
+        f"127.0.0.1 refused to let bob in with the key {key} (it takes a password, a key): is the public key in the "
+        f"authorized_keys of bob there (sudo ssh-copy-id -i {key} -p {server.port} bob@127.0.0.1), "
+        "and is that the right user?"
+    )
+
+
+def test_login_when_the_server_refuses_everything_says_all_that_was_tried(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    with serving(Account(directory=files)) as server:
+        error = client.refusal(server, IdentityFile=str(keys["ed25519"]), password="hunter2")
+    assert (
+        f"127.0.0.1 refused to let bob in with the key {keys['ed25519']} and the password (it takes a password, a key)"
+    ) in str(error)
+    assert server.seen == ["none", KEY, PASSWORD]
+
+
+def test_login_when_the_server_takes_keys_alone_and_has_got_a_password_says_so(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, ways=[(KEY,)])) as server:
+        error = client.refusal(server, password="hunter2")
+    assert str(error) == (
+        "127.0.0.1 refused to let bob in, nothing that it takes was given (it takes a key): "
+        "give a key with IdentityFile"
+    )
+    assert server.seen == ["none"]
+
+
+@pytest.mark.parametrize("method", [PASSWORD, TYPED])
+def test_login_when_the_server_takes_passwords_alone_and_has_got_a_key_says_so(
+    client: Client, files: Path, keys: dict[str, Path], method: str
+) -> None:
+    with serving(Account(directory=files, ways=[(method,)])) as server:
+        error = client.refusal(server, IdentityFile=str(keys["ed25519"]))
+    assert "127.0.0.1 refused to let bob in, nothing that it takes was given" in str(error)
+    assert str(error).endswith(": give a password with password_file")
+
+
+def test_login_when_there_is_neither_key_nor_password_says_how_to_get_one(client: Client, server: Server) -> None:
+    assert str(client.refusal(server)) == (
+        "127.0.0.1 refused to let bob in, nothing that it takes was given (it takes a password, a key): "
+        "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
+    )
+
+
+def test_login_when_the_server_takes_neither_keys_nor_passwords_says_what_a_volume_has(
+    client: Client, files: Path
+) -> None:
+    with serving(Account(directory=files, ways=[("gssapi-with-mic",)])) as server:
+        error = client.refusal(server, password="hunter2")
+    assert "(it takes gssapi-with-mic): " in str(error)
+    assert str(error).endswith("a volume can log in with keys and passwords only, let the server take one of them")
+
+
+def test_login_when_the_server_lets_anybody_in_succeeds(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, ways=[("none",)])) as server:
+        client.run(server)
+    assert server.seen == ["none", "subsystem sftp", "stat /photos", "list /photos"]
+
+
+def test_login_when_the_default_keys_are_several_succeeds_with_the_one_that_fits(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    for kind in ("ecdsa", "ed25519"):
+        (client.directory / f".ssh/id_{kind}").write_bytes(keys[kind].read_bytes())
+        (client.directory / f".ssh/id_{kind}").chmod(0o600)
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server:
+        client.run(server)
+    assert server.seen[:4] == ["none", KEY, KEY, "subsystem sftp"]
+
+
+RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
+
+
+@pytest.mark.parametrize("who", ["server", "volume"])
+def test_login_when_no_signature_of_an_rsa_key_is_taken_succeeds_with_the_next_key_as_ssh_does(
+    client: Client, files: Path, keys: dict[str, Path], who: str
+) -> None:
+    def choosy(transport: Any) -> None:
+        if who == "server":
+            transport.disabled_algorithms = {"pubkeys": list(RSA)}
+
+    for kind in ("rsa", "ed25519"):
+        (client.directory / f".ssh/id_{kind}").write_bytes(keys[kind].read_bytes())
+        (client.directory / f".ssh/id_{kind}").chmod(0o600)
+    taken = "ssh-ed25519" if who == "volume" else "+ssh-ed25519"
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])]), tune=choosy) as server:
+        client.run(server, PubkeyAcceptedAlgorithms=taken)
+        assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+
+
+@pytest.mark.parametrize("way", [(KEY, PASSWORD), (KEY, TYPED), (PASSWORD, KEY)])
+def test_login_when_the_server_wants_key_and_password_gives_both_in_its_order(
+    client: Client, files: Path, keys: dict[str, Path], way: tuple[str, ...]
+) -> None:
+    account = Account(directory=files, keys=[public(keys["ecdsa"])], password="hunter2", ways=[way])
+    with serving(account) as server:
+        client.run(server, IdentityFile=str(keys["ecdsa"]), password="hunter2")
+    assert server.seen[:3] == ["none", *way]
+
+
+def test_login_when_the_server_wants_a_password_as_well_says_so(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    account = Account(directory=files, keys=[public(keys["ecdsa"])], password="hunter2", ways=[(KEY, PASSWORD)])
+    with serving(account) as server:
+        error = client.refusal(server, IdentityFile=str(keys["ecdsa"]))
+        assert str(error) == (
+            f"127.0.0.1 refused to let bob in with the key {keys['ecdsa']} (it takes a password): "
+            "give a password with password_file"
+        )
+        error = client.refusal(server, IdentityFile=str(keys["ecdsa"]), password="wrong")
+        assert str(error) == (
+            f"127.0.0.1 refused to let bob in with the key {keys['ecdsa']} and the password (it takes a password): "
+            "are the password and the login name bob right?"
+        )
+
+
+def test_login_when_the_server_wants_a_key_after_the_password_says_so(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", ways=[(PASSWORD, KEY)])) as server:
+        error = client.refusal(server, password="hunter2")
+    assert str(error) == (
+        "127.0.0.1 refused to let bob in with the password (it takes a key): give a key with IdentityFile"
+    )
+
+
+@pytest.mark.parametrize("method", ["none", PASSWORD])
+def test_login_when_the_server_hangs_up_says_so(client: Client, files: Path, method: str) -> None:
+    with serving(Account(directory=files, password="hunter2", hangs_up_at=method)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.LoginUnfinished)
+    assert str(error).startswith("127.0.0.1 broke the login of bob off (")
+    assert str(error).endswith("): its log tells why; it may allow too few attempts or have banned this host")
+
+
+def test_login_when_the_server_hangs_up_while_it_is_typed_says_so(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    account = Account(directory=files, password="hunter2", ways=[(TYPED,)], hangs_up_at=TYPED)
+    with serving(account) as server:
+        assert "broke the login of bob off" in str(client.refusal(server, password="hunter2"))
+
+
+def test_login_when_the_password_has_expired_fails_instead_of_waiting_for_a_new_one(
+    client: Client, files: Path
+) -> None:
+    with serving(Account(directory=files, password="hunter2", expired=True)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.LoginUnfinished)
+    assert "127.0.0.1 broke the login of bob off (" in str(error)
+
+
+def test_login_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
+    started = time.monotonic()
+    with serving(Account(directory=files, password="hunter2", stalls_at=PASSWORD)) as server:
+        error = client.refusal(server, seconds=0.4, password="hunter2")
+    assert time.monotonic() - started < 2
+    assert isinstance(error, errors.LoginUnfinished)
+    assert str(error) == (
+        "127.0.0.1 did not answer the login of bob in time: "
+        "its log tells why; it may be busy, or wait for a name service or directory that does not answer"
+    )
+
+
+def test_login_when_what_to_log_in_with_is_unusable_does_not_bother_the_server(
+    client: Client, server: Server, keys: dict[str, Path], tmp_path: Path
+) -> None:
+    key = tmp_path / "open to all"
+    key.write_bytes(keys["ed25519"].read_bytes())
+    key.chmod(0o644)
+    error = client.refusal(server, IdentityFile=str(key))
+    assert isinstance(error, errors.IdentityFileUnusable)
+    assert "ssh refuses it because other users can read it" in str(error)
+    assert isinstance(client.refusal(server, password_file=str(tmp_path / "gone")), errors.PasswordFileUnusable)
+    assert server.connections == 0
+
+
+def test_login_with_a_kind_of_key_that_is_given_up_is_refused(client: Client, server: Server, tmp_path: Path) -> None:
+    key = tmp_path / "dsa"
+    key.write_bytes(
+        dsa.generate_private_key(1024).private_bytes(  # noqa: S505 (ssh knew no longer ones)
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+    key.chmod(0o600)
+    error = client.refusal(server, IdentityFile=str(key))
+    assert isinstance(error, errors.IdentityFileUnusable)
+    # ssh-keygen of Debian 13 does not know DSA either
+    assert "the check does not know this kind of key" in str(error) or "not a private key that ssh can" in str(error)
+
+
+def token_key() -> str:
+    """Return a key as ssh-keygen -t ed25519-sk writes it: of no use without the token, but that can't be seen."""
+
+    def text(*parts: bytes) -> bytes:
+        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+    kind = b"sk-ssh-ed25519@openssh.com"
+    public_key = text(kind, shown().blob[-32:], b"ssh:")
+    private_key = text(kind, shown().blob[-32:], b"ssh:") + b"\1" + text(b"handle", b"", b"a token")
+    numbers = (1234).to_bytes(4, "big") * 2
+    padding = bytes(range(1, 9 - len(numbers + private_key) % 8)) if len(numbers + private_key) % 8 else b""
+    whole = (
+        b"openssh-key-v1\0"
+        + text(b"none", b"none", b"")
+        + (1).to_bytes(4, "big")
+        + text(public_key, numbers + private_key + padding)
+    )
+    encoded = base64.encodebytes(whole).decode()
+    return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{encoded}-----END OPENSSH PRIVATE KEY-----\n"
+
+
+def test_login_with_a_key_on_a_token_is_refused_since_nobody_could_touch_it(
+    client: Client, server: Server, tmp_path: Path
+) -> None:
+    key = tmp_path / "token"
+    key.write_text(token_key())
+    key.chmod(0o600)
+    command.run(["ssh-keygen", "-y", "-f", key], seconds=5).check_returncode()
+    error = client.refusal(server, IdentityFile=str(key))
+    assert isinstance(error, errors.IdentityFileUnusable)
+    assert str(error) == (
+        f"cannot check the identity file {key}, the check does not know this kind of key: "
+        "use ed25519, ecdsa or rsa, or say -o check=never"
+    )
+
+
+@pytest.fixture
+def certified(keys: dict[str, Path], tmp_path: Path) -> Path:
+    """Make a key that has a certificate beside it."""
+    authority, key = write_key(tmp_path / "authority", "ed25519", 3), write_key(tmp_path / "certified", "ed25519", 2)
+    signing = ["ssh-keygen", "-q", "-s", str(authority), "-I", "bob", "-n", "bob", str(public_key(key))]
+    command.run(signing, seconds=5).check_returncode()
+    return key
+
+
+def test_login_when_a_certificate_lies_beside_the_key_offers_it(client: Client, files: Path, certified: Path) -> None:
+    with serving(Account(directory=files, keys=[public(certified)], certificates=True, ways=[(KEY,)])) as server:
+        client.run(server, IdentityFile=str(certified))
+    assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+
+
+def test_login_when_a_certificate_is_named_offers_it(client: Client, files: Path, certified: Path) -> None:
+    elsewhere = client.directory / "certificate of bob"
+    Path(f"{certified}-cert.pub").rename(elsewhere)
+    key: Any = {"IdentityFile": str(certified), "CertificateFile": "~/certificate of bob"}
+    with serving(Account(directory=files, keys=[public(certified)], certificates=True, ways=[(KEY,)])) as server:
+        client.run(server, **key)
+        assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+        volume = client.volume(server, **key)
+        assert connect(client, volume).returncode == 0
+
+
+def test_login_when_no_certificate_could_lie_beside_the_key_uses_the_key(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    longest = client.directory / ("k" * 255)
+    shutil.copy(keys["ed25519"], longest)
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])], ways=[(KEY,)])) as server:
+        client.run(server, IdentityFile=str(longest))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file or directory: the service does not see what is below /tmp: move it elsewhere"),
+        ("ssh-ed25519 AAAA bob", "it is not a certificate: ssh-keygen -s makes one"),
+    ],
+)
+def test_login_when_the_named_certificate_is_unusable_says_so(
+    client: Client, server: Server, certified: Path, content: str | None, said: str
+) -> None:
+    certificate = client.directory / "certificate"
+    if content:
+        certificate.write_text(content)
+    error = client.refusal(server, IdentityFile=str(certified), CertificateFile=str(certificate))
+    assert isinstance(error, errors.IdentityFileUnusable)
+    assert str(error) == f"cannot use the certificate {certificate}, {said}"
+
+
+def test_login_when_the_server_takes_the_key_but_not_its_certificate_succeeds_as_with_ssh(
+    client: Client, files: Path, certified: Path
+) -> None:
+    with serving(Account(directory=files, keys=[public(certified)], ways=[(KEY,)])) as server:
+        volume = client.volume(server, IdentityFile=str(certified))
+        client.preflight.run(volume, Deadline.after(5))
+        assert server.seen[:4] == ["none", KEY, KEY, "subsystem sftp"]
+        assert connect(client, volume).returncode == 0
+
+
+def test_login_when_the_certificate_is_broken_succeeds_with_the_key_and_logs_why(
+    client: Client, files: Path, certified: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate = Path(f"{certified}-cert.pub")
+    certificate.write_text("nonsense")
+    with serving(Account(directory=files, keys=[public(certified)], ways=[(KEY,)])) as server:
+        client.run(server, IdentityFile=str(certified))
+    assert f"cannot use the certificate {certificate}" in caplog.text

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""The check of SFTP, against real servers on loopback."""
+
+import time
+from pathlib import Path
+
+import pytest
+from support import fakes
+from support.ssh_client import Client
+from support.ssh_server import Account, serving
+
+from sshfs_plugin import errors
+from sshfs_plugin.preflight import sftp
+
+
+def test_sftp_when_the_server_has_none_says_how_to_turn_it_on(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", sftp=False)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert str(error) == (
+        f"bob@127.0.0.1 port {server.port} lets the login in but has no SFTP for it (Channel closed.): "
+        "the server needs the line 'Subsystem sftp internal-sftp' in its sshd_config"
+    )
+
+
+@pytest.mark.parametrize(
+    ("greeting", "words"),
+    [(b"Welcome to nas!\n", "Welcome to nas!"), (b"\0\0\0\x06\xffhello", "hello"), (b"\0\x0f\xff\xff" * 9, "")],
+    ids=["text", "a packet of another kind", "a packet of a megabyte"],
+)
+def test_sftp_when_the_logins_start_up_files_print_says_so(
+    client: Client, files: Path, greeting: bytes, words: str
+) -> None:
+    with serving(Account(directory=files, password="hunter2", greeting=greeting)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert f"bob@127.0.0.1 port {server.port} lets the login in but prints '{words}" in str(error)
+    assert "where SFTP should begin: nothing in the login's start-up files may print" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [
+        (b"This account is currently not available.\n", "prints 'This account is currently not available.' where SFTP"),
+        (b"", "its SFTP ended at once (sh: 1: sftp-server: not found; exit status 127)"),
+    ],
+)
+def test_sftp_when_its_program_has_ended_before_it_is_spoken_to_says_the_same(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch, greeting: bytes, said: str
+) -> None:
+    send = sftp.Client._send_packet
+
+    def send_late(self: sftp.Client, *words: object) -> None:
+        send(self, *words)  # which ends it
+        fakes.await_that(lambda: self.sock.closed, lambda: "the program has not ended")
+        send(self, *words)
+
+    monkeypatch.setattr(sftp.Client, "_send_packet", send_late)
+    account = Account(
+        directory=files, password="hunter2", greeting=greeting, last_words=b"sh: 1: sftp-server: not found\n"
+    )
+    with serving(account) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert said in str(error)
+
+
+def test_sftp_when_its_program_ends_at_once_gives_its_last_words(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", last_words=b"sh: 1: sftp-server: not found\n")) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert "but its SFTP ended at once (sh: 1: sftp-server: not found; exit status 127): the program" in str(error)
+
+
+def test_sftp_when_the_server_is_slow_is_not_taken_for_one_without(client: Client, files: Path) -> None:
+    started = time.monotonic()
+    with serving(Account(directory=files, password="hunter2", stalls_at="subsystem sftp")) as server:
+        error = client.refusal(server, seconds=0.4, password="hunter2")
+    assert time.monotonic() - started < 2
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert str(error) == (
+        f"bob@127.0.0.1 port {server.port} lets the login in but did not start SFTP in time: it may be busy, or what "
+        "runs at a login there waits for something, such as a name service or a home directory on the network; try "
+        "again"
+    )
+
+
+def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", hangs_up_at="subsystem sftp")) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert f"port {server.port} lets the login in but closed the connection when it asked for SFTP (" in str(error)
+    assert "()" not in str(error)
