@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What tests of all tiers share: a host of fakes, a driver on it, and the ways to call it."""
+"""What tests of all tiers share: a host that is not there, a driver on it, and the ways to call it."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from support import fakes
+from support.clients import DockerClient, PodmanClient
+from support.driver import FakeHost, slow_lane
+from support.kernel import FakeKernel
+from support.programs import Programs
+from support.serving import serving
+from support.supervisor import FakeSupervisor
+from support.waiting import Background
 
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.host import command
@@ -18,13 +24,13 @@ from sshfs_plugin.settings import Settings
 
 
 @pytest.fixture
-def host() -> fakes.Host:
+def host() -> FakeHost:
     """Give a host on which nothing is mounted and no volume is known."""
-    return fakes.Host(supervisor=fakes.FakeSupervisor(root=Path("/var/lib/docker-volume-sshfs/mounts")))
+    return FakeHost(supervisor=FakeSupervisor(root=Path("/var/lib/docker-volume-sshfs/mounts")))
 
 
 @pytest.fixture
-def driver(host: fakes.Host) -> Driver:
+def driver(host: FakeHost) -> Driver:
     """Give a driver that has just started."""
     return host.start_driver()
 
@@ -32,34 +38,34 @@ def driver(host: fakes.Host) -> Driver:
 @pytest.fixture
 def client(driver: Driver) -> FlaskClient:
     """Give Flask's own client, for what needs no socket."""
-    return api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None).test_client()
+    return api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None).test_client()
 
 
 @pytest.fixture
 def address(driver: Driver, tmp_path: Path) -> Iterator[Path]:
     """Give the socket on which the driver is served."""
     address = tmp_path / "sshfs.sock"
-    with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), address):
+    with serving(api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None), address):
         yield address
 
 
 @pytest.fixture
-def docker(address: Path) -> fakes.DockerClient:
+def docker(address: Path) -> DockerClient:
     """Give Docker's end of the socket."""
-    return fakes.DockerClient(address)
+    return DockerClient(address)
 
 
 @pytest.fixture
-def podman(address: Path) -> fakes.PodmanClient:
+def podman(address: Path) -> PodmanClient:
     """Give Podman's end of the socket."""
-    return fakes.PodmanClient(address)
+    return PodmanClient(address)
 
 
 @pytest.fixture
-def in_background() -> Iterator[fakes.Background]:
+def in_background() -> Iterator[Background]:
     """Give a way to run calls at the same time; all must have ended at the end of the test."""
     with ThreadPoolExecutor(max_workers=24) as threads:
-        yield fakes.Background(threads)
+        yield Background(threads)
 
 
 @pytest.fixture
@@ -79,20 +85,20 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.Programs:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Give a directory for executables that is first in PATH, for us and for what we run."""
     directory = tmp_path / "bin"
     directory.mkdir()
     path = f"{directory}:{command._ENVIRONMENT['PATH']}"
     monkeypatch.setenv("PATH", path)
     monkeypatch.setitem(command._ENVIRONMENT, "PATH", path)
-    return fakes.Programs(directory)
+    return Programs(directory)
 
 
 @pytest.fixture
-def fake_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeKernel:
+def fake_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     """Give a kernel that lists and unmounts what the test says."""
-    fake = fakes.FakeKernel(tmp_path / "proc")
+    fake = FakeKernel(tmp_path / "proc")
     monkeypatch.setattr(mountinfo, "_PROC", fake.proc)
     monkeypatch.setattr(kernel, "_libc", fake)
     return fake

@@ -19,8 +19,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support import fakes
-from support.fakes import ID, OTHER_ID, PODMAN_ID, DockerClient, PodmanClient
+from support.clients import ID, OTHER_ID, PODMAN_ID, SSHCMD, DockerClient, PodmanClient, WireClient
+from support.driver import FakeHost, slow_lane
+from support.serving import serving
+from support.waiting import LIMIT_SECONDS, Background, Gate
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
@@ -31,7 +33,7 @@ from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import usable
 
 TREE = Path(__file__).parents[2]
-OPTS = {"sshcmd": fakes.SSHCMD}
+OPTS = {"sshcmd": SSHCMD}
 ALL_CALLS: Mapping[str, Mapping[str, Any] | None] = {
     "Plugin.Activate": None,
     "VolumeDriver.Capabilities": {},
@@ -173,7 +175,7 @@ def test_duty_04_no_header_is_needed_and_none_changes_what_the_body_says(docker:
 
 @pytest.mark.parametrize("which", ["docker", "podman"])
 def test_duty_05_every_success_is_status_200_with_a_json_body(which: str, request: pytest.FixtureRequest) -> None:
-    client: fakes.WireClient = request.getfixturevalue(which)
+    client: WireClient = request.getfixturevalue(which)
     for call, body in ALL_CALLS.items():
         reply = client.send(call, body)
         assert reply.status == 200, call
@@ -183,9 +185,9 @@ def test_duty_05_every_success_is_status_200_with_a_json_body(which: str, reques
 
 @pytest.mark.parametrize("which", ["docker", "podman"])
 def test_duty_06_every_error_is_another_status_with_a_sentence_in_json(
-    which: str, request: pytest.FixtureRequest, host: fakes.Host
+    which: str, request: pytest.FixtureRequest, host: FakeHost
 ) -> None:
-    client: fakes.WireClient = request.getfixturevalue(which)
+    client: WireClient = request.getfixturevalue(which)
     host.preflight.problems["films"] = errors.HostUnreachable("cannot connect to nas port 22, connection refused")
     replies = [
         client.create("films", OPTS),
@@ -210,10 +212,10 @@ def test_duty_06_every_error_is_another_status_with_a_sentence_in_json(
 
 
 def test_duty_07_activate_is_answered_any_number_of_times_even_while_a_mount_hangs(
-    docker: DockerClient, podman: PodmanClient, host: fakes.Host, in_background: fakes.Background
+    docker: DockerClient, podman: PodmanClient, host: FakeHost, in_background: Background
 ) -> None:
     docker.create("photos", OPTS)
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(docker.mount, "photos")
     gate.await_arrival()
     for client in (docker, docker, podman, docker, podman):
@@ -232,9 +234,9 @@ def test_duty_08_capabilities_name_one_of_the_two_scopes(docker: DockerClient) -
 
 
 def test_duty_09_get_and_list_answer_while_every_slow_call_hangs(
-    docker: DockerClient, host: fakes.Host, in_background: fakes.Background
+    docker: DockerClient, host: FakeHost, in_background: Background
 ) -> None:
-    gate = fakes.Gate()
+    gate = Gate()
     names = [f"photos{number}" for number in range(4)]  # as many as are let in at once
     for name in names:
         docker.create(name, OPTS)
@@ -249,7 +251,7 @@ def test_duty_09_get_and_list_answer_while_every_slow_call_hangs(
     assert {mounted.result().status for mounted in mounting} == {200}
 
 
-def test_duty_09_get_and_list_ask_no_server(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_09_get_and_list_ask_no_server(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     asked = len(host.preflight.checked)
     host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
@@ -284,7 +286,7 @@ def test_duty_11_get_without_body_or_name_is_closed_without_a_reply(
 # 12 and 13: lost connections
 
 
-def test_duty_12_the_retry_without_a_body_changes_nothing(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_12_the_retry_without_a_body_changes_nothing(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
     before = (dict(host.volumes.records), dict(host.holder_records.records), set(host.supervisor.live))
@@ -330,7 +332,7 @@ def test_duty_13_the_service_stops_gracefully_and_the_socket_stays_open(gunicorn
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
-def test_duty_14_the_time_of_creation_has_a_zone(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_14_the_time_of_creation_has_a_zone(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     (volume,) = host.volumes.records.values()
     said = docker.get("photos").body["Volume"]["CreatedAt"]
@@ -360,7 +362,7 @@ def test_duty_15_option_values_that_are_no_text_are_refused(docker: DockerClient
     "name", ["../../etc/x", "a/b", ".", "..", "-dash", "with blank", "new\nline", "ümlaut", "a:b", "x" * 300, ""]
 )
 def test_duty_16_create_refuses_the_names_that_docker_lets_through(
-    docker: DockerClient, host: fakes.Host, name: str
+    docker: DockerClient, host: FakeHost, name: str
 ) -> None:
     reply = docker.create(name, OPTS)
     assert reply.status == 500
@@ -374,7 +376,7 @@ def test_duty_16_create_takes_what_is_a_name(docker: DockerClient, name: str) ->
     assert docker.create(name, OPTS).status == 200
 
 
-def start_on_disk(settings: Settings, host: fakes.Host) -> Driver:
+def start_on_disk(settings: Settings, host: FakeHost) -> Driver:
     driver = Driver(
         volumes=VolumeRecords(settings.volumes),
         holder_records=HolderRecords(settings.holders),
@@ -386,24 +388,24 @@ def start_on_disk(settings: Settings, host: fakes.Host) -> Driver:
 
 
 def test_duty_17_what_was_answered_survives_a_plugin_that_is_killed_right_then(
-    settings: Settings, host: fakes.Host, tmp_path: Path
+    settings: Settings, host: FakeHost, tmp_path: Path
 ) -> None:
     address = tmp_path / "first.sock"
-    with fakes.serving(api.create_app(start_on_disk(settings, host), slow_lane=fakes.slow_lane(), tell=print), address):
+    with serving(api.create_app(start_on_disk(settings, host), slow_lane=slow_lane(), tell=print), address):
         docker = DockerClient(address)
         docker.create("photos", {**OPTS, "port": "2222"})
         created = docker.get("photos").body["Volume"]["CreatedAt"]
         docker.mount("photos")
     restarted = start_on_disk(settings, host)
     address = tmp_path / "second.sock"
-    with fakes.serving(api.create_app(restarted, slow_lane=fakes.slow_lane(), tell=print), address):
+    with serving(api.create_app(restarted, slow_lane=slow_lane(), tell=print), address):
         volume = DockerClient(address).get("photos").body["Volume"]
     assert volume["CreatedAt"] == created
     assert volume["Status"]["remote"] == "me@nas:/photos port 2222"
     assert volume["Status"]["holders"] == 1
 
 
-def test_duty_17_create_is_no_success_when_the_volume_is_not_on_disk(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_17_create_is_no_success_when_the_volume_is_not_on_disk(docker: DockerClient, host: FakeHost) -> None:
     host.volumes.problem = errors.StateError("cannot write photos.json, No space left on device", "is the disk full?")
     reply = docker.create("photos", OPTS)
     assert (reply.status, reply.error) == (
@@ -422,14 +424,14 @@ def test_duty_17_create_is_no_success_when_the_volume_is_not_on_disk(docker: Doc
     ],
 )
 def test_duty_17_a_volume_is_known_to_both_clients_though_its_record_is_not_understood(
-    settings: Settings, host: fakes.Host, tmp_path: Path, content: str
+    settings: Settings, host: FakeHost, tmp_path: Path, content: str
 ) -> None:
     """Docker would forget it for ever, and ``docker run -v photos:...`` make a local volume in its place."""
     record = settings.volumes / "photos.json"
     settings.volumes.mkdir(parents=True)
     record.write_text(content)
-    app = api.create_app(start_on_disk(settings, host), slow_lane=fakes.slow_lane(), tell=print)
-    with fakes.serving(app, tmp_path / "sock"):
+    app = api.create_app(start_on_disk(settings, host), slow_lane=slow_lane(), tell=print)
+    with serving(app, tmp_path / "sock"):
         for client in (DockerClient(tmp_path / "sock"), PodmanClient(tmp_path / "sock")):
             assert client.list_names() == ["photos"]
             volume = client.get("photos").body["Volume"]
@@ -449,9 +451,9 @@ def test_duty_17_a_volume_is_known_to_both_clients_though_its_record_is_not_unde
 
 @pytest.mark.parametrize("which", ["docker", "podman"])
 def test_duty_18_mount_answers_the_absolute_path_of_a_live_mount(
-    which: str, request: pytest.FixtureRequest, host: fakes.Host
+    which: str, request: pytest.FixtureRequest, host: FakeHost
 ) -> None:
-    client: fakes.WireClient = request.getfixturevalue(which)
+    client: WireClient = request.getfixturevalue(which)
     client.create("photos", OPTS)
     mountpoint = client.mount("photos").body["Mountpoint"]
     assert mountpoint.startswith("/")
@@ -462,9 +464,9 @@ def test_duty_18_mount_answers_the_absolute_path_of_a_live_mount(
 
 @pytest.mark.parametrize("which", ["docker", "podman"])
 def test_duty_18_mount_names_no_path_when_there_is_no_live_mount(
-    which: str, request: pytest.FixtureRequest, host: fakes.Host
+    which: str, request: pytest.FixtureRequest, host: FakeHost
 ) -> None:
-    client: fakes.WireClient = request.getfixturevalue(which)
+    client: WireClient = request.getfixturevalue(which)
     client.create("photos", OPTS)
     client.mount("photos")
     host.supervisor.silent.add("photos")
@@ -480,7 +482,7 @@ def test_duty_18_mount_names_no_path_when_there_is_no_live_mount(
 
 
 def test_duty_19_every_call_gives_up_with_time_left_to_tell_its_caller(
-    docker: DockerClient, podman: PodmanClient, host: fakes.Host
+    docker: DockerClient, podman: PodmanClient, host: FakeHost
 ) -> None:
     def longest() -> float:
         given = host.preflight.seconds + host.supervisor.seconds
@@ -501,10 +503,10 @@ def test_duty_19_every_call_gives_up_with_time_left_to_tell_its_caller(
         assert 0.75 * short < longest() < 0.95 * short
 
 
-def test_duty_19_mount_that_nobody_waits_for_any_more_is_undone(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_19_mount_that_nobody_waits_for_any_more_is_undone(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
-    mounting = host.supervisor.start_gates["photos"] = fakes.Gate()
-    undoing = host.supervisor.release_gates["photos"] = fakes.Gate()
+    mounting = host.supervisor.start_gates["photos"] = Gate()
+    undoing = host.supervisor.release_gates["photos"] = Gate()
     with docker.connect() as connection:
         connection.sendall(docker.request("VolumeDriver.Mount", {"Name": "photos", "ID": ID}))
         mounting.await_arrival()
@@ -519,7 +521,7 @@ def test_duty_19_mount_that_nobody_waits_for_any_more_is_undone(docker: DockerCl
 # 20 to 24: counting
 
 
-def holders(client: fakes.WireClient) -> int:
+def holders(client: WireClient) -> int:
     """Return how many IDs hold the volume, as ``docker volume inspect`` shows it."""
     count = client.get("photos").body["Volume"]["Status"]["holders"]
     assert isinstance(count, int)
@@ -527,7 +529,7 @@ def holders(client: fakes.WireClient) -> int:
 
 
 def test_duty_20_docker_cp_mounts_a_live_id_again_and_gives_only_that_back(
-    docker: DockerClient, host: fakes.Host
+    docker: DockerClient, host: FakeHost
 ) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
@@ -539,12 +541,12 @@ def test_duty_20_docker_cp_mounts_a_live_id_again_and_gives_only_that_back(
     assert (holders(docker), host.supervisor.released) == (0, ["photos"])
 
 
-def test_duty_20_counts_outlast_the_plugin(docker: DockerClient, host: fakes.Host, tmp_path: Path) -> None:
+def test_duty_20_counts_outlast_the_plugin(docker: DockerClient, host: FakeHost, tmp_path: Path) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
     docker.mount("photos")
     address = tmp_path / "second.sock"
-    with fakes.serving(api.create_app(host.start_driver(), slow_lane=fakes.slow_lane(), tell=print), address):
+    with serving(api.create_app(host.start_driver(), slow_lane=slow_lane(), tell=print), address):
         restarted = DockerClient(address)
         restarted.unmount("photos")
         assert (holders(restarted), host.supervisor.released) == (1, [])
@@ -562,18 +564,18 @@ while connection.recv(65536):
 """
 
 
-def activate_from_another_process(client: fakes.WireClient) -> None:
+def activate_from_another_process(client: WireClient) -> None:
     """Make first contact as a client that was just started: it is told by its process."""
     subprocess.run(
         [sys.executable, "-IS", "-c", ANOTHER_PROCESS, str(client.address)],
         input=client.request("Plugin.Activate", None),
-        timeout=fakes.PATIENCE,
+        timeout=LIMIT_SECONDS,
         check=True,
     )
 
 
 def test_duty_21_a_new_dockerd_holds_everything_once_and_its_next_mount_is_the_same_hold(
-    docker: DockerClient, host: fakes.Host
+    docker: DockerClient, host: FakeHost
 ) -> None:
     docker.activate()
     docker.create("photos", OPTS)
@@ -591,7 +593,7 @@ def test_duty_21_a_new_dockerd_holds_everything_once_and_its_next_mount_is_the_s
 
 
 def test_duty_21_the_ids_that_a_killed_dockerd_left_do_not_keep_a_volume_mounted(
-    docker: DockerClient, host: fakes.Host
+    docker: DockerClient, host: FakeHost
 ) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
@@ -602,7 +604,7 @@ def test_duty_21_the_ids_that_a_killed_dockerd_left_do_not_keep_a_volume_mounted
 
 
 def test_duty_21_podmans_processes_are_no_new_dockerd(
-    docker: DockerClient, podman: PodmanClient, host: fakes.Host
+    docker: DockerClient, podman: PodmanClient, host: FakeHost
 ) -> None:
     docker.activate()
     docker.create("photos", OPTS)
@@ -613,7 +615,7 @@ def test_duty_21_podmans_processes_are_no_new_dockerd(
 
 
 def test_duty_22_podman_mounts_its_one_id_any_number_of_times_and_gives_it_back_once(
-    podman: PodmanClient, host: fakes.Host
+    podman: PodmanClient, host: FakeHost
 ) -> None:
     podman.create("photos", OPTS)
     for _ in range(3):
@@ -623,7 +625,7 @@ def test_duty_22_podman_mounts_its_one_id_any_number_of_times_and_gives_it_back_
     assert host.supervisor.released == ["photos"]
 
 
-def test_duty_23_unmount_of_an_unknown_id_is_a_success(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_23_unmount_of_an_unknown_id_is_a_success(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     assert docker.unmount("photos", OTHER_ID).status == 200
     docker.mount("photos")
@@ -631,7 +633,7 @@ def test_duty_23_unmount_of_an_unknown_id_is_a_success(docker: DockerClient, hos
     assert host.holder_records.counts("photos") == {ID: 1}
 
 
-def test_duty_23_the_count_goes_down_even_if_the_unmount_fails(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_23_the_count_goes_down_even_if_the_unmount_fails(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
     host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
@@ -639,10 +641,10 @@ def test_duty_23_the_count_goes_down_even_if_the_unmount_fails(docker: DockerCli
     assert holders(docker) == 0
 
 
-def test_duty_23_unmount_is_finished_for_a_client_that_has_gone(podman: PodmanClient, host: fakes.Host) -> None:
+def test_duty_23_unmount_is_finished_for_a_client_that_has_gone(podman: PodmanClient, host: FakeHost) -> None:
     podman.create("photos", OPTS)
     podman.mount("photos")
-    gate = host.supervisor.release_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.release_gates["photos"] = Gate()
     with podman.connect() as connection:
         connection.sendall(podman.request("VolumeDriver.Unmount", {"Name": "photos", "ID": PODMAN_ID}))
         gate.await_arrival()
@@ -651,7 +653,7 @@ def test_duty_23_unmount_is_finished_for_a_client_that_has_gone(podman: PodmanCl
     assert host.supervisor.released == ["photos"]
 
 
-def test_duty_24_remove_clears_ids_that_are_left_over(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_24_remove_clears_ids_that_are_left_over(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
     docker.mount("photos", OTHER_ID)
@@ -660,7 +662,7 @@ def test_duty_24_remove_clears_ids_that_are_left_over(docker: DockerClient, host
     assert (host.volumes.records, host.holder_records.records) == ({}, {})
 
 
-def test_duty_24_remove_does_nothing_on_the_server(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_24_remove_does_nothing_on_the_server(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     asked = list(host.preflight.checked)
     host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
@@ -669,7 +671,7 @@ def test_duty_24_remove_does_nothing_on_the_server(docker: DockerClient, host: f
     assert host.supervisor.started == []
 
 
-def test_duty_24_remove_refuses_only_what_is_really_used(docker: DockerClient, host: fakes.Host) -> None:
+def test_duty_24_remove_refuses_only_what_is_really_used(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos")
     host.supervisor.used.add("photos")
@@ -683,10 +685,10 @@ def test_duty_24_remove_refuses_only_what_is_really_used(docker: DockerClient, h
 
 
 def test_duty_25_mounts_gets_and_lists_go_on_at_the_same_time(
-    docker: DockerClient, host: fakes.Host, in_background: fakes.Background
+    docker: DockerClient, host: FakeHost, in_background: Background
 ) -> None:
     docker.create("photos", OPTS)
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = [in_background(docker.mount, "photos", mount_id) for mount_id in (ID, OTHER_ID)]
     gate.await_arrival()
     between = [in_background(docker.get, "photos") for _ in range(5)]
@@ -699,9 +701,7 @@ def test_duty_25_mounts_gets_and_lists_go_on_at_the_same_time(
     assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}
 
 
-def test_duty_25_dockerds_start_asks_for_every_volume_at_once(
-    docker: DockerClient, in_background: fakes.Background
-) -> None:
+def test_duty_25_dockerds_start_asks_for_every_volume_at_once(docker: DockerClient, in_background: Background) -> None:
     names = [f"photos{number}" for number in range(100)]
     for name in names:
         docker.create(name, {**OPTS, "check": "never"})

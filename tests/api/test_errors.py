@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support import fakes
-from support.fakes import ID, OTHER_ID
+from support.clients import ID, OTHER_ID, SSHCMD, DockerClient
+from support.driver import FakeHost, slow_lane
+from support.waiting import Background, Gate, await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.http import api
 
-OPTS = {"sshcmd": fakes.SSHCMD}
+OPTS = {"sshcmd": SSHCMD}
 
 
 def post(client: FlaskClient, verb: str, body: Any = None, **environ: object) -> tuple[int, dict[str, Any]]:
@@ -78,7 +79,7 @@ def test_a_missing_mount_id_is_named(client: FlaskClient, verb: str, about: str)
 
 @pytest.mark.parametrize("problem", [errors.HostUnreachable, errors.PasswordFileUnusable, errors.StateError])
 def test_what_is_in_the_way_of_a_mount_names_the_volume_of_which_docker_says_nothing(
-    client: FlaskClient, host: fakes.Host, problem: type[errors.PluginError]
+    client: FlaskClient, host: FakeHost, problem: type[errors.PluginError]
 ) -> None:
     for name in ("music", "photos"):
         post(client, "Create", {"Name": name, "Opts": {**OPTS, "check": "mount"}})
@@ -116,7 +117,7 @@ def test_a_call_that_does_not_exist_is_json_as_well(client: FlaskClient, method:
     assert json.loads(reply.data) == {"Err": f"{method} {path} is no call of this plugin"}
 
 
-def test_the_last_failure_is_shown_by_inspect_until_a_success(client: FlaskClient, host: fakes.Host) -> None:
+def test_the_last_failure_is_shown_by_inspect_until_a_success(client: FlaskClient, host: FakeHost) -> None:
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'", "try again")
     said = error(client, "Mount", {"Name": "photos", "ID": ID})
@@ -135,7 +136,7 @@ def inspect(client: FlaskClient) -> dict[str, Any]:
     return shown
 
 
-def test_inspect_tells_a_mount_that_does_not_answer(client: FlaskClient, host: fakes.Host, driver: Driver) -> None:
+def test_inspect_tells_a_mount_that_does_not_answer(client: FlaskClient, host: FakeHost, driver: Driver) -> None:
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     post(client, "Mount", {"Name": "photos", "ID": ID})
     host.supervisor.silent.add("photos")
@@ -163,14 +164,14 @@ def test_inspect_tells_the_host_key_that_is_demanded(client: FlaskClient) -> Non
     assert inspect(client)["hostKey"] == fingerprint
 
 
-def test_path_is_empty_until_the_volume_is_mounted(client: FlaskClient, host: fakes.Host) -> None:
+def test_path_is_empty_until_the_volume_is_mounted(client: FlaskClient, host: FakeHost) -> None:
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     assert post(client, "Path", {"Name": "photos"}) == (200, {"Mountpoint": "", "Err": ""})
     post(client, "Mount", {"Name": "photos", "ID": ID})
     assert post(client, "Path", {"Name": "photos"})[1]["Mountpoint"] == str(host.supervisor.root / "photos")
 
 
-def test_no_password_leaves_the_plugin(client: FlaskClient, host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_password_leaves_the_plugin(client: FlaskClient, host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
     secret = {**OPTS, "password": "hunter2"}
     host.preflight.problems["films"] = errors.LoginRefused("nas refused to let me in with the password")
     with caplog.at_level(logging.DEBUG):
@@ -190,7 +191,7 @@ def test_no_password_leaves_the_plugin(client: FlaskClient, host: fakes.Host, ca
 
 
 def test_a_surprise_is_a_sentence_for_the_user_and_a_traceback_for_the_journal(
-    client: FlaskClient, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    client: FlaskClient, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.supervisor.start_problems["photos"] = ZeroDivisionError("a detail")
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
@@ -220,15 +221,15 @@ def test_errors_are_logged_but_not_that_a_volume_is_unknown(
 
 def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
     driver: Driver,
-    host: fakes.Host,
-    in_background: fakes.Background,
+    host: FakeHost,
+    in_background: Background,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
     client = api.create_app(driver, slow_lane=Slots(1, waiting=0), tell=lambda _: None).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(post, client, "Mount", {"Name": "photos", "ID": ID})
     gate.await_arrival()
     hasty = client.post("/VolumeDriver.Remove", json={"Name": "photos"})
@@ -259,7 +260,7 @@ def test_a_get_without_a_body_on_no_socket_names_no_volume(client: FlaskClient) 
 
 
 def test_a_client_that_was_cut_off_holds_nothing(
-    client: FlaskClient, host: fakes.Host, pair: tuple[socket.socket, socket.socket]
+    client: FlaskClient, host: FakeHost, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     ours, theirs = pair
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
@@ -270,7 +271,7 @@ def test_a_client_that_was_cut_off_holds_nothing(
 
 
 def test_a_client_that_has_sent_more_than_it_should_is_still_there(
-    client: FlaskClient, host: fakes.Host, pair: tuple[socket.socket, socket.socket]
+    client: FlaskClient, host: FakeHost, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     ours, theirs = pair
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
@@ -281,7 +282,7 @@ def test_a_client_that_has_sent_more_than_it_should_is_still_there(
 
 
 def test_a_client_that_went_before_it_had_its_reply_holds_nothing(
-    driver: Driver, docker: fakes.DockerClient, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, docker: DockerClient, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     docker.create("photos", OPTS)
     docker.mount("photos", OTHER_ID)
@@ -289,7 +290,7 @@ def test_a_client_that_went_before_it_had_its_reply_holds_nothing(
         with docker.connect() as connection:
             connection.shutdown(socket.SHUT_RD)  # from here on nothing can be sent to it
             connection.sendall(docker.request("VolumeDriver.Mount", {"Name": "photos", "ID": mount_id}))
-            fakes.await_that(lambda: len(caplog.messages) >= 1, lambda: "the reply is found to be lost")
+            await_that(lambda: len(caplog.messages) >= 1, lambda: "the reply is found to be lost")
         assert caplog.messages == ["the client has gone before it had its reply, and holds nothing"]
         assert (caplog.records[0].levelname, host.holder_records.counts("photos")) == ("WARNING", {OTHER_ID: 1})
         caplog.clear()
@@ -298,25 +299,25 @@ def test_a_client_that_went_before_it_had_its_reply_holds_nothing(
 
 
 def test_a_mount_that_no_client_has_heard_of_is_let_go(
-    driver: Driver, docker: fakes.DockerClient, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, docker: DockerClient, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     docker.create("photos", OPTS)
     with docker.connect() as connection:
         connection.shutdown(socket.SHUT_RD)
         connection.sendall(docker.request("VolumeDriver.Mount", {"Name": "photos", "ID": ID}))
-        fakes.await_that(lambda: caplog.messages, lambda: "the reply is found to be lost")
+        await_that(lambda: caplog.messages, lambda: "the reply is found to be lost")
     assert host.supervisor.live == {"photos"}
     driver.look_after(1)
     assert (host.supervisor.live, host.holder_records.records) == (set(), {})
 
 
 def test_the_summary_is_told_when_the_reply_was_written_and_the_hold_is_on_record(
-    driver: Driver, host: fakes.Host
+    driver: Driver, host: FakeHost
 ) -> None:
     told: list[tuple[str, dict[str, int]]] = []
     client = api.create_app(
         driver,
-        slow_lane=fakes.slow_lane(),
+        slow_lane=slow_lane(),
         tell=lambda summary: told.append((summary, host.holder_records.counts("photos"))),
     ).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
@@ -330,9 +331,7 @@ def test_the_summary_is_told_when_the_reply_was_written_and_the_hold_is_on_recor
     ]
 
 
-def test_a_client_over_tcp_is_no_known_process_and_so_may_be_a_new_dockerd(
-    client: FlaskClient, host: fakes.Host
-) -> None:
+def test_a_client_over_tcp_is_no_known_process_and_so_may_be_a_new_dockerd(client: FlaskClient, host: FakeHost) -> None:
     """Counts of a dockerd that was killed would never go down; one too low does no harm, since real use is seen."""
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     for mount_id in (ID, ID, OTHER_ID):

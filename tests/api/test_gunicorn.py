@@ -20,8 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from support import fakes
-from support.fakes import DockerClient
+from support.clients import DockerClient, parse_reply, read_all
+from support.waiting import LIMIT_SECONDS, await_that
 
 from sshfs_plugin.http import api, sockets
 from sshfs_plugin.settings import Settings
@@ -60,7 +60,7 @@ class Service:
                 stdout=said,
                 stderr=said,
             )
-        fakes.await_that(self._listens, lambda: f"it listens\n{log.read_text()}")
+        await_that(self._listens, lambda: f"it listens\n{log.read_text()}")
 
     def _listens(self) -> bool:
         assert self.process
@@ -122,7 +122,7 @@ def test_clients_that_stay_when_they_have_their_reply_keep_nobody_waiting(docker
         for _ in range(40):
             connection = held.enter_context(docker.connect())
             connection.sendall(docker.request("VolumeDriver.List", {}))
-            assert fakes.read_all(connection)
+            assert read_all(connection)
         assert docker.list_names() == []
 
 
@@ -141,7 +141,7 @@ def test_a_request_that_comes_in_pieces_is_answered(docker: DockerClient) -> Non
     with docker.connect() as connection:
         for start in range(0, len(whole), 9):
             connection.sendall(whole[start : start + 9])
-        reply = fakes.parse_reply(fakes.read_all(connection))
+        reply = parse_reply(read_all(connection))
     assert reply
     assert reply.error == "volume 'photos' not found"
 
@@ -215,7 +215,7 @@ def test_a_body_of_any_length_is_refused_without_being_read(docker: DockerClient
             for _ in range(1024):
                 connection.sendall(64 * 1024 * b"x")
             raise AssertionError("64 MiB were read")
-        reply = fakes.parse_reply(fakes.read_all(connection))
+        reply = parse_reply(read_all(connection))
     assert reply
     assert "longer than 1 MiB" in reply.error
 
@@ -258,9 +258,9 @@ def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path
         for _ in range(2 * service.settings.threads):
             half = held.enter_context(socket.create_connection(("127.0.0.1", service.port)))
             half.sendall(b"\x16\x03\x01\x02\x00\x01")
-        with client.wrap_socket(socket.create_connection(("127.0.0.1", service.port), fakes.PATIENCE)) as connection:
+        with client.wrap_socket(socket.create_connection(("127.0.0.1", service.port), LIMIT_SECONDS)) as connection:
             connection.sendall(service.docker.request("VolumeDriver.List", {}))
-            reply = fakes.parse_reply(fakes.read_all(connection))
+            reply = parse_reply(read_all(connection))
     assert reply
     assert reply.body == {"Volumes": [], "Err": ""}
 
@@ -273,9 +273,9 @@ def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobod
         address = "127.0.0.1", service.port
 
         def worker_that_answers() -> str:
-            with client.wrap_socket(socket.create_connection(address, fakes.PATIENCE)) as connection:
+            with client.wrap_socket(socket.create_connection(address, LIMIT_SECONDS)) as connection:
                 connection.sendall(service.docker.request("VolumeDriver.List", {}))
-                assert fakes.read_all(connection)
+                assert read_all(connection)
             return worker.read_text()
 
         before = worker_that_answers()
@@ -290,8 +290,8 @@ def test_a_connection_that_was_taken_before_a_stop_is_answered(tmp_path: Path) -
         service.docker.list_names()  # by now the connection before it was taken as well
         assert service.process
         service.process.terminate()
-        fakes.await_that(lambda: not service.settings.socket.exists(), lambda: "it stops")
+        await_that(lambda: not service.settings.socket.exists(), lambda: "it stops")
         connection.sendall(service.docker.request("VolumeDriver.List", {}))
-        reply = fakes.parse_reply(fakes.read_all(connection))
+        reply = parse_reply(read_all(connection))
     assert reply
     assert reply.body == {"Volumes": [], "Err": ""}

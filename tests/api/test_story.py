@@ -4,8 +4,9 @@
 from datetime import datetime
 from pathlib import Path
 
-from support import fakes
-from support.fakes import DockerClient
+from support.clients import DockerClient
+from support.driver import FakeHost, slow_lane
+from support.serving import serving
 
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
@@ -16,7 +17,7 @@ WEB, BACKUP = "4f61b677" * 8, "9c0e5d12" * 8
 OPTS = {"sshcmd": "me@nas:/photos", "port": "2222"}
 
 
-def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Path) -> None:
+def test_the_life_of_a_volume(host: FakeHost, settings: Settings, tmp_path: Path) -> None:
     def start_plugin() -> Driver:
         """Start the plugin on the files that the last one left."""
         driver = Driver(
@@ -32,7 +33,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
     mountpoint = str(host.supervisor.root / "photos")
 
     first = tmp_path / "first.sock"
-    with fakes.serving(api.create_app(start_plugin(), slow_lane=fakes.slow_lane(), tell=said.append), first):
+    with serving(api.create_app(start_plugin(), slow_lane=slow_lane(), tell=said.append), first):
         docker = DockerClient(first)
         assert docker.activate().body["Implements"] == ["VolumeDriver"]
 
@@ -76,7 +77,7 @@ def test_the_life_of_a_volume(host: fakes.Host, settings: Settings, tmp_path: Pa
 
     # systemctl restart docker-volume-sshfs: containers keep their files, and Docker does not even notice
     second = tmp_path / "second.sock"
-    with fakes.serving(api.create_app(start_plugin(), slow_lane=fakes.slow_lane(), tell=said.append), second):
+    with serving(api.create_app(start_plugin(), slow_lane=slow_lane(), tell=said.append), second):
         docker = DockerClient(second)
         assert docker.get("photos").body["Volume"]["Mountpoint"] == mountpoint
         assert docker.list_names() == ["photos"]

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.clients import ID, SSHCMD
+from support.driver import FakeHost
+from support.waiting import LIMIT_SECONDS, Background, Gate
 
 from sshfs_plugin import app, errors, options
 from sshfs_plugin.driver.driver import Driver
@@ -29,7 +31,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_application_serves_the_volumes_on_record(settings: Settings) -> None:
     settings.volumes.mkdir(parents=True)
-    volume = options.parse(VolumeName("photos"), {"sshcmd": fakes.SSHCMD}, datetime.now(UTC))
+    volume = options.parse(VolumeName("photos"), {"sshcmd": SSHCMD}, datetime.now(UTC))
     VolumeRecords(settings.volumes).save(volume)
     application = app.create_app()
     reply = application.test_client().post("/VolumeDriver.List")
@@ -63,21 +65,21 @@ def test_application_does_not_start_with_a_setting_that_makes_no_sense(monkeypat
 
 
 def test_slow_calls_leave_threads_to_quick_ones_whether_they_are_done_or_wait(
-    settings: Settings, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, host: FakeHost, in_background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "8")
     monkeypatch.setattr(app, "supervisor", lambda _: host.supervisor)
     settings.volumes.mkdir(parents=True)
-    gate = fakes.Gate()
+    gate = Gate()
     for name in (names := [VolumeName(f"photos{number}") for number in range(7)]):
-        opts = {"sshcmd": fakes.SSHCMD, "check": "never"}
+        opts = {"sshcmd": SSHCMD, "check": "never"}
         VolumeRecords(settings.volumes).save(options.parse(name, opts, datetime.now(UTC)))
         host.supervisor.start_gates[name] = gate
     application = app.create_app()
 
     def mount(name: str) -> str:
         headers = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
-        body = {"Name": name, "ID": fakes.ID}
+        body = {"Name": name, "ID": ID}
         reply = application.test_client().post("/VolumeDriver.Mount", json=body, headers=headers).json
         return str(reply and reply["Err"])
 
@@ -85,10 +87,10 @@ def test_slow_calls_leave_threads_to_quick_ones_whether_they_are_done_or_wait(
     for _ in mounting:
         gate.await_arrival()
     mounting += [in_background(mount, name) for name in names[4:]]
-    ended, others = wait(mounting, fakes.PATIENCE, FIRST_COMPLETED)
+    ended, others = wait(mounting, LIMIT_SECONDS, FIRST_COMPLETED)
     gate.open()
     assert [call.result().partition(":")[0] for call in ended] == ["the sshfs plugin is busy with too many slow calls"]
-    assert [call.result(fakes.PATIENCE) for call in others] == [""] * 6
+    assert [call.result(LIMIT_SECONDS) for call in others] == [""] * 6
 
 
 @pytest.mark.parametrize(("choice", "kind"), [("systemd", SystemdSupervisor), ("process", ProcessSupervisor)])
@@ -108,7 +110,7 @@ class _Enough(BaseException):
 class _Watched(Driver):
     """A driver that tells when its volumes are looked after."""
 
-    def __init__(self, host: fakes.Host, looks: Callable[[], None]) -> None:
+    def __init__(self, host: FakeHost, looks: Callable[[], None]) -> None:
         super().__init__(
             volumes=host.volume_store,
             holder_records=host.holder_store,
@@ -124,7 +126,7 @@ class _Watched(Driver):
 
 
 def test_volumes_are_looked_after_again_when_that_has_failed_once(
-    host: fakes.Host, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: FakeHost, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
     outcomes = iter([OSError("no more processes"), None, _Enough()])
@@ -140,7 +142,7 @@ def test_volumes_are_looked_after_again_when_that_has_failed_once(
 
 
 def test_what_hides_the_service_from_docker_is_told_when_it_comes_and_once(
-    host: fakes.Host, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: FakeHost, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(

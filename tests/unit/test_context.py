@@ -2,7 +2,7 @@
 """What log lines are about."""
 
 import pytest
-from support import fakes
+from support.waiting import Background
 
 from sshfs_plugin import context
 
@@ -30,6 +30,6 @@ def test_subject_ends_with_work_that_failed() -> None:
     assert context.subject() == {}
 
 
-def test_one_thread_does_not_see_the_subject_of_another(in_background: fakes.Background) -> None:
+def test_one_thread_does_not_see_the_subject_of_another(in_background: Background) -> None:
     with context.about(VERB="Mount"):
         assert in_background(context.subject).result() == {}

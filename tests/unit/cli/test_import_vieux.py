@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fakes
 from support.administrator import Administrator
+from support.driver import FakeHost, slow_lane
+from support.programs import Programs
+from support.serving import serving
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.driver.driver import Driver
@@ -25,7 +27,7 @@ SPECS = "etc/docker/plugins"
 
 
 @pytest.fixture(autouse=True)
-def systemctl(programs: fakes.Programs) -> None:
+def systemctl(programs: Programs) -> None:
     """Run a systemd that knows no socket, whatever this machine has."""
     programs.add("systemctl")
 
@@ -40,7 +42,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
+def service(host: FakeHost, settings: Settings) -> Iterator[FakeHost]:
     """Serve a driver that keeps its records on disk where the command looks for both."""
     settings.runtime.mkdir(parents=True)
     settings.volumes.mkdir(parents=True)
@@ -51,7 +53,7 @@ def service(host: fakes.Host, settings: Settings) -> Iterator[fakes.Host]:
         supervisor=host.real_supervisor,
     )
     settings.spec.write_text(f"unix://{settings.socket}\n")
-    with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), settings.socket):
+    with serving(api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None), settings.socket):
         yield host
 
 
@@ -91,7 +93,7 @@ def keys(tmp_path: Path) -> Path:
 
 
 def test_each_volume_is_made_with_the_options_that_it_had(
-    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
     state = leave(
         settings,
@@ -140,7 +142,7 @@ def test_a_dry_run_shows_it_and_does_nothing(administrator: Administrator, setti
 
 
 def test_it_can_be_run_again_and_does_what_is_left(
-    administrator: Administrator, service: fakes.Host, settings: Settings
+    administrator: Administrator, service: FakeHost, settings: Settings
 ) -> None:
     leave(settings, photos={}, music={})
     service.preflight.problems["photos"] = errors.HostUnreachable("connection refused by nas", "is it on?")
@@ -157,7 +159,7 @@ def test_it_can_be_run_again_and_does_what_is_left(
 
 
 def test_a_server_that_is_away_is_no_obstacle_without_the_check(
-    administrator: Administrator, service: fakes.Host, settings: Settings
+    administrator: Administrator, service: FakeHost, settings: Settings
 ) -> None:
     leave(settings, photos={})
     service.preflight.problems["photos"] = errors.HostUnreachable("connection refused by nas", "is it on?")
@@ -167,7 +169,7 @@ def test_a_server_that_is_away_is_no_obstacle_without_the_check(
 
 
 def test_a_volume_of_the_same_name_with_other_options_is_left_alone(
-    administrator: Administrator, service: fakes.Host, settings: Settings
+    administrator: Administrator, service: FakeHost, settings: Settings
 ) -> None:
     leave(settings, photos={"Options": ["uid=1000"]})
     VolumeRecords(settings.volumes).save(
@@ -182,7 +184,7 @@ def test_a_volume_of_the_same_name_with_other_options_is_left_alone(
 
 
 def test_a_volume_of_the_same_name_with_a_broken_record_is_left_alone(
-    administrator: Administrator, service: fakes.Host, settings: Settings
+    administrator: Administrator, service: FakeHost, settings: Settings
 ) -> None:
     leave(settings, photos={}, music={})
     settings.volumes.mkdir(parents=True, exist_ok=True)
@@ -212,7 +214,7 @@ def test_a_volume_of_the_same_name_with_a_broken_record_is_left_alone(
     ],
 )
 def test_an_option_that_a_volume_cannot_have_is_named_and_the_others_go_on(
-    administrator: Administrator, service: fakes.Host, settings: Settings, option: str, problem: str
+    administrator: Administrator, service: FakeHost, settings: Settings, option: str, problem: str
 ) -> None:
     leave(settings, photos={"Options": [option]}, music={})
     dry = administrator("import-vieux", "--dry-run")
@@ -225,7 +227,7 @@ def test_an_option_that_a_volume_cannot_have_is_named_and_the_others_go_on(
 
 
 def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(
-    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
     install(settings, keys=str(keys))
     (keys / "config").touch()
@@ -258,7 +260,7 @@ def test_the_directory_of_the_keys_may_be_typed_relative_to_the_current_one(
 
 
 def test_a_volume_that_named_no_key_gets_the_one_that_ssh_found(
-    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
     (keys / "id_ed25519").touch()
     leave(settings, photos={}, music={"Password": "hunter2"})
@@ -269,7 +271,7 @@ def test_a_volume_that_named_no_key_gets_the_one_that_ssh_found(
 
 
 def test_a_volume_that_named_no_key_gets_the_one_that_the_server_takes(
-    administrator: Administrator, service: fakes.Host, settings: Settings, keys: Path
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
     for name in ("id_rsa", "id_ed25519"):
         (keys / name).touch()

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import fakes
 from support.administrator import Administrator
+from support.clients import SSHCMD
+from support.kernel import FakeKernel
+from support.programs import Programs, answering_releases
 
 from sshfs_plugin import options
 from sshfs_plugin.mounts import kernel
@@ -25,19 +27,19 @@ def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr("sshfs_plugin.mounts.supervisors.ProcessSupervisor", None)
     systemd = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "systemd"})
     systemd.volumes.mkdir(parents=True)
-    VolumeRecords(systemd.volumes).save(options.parse(PHOTOS, {"sshcmd": fakes.SSHCMD}, datetime.now(UTC)))
+    VolumeRecords(systemd.volumes).save(options.parse(PHOTOS, {"sshcmd": SSHCMD}, datetime.now(UTC)))
     return systemd
 
 
 @pytest.fixture(autouse=True)
-def systemctl(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> fakes.Programs:
+def systemctl(settings: Settings, programs: Programs, fake_kernel: FakeKernel) -> Programs:
     """Run a systemd whose release unit finds everything unused."""
-    programs.add("systemctl", fakes.answering_releases(settings, fake_kernel))
+    programs.add("systemctl", answering_releases(settings, fake_kernel))
     return programs
 
 
 @pytest.fixture
-def mounted(settings: Settings, fake_kernel: fakes.FakeKernel) -> Path:
+def mounted(settings: Settings, fake_kernel: FakeKernel) -> Path:
     """Let the volume be mounted."""
     mountpoint = settings.mounts / PHOTOS
     mountpoint.mkdir(parents=True)
@@ -45,9 +47,7 @@ def mounted(settings: Settings, fake_kernel: fakes.FakeKernel) -> Path:
     return mountpoint
 
 
-def test_release_unmounts_what_nobody_uses(
-    administrator: Administrator, systemctl: fakes.Programs, mounted: Path
-) -> None:
+def test_release_unmounts_what_nobody_uses(administrator: Administrator, systemctl: Programs, mounted: Path) -> None:
     mounted.rmdir()  # as the last step of its unit does
     said = administrator("release", "photos")
     assert (said.code, said.lines) == (0, ["photos is unmounted; the next container that uses it mounts it again."])
@@ -55,9 +55,9 @@ def test_release_unmounts_what_nobody_uses(
 
 
 def test_release_says_how_to_find_who_uses_it(
-    administrator: Administrator, systemctl: fakes.Programs, mounted: Path, settings: Settings
+    administrator: Administrator, systemctl: Programs, mounted: Path, settings: Settings
 ) -> None:
-    systemctl.add("systemctl", fakes.answering_releases(settings))
+    systemctl.add("systemctl", answering_releases(settings))
     said = administrator("release", "photos")
     assert said.code == 1
     assert said.err == (
@@ -69,7 +69,7 @@ def test_release_says_how_to_find_who_uses_it(
 
 
 def test_release_by_force_asks_nobody_and_says_what_it_costs(
-    administrator: Administrator, systemctl: fakes.Programs, mounted: Path, fake_kernel: fakes.FakeKernel
+    administrator: Administrator, systemctl: Programs, mounted: Path, fake_kernel: FakeKernel
 ) -> None:
     fake_kernel.busy.add(mounted)
     said = administrator("release", "--force", "photos")
@@ -86,7 +86,7 @@ def test_release_by_force_asks_nobody_and_says_what_it_costs(
 
 
 def test_release_of_what_is_not_mounted_does_nothing_but_by_force_ends_a_unit_whose_mount_was_detached(
-    administrator: Administrator, systemctl: fakes.Programs
+    administrator: Administrator, systemctl: Programs
 ) -> None:
     assert administrator("release", "photos").lines == ["photos is not mounted."]
     assert systemctl.calls("systemctl") == []
@@ -95,7 +95,7 @@ def test_release_of_what_is_not_mounted_does_nothing_but_by_force_ends_a_unit_wh
 
 
 def test_release_when_the_kernel_refuses_says_so(
-    administrator: Administrator, mounted: Path, fake_kernel: fakes.FakeKernel
+    administrator: Administrator, mounted: Path, fake_kernel: FakeKernel
 ) -> None:
     fake_kernel.forbidden = True
     said = administrator("release", "--force", mounted.name)

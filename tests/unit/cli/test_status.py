@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import fakes
 from support.administrator import Administrator
-from support.fakes import ID, SSHCMD
+from support.clients import ID, SSHCMD
+from support.driver import FakeHost, caller, slow_lane
+from support.programs import Programs
+from support.serving import serving
+from support.waiting import soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import status
@@ -35,7 +38,7 @@ printf 'Id=docker-volume-sshfs@photos.service\\nActiveState=active\\nSubState=ru
 
 
 @pytest.fixture(autouse=True)
-def systemctl(programs: fakes.Programs) -> fakes.Programs:
+def systemctl(programs: Programs) -> Programs:
     """Run a systemd on which all is well."""
     programs.add("systemctl", SYSTEMCTL)
     return programs
@@ -45,14 +48,14 @@ def systemctl(programs: fakes.Programs) -> fakes.Programs:
 def service(driver: Driver, settings: Settings) -> Iterator[Driver]:
     """Serve a driver where the command looks for it."""
     settings.runtime.mkdir(parents=True)
-    with fakes.serving(api.create_app(driver, slow_lane=fakes.slow_lane(), tell=lambda _: None), settings.socket):
+    with serving(api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None), settings.socket):
         yield driver
 
 
 def create(service: Driver, settings: Settings, name: str, **opts: str) -> None:
     """Create a volume that is on record, too."""
     given = {"sshcmd": SSHCMD, **opts}
-    service.create(name, given, fakes.soon())
+    service.create(name, given, soon())
     settings.volumes.mkdir(parents=True, exist_ok=True)
     VolumeRecords(settings.volumes).save(options.parse(VolumeName(name), given, datetime.now(UTC)))
 
@@ -94,7 +97,7 @@ def test_status_without_volumes_says_so(administrator: Administrator, service: D
 def test_status_is_a_table_of_volumes(administrator: Administrator, service: Driver, settings: Settings) -> None:
     create(service, settings, "photos")
     create(service, settings, "music", port="2222")
-    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    service.mount("photos", ID, caller(Client.DOCKER), soon())
     said = administrator("status")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[2:] == [
@@ -105,10 +108,10 @@ def test_status_is_a_table_of_volumes(administrator: Administrator, service: Dri
 
 
 def test_status_where_a_mount_is_silent_ends_with_one(
-    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+    administrator: Administrator, service: Driver, settings: Settings, host: FakeHost
 ) -> None:
     create(service, settings, "photos")
-    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    service.mount("photos", ID, caller(Client.DOCKER), soon())
     host.supervisor.silent.add("photos")
     service.look_after(1)
     said = administrator("status")
@@ -117,10 +120,10 @@ def test_status_where_a_mount_is_silent_ends_with_one(
 
 
 def test_status_where_containers_have_lost_their_volume_ends_with_one(
-    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+    administrator: Administrator, service: Driver, settings: Settings, host: FakeHost
 ) -> None:
     create(service, settings, "photos")
-    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    service.mount("photos", ID, caller(Client.DOCKER), soon())
     host.supervisor.live.clear()
     said = administrator("status")
     assert said.code == 1
@@ -128,7 +131,7 @@ def test_status_where_containers_have_lost_their_volume_ends_with_one(
 
 
 def test_status_where_a_record_can_not_be_used_ends_with_one_and_says_what(
-    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+    administrator: Administrator, service: Driver, settings: Settings, host: FakeHost
 ) -> None:
     settings.volumes.mkdir(parents=True)
     record = settings.volumes / "photos.json"
@@ -162,12 +165,12 @@ def test_status_asks_once_so_that_no_volume_can_go_between_two_questions(
 
 
 def test_status_of_a_failure_that_is_over_says_what_it_was_and_ends_with_zero(
-    administrator: Administrator, service: Driver, settings: Settings, host: fakes.Host
+    administrator: Administrator, service: Driver, settings: Settings, host: FakeHost
 ) -> None:
     create(service, settings, "photos")
     host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount it", "denied\x1b[2J\nby nas")
     with pytest.raises(errors.MountFailed):
-        service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+        service.mount("photos", ID, caller(Client.DOCKER), soon())
     said = administrator("status")
     assert said.code == 0, "whether the next mount would fail is for check to find out"
     assert said.out.endswith("  sshfs could not mount it: denied?[2J?by nas\n")
@@ -178,7 +181,7 @@ def test_status_of_one_volume_has_its_options_without_the_password(
     administrator: Administrator, service: Driver, settings: Settings
 ) -> None:
     create(service, settings, "photos", uid="1000", password="hunter2")
-    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    service.mount("photos", ID, caller(Client.DOCKER), soon())
     said = administrator("status", "photos")
     assert (said.code, said.err) == (0, "")
     since = service.get("photos").since.isoformat(timespec="seconds")
@@ -203,7 +206,7 @@ def test_status_of_one_volume_has_its_options_without_the_password(
 
 def test_status_for_programs_has_the_same(administrator: Administrator, service: Driver, settings: Settings) -> None:
     create(service, settings, "photos", gid="100")
-    service.mount("photos", ID, fakes.caller(Client.DOCKER), fakes.soon())
+    service.mount("photos", ID, caller(Client.DOCKER), soon())
     said = administrator("status", "--json")
     assert (said.code, said.err) == (0, "")
     answer = json.loads(said.out)
@@ -241,7 +244,7 @@ def test_status_of_a_volume_that_is_not_there_ends_with_two(administrator: Admin
 
 
 def test_status_without_systemd_shows_what_the_service_says(
-    administrator: Administrator, service: Driver, systemctl: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    administrator: Administrator, service: Driver, systemctl: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     systemctl.add("systemctl", "echo 'System has not been booted with systemd' >&2; exit 1")
     said = administrator("status")
@@ -261,7 +264,7 @@ def test_status_when_the_socket_is_closed_says_how_to_open_it(administrator: Adm
 
 
 def test_status_when_the_service_has_failed_too_often_says_how_to_reset_it(
-    administrator: Administrator, systemctl: fakes.Programs
+    administrator: Administrator, systemctl: Programs
 ) -> None:
     systemctl.add("systemctl", "printf 'Id=docker-volume-sshfs.socket\\nActiveState=failed\\nSubState=failed\\n'")
     said = administrator("status")
@@ -312,9 +315,7 @@ case $* in *Listen*) echo 'Listen=/run/elsewhere/sshfs.sock (Stream)'; echo 'Lis
 )
 
 
-def test_status_asks_the_service_where_its_socket_listens(
-    administrator: Administrator, programs: fakes.Programs
-) -> None:
+def test_status_asks_the_service_where_its_socket_listens(administrator: Administrator, programs: Programs) -> None:
     programs.add("systemctl", LISTENING_ELSEWHERE)
     assert (
         administrator("status").err
@@ -333,7 +334,7 @@ def photos(service: Driver, settings: Settings) -> Settings:
 def test_status_tells_what_docker_finds_in_place_of_this_plugin(
     administrator: Administrator,
     photos: Settings,
-    programs: fakes.Programs,
+    programs: Programs,
     words: tuple[str, ...],
 ) -> None:
     programs.add("systemctl", f"{SYSTEMCTL}echo 'Listen={photos.socket} (Stream)'")
@@ -350,7 +351,7 @@ def test_status_tells_what_docker_finds_in_place_of_this_plugin(
 
 
 def test_status_without_the_certificates_that_docker_uses_says_which_file_to_look_at(
-    administrator: Administrator, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    administrator: Administrator, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     programs.add("systemctl", "echo 'Listen=127.0.0.1:9443 (Stream)'")
     missing = docker.TLS(authority=tmp_path / "ca.pem", certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")

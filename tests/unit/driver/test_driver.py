@@ -4,9 +4,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support import fakes
-from support.fakes import ID, OTHER_ID, PODMAN_ID, caller, now, soon
-from support.verbs import create, mount, status_of
+from support.clients import ID, OTHER_ID, PODMAN_ID
+from support.driver import FakeHost, caller, create, mount, status_of
+from support.preflight import LOGIN
+from support.waiting import LIMIT_SECONDS, Background, Gate, now, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -19,13 +20,13 @@ from sshfs_plugin.volume import VolumeName, usable
 # Create
 
 
-def test_create_records_the_volume_once_its_server_was_checked(driver: Driver, host: fakes.Host) -> None:
+def test_create_records_the_volume_once_its_server_was_checked(driver: Driver, host: FakeHost) -> None:
     create(driver, port="2222")
     assert host.preflight.checked == ["photos"]
     assert usable(host.volumes.records[VolumeName("photos")]).remote.port == 2222
 
 
-def test_create_leaves_nothing_when_the_server_is_not_able_to_serve_it(driver: Driver, host: fakes.Host) -> None:
+def test_create_leaves_nothing_when_the_server_is_not_able_to_serve_it(driver: Driver, host: FakeHost) -> None:
     host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
     with pytest.raises(errors.HostUnreachable, match="cannot connect to nas port 22"):
         create(driver)
@@ -34,7 +35,7 @@ def test_create_leaves_nothing_when_the_server_is_not_able_to_serve_it(driver: D
         driver.get("photos")
 
 
-def test_create_leaves_nothing_when_it_cannot_be_recorded(driver: Driver, host: fakes.Host) -> None:
+def test_create_leaves_nothing_when_it_cannot_be_recorded(driver: Driver, host: FakeHost) -> None:
     host.volumes.problem = errors.StateError("cannot write photos.json, No space left on device")
     with pytest.raises(errors.StateError, match="No space left"):
         create(driver)
@@ -42,7 +43,7 @@ def test_create_leaves_nothing_when_it_cannot_be_recorded(driver: Driver, host: 
 
 
 def test_create_alone_lets_a_missing_directory_be_made(
-    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver, create_directory="")
@@ -52,35 +53,35 @@ def test_create_alone_lets_a_missing_directory_be_made(
 
 
 @pytest.mark.parametrize("check", ["mount", "never"])
-def test_create_asks_no_server_when_told_so(driver: Driver, host: fakes.Host, check: str) -> None:
+def test_create_asks_no_server_when_told_so(driver: Driver, host: FakeHost, check: str) -> None:
     create(driver, check=check)
     assert host.preflight.checked == []
 
 
 def test_mount_while_the_check_holds_reads_no_file_again_and_no_key_is_remembered(
-    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(driver)
     mount(driver)
     assert host.preflight.prepared == ["photos"]
-    assert host.supervisor.logins == [fakes.LOGIN.without_contents]
-    assert fakes.LOGIN.without_contents.contents == {}
+    assert host.supervisor.logins == [LOGIN.without_contents]
+    assert LOGIN.without_contents.contents == {}
     monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver, "music")
     mount(driver, "music")
     assert host.preflight.prepared == ["photos", "music", "music"]
 
 
-def test_mount_that_is_never_checked_reads_what_it_logs_in_with_each_time(driver: Driver, host: fakes.Host) -> None:
+def test_mount_that_is_never_checked_reads_what_it_logs_in_with_each_time(driver: Driver, host: FakeHost) -> None:
     create(driver, check="never")
     mount(driver)
     driver.unmount("photos", ID, soon())
     mount(driver)
     assert (host.preflight.prepared, host.preflight.checked) == (["photos", "photos"], [])
-    assert host.supervisor.logins == [fakes.LOGIN, fakes.LOGIN]
+    assert host.supervisor.logins == [LOGIN, LOGIN]
 
 
-def test_create_again_with_the_same_options_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+def test_create_again_with_the_same_options_changes_nothing(driver: Driver, host: FakeHost) -> None:
     create(driver)
     before = dict(host.volumes.records)
     create(driver, port="22")
@@ -99,26 +100,26 @@ def test_create_again_with_other_options_names_them_and_the_cure(driver: Driver)
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc/x", "a/b", "-dash", "a b", "a\nb", "ümlaut", "x" * 201])
-def test_create_refuses_names_that_could_be_no_file_or_unit(driver: Driver, host: fakes.Host, name: str) -> None:
+def test_create_refuses_names_that_could_be_no_file_or_unit(driver: Driver, host: FakeHost, name: str) -> None:
     with pytest.raises(errors.InvalidVolumeName):
         create(driver, name)
     assert not host.volumes.records
 
 
-def test_create_refuses_a_wrong_option_before_it_asks_any_server(driver: Driver, host: fakes.Host) -> None:
+def test_create_refuses_a_wrong_option_before_it_asks_any_server(driver: Driver, host: FakeHost) -> None:
     with pytest.raises(errors.UnknownOption, match="did you mean 'password'"):
         create(driver, pasword="x")
     assert host.preflight.checked == []
 
 
-def test_create_unmounts_what_is_left_of_a_volume_whose_record_is_lost(driver: Driver, host: fakes.Host) -> None:
+def test_create_unmounts_what_is_left_of_a_volume_whose_record_is_lost(driver: Driver, host: FakeHost) -> None:
     host.supervisor.live.add("photos")
     create(driver)
     assert host.supervisor.released == ["photos"]
     assert status_of(driver) == (False, 0)
 
 
-def test_create_does_not_take_over_the_mount_of_a_lost_volume_that_is_used(driver: Driver, host: fakes.Host) -> None:
+def test_create_does_not_take_over_the_mount_of_a_lost_volume_that_is_used(driver: Driver, host: FakeHost) -> None:
     host.supervisor.live.add("photos")
     host.supervisor.used.add("photos")
     with pytest.raises(errors.VolumeInUse):
@@ -129,7 +130,7 @@ def test_create_does_not_take_over_the_mount_of_a_lost_volume_that_is_used(drive
 # Mount
 
 
-def test_mount_gives_the_mountpoint_at_which_it_has_mounted(driver: Driver, host: fakes.Host) -> None:
+def test_mount_gives_the_mountpoint_at_which_it_has_mounted(driver: Driver, host: FakeHost) -> None:
     create(driver)
     assert mount(driver) == host.supervisor.root / "photos"
     assert host.supervisor.started == ["photos"]
@@ -141,14 +142,14 @@ def test_mount_of_an_unknown_volume_says_so(driver: Driver) -> None:
         mount(driver)
 
 
-def test_mount_without_an_id_is_refused_since_nobody_could_give_it_back(driver: Driver, host: fakes.Host) -> None:
+def test_mount_without_an_id_is_refused_since_nobody_could_give_it_back(driver: Driver, host: FakeHost) -> None:
     create(driver)
     with pytest.raises(errors.InvalidRequest, match="the request has no mount ID"):
         driver.mount("photos", "", caller(), soon())
     assert host.supervisor.started == []
 
 
-def test_mount_of_a_mounted_volume_only_adds_a_holder(driver: Driver, host: fakes.Host) -> None:
+def test_mount_of_a_mounted_volume_only_adds_a_holder(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     mount(driver, mount_id=OTHER_ID)
@@ -156,14 +157,14 @@ def test_mount_of_a_mounted_volume_only_adds_a_holder(driver: Driver, host: fake
     assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}
 
 
-def test_mount_does_not_check_again_right_after_create(driver: Driver, host: fakes.Host) -> None:
+def test_mount_does_not_check_again_right_after_create(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     assert host.preflight.checked == ["photos"]
 
 
 def test_mount_checks_again_when_the_last_check_is_old(
-    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver)
@@ -174,20 +175,20 @@ def test_mount_checks_again_when_the_last_check_is_old(
     assert status_of(driver) == (False, 0)
 
 
-def test_mount_checks_first_for_a_volume_that_create_did_not_check(driver: Driver, host: fakes.Host) -> None:
+def test_mount_checks_first_for_a_volume_that_create_did_not_check(driver: Driver, host: FakeHost) -> None:
     create(driver, check="mount")
     mount(driver)
     assert host.preflight.checked == ["photos"]
 
 
-def test_mount_never_checks_for_a_volume_that_wants_no_check(driver: Driver, host: fakes.Host) -> None:
+def test_mount_never_checks_for_a_volume_that_wants_no_check(driver: Driver, host: FakeHost) -> None:
     create(driver, check="never")
     mount(driver)
     assert host.preflight.checked == []
     assert host.supervisor.started == ["photos"]
 
 
-def test_mount_starts_again_when_the_mount_does_not_answer(driver: Driver, host: fakes.Host) -> None:
+def test_mount_starts_again_when_the_mount_does_not_answer(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
@@ -197,7 +198,7 @@ def test_mount_starts_again_when_the_mount_does_not_answer(driver: Driver, host:
 
 @pytest.mark.parametrize(("left", "spent"), [(100, 2), (4.5, 2), (1, 1)])
 def test_mount_spends_no_more_than_two_seconds_on_a_mount_that_hangs(
-    driver: Driver, host: fakes.Host, left: float, spent: float
+    driver: Driver, host: FakeHost, left: float, spent: float
 ) -> None:
     create(driver)
     mount(driver)
@@ -206,7 +207,7 @@ def test_mount_spends_no_more_than_two_seconds_on_a_mount_that_hangs(
     assert host.supervisor.answer_seconds == [pytest.approx(spent, abs=0.5)]
 
 
-def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver: Driver, host: fakes.Host) -> None:
+def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver: Driver, host: FakeHost) -> None:
     create(driver)
     host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'")
     with pytest.raises(errors.MountFailed):
@@ -220,7 +221,7 @@ def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver
     assert driver.get("photos").last_error == ""
 
 
-def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, host: fakes.Host) -> None:
+def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
@@ -234,7 +235,7 @@ def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, hos
     assert driver.get("photos").last_error == ""
 
 
-def test_mount_that_fails_after_a_check_was_spared_is_checked_and_tried_again(driver: Driver, host: fakes.Host) -> None:
+def test_mount_that_fails_after_a_check_was_spared_is_checked_and_tried_again(driver: Driver, host: FakeHost) -> None:
     """A host key that was forgotten meanwhile is accepted anew by the check, and only then known to ssh."""
     create(driver)
     host.supervisor.start_problems["photos"] = errors.MountFailed("Host key verification failed.")
@@ -245,7 +246,7 @@ def test_mount_that_fails_after_a_check_was_spared_is_checked_and_tried_again(dr
 
 
 def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without_time(
-    driver: Driver, host: fakes.Host
+    driver: Driver, host: FakeHost
 ) -> None:
     create(driver)
     host.supervisor.start_problems["photos"] = errors.MountTimedOut("volume 'photos' was not usable after 4 seconds")
@@ -254,7 +255,7 @@ def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without
     assert host.preflight.checked == ["photos"], "at create alone"
 
 
-def test_mount_after_one_that_has_failed_is_checked_first(driver: Driver, host: fakes.Host) -> None:
+def test_mount_after_one_that_has_failed_is_checked_first(driver: Driver, host: FakeHost) -> None:
     create(driver)
     host.supervisor.start_problems["photos"] = errors.MountFailed("Host key verification failed.")
     with pytest.raises(errors.MountFailed):
@@ -265,14 +266,14 @@ def test_mount_after_one_that_has_failed_is_checked_first(driver: Driver, host: 
     assert host.supervisor.started == ["photos"], "not once more in vain"
 
 
-def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: fakes.Host) -> None:
+def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: FakeHost) -> None:
     create(driver)
     driver.mount("photos", ID, caller(gone=True), soon())
     assert host.supervisor.released == ["photos"]
     assert status_of(driver) == (False, 0)
 
 
-def test_mount_for_a_client_that_has_gone_takes_nothing_from_those_who_hold(driver: Driver, host: fakes.Host) -> None:
+def test_mount_for_a_client_that_has_gone_takes_nothing_from_those_who_hold(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver, mount_id=PODMAN_ID, client=Client.PODMAN)
     driver.mount("photos", PODMAN_ID, caller(Client.PODMAN, gone=True), soon())
@@ -281,10 +282,10 @@ def test_mount_for_a_client_that_has_gone_takes_nothing_from_those_who_hold(driv
 
 
 def test_mount_that_waited_for_one_whose_client_has_gone_mounts_anew(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     first = in_background(driver.mount, "photos", PODMAN_ID, caller(Client.PODMAN, gone=True), soon())
     gate.await_arrival()
     second = in_background(driver.mount, "photos", PODMAN_ID, caller(Client.PODMAN), soon())
@@ -297,7 +298,7 @@ def test_mount_that_waited_for_one_whose_client_has_gone_mounts_anew(
 # Confirm
 
 
-def test_holder_is_recorded_only_when_the_reply_was_sent(driver: Driver, host: fakes.Host) -> None:
+def test_holder_is_recorded_only_when_the_reply_was_sent(driver: Driver, host: FakeHost) -> None:
     create(driver)
     driver.mount("photos", ID, caller(), soon())
     assert host.holder_records.counts("photos") == {}
@@ -305,13 +306,13 @@ def test_holder_is_recorded_only_when_the_reply_was_sent(driver: Driver, host: f
     assert host.holder_records.counts("photos") == {ID: 1}
 
 
-def test_crash_between_mount_and_reply_invents_no_holder(driver: Driver, host: fakes.Host) -> None:
+def test_crash_between_mount_and_reply_invents_no_holder(driver: Driver, host: FakeHost) -> None:
     create(driver)
     driver.mount("photos", ID, caller(), soon())
     assert status_of(host.start_driver()) == (True, 0)
 
 
-def test_confirm_after_the_unmount_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+def test_confirm_after_the_unmount_changes_nothing(driver: Driver, host: FakeHost) -> None:
     create(driver)
     driver.mount("photos", ID, caller(), soon())
     driver.unmount("photos", ID, soon())
@@ -320,7 +321,7 @@ def test_confirm_after_the_unmount_changes_nothing(driver: Driver, host: fakes.H
     assert status_of(driver) == (False, 0)
 
 
-def test_confirm_after_the_removal_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+def test_confirm_after_the_removal_changes_nothing(driver: Driver, host: FakeHost) -> None:
     create(driver)
     driver.mount("photos", ID, caller(), soon())
     driver.remove("photos", soon())
@@ -332,7 +333,7 @@ def test_confirm_after_the_removal_changes_nothing(driver: Driver, host: fakes.H
 
 
 def test_unmount_before_the_confirmation_of_a_second_mount_keeps_the_first_on_record(
-    driver: Driver, host: fakes.Host
+    driver: Driver, host: FakeHost
 ) -> None:
     create(driver)
     mount(driver)
@@ -344,7 +345,7 @@ def test_unmount_before_the_confirmation_of_a_second_mount_keeps_the_first_on_re
 # Unmount
 
 
-def test_unmount_of_the_last_holder_unmounts(driver: Driver, host: fakes.Host) -> None:
+def test_unmount_of_the_last_holder_unmounts(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     mount(driver, mount_id=OTHER_ID)
@@ -355,7 +356,7 @@ def test_unmount_of_the_last_holder_unmounts(driver: Driver, host: fakes.Host) -
     assert host.holder_records.records == {}
 
 
-def test_unmount_of_an_unknown_id_is_a_success_that_takes_nothing_from_others(driver: Driver, host: fakes.Host) -> None:
+def test_unmount_of_an_unknown_id_is_a_success_that_takes_nothing_from_others(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     driver.unmount("photos", OTHER_ID, soon())
@@ -373,7 +374,7 @@ def test_unmount_without_an_id_is_refused(driver: Driver) -> None:
         driver.unmount("photos", "", soon())
 
 
-def test_docker_cp_does_not_take_the_volume_from_its_container(driver: Driver, host: fakes.Host) -> None:
+def test_docker_cp_does_not_take_the_volume_from_its_container(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     mount(driver)
@@ -383,7 +384,7 @@ def test_docker_cp_does_not_take_the_volume_from_its_container(driver: Driver, h
     assert status_of(driver) == (False, 0)
 
 
-def test_podman_mounts_as_often_as_it_likes_and_gives_back_once(driver: Driver, host: fakes.Host) -> None:
+def test_podman_mounts_as_often_as_it_likes_and_gives_back_once(driver: Driver, host: FakeHost) -> None:
     create(driver)
     for _ in range(3):
         mount(driver, mount_id=PODMAN_ID, client=Client.PODMAN)
@@ -392,7 +393,7 @@ def test_podman_mounts_as_often_as_it_likes_and_gives_back_once(driver: Driver, 
 
 
 def test_unmount_of_a_volume_that_a_container_uses_leaves_it_mounted(
-    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     create(driver)
     mount(driver)
@@ -403,7 +404,7 @@ def test_unmount_of_a_volume_that_a_container_uses_leaves_it_mounted(
 
 
 def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
-    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     create(driver)
     mount(driver)
@@ -414,11 +415,11 @@ def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
 
 
 def test_unmount_gives_up_its_hold_on_record_before_it_waits_for_the_release(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     mount(driver)
-    gate = host.supervisor.release_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.release_gates["photos"] = Gate()
     unmounting = in_background(driver.unmount, "photos", ID, soon())
     gate.await_arrival()
     assert host.holder_records.counts("photos") == {}
@@ -427,12 +428,12 @@ def test_unmount_gives_up_its_hold_on_record_before_it_waits_for_the_release(
 
 
 def test_unmount_counts_even_while_another_call_keeps_the_volume_busy(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, in_background: Background, caplog: pytest.LogCaptureFixture
 ) -> None:
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
     gate.await_arrival()
     driver.unmount("photos", ID, now())
@@ -444,12 +445,12 @@ def test_unmount_counts_even_while_another_call_keeps_the_volume_busy(
 
 
 def test_unmount_that_waited_for_a_mount_leaves_it_to_its_new_holder(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
     gate.await_arrival()
     unmounting = in_background(driver.unmount, "photos", ID, soon())
@@ -461,7 +462,7 @@ def test_unmount_that_waited_for_a_mount_leaves_it_to_its_new_holder(
 
 
 def test_holders_that_cannot_be_recorded_fail_no_verb_and_are_recorded_later(
-    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     create(driver)
     host.holder_records.problem = errors.StateError("cannot write photos.json, No space left on device")
@@ -477,7 +478,7 @@ def test_holders_that_cannot_be_recorded_fail_no_verb_and_are_recorded_later(
 
 
 def test_new_dockerd_makes_every_count_one_and_its_next_mount_the_same_reference(
-    driver: Driver, host: fakes.Host
+    driver: Driver, host: FakeHost
 ) -> None:
     driver.activate(caller(process=100))
     create(driver)
@@ -491,7 +492,7 @@ def test_new_dockerd_makes_every_count_one_and_its_next_mount_the_same_reference
     assert host.supervisor.released == ["photos"]
 
 
-def test_reference_that_was_taken_up_again_is_on_record_as_such(driver: Driver, host: fakes.Host) -> None:
+def test_reference_that_was_taken_up_again_is_on_record_as_such(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     driver.activate(caller(process=200))
@@ -500,7 +501,7 @@ def test_reference_that_was_taken_up_again_is_on_record_as_such(driver: Driver, 
     assert host.holder_records.inherited("photos") == set()
 
 
-def test_crash_before_the_reply_leaves_an_inherited_reference_inherited(driver: Driver, host: fakes.Host) -> None:
+def test_crash_before_the_reply_leaves_an_inherited_reference_inherited(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     driver.activate(caller(process=200))
@@ -508,7 +509,7 @@ def test_crash_before_the_reply_leaves_an_inherited_reference_inherited(driver: 
     assert host.holder_records.inherited("photos") == {ID}
 
 
-def test_activation_by_the_same_dockerd_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+def test_activation_by_the_same_dockerd_changes_nothing(driver: Driver, host: FakeHost) -> None:
     driver.activate(caller(process=100))
     create(driver)
     mount(driver)
@@ -517,7 +518,7 @@ def test_activation_by_the_same_dockerd_changes_nothing(driver: Driver, host: fa
     assert host.holder_records.counts("photos") == {ID: 2}
 
 
-def test_activation_by_podman_changes_nothing(driver: Driver, host: fakes.Host) -> None:
+def test_activation_by_podman_changes_nothing(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     mount(driver)
@@ -525,7 +526,7 @@ def test_activation_by_podman_changes_nothing(driver: Driver, host: fakes.Host) 
     assert host.holder_records.counts("photos") == {ID: 2}
 
 
-def test_new_dockerd_takes_nothing_from_podman(driver: Driver, host: fakes.Host) -> None:
+def test_new_dockerd_takes_nothing_from_podman(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver, mount_id=PODMAN_ID, client=Client.PODMAN)
     driver.activate(caller(process=200))
@@ -534,13 +535,11 @@ def test_new_dockerd_takes_nothing_from_podman(driver: Driver, host: fakes.Host)
     assert status_of(driver) == (True, 1)
 
 
-def test_activation_is_answered_while_a_mount_hangs(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
-) -> None:
+def test_activation_is_answered_while_a_mount_hangs(driver: Driver, host: FakeHost, in_background: Background) -> None:
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
     gate.await_arrival()
     driver.activate(caller(process=200))
@@ -552,7 +551,7 @@ def test_activation_is_answered_while_a_mount_hangs(
 # Remove
 
 
-def test_remove_unmounts_and_forgets_everything(driver: Driver, host: fakes.Host) -> None:
+def test_remove_unmounts_and_forgets_everything(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     driver.remove("photos", soon())
@@ -568,7 +567,7 @@ def test_remove_of_an_unknown_volume_says_so(driver: Driver) -> None:
         driver.remove("photos", soon())
 
 
-def test_remove_refuses_when_a_container_really_uses_the_volume(driver: Driver, host: fakes.Host) -> None:
+def test_remove_refuses_when_a_container_really_uses_the_volume(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     host.supervisor.used.add("photos")
@@ -581,7 +580,7 @@ def test_remove_refuses_when_a_container_really_uses_the_volume(driver: Driver, 
     assert driver.get("photos").last_error == "", "nothing is wrong with the volume"
 
 
-def test_remove_keeps_the_volume_when_its_record_cannot_be_removed(driver: Driver, host: fakes.Host) -> None:
+def test_remove_keeps_the_volume_when_its_record_cannot_be_removed(driver: Driver, host: FakeHost) -> None:
     create(driver)
     host.volumes.problem = errors.StateError("cannot remove photos.json, Read-only file system")
     with pytest.raises(errors.StateError):
@@ -611,11 +610,11 @@ def test_get_of_an_unknown_name_says_not_found(driver: Driver, name: str) -> Non
 
 
 def test_get_and_list_and_other_volumes_do_not_wait_for_a_slow_mount(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     create(driver, "films")
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(driver.mount, "photos", ID, caller(), soon())
     gate.await_arrival()
     assert status_of(driver) == (False, 0)
@@ -628,10 +627,10 @@ def test_get_and_list_and_other_volumes_do_not_wait_for_a_slow_mount(
 
 
 def test_get_and_list_do_not_wait_for_a_slow_create_of_another_volume(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
-    gate = host.preflight.gates["films"] = fakes.Gate()
+    gate = host.preflight.gates["films"] = Gate()
     creating = in_background(create, driver, "films")
     gate.await_arrival()
     assert [state.record.name for state in driver.list_volumes()] == ["photos"]
@@ -641,10 +640,10 @@ def test_get_and_list_do_not_wait_for_a_slow_create_of_another_volume(
     creating.result()
 
 
-def test_get_tells_since_when_a_volume_has_been_as_it_is(driver: Driver, host: fakes.Host) -> None:
+def test_get_tells_since_when_a_volume_has_been_as_it_is(driver: Driver, host: FakeHost) -> None:
     create(driver)
     created = driver.get("photos").since
-    assert abs(datetime.now(UTC) - created) < timedelta(seconds=fakes.PATIENCE)
+    assert abs(datetime.now(UTC) - created) < timedelta(seconds=LIMIT_SECONDS)
     assert driver.get("photos").since == created
     mount(driver)
     mounted = driver.get("photos").since

@@ -7,9 +7,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from support import fakes
-from support.fakes import ID, OTHER_ID, caller, now, soon
-from support.verbs import create, mount, status_of
+from support.clients import ID, OTHER_ID, SSHCMD
+from support.driver import FakeHost, caller, create, mount, status_of
+from support.waiting import LIMIT_SECONDS, Background, Gate, WatchedDeadline, now, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -18,10 +18,10 @@ from sshfs_plugin.driver.driver import Driver
 
 
 def test_second_call_on_a_busy_volume_gives_up_at_its_deadline_with_a_sentence(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(driver.mount, "photos", ID, caller(), soon())
     gate.await_arrival()
     with pytest.raises(errors.VolumeBusy) as refusal:
@@ -32,17 +32,17 @@ def test_second_call_on_a_busy_volume_gives_up_at_its_deadline_with_a_sentence(
     with pytest.raises(errors.VolumeBusy):
         driver.remove("photos", now())
     with pytest.raises(errors.VolumeBusy):
-        driver.create("photos", {"sshcmd": fakes.SSHCMD}, now())
+        driver.create("photos", {"sshcmd": SSHCMD}, now())
     assert driver.get("photos").last_error == ""
     gate.open()
     mounting.result()
 
 
 def test_two_mounts_of_one_volume_at_once_start_it_once(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = [in_background(driver.mount, "photos", mount_id, caller(), soon()) for mount_id in (ID, OTHER_ID)]
     gate.await_arrival()
     gate.open()
@@ -57,9 +57,9 @@ AWAY = errors.HostUnreachable("cannot connect to nas port 22, no answer in time"
 class Queue:
     """Calls that wait, one behind the other, for the only place at a server; the first of all is under way."""
 
-    def __init__(self, host: fakes.Host, driver: Driver, in_background: fakes.Background) -> None:
+    def __init__(self, host: FakeHost, driver: Driver, in_background: Background) -> None:
         self._host, self._driver, self._start = host, driver, in_background
-        self._gate = host.preflight.gates["first"] = fakes.Gate()
+        self._gate = host.preflight.gates["first"] = Gate()
         self._calls: list[Future[object]] = []
 
     def begin(self, problem: errors.PluginError, **opts: str) -> None:
@@ -76,16 +76,16 @@ class Queue:
 
     def create(self, name: str, **opts: str) -> None:
         """Let a create wait behind the others."""
-        self._wait(self._driver.create, None, name, {"sshcmd": fakes.SSHCMD, **opts})
+        self._wait(self._driver.create, None, name, {"sshcmd": SSHCMD, **opts})
 
     def _wait(self, call: Callable[..., object], deadline: Deadline | None, *args: object) -> None:
-        waits = fakes.Watched((deadline or soon()).at, threading.Semaphore(0))
+        waits = WatchedDeadline((deadline or soon()).at, threading.Semaphore(0))
         self._calls.append(self._start(call, *args, waits))
-        assert waits.asks.acquire(timeout=fakes.PATIENCE)
+        assert waits.asks.acquire(timeout=LIMIT_SECONDS)
 
     def failure(self, number: int) -> BaseException | None:
         """Await the end of one of them."""
-        return self._calls[number].exception(fakes.PATIENCE)
+        return self._calls[number].exception(LIMIT_SECONDS)
 
     def outcomes(self) -> list[str]:
         """Let the first one fail, and return the failures of all in their order, each with its kind."""
@@ -96,14 +96,14 @@ class Queue:
 
 @pytest.fixture
 def queue(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, host: FakeHost, in_background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Queue]:
     monkeypatch.setattr(locks, "CONNECTS_PER_SERVER", 1)
     yield Queue(host, driver, in_background)
 
 
 def test_calls_that_queue_at_a_server_that_is_away_end_with_the_first_that_began_after_them(
-    driver: Driver, host: fakes.Host, queue: Queue
+    driver: Driver, host: FakeHost, queue: Queue
 ) -> None:
     patient = {"ConnectTimeout": "1"}  # fails, as a rule, with time left
     queue.begin(AWAY, **patient)
@@ -123,7 +123,7 @@ def test_calls_that_queue_at_a_server_that_is_away_end_with_the_first_that_began
     [("BindAddress", "192.0.2.7"), ("BindInterface", "lo"), ("AddressFamily", "inet6"), ("ConnectTimeout", "2")],
 )
 def test_a_way_that_is_closed_says_nothing_of_another_way_to_the_same_server(
-    driver: Driver, host: fakes.Host, queue: Queue, option: str, value: str
+    driver: Driver, host: FakeHost, queue: Queue, option: str, value: str
 ) -> None:
     closed = {"ConnectTimeout": "1", option: value}
     queue.begin(AWAY, **closed)
@@ -137,13 +137,13 @@ def test_a_way_that_is_closed_says_nothing_of_another_way_to_the_same_server(
 
 def test_a_port_that_is_dead_takes_no_place_from_another_port_of_the_same_host(driver: Driver, queue: Queue) -> None:
     queue.begin(AWAY, port="2222")
-    driver.create("photos", {"sshcmd": fakes.SSHCMD}, now())
+    driver.create("photos", {"sshcmd": SSHCMD}, now())
     driver.mount("photos", ID, caller(), now())
     assert queue.outcomes() == [f"HostUnreachable: {AWAY}"]
 
 
 def test_what_is_found_with_too_little_time_is_not_told_to_those_who_have_more(
-    driver: Driver, host: fakes.Host, queue: Queue
+    driver: Driver, host: FakeHost, queue: Queue
 ) -> None:
     """Podman waits five seconds, so what does not answer then may well do within the ten of ConnectTimeout."""
     queue.begin(AWAY)
@@ -166,7 +166,7 @@ def test_what_is_found_with_too_little_time_is_not_told_to_those_who_have_more(
     ids=lambda problem: type(problem).__name__,
 )
 def test_failure_at_a_server_that_may_only_be_busy_is_not_told_to_those_who_wait(
-    driver: Driver, host: fakes.Host, queue: Queue, problem: errors.PluginError
+    driver: Driver, host: FakeHost, queue: Queue, problem: errors.PluginError
 ) -> None:
     queue.begin(problem, ConnectTimeout="1")
     create(driver, check="mount", ConnectTimeout="1")
@@ -177,7 +177,7 @@ def test_failure_at_a_server_that_may_only_be_busy_is_not_told_to_those_who_wait
 
 
 def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refused_too_often(
-    driver: Driver, host: fakes.Host, queue: Queue
+    driver: Driver, host: FakeHost, queue: Queue
 ) -> None:
     refusal = errors.LoginRefused("nas refused to let me in", "is the key right?")
     queue.begin(refusal)
@@ -189,7 +189,7 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
     assert host.preflight.checked.count("photos") == 2, "the first, and the one that began after all had asked"
 
 
-def test_create_that_is_refused_says_nothing_of_the_next_with_another_key(host: fakes.Host, queue: Queue) -> None:
+def test_create_that_is_refused_says_nothing_of_the_next_with_another_key(host: FakeHost, queue: Queue) -> None:
     queue.begin(AWAY)
     host.preflight.problems["/wrong"] = errors.LoginRefused("nas refused to let me in")
     for key in ("/wrong", "/wrong", "/right"):
@@ -210,10 +210,8 @@ def test_mount_for_which_there_was_no_place_in_time_says_nothing_to_those_who_ha
     assert queue.outcomes()[3] == ""
 
 
-def test_two_creates_of_one_name_at_once_check_once(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
-) -> None:
-    gate = host.preflight.gates["photos"] = fakes.Gate()
+def test_two_creates_of_one_name_at_once_check_once(driver: Driver, host: FakeHost, in_background: Background) -> None:
+    gate = host.preflight.gates["photos"] = Gate()
     creating = [in_background(create, driver) for _ in range(2)]
     gate.await_arrival()
     gate.open()
@@ -223,11 +221,11 @@ def test_two_creates_of_one_name_at_once_check_once(
 
 
 def test_mount_that_waited_for_a_remove_finds_no_volume(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     mount(driver)
-    gate = host.supervisor.release_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.release_gates["photos"] = Gate()
     removing = in_background(driver.remove, "photos", soon())
     gate.await_arrival()
     mounting = in_background(driver.mount, "photos", OTHER_ID, caller(), soon())
@@ -239,10 +237,10 @@ def test_mount_that_waited_for_a_remove_finds_no_volume(
 
 
 def test_only_eight_volumes_connect_to_one_server_at_once(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     names = [f"photos{number}" for number in range(9)]
-    gate = fakes.Gate()
+    gate = Gate()
     for name in names:
         create(driver, name)
         host.supervisor.start_gates[name] = gate
@@ -261,19 +259,19 @@ def test_only_eight_volumes_connect_to_one_server_at_once(
 
 
 def test_volumes_that_wait_for_files_of_this_host_keep_nobody_from_their_server(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     """Eight of them would take all turns there; creating and mounting alike."""
-    gate = fakes.Gate()
+    gate = Gate()
     for number in range(5):
-        driver.create(f"mounted{number}", {"sshcmd": fakes.SSHCMD, "check": "mount"}, now())
+        driver.create(f"mounted{number}", {"sshcmd": SSHCMD, "check": "mount"}, now())
         host.preflight.files[f"mounted{number}"] = host.preflight.files[f"made{number}"] = gate
     waiting: list[Future[Path] | Future[None]] = []
     waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
     waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
     for _ in waiting:
         gate.await_arrival()
-    driver.create("well", {"sshcmd": fakes.SSHCMD}, now())
+    driver.create("well", {"sshcmd": SSHCMD}, now())
     driver.mount("well", ID, caller(), now())
     gate.open()
     for call in waiting:
@@ -281,14 +279,14 @@ def test_volumes_that_wait_for_files_of_this_host_keep_nobody_from_their_server(
 
 
 def test_files_of_this_host_are_read_without_a_place_at_the_server_also_when_a_check_is_made_again(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     names = [f"photos-{number}" for number in range(locks.CONNECTS_PER_SERVER + 1)]
     for name in names:
         create(driver, name)
     *stuck, well = names
     for name in stuck:
-        host.preflight.files[name] = fakes.Gate()
+        host.preflight.files[name] = Gate()
         host.supervisor.start_problems[name] = errors.MountFailed("Host key verification failed.")
     waiting = [in_background(driver.mount, name, ID, caller(), soon()) for name in stuck]
     for name in stuck:
@@ -296,4 +294,4 @@ def test_files_of_this_host_are_read_without_a_place_at_the_server_also_when_a_c
     mount(driver, well)
     for name, mounting in zip(stuck, waiting, strict=True):
         host.preflight.files[name].open()
-        assert isinstance(mounting.exception(fakes.PATIENCE), errors.MountFailed)
+        assert isinstance(mounting.exception(LIMIT_SECONDS), errors.MountFailed)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from support import fakes
+from support.waiting import LIMIT_SECONDS, WatchedDeadline
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -40,7 +40,7 @@ def test_other_servers_have_places_of_their_own(full: Locks) -> None:
 
 def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
     places, busy = Slots(1, waiting=1), errors.PluginBusy()
-    waits = fakes.Watched(Deadline.after(0.5).at, threading.Semaphore(0))
+    waits = WatchedDeadline(Deadline.after(0.5).at, threading.Semaphore(0))
 
     def wait() -> None:
         with pytest.raises(errors.PluginBusy), places.taken(waits, busy):
@@ -49,13 +49,13 @@ def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
     with places.taken(Deadline.after(0), busy):
         waiting = threading.Thread(target=wait)
         waiting.start()
-        assert waits.asks.acquire(timeout=fakes.PATIENCE)
+        assert waits.asks.acquire(timeout=LIMIT_SECONDS)
         started = time.monotonic()
         with pytest.raises(errors.PluginBusy), places.taken(Deadline.after(100), busy):
             pass
         assert time.monotonic() - started < 0.4
         waiting.join()
-        waits = fakes.Watched(Deadline.after(0.01).at, threading.Semaphore(0))
+        waits = WatchedDeadline(Deadline.after(0.01).at, threading.Semaphore(0))
         wait()
         assert waits.asks.acquire(blocking=False), "it waited, since nobody else does any more"
     with places.taken(Deadline.after(0), busy):

@@ -5,9 +5,9 @@ import errno
 import logging
 
 import pytest
-from support import fakes
-from support.fakes import ID, OTHER_ID, caller, soon
-from support.verbs import create, mount, status_of
+from support.clients import ID, OTHER_ID
+from support.driver import FakeHost, caller, create, mount, status_of
+from support.waiting import Background, Gate, soon
 
 from sshfs_plugin import context, errors
 from sshfs_plugin.driver import driver as rules
@@ -16,14 +16,14 @@ from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.volume import VolumeName
 
 
-def test_look_after_lets_go_of_a_mount_that_nobody_holds(driver: Driver, host: fakes.Host) -> None:
+def test_look_after_lets_go_of_a_mount_that_nobody_holds(driver: Driver, host: FakeHost) -> None:
     create(driver)
     driver.mount("photos", ID, caller(), soon())
     host.start_driver().look_after(1)
     assert host.supervisor.released == ["photos"]
 
 
-def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver: Driver, host: fakes.Host) -> None:
+def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver: Driver, host: FakeHost) -> None:
     """After a power cut; it tries once, since a mountpoint with something in it stays."""
     create(driver)
     host.supervisor.empty = {"photos", "films", "lost+found"}
@@ -36,7 +36,7 @@ def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver
 
 
 def test_look_after_removes_what_is_left_over_once_more_if_it_came_back_or_could_not_be_removed(
-    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.supervisor.clear_problem = errors.UnmountFailed("the release took too long")
     host.supervisor.empty = {"films"}
@@ -52,7 +52,7 @@ def test_look_after_removes_what_is_left_over_once_more_if_it_came_back_or_could
 
 
 def test_look_after_goes_on_with_the_other_volumes_when_one_fails(
-    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = host.supervisor.answers
 
@@ -72,9 +72,9 @@ def test_look_after_goes_on_with_the_other_volumes_when_one_fails(
 
 
 def test_look_after_leaves_the_mountpoint_of_a_volume_that_is_being_made(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
-    gate = host.preflight.gates["photos"] = fakes.Gate()
+    gate = host.preflight.gates["photos"] = Gate()
     creating = in_background(create, driver)
     gate.await_arrival()
     host.supervisor.empty = {"photos"}
@@ -85,14 +85,14 @@ def test_look_after_leaves_the_mountpoint_of_a_volume_that_is_being_made(
     assert host.supervisor.cleared == []
 
 
-def test_look_after_leaves_held_volumes_mounted(driver: Driver, host: fakes.Host) -> None:
+def test_look_after_leaves_held_volumes_mounted(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     driver.look_after(1)
     assert host.supervisor.asked == []
 
 
-def test_look_after_drops_what_an_old_dockerd_left_once_nobody_uses_it(driver: Driver, host: fakes.Host) -> None:
+def test_look_after_drops_what_an_old_dockerd_left_once_nobody_uses_it(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     driver.activate(caller(process=200))
@@ -102,7 +102,7 @@ def test_look_after_drops_what_an_old_dockerd_left_once_nobody_uses_it(driver: D
 
 
 def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mounted(
-    driver: Driver, host: fakes.Host
+    driver: Driver, host: FakeHost
 ) -> None:
     create(driver)
     mount(driver)
@@ -116,7 +116,7 @@ def test_look_after_drops_what_an_old_dockerd_left_of_a_volume_that_is_not_mount
     assert driver.get("photos").condition is Condition.UNMOUNTED
 
 
-def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driver, host: fakes.Host) -> None:
+def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     assert driver.get("photos").condition is Condition.MOUNTED
@@ -129,7 +129,7 @@ def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driv
 
 
 def test_look_after_says_once_that_a_mount_has_to_stay(
-    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
     create(driver)
@@ -143,7 +143,7 @@ def test_look_after_says_once_that_a_mount_has_to_stay(
 
 @pytest.mark.parametrize("trouble", ["used", "stuck"])
 def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
-    driver: Driver, host: fakes.Host, monkeypatch: pytest.MonkeyPatch, trouble: str
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     create(driver)
     mount(driver)
@@ -163,7 +163,7 @@ def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
     assert status_of(restarted) == (True, 1)
 
 
-def test_look_after_asks_of_a_new_mount_whatever_became_of_the_one_before(driver: Driver, host: fakes.Host) -> None:
+def test_look_after_asks_of_a_new_mount_whatever_became_of_the_one_before(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     host.supervisor.used.add("photos")
@@ -179,7 +179,7 @@ def test_look_after_asks_of_a_new_mount_whatever_became_of_the_one_before(driver
 
 
 def test_look_after_notes_which_mounts_do_not_answer(
-    driver: Driver, host: fakes.Host, caplog: pytest.LogCaptureFixture
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     create(driver)
     mount(driver)
@@ -196,7 +196,7 @@ def test_look_after_notes_which_mounts_do_not_answer(
     assert driver.get("photos").condition is Condition.LOST
 
 
-def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: fakes.Host) -> None:
+def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     subjects: list[dict[str, str]] = []
@@ -215,12 +215,12 @@ def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: fakes
 
 
 def test_look_after_passes_a_volume_over_on_which_somebody_works(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     host.supervisor.live.add("photos")
     host.supervisor.silent.add("photos")
-    gate = host.supervisor.start_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(driver.mount, "photos", ID, caller(), soon())
     gate.await_arrival()
     driver.look_after(1)
@@ -231,11 +231,11 @@ def test_look_after_passes_a_volume_over_on_which_somebody_works(
 
 
 def test_look_after_does_not_let_go_of_the_new_volume_that_has_an_old_ones_name(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     host.supervisor.live.add("photos")
-    gate = host.supervisor.answer_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.answer_gates["photos"] = Gate()
     looking = in_background(driver.look_after, 1)
     gate.await_arrival()
     del host.supervisor.answer_gates["photos"]
@@ -250,11 +250,11 @@ def test_look_after_does_not_let_go_of_the_new_volume_that_has_an_old_ones_name(
 
 
 def test_look_after_does_not_let_go_when_somebody_has_mounted_meanwhile(
-    driver: Driver, host: fakes.Host, in_background: fakes.Background
+    driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     host.supervisor.live.add("photos")
-    gate = host.supervisor.answer_gates["photos"] = fakes.Gate()
+    gate = host.supervisor.answer_gates["photos"] = Gate()
     looking = in_background(driver.look_after, 1)
     gate.await_arrival()
     del host.supervisor.answer_gates["photos"]

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import fakes
-from support.fakes import ID, OTHER_ID, soon
-from support.verbs import create, mount, status_of
+from support.clients import ID, OTHER_ID
+from support.driver import FakeHost, create, mount, status_of
+from support.waiting import soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
@@ -23,7 +23,7 @@ BROKEN = Unusable(name=PHOTOS, record=Path("/volumes/photos.json"), complaint="l
 
 
 @pytest.fixture
-def broken(host: fakes.Host) -> Driver:
+def broken(host: FakeHost) -> Driver:
     """Return a driver that has started with a broken record beside a good one."""
     create(host.start_driver(), "music")
     host.volumes.records[PHOTOS] = BROKEN
@@ -38,14 +38,14 @@ def test_unusable_volume_is_shown_with_the_reason(broken: Driver) -> None:
     assert broken.get("music").condition is Condition.UNMOUNTED
 
 
-def test_unusable_volume_is_logged_when_the_driver_starts(host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_volume_is_logged_when_the_driver_starts(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
     host.volumes.records[PHOTOS] = BROKEN
     host.start_driver()
     assert [record.message for record in caplog.records] == [str(BROKEN.error)]
 
 
 def test_unusable_volume_can_not_be_mounted_or_created_and_its_record_is_not_touched(
-    broken: Driver, host: fakes.Host
+    broken: Driver, host: FakeHost
 ) -> None:
     with pytest.raises(errors.RecordUnusable) as refusal:
         mount(broken)
@@ -58,7 +58,7 @@ def test_unusable_volume_can_not_be_mounted_or_created_and_its_record_is_not_tou
     assert status_of(broken) == (False, 0)
 
 
-def test_unusable_volume_can_be_removed_and_made_anew(broken: Driver, host: fakes.Host) -> None:
+def test_unusable_volume_can_be_removed_and_made_anew(broken: Driver, host: FakeHost) -> None:
     broken.remove("photos", soon())
     assert PHOTOS not in host.volumes.records
     create(broken)
@@ -66,7 +66,7 @@ def test_unusable_volume_can_be_removed_and_made_anew(broken: Driver, host: fake
     assert status_of(broken) == (True, 1)
 
 
-def test_unusable_volume_that_is_mounted_can_be_given_back(driver: Driver, host: fakes.Host) -> None:
+def test_unusable_volume_that_is_mounted_can_be_given_back(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     host.volumes.records[PHOTOS] = BROKEN
@@ -84,7 +84,7 @@ def test_unusable_volume_that_is_mounted_can_be_given_back(driver: Driver, host:
 
 @pytest.mark.parametrize("use", [mount, create, lambda driver: driver.look_after(1)])
 def test_unusable_volume_is_one_again_as_soon_as_its_record_is_mended(
-    driver: Driver, host: fakes.Host, use: Callable[[Driver], object]
+    driver: Driver, host: FakeHost, use: Callable[[Driver], object]
 ) -> None:
     create(driver)
     good = host.volumes.records[PHOTOS]
@@ -103,7 +103,7 @@ def test_unusable_volume_is_one_again_as_soon_as_its_record_is_mended(
 # Start
 
 
-def test_restart_takes_up_volumes_mounts_and_holders(driver: Driver, host: fakes.Host) -> None:
+def test_restart_takes_up_volumes_mounts_and_holders(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
     restarted = host.start_driver()
@@ -112,13 +112,13 @@ def test_restart_takes_up_volumes_mounts_and_holders(driver: Driver, host: fakes
     assert host.supervisor.released == ["photos"]
 
 
-def test_start_lets_no_release_go_on_that_an_earlier_process_has_asked_for(host: fakes.Host) -> None:
+def test_start_lets_no_release_go_on_that_an_earlier_process_has_asked_for(host: FakeHost) -> None:
     host.supervisor.unsettled.add("photos")
     host.start_driver()
     assert not host.supervisor.unsettled
 
 
-def test_start_leaves_a_mount_without_a_record_alone(host: fakes.Host, caplog: pytest.LogCaptureFixture) -> None:
+def test_start_leaves_a_mount_without_a_record_alone(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
     host.supervisor.live.add("orphan")
     driver = host.start_driver()
     driver.look_after(1)

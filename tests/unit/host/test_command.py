@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.programs import Programs
+from support.waiting import LIMIT_SECONDS, Background
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 
 
-def test_run_returns_status_and_both_outputs(programs: fakes.Programs) -> None:
+def test_run_returns_status_and_both_outputs(programs: Programs) -> None:
     programs.add("tool", "echo out; echo err >&2; exit 3")
-    job = command.run(["tool", "a b", Path("/c")], seconds=fakes.PATIENCE)
+    job = command.run(["tool", "a b", Path("/c")], seconds=LIMIT_SECONDS)
     assert (job.returncode, job.stdout, job.stderr) == (3, "out\n", "err\n")
     assert programs.calls("tool") == ["a b /c"]
 
@@ -25,18 +26,18 @@ def test_run_returns_status_and_both_outputs(programs: fakes.Programs) -> None:
 def test_programs_get_a_small_environment_and_nothing_of_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    job = command.run(["env"], seconds=fakes.PATIENCE, environment={"EXTRA": "1"})
+    job = command.run(["env"], seconds=LIMIT_SECONDS, environment={"EXTRA": "1"})
     variables = dict(line.split("=", 1) for line in job.stdout.splitlines())
     assert set(variables) == {"PATH", "HOME", "LC_ALL", "EXTRA"}
     assert variables["LC_ALL"] == "C.UTF-8"
 
 
 def test_programs_find_nothing_on_their_input() -> None:
-    assert command.run(["cat"], seconds=fakes.PATIENCE).stdout == ""
+    assert command.run(["cat"], seconds=LIMIT_SECONDS).stdout == ""
 
 
 def test_output_that_is_no_text_is_still_shown() -> None:
-    assert command.run(["printf", r"\377"], seconds=fakes.PATIENCE).stdout == "\N{REPLACEMENT CHARACTER}"
+    assert command.run(["printf", r"\377"], seconds=LIMIT_SECONDS).stdout == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_run_ends_a_program_at_its_limit() -> None:
@@ -46,16 +47,16 @@ def test_run_ends_a_program_at_its_limit() -> None:
 
 def test_run_of_a_program_that_is_not_installed_raises() -> None:
     with pytest.raises(FileNotFoundError, match="/nowhere/program"):
-        command.run(["/nowhere/program"], seconds=fakes.PATIENCE)
+        command.run(["/nowhere/program"], seconds=LIMIT_SECONDS)
 
 
 def test_commands_are_logged_in_a_form_to_paste(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        command.run(["true", "a b"], seconds=fakes.PATIENCE)
+        command.run(["true", "a b"], seconds=LIMIT_SECONDS)
     assert caplog.messages == ["running true 'a b'"]
 
 
-def test_a_program_at_its_limit_is_ended(programs: fakes.Programs) -> None:
+def test_a_program_at_its_limit_is_ended(programs: Programs) -> None:
     programs.add("tool", 'echo $$ >"$HERE/pid"; exec sleep 60')
     with pytest.raises(errors.ProgramStuck):
         command.run(["tool"], seconds=0.5)
@@ -71,11 +72,11 @@ def undead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     for process in command._left_behind:
         process.kill()
-        process.wait(fakes.PATIENCE)
+        process.wait(LIMIT_SECONDS)
 
 
 @pytest.mark.usefixtures("undead")
-def test_what_can_not_be_killed_is_not_waited_for_and_not_started_again(programs: fakes.Programs) -> None:
+def test_what_can_not_be_killed_is_not_waited_for_and_not_started_again(programs: Programs) -> None:
     programs.add("tool", "exec sleep 60")
     for _ in range(3):
         with pytest.raises(errors.ProgramStuck, match="tool did not end within 0 seconds"):
@@ -85,12 +86,12 @@ def test_what_can_not_be_killed_is_not_waited_for_and_not_started_again(programs
     os.kill(left.pid, signal.SIGKILL)
     os.waitid(os.P_PID, left.pid, os.WEXITED | os.WNOWAIT)
     programs.add("tool", "echo well again")
-    assert command.run(["tool"], seconds=fakes.PATIENCE).stdout == "well again\n"
+    assert command.run(["tool"], seconds=LIMIT_SECONDS).stdout == "well again\n"
     assert command._left_behind == []
 
 
 @pytest.mark.usefixtures("undead")
-def test_many_threads_leave_programs_behind_and_none_is_lost(in_background: fakes.Background) -> None:
+def test_many_threads_leave_programs_behind_and_none_is_lost(in_background: Background) -> None:
     calls = [in_background(command.run, ["sleep", str(60 + number)], seconds=0.05) for number in range(24)]
     assert all(isinstance(call.exception(), errors.ProgramStuck) for call in calls)
     assert len(command._left_behind) == 24

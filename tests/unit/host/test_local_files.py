@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.programs import Programs
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import local_files
@@ -78,7 +78,7 @@ def test_a_directory_that_may_not_be_searched_is_no_failure(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("program", ["stat", "head"])
 def test_a_file_system_that_does_not_answer_is_not_waited_for(
-    programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str
 ) -> None:
     monkeypatch.setattr(local_files, "ANSWER_SECONDS", 0.5)
     programs.add(program, "exec sleep 60")

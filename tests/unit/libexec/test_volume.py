@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin.host import command
 
@@ -23,7 +24,7 @@ def mountpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mounted(programs: fakes.Programs) -> Path:
+def mounted(programs: Programs) -> Path:
     """Give the file that lists the devices of what is mounted at the mountpoint, the uppermost first."""
     return programs.directory / "mounted"
 
@@ -37,16 +38,16 @@ def answered(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def step(programs: fakes.Programs, mountpoint: Path, mounted: Path, tmp_path: Path) -> Step:
+def step(programs: Programs, mountpoint: Path, mounted: Path, tmp_path: Path) -> Step:
     """Carry out a step of the volume photos, on a kernel that mounts and unmounts as the test says."""
     programs.add("findmnt", MOUNTED)
     programs.add("umount", f"sed -i 1d {mounted}")
     programs.add("chattr")
-    programs.add("stat", fakes.ANSWER)
+    programs.add("stat", STAT_ANSWERED)
     environment = {"MOUNTPOINT": str(mountpoint), "SOURCE": "bob@nas:", "SSHFS_PLUGIN_RUNTIME": str(tmp_path / "run")}
 
     def carry_out(name: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return command.run([STEPS, name, "photos"], seconds=fakes.PATIENCE, environment={**environment, **more})
+        return command.run([STEPS, name, "photos"], seconds=LIMIT_SECONDS, environment={**environment, **more})
 
     return carry_out
 
@@ -54,17 +55,13 @@ def step(programs: fakes.Programs, mountpoint: Path, mounted: Path, tmp_path: Pa
 # prepare and clean
 
 
-def test_prepare_makes_an_immutable_mountpoint_for_root_alone(
-    step: Step, mountpoint: Path, programs: fakes.Programs
-) -> None:
+def test_prepare_makes_an_immutable_mountpoint_for_root_alone(step: Step, mountpoint: Path, programs: Programs) -> None:
     assert step("prepare").returncode == step("prepare").returncode == 0
     assert [path.stat().st_mode & 0o777 for path in (mountpoint, mountpoint.parent)] == [0o700, 0o700]
     assert programs.calls("chattr") == [f"+i {mountpoint}"] * 2
 
 
-def test_prepare_when_the_file_system_knows_no_immutable_directory_is_done(
-    step: Step, programs: fakes.Programs
-) -> None:
+def test_prepare_when_the_file_system_knows_no_immutable_directory_is_done(step: Step, programs: Programs) -> None:
     programs.add("chattr", "echo 'Operation not supported' >&2; exit 1")
     prepared = step("prepare")
     assert (prepared.returncode, prepared.stderr) == (0, "")
@@ -72,7 +69,7 @@ def test_prepare_when_the_file_system_knows_no_immutable_directory_is_done(
 
 @pytest.mark.parametrize("name", ["prepare", "clean"])
 def test_what_is_left_of_earlier_mounts_is_taken_away_by_force(
-    step: Step, mountpoint: Path, mounted: Path, programs: fakes.Programs, name: str
+    step: Step, mountpoint: Path, mounted: Path, programs: Programs, name: str
 ) -> None:
     mounted.write_text("0:53\n0:52\n")
     assert step(name).returncode == 0
@@ -96,7 +93,7 @@ def test_prepare_that_fails_says_why(step: Step, mountpoint: Path) -> None:
     assert "Not a directory" in refusal.stderr
 
 
-def test_clean_removes_the_mountpoint(step: Step, mountpoint: Path, programs: fakes.Programs) -> None:
+def test_clean_removes_the_mountpoint(step: Step, mountpoint: Path, programs: Programs) -> None:
     mountpoint.mkdir(parents=True)
     assert step("clean").returncode == step("clean").returncode == 0
     assert not mountpoint.exists()
@@ -122,10 +119,10 @@ def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(s
 
 
 def test_ready_waits_for_the_mount_and_for_its_server(
-    step: Step, mountpoint: Path, mounted: Path, answered: Path, programs: fakes.Programs
+    step: Step, mountpoint: Path, mounted: Path, answered: Path, programs: Programs
 ) -> None:
     programs.add("findmnt", f'[ $(wc -l <"$HERE/findmnt.calls") -lt 3 ] || echo 0:52 >{mounted}; {MOUNTED}')
-    programs.add("stat", f'[ $(wc -l <"$HERE/stat.calls") -ge 3 ] || {{ {fakes.SILENCE}; }}; {fakes.ANSWER}')
+    programs.add("stat", f'[ $(wc -l <"$HERE/stat.calls") -ge 3 ] || {{ {STAT_UNANSWERED}; }}; {STAT_ANSWERED}')
     assert step("ready", MAINPID=str(os.getpid())).returncode == 0
     assert answered.exists()
     questions = programs.calls("stat")
@@ -149,7 +146,7 @@ def test_ready_waits_for_the_mount_and_for_its_server(
 )
 @pytest.mark.usefixtures("answered")
 def test_an_error_is_an_answer_if_the_server_has_sent_it(
-    step: Step, mounted: Path, programs: fakes.Programs, said: str, counts: bool
+    step: Step, mounted: Path, programs: Programs, said: str, counts: bool
 ) -> None:
     """As kernel.answers has it, which is asked of a mount that is there already."""
     mounted.write_text("0:52\n")
@@ -158,10 +155,10 @@ def test_an_error_is_an_answer_if_the_server_has_sent_it(
 
 
 def test_ready_when_the_mount_goes_meanwhile_has_asked_the_directory_below(
-    step: Step, mounted: Path, programs: fakes.Programs
+    step: Step, mounted: Path, programs: Programs
 ) -> None:
     mounted.write_text("0:52\n")
-    programs.add("stat", f": >{mounted}; {fakes.ANSWER}")
+    programs.add("stat", f": >{mounted}; {STAT_ANSWERED}")
     assert step("ready", MAINPID="0").returncode != 0
 
 
@@ -174,7 +171,7 @@ def test_ready_ends_with_sshfs_and_notes_nothing(step: Step, answered: Path) -> 
 
 
 def test_stop_unmounts_although_it_is_in_use_and_waits_for_sshfs_to_end(
-    step: Step, mountpoint: Path, mounted: Path, programs: fakes.Programs
+    step: Step, mountpoint: Path, mounted: Path, programs: Programs
 ) -> None:
     mounted.write_text("0:52\n")
     sshfs = subprocess.Popen(["sleep", "0.3"])
@@ -184,7 +181,7 @@ def test_stop_unmounts_although_it_is_in_use_and_waits_for_sshfs_to_end(
     assert programs.calls("umount") == [f"--lazy --no-canonicalize --internal-only {mountpoint}"]
 
 
-def test_stop_of_what_is_not_mounted_is_no_failure(step: Step, programs: fakes.Programs) -> None:
+def test_stop_of_what_is_not_mounted_is_no_failure(step: Step, programs: Programs) -> None:
     programs.add("umount", "echo 'umount: not mounted' >&2; exit 32")
     stopped = step("stop")
     assert (stopped.returncode, stopped.stderr) == (0, "")
@@ -195,12 +192,12 @@ def test_stop_of_what_is_not_mounted_is_no_failure(step: Step, programs: fakes.P
 
 @pytest.mark.parametrize("words", [[], ["prepare"], ["prepare", "photos", "films"]])
 def test_a_call_that_makes_no_sense_shows_the_steps(words: list[str]) -> None:
-    said = command.run([STEPS, *words], seconds=fakes.PATIENCE)
+    said = command.run([STEPS, *words], seconds=LIMIT_SECONDS)
     assert said.returncode == 2
     assert "prepare   make an empty mountpoint" in said.stderr
     assert "keep      all of it in turn" in said.stderr
 
 
 def test_a_step_that_is_none_is_named() -> None:
-    said = command.run([STEPS, "mount", "photos"], seconds=fakes.PATIENCE)
+    said = command.run([STEPS, "mount", "photos"], seconds=LIMIT_SECONDS)
     assert (said.returncode, said.stderr) == (2, "mount is no step of this program\n")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.kernel import FakeKernel
+from support.programs import STAT_ANSWERED, Programs
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel, mountinfo
@@ -26,34 +28,34 @@ def mountpoint(tmp_path: Path) -> Path:
     return directory
 
 
-def test_unmount_does_not_follow_links_and_forces_nothing(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
+def test_unmount_does_not_follow_links_and_forces_nothing(fake_kernel: FakeKernel, mountpoint: Path) -> None:
     fake_kernel.mount(mountpoint)
     assert kernel.unmount(mountpoint)
     assert fake_kernel.unmounted == [(mountpoint, kernel.UMOUNT_NOFOLLOW)]
     assert mountinfo.mounted_at(mountpoint) is None
 
 
-def test_unmount_of_a_busy_mount_says_so(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
+def test_unmount_of_a_busy_mount_says_so(fake_kernel: FakeKernel, mountpoint: Path) -> None:
     fake_kernel.mount(mountpoint)
     fake_kernel.busy.add(mountpoint)
     assert not kernel.unmount(mountpoint)
     assert mountinfo.mounted_at(mountpoint)
 
 
-def test_unmount_of_what_is_not_mounted_is_done(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
+def test_unmount_of_what_is_not_mounted_is_done(fake_kernel: FakeKernel, mountpoint: Path) -> None:
     assert kernel.unmount(mountpoint)
     assert kernel.unmount(mountpoint / "missing")
     assert len(fake_kernel.unmounted) == 2
 
 
-def test_unmount_that_is_not_allowed_fails_with_the_path(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
+def test_unmount_that_is_not_allowed_fails_with_the_path(fake_kernel: FakeKernel, mountpoint: Path) -> None:
     fake_kernel.forbidden = True
     with pytest.raises(PermissionError) as refusal:
         kernel.unmount(mountpoint)
     assert refusal.value.filename == str(mountpoint)
 
 
-def test_all_mounts_on_one_another_are_detached(fake_kernel: fakes.FakeKernel, mountpoint: Path) -> None:
+def test_all_mounts_on_one_another_are_detached(fake_kernel: FakeKernel, mountpoint: Path) -> None:
     for _ in range(3):
         fake_kernel.mount(mountpoint)
     kernel.detach_all(mountpoint)
@@ -64,7 +66,7 @@ def test_all_mounts_on_one_another_are_detached(fake_kernel: fakes.FakeKernel, m
 
 @pytest.fixture
 def tmpfs(mountpoint: Path) -> Iterator[Path]:
-    if command.run(["mount", "-t", "tmpfs", "none", mountpoint], seconds=fakes.PATIENCE).returncode:
+    if command.run(["mount", "-t", "tmpfs", "none", mountpoint], seconds=LIMIT_SECONDS).returncode:
         pytest.skip("nothing can be mounted here")
     yield mountpoint
     kernel.detach_all(mountpoint)
@@ -100,7 +102,7 @@ def test_a_real_symbolic_link_to_a_mount_is_not_followed(tmpfs: Path) -> None:
 
 
 @pytest.fixture
-def sshfs(fake_kernel: fakes.FakeKernel) -> Path:
+def sshfs(fake_kernel: FakeKernel) -> Path:
     """Give the mountpoint of an sshfs."""
     fake_kernel.mount(MOUNTS / "photos")
     return MOUNTS / "photos"
@@ -122,46 +124,42 @@ def sshfs(fake_kernel: fakes.FakeKernel) -> Path:
     ],
 )
 def test_an_error_is_an_answer_if_the_server_has_sent_it(
-    sshfs: Path, programs: fakes.Programs, said: str, answer: bool
+    sshfs: Path, programs: Programs, said: str, answer: bool
 ) -> None:
     failure = f"echo \"stat: cannot statx '$2': {said}\" >&2; exit 1"
     programs.add("stat", failure if said else "")
-    assert kernel.answers(sshfs, fakes.PATIENCE) is answer
+    assert kernel.answers(sshfs, LIMIT_SECONDS) is answer
 
 
-def test_each_question_is_a_new_one(sshfs: Path, programs: fakes.Programs) -> None:
-    programs.add("stat", fakes.ANSWER)
-    assert kernel.answers(sshfs, fakes.PATIENCE)
-    assert kernel.answers(sshfs, fakes.PATIENCE)
+def test_each_question_is_a_new_one(sshfs: Path, programs: Programs) -> None:
+    programs.add("stat", STAT_ANSWERED)
+    assert kernel.answers(sshfs, LIMIT_SECONDS)
+    assert kernel.answers(sshfs, LIMIT_SECONDS)
     first, second = programs.calls("stat")
     assert first != second
     assert first.startswith(f"--printf= {sshfs}/.docker-volume-sshfs-")
 
 
 @pytest.mark.parametrize("kind", ["", "tmpfs"])
-def test_where_no_sshfs_is_mounted_nobody_is_asked(
-    fake_kernel: fakes.FakeKernel, programs: fakes.Programs, kind: str
-) -> None:
-    programs.add("stat", fakes.ANSWER)
+def test_where_no_sshfs_is_mounted_nobody_is_asked(fake_kernel: FakeKernel, programs: Programs, kind: str) -> None:
+    programs.add("stat", STAT_ANSWERED)
     if kind:
         fake_kernel.mount(MOUNTS / "photos", kind=kind)
-    assert not kernel.answers(MOUNTS / "photos", fakes.PATIENCE)
+    assert not kernel.answers(MOUNTS / "photos", LIMIT_SECONDS)
     assert programs.calls("stat") == []
 
 
-def test_a_mount_that_goes_meanwhile_has_not_answered(
-    sshfs: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
-) -> None:
-    programs.add("stat", f": >{fake_kernel.mountinfo}\n{fakes.ANSWER}")
-    assert not kernel.answers(sshfs, fakes.PATIENCE)
+def test_a_mount_that_goes_meanwhile_has_not_answered(sshfs: Path, programs: Programs, fake_kernel: FakeKernel) -> None:
+    programs.add("stat", f": >{fake_kernel.mountinfo}\n{STAT_ANSWERED}")
+    assert not kernel.answers(sshfs, LIMIT_SECONDS)
 
 
-def test_a_mount_that_hangs_does_not_answer(sshfs: Path, programs: fakes.Programs) -> None:
+def test_a_mount_that_hangs_does_not_answer(sshfs: Path, programs: Programs) -> None:
     programs.add("stat", "exec sleep 60")
     assert not kernel.answers(sshfs, 0.05)
 
 
-def test_a_mountpoint_can_be_made_mutable_where_it_never_was_otherwise(programs: fakes.Programs) -> None:
+def test_a_mountpoint_can_be_made_mutable_where_it_never_was_otherwise(programs: Programs) -> None:
     programs.add("chattr", "echo 'Operation not supported' >&2; exit 1")
     kernel.make_mutable(MOUNTS / "photos")
     assert programs.calls("chattr") == ["-i /var/lib/dvs/mounts/photos"]
@@ -172,5 +170,5 @@ def test_waiting_ends_as_soon_as_the_path_is_gone(tmp_path: Path) -> None:
     path.mkdir()
     remover = threading.Timer(0.02, path.rmdir)
     remover.start()
-    assert kernel.await_absence(path, fakes.PATIENCE)
+    assert kernel.await_absence(path, LIMIT_SECONDS)
     remover.join()

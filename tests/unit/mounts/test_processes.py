@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.kernel import FakeKernel
+from support.preflight import LOGIN
+from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
+from support.waiting import Background, now, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
@@ -108,9 +111,9 @@ class Steps:
 
 
 @pytest.fixture
-def steps(settings: Settings, fake_kernel: fakes.FakeKernel, programs: fakes.Programs) -> Iterator[Steps]:
+def steps(settings: Settings, fake_kernel: FakeKernel, programs: Programs) -> Iterator[Steps]:
     """Give a host on which mounts come up and answer."""
-    programs.add("stat", fakes.ANSWER)
+    programs.add("stat", STAT_ANSWERED)
     settings.runtime.mkdir()
     steps = Steps(settings, fake_kernel.mountinfo)
     steps.plan("keep", "mount report stay")
@@ -125,52 +128,52 @@ def keeping(settings: Settings, steps: Steps) -> ProcessSupervisor:
 
 
 def test_start_leaves_a_keeper_in_a_session_of_its_own(keeping: ProcessSupervisor, steps: Steps) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     assert steps.calls == ["keep photos"]
     assert os.getsid(steps.keeper) == steps.keeper != os.getsid(0)
 
 
 def test_start_of_a_volume_that_is_kept_already_starts_nothing(keeping: ProcessSupervisor, steps: Steps) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     assert steps.calls == ["keep photos"]
 
 
 def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_answer(
-    keeping: ProcessSupervisor, programs: fakes.Programs
+    keeping: ProcessSupervisor, programs: Programs
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
-    programs.add("stat", fakes.SILENCE)
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    programs.add("stat", STAT_UNANSWERED)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(PHOTOS_VOLUME, LOGIN, soon())
 
 
 def test_volumes_with_the_longest_of_names_can_be_started(keeping: ProcessSupervisor, steps: Steps) -> None:
     name = VolumeName("x" * 200)
-    keeping.start(volume(name), fakes.LOGIN, fakes.soon())
+    keeping.start(volume(name), LOGIN, soon())
     assert steps.calls == [f"keep {name}"]
 
 
 def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: ProcessSupervisor, steps: Steps) -> None:
     steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed) as refusal:
-        keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
     steps.plan("keep", "mount report stay")
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
 
 
 def test_start_that_takes_too_long_is_ended_and_cleaned_up(
-    keeping: ProcessSupervisor, steps: Steps, fake_kernel: fakes.FakeKernel
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: FakeKernel
 ) -> None:
     steps.plan("keep", "stay")
     steps.plan("clean", "unmount")
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="was not usable after 1 seconds and was given up"):
-        keeping.start(PHOTOS_VOLUME, fakes.LOGIN, Deadline.after(1.4))
+        keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(1.4))
     assert steps.calls == ["keep photos", "clean photos"]
     assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
@@ -180,59 +183,59 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
 def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
     keeping: ProcessSupervisor, settings: Settings, steps: Steps
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     found = {path.name for path in (settings.unit_files / PHOTOS).iterdir()}
     assert found == {"environment", "ssh_config", "password"}
     steps.plan("release", "unmount end")
-    keeping.release(PHOTOS, fakes.soon())
+    keeping.release(PHOTOS, soon())
     steps.plan("keep", "fail")
     with pytest.raises(errors.MountFailed):
-        keeping.start(volume("films"), fakes.LOGIN, fakes.soon())
+        keeping.start(volume("films"), LOGIN, soon())
     assert list(settings.unit_files.iterdir()) == []
 
 
 def test_release_waits_until_the_keeper_has_cleaned_up(keeping: ProcessSupervisor, steps: Steps) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     steps.plan("release", "unmount end")
-    assert keeping.release(PHOTOS, fakes.soon())
+    assert keeping.release(PHOTOS, soon())
     assert steps.calls == ["keep photos", "release"]
 
 
 def test_release_of_a_volume_that_nobody_keeps_is_done_at_once(keeping: ProcessSupervisor, steps: Steps) -> None:
-    assert keeping.release(PHOTOS, fakes.soon())
+    assert keeping.release(PHOTOS, soon())
     assert steps.calls == ["release"]
 
 
 def test_release_of_a_used_volume_leaves_its_keeper_alone(
-    keeping: ProcessSupervisor, steps: Steps, fake_kernel: fakes.FakeKernel
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: FakeKernel
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    assert not keeping.release(PHOTOS, fakes.soon())
+    assert not keeping.release(PHOTOS, soon())
     os.kill(steps.keeper, 0)
 
 
 def test_release_by_force_takes_a_used_volume_away_and_waits_for_its_keeper(
-    keeping: ProcessSupervisor, steps: Steps, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: FakeKernel, in_background: Background
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    releasing = in_background(keeping.release_by_force, PHOTOS, fakes.soon())
+    releasing = in_background(keeping.release_by_force, PHOTOS, soon())
     while keeping.mounted():
         assert not releasing.done()
     steps.end_keepers()
     releasing.result()
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     with pytest.raises(errors.UnmountFailed, match="sshfs does not end"):
-        keeping.release_by_force(PHOTOS, fakes.now())
+        keeping.release_by_force(PHOTOS, now())
 
 
 def test_failed_release_says_why(keeping: ProcessSupervisor, steps: Steps) -> None:
     steps.plan("release", "fail")
     with pytest.raises(errors.UnmountFailed) as refusal:
-        keeping.release(PHOTOS, fakes.soon())
+        keeping.release(PHOTOS, soon())
     assert "Permission denied" in str(refusal.value)
     assert str(refusal.value).endswith(": findmnt -t fuse.sshfs shows whether it still is")
 
@@ -245,7 +248,7 @@ def test_failed_release_says_why(keeping: ProcessSupervisor, steps: Steps) -> No
 def test_release_that_comes_to_no_end_says_so(
     keeping: ProcessSupervisor, steps: Steps, plan: str, seconds: float, why: str
 ) -> None:
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     steps.plan("release", plan)
     with pytest.raises(errors.UnmountFailed, match=f"volume 'photos' could not be unmounted \\({why}\\)"):
         keeping.release(PHOTOS, Deadline.after(seconds))
@@ -255,5 +258,5 @@ def test_keeper_runs_with_the_settings_of_the_service(
     keeping: ProcessSupervisor, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", "/elsewhere")
-    keeping.start(PHOTOS_VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     assert (settings.locks / PHOTOS).exists()

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.kernel import FakeKernel
+from support.programs import Programs
 
 from sshfs_plugin.mounts import kernel, mountinfo, release
 from sshfs_plugin.settings import Settings
@@ -18,7 +19,7 @@ PHOTOS, FILMS = VolumeName("photos"), VolumeName("films")
 
 
 @pytest.fixture(autouse=True)
-def chattr(programs: fakes.Programs) -> fakes.Programs:
+def chattr(programs: Programs) -> Programs:
     """Keep the real chattr away, which would leave files that a test can't remove."""
     programs.add("chattr")
     return programs
@@ -29,7 +30,7 @@ def mountpoint(settings: Settings) -> Path:
     return settings.mounts / PHOTOS
 
 
-def test_release_unmounts_what_nobody_uses(settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel) -> None:
+def test_release_unmounts_what_nobody_uses(settings: Settings, mountpoint: Path, fake_kernel: FakeKernel) -> None:
     mountpoint.mkdir(parents=True)
     fake_kernel.mount(mountpoint)
     release.release(settings, [PHOTOS])
@@ -37,7 +38,7 @@ def test_release_unmounts_what_nobody_uses(settings: Settings, mountpoint: Path,
 
 
 def test_release_removes_an_empty_mountpoint_that_is_left_over(
-    settings: Settings, mountpoint: Path, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    settings: Settings, mountpoint: Path, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     mountpoint.mkdir(parents=True)
     release.release(settings, [PHOTOS])
@@ -47,7 +48,7 @@ def test_release_removes_an_empty_mountpoint_that_is_left_over(
 
 
 def test_release_never_removes_what_is_in_a_mountpoint_that_is_left_over(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel
 ) -> None:
     del fake_kernel
     mountpoint.mkdir(parents=True)
@@ -57,7 +58,7 @@ def test_release_never_removes_what_is_in_a_mountpoint_that_is_left_over(
 
 
 def test_release_leaves_a_mount_that_a_container_uses(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake_kernel.mount(mountpoint, device="0:52")
     fake_kernel.process(
@@ -70,7 +71,7 @@ def test_release_leaves_a_mount_that_a_container_uses(
 
 
 def test_release_leaves_a_mount_that_a_process_of_the_host_uses(
-    settings: Settings, mountpoint: Path, fake_kernel: fakes.FakeKernel, caplog: pytest.LogCaptureFixture
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     mountpoint.mkdir(parents=True)
     fake_kernel.mount(mountpoint)
@@ -81,7 +82,7 @@ def test_release_leaves_a_mount_that_a_process_of_the_host_uses(
     assert f"{mountpoint} is in use by a process on this host: it stays" in caplog.text
 
 
-def test_release_of_what_is_not_mounted_does_nothing(settings: Settings, fake_kernel: fakes.FakeKernel) -> None:
+def test_release_of_what_is_not_mounted_does_nothing(settings: Settings, fake_kernel: FakeKernel) -> None:
     release.release(settings, [PHOTOS])
     assert fake_kernel.unmounted == []
 
@@ -96,7 +97,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def both(settings: Settings, fake_kernel: fakes.FakeKernel) -> tuple[Path, Path]:
+def both(settings: Settings, fake_kernel: FakeKernel) -> tuple[Path, Path]:
     """Mount two volumes and ask for the release of both; give their mountpoints."""
     settings.releases.mkdir(parents=True)
     for name, device in ((PHOTOS, "0:52"), (FILMS, "0:53")):
@@ -108,7 +109,7 @@ def both(settings: Settings, fake_kernel: fakes.FakeKernel) -> tuple[Path, Path]
 
 @pytest.mark.usefixtures("own_logging", "environment")
 def test_one_run_answers_all_that_wait_with_one_look_at_each_process(
-    settings: Settings, both: tuple[Path, Path], fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, both: tuple[Path, Path], fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_kernel.process(612, namespace=2, mountinfo="633 612 0:53 / /data rw - fuse.sshfs me@nas:/films rw,user_id=0\n")
     scans: list[int] = []

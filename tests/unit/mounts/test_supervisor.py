@@ -2,7 +2,9 @@
 """Where volumes are mounted, and what a user reads when one could not be."""
 
 import pytest
-from support import fakes
+from support.kernel import FakeKernel
+from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
+from support.waiting import LIMIT_SECONDS, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.mounts import supervisor
@@ -20,7 +22,7 @@ def below(settings: Settings) -> Supervisor:
 
 
 def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(
-    below: Supervisor, settings: Settings, fake_kernel: fakes.FakeKernel
+    below: Supervisor, settings: Settings, fake_kernel: FakeKernel
 ) -> None:
     assert below.mounted() == {}
     fake_kernel.mount(below.mountpoint(PHOTOS))
@@ -28,18 +30,16 @@ def test_mounted_volumes_are_those_in_the_directory_of_mountpoints(
     assert below.mounted() == {"photos": "0:99"}
 
 
-def test_a_mount_that_answers_passes(
-    below: Supervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
-) -> None:
-    programs.add("stat", fakes.ANSWER)
+def test_a_mount_that_answers_passes(below: Supervisor, programs: Programs, fake_kernel: FakeKernel) -> None:
+    programs.add("stat", STAT_ANSWERED)
     fake_kernel.mount(below.mountpoint(PHOTOS))
-    assert below.answers(PHOTOS, fakes.PATIENCE)
-    below.require_answer(PHOTOS, fakes.soon())
+    assert below.answers(PHOTOS, LIMIT_SECONDS)
+    below.require_answer(PHOTOS, soon())
     assert len(programs.calls("stat")) == 2
 
 
 def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
-    below: Supervisor, fake_kernel: fakes.FakeKernel
+    below: Supervisor, fake_kernel: FakeKernel
 ) -> None:
     assert below.left_over() == set()
     for name in ("empty", "photos", "other"):
@@ -50,12 +50,12 @@ def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
 
 
 def test_a_mount_that_does_not_answer_is_no_success(
-    below: Supervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    below: Supervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
-    programs.add("stat", fakes.SILENCE)
+    programs.add("stat", STAT_UNANSWERED)
     fake_kernel.mount(below.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut) as refusal:
-        below.require_answer(PHOTOS, fakes.soon())
+        below.require_answer(PHOTOS, soon())
     assert str(refusal.value) == (
         "volume 'photos' is mounted but its server does not answer: "
         "sshfs goes on trying to reconnect; try again when the server is back, "
@@ -66,7 +66,7 @@ def test_a_mount_that_does_not_answer_is_no_success(
 @pytest.mark.usefixtures("fake_kernel")
 def test_a_mount_that_somebody_took_away_is_named_as_such(below: Supervisor) -> None:
     with pytest.raises(errors.MountFailed) as refusal:
-        below.require_answer(PHOTOS, fakes.soon())
+        below.require_answer(PHOTOS, soon())
     assert str(refusal.value) == (
         "volume 'photos' was unmounted by hand while containers go on using it: "
         "stop them (docker ps --filter volume=photos) and try again"

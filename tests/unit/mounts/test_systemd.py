@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import fakes
+from support.kernel import FakeKernel
+from support.preflight import LOGIN
+from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs, answering_releases
+from support.waiting import LIMIT_SECONDS, Background, await_that, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
@@ -24,54 +27,52 @@ ASKED = f"show -P ActiveState {UNIT}"
 
 
 @pytest.fixture
-def keeping(settings: Settings, programs: fakes.Programs, fake_kernel: fakes.FakeKernel) -> SystemdSupervisor:
+def keeping(settings: Settings, programs: Programs, fake_kernel: FakeKernel) -> SystemdSupervisor:
     """Give units on a host on which everything works and nothing is mounted."""
     del fake_kernel
     programs.add("systemctl")
     programs.add("journalctl")
-    programs.add("stat", fakes.ANSWER)
+    programs.add("stat", STAT_ANSWERED)
     return SystemdSupervisor(settings)
 
 
 def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
     (question,) = programs.calls("stat")
     assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
 
 
-def test_start_asks_no_mount_again_that_its_unit_has_just_asked(
-    keeping: SystemdSupervisor, programs: fakes.Programs
-) -> None:
+def test_start_asks_no_mount_again_that_its_unit_has_just_asked(keeping: SystemdSupervisor, programs: Programs) -> None:
     answered = keeping.files(PHOTOS).answered
     programs.add("systemctl", f": >{answered}")
-    keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+    keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("stat") == []
     programs.add("systemctl")
     with pytest.raises(errors.MountFailed, match="was unmounted by hand"):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
 
 
 def test_start_is_no_success_while_the_mount_does_not_answer(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
-    programs.add("stat", fakes.SILENCE)
+    programs.add("stat", STAT_UNANSWERED)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
-    keeping: SystemdSupervisor, programs: fakes.Programs
+    keeping: SystemdSupervisor, programs: Programs
 ) -> None:
     programs.add("systemctl", '[ "$1" != start ] || { echo "Job for x failed." >&2; exit 1; }')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed) as refusal:
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
@@ -88,74 +89,74 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
 
 
 def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_that_failed(
-    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: Programs, settings: Settings
 ) -> None:
     programs.add("systemctl", f'[ "$1" != start ] || ! cp -r {settings.unit_files} "$HERE/found"')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
     found = {path.name for path in (programs.directory / "found/photos").iterdir()}
     assert found == {"environment", "ssh_config", "password"}
     assert list(settings.unit_files.iterdir()) == []
 
 
 def test_what_a_running_unit_reads_stays_when_another_start_fails(
-    keeping: SystemdSupervisor, programs: fakes.Programs
+    keeping: SystemdSupervisor, programs: Programs
 ) -> None:
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
     assert keeping.files(PHOTOS).environment.exists()
 
 
 def test_words_that_reach_the_journal_late_are_waited_for(
-    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", fakes.PATIENCE)
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", LIMIT_SECONDS)
     programs.add("systemctl", '[ "$1" != start ]')
     programs.add("journalctl", '[ $(wc -l <"$HERE/journalctl.calls") -lt 6 ] || echo "Connection refused"')
     with pytest.raises(errors.MountFailed, match="Connection refused"):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
 
 
 def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
-    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
 
 
-def test_start_that_takes_too_long_is_given_up(keeping: SystemdSupervisor, programs: fakes.Programs) -> None:
+def test_start_that_takes_too_long_is_given_up(keeping: SystemdSupervisor, programs: Programs) -> None:
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
-        keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
+        keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
     assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "show", "stop", "reset-failed"]
 
 
 def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     del fake_kernel  # somebody has unmounted it by hand, and containers have it still
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
+        keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
 def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(
-    keeping: SystemdSupervisor, programs: fakes.Programs
+    keeping: SystemdSupervisor, programs: Programs
 ) -> None:
     """As when systemctl itself is ended by a signal."""
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
 
 
 def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
-    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: Programs, settings: Settings
 ) -> None:
     settings.releases.mkdir(parents=True)
     (settings.releases / PHOTOS).touch()
@@ -165,7 +166,7 @@ def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
 
 
 def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
-    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit = (Path(__file__).parents[3] / "systemd/docker-volume-sshfs@.service").read_text()
     systemds = float(re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE)[0])
@@ -173,42 +174,42 @@ def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
     monkeypatch.setattr(systemd, "START_SECONDS", 0.3)
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
 
 
 def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
-    keeping: SystemdSupervisor, programs: fakes.Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "JOURNAL_SECONDS", 0.1)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     programs.add("journalctl", "exec sleep 60")
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
-        keeping.start(VOLUME, fakes.LOGIN, fakes.soon())
+        keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl")[-1] == f"reset-failed {UNIT}"
 
 
 def test_unit_that_does_not_even_stop_is_logged(
     keeping: SystemdSupervisor,
-    programs: fakes.Programs,
+    programs: Programs,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(systemd, "CLEAN_UP_SECONDS", 0.05)
     programs.add("systemctl", '[ "$1" = show ] || exec sleep 60')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, fakes.LOGIN, Deadline.after(0.3))
+        keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
     assert f"{UNIT} does not stop" in caplog.text
 
 
 def test_release_asks_the_privileged_unit_and_then_waits_for_the_volumes_own_to_end(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, in_background: fakes.Background
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel, in_background: Background
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    programs.add("systemctl", fakes.answering_releases(keeping.settings, fake_kernel))
+    programs.add("systemctl", answering_releases(keeping.settings, fake_kernel))
     mountpoint = keeping.mountpoint(PHOTOS)
     mountpoint.mkdir(parents=True)
-    releasing = in_background(keeping.release, PHOTOS, fakes.soon())
-    fakes.await_that(lambda: not keeping.mounted(), lambda: "it is mounted still")
+    releasing = in_background(keeping.release, PHOTOS, soon())
+    await_that(lambda: not keeping.mounted(), lambda: "it is mounted still")
     assert not releasing.done()
     mountpoint.rmdir()
     assert releasing.result()
@@ -216,49 +217,49 @@ def test_release_asks_the_privileged_unit_and_then_waits_for_the_volumes_own_to_
 
 
 def test_volumes_that_are_released_at_once_share_a_run(
-    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings, in_background: fakes.Background
+    keeping: SystemdSupervisor, programs: Programs, settings: Settings, in_background: Background
 ) -> None:
     wait = f'until [ "$(ls {settings.releases} | wc -l)" = 20 ]; do sleep 0.01; done'
-    answer = fakes.answering_releases(settings)
+    answer = answering_releases(settings)
     programs.add("systemctl", f'[ "$(wc -l <"$HERE/systemctl.calls")" -gt 1 ] || {{ {wait}; }}; {answer}')
-    releasing = [in_background(keeping.release, VolumeName(f"photos-{number}"), fakes.soon()) for number in range(20)]
+    releasing = [in_background(keeping.release, VolumeName(f"photos-{number}"), soon()) for number in range(20)]
     assert all(release.result() for release in releasing)
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
 def test_release_of_a_used_volume_touches_its_unit_not(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    programs.add("systemctl", fakes.answering_releases(keeping.settings))
-    assert not keeping.release(PHOTOS, fakes.soon())
+    programs.add("systemctl", answering_releases(keeping.settings))
+    assert not keeping.release(PHOTOS, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
 def test_what_is_left_over_is_cleared_by_the_privileged_unit_alone(
-    keeping: SystemdSupervisor, programs: fakes.Programs
+    keeping: SystemdSupervisor, programs: Programs
 ) -> None:
-    programs.add("systemctl", fakes.answering_releases(keeping.settings))
-    keeping.clear(PHOTOS, fakes.soon())
+    programs.add("systemctl", answering_releases(keeping.settings))
+    keeping.clear(PHOTOS, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"]
 
 
 def test_release_that_came_too_late_for_a_run_is_asked_for_again(
-    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: Programs, settings: Settings
 ) -> None:
     """Who starts a unit that is about to end is told of its end, and was not seen by it."""
     again = f'[ "$(wc -l <"$HERE/systemctl.calls")" -lt 2 ] || rm {settings.releases}/*'
     programs.add("systemctl", f'case "$3" in {RELEASE}) {again} ;; esac')
-    assert keeping.release(PHOTOS, fakes.soon())
+    assert keeping.release(PHOTOS, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} {RELEASE}"] * 2
 
 
 def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
-    keeping: SystemdSupervisor, programs: fakes.Programs, settings: Settings
+    keeping: SystemdSupervisor, programs: Programs, settings: Settings
 ) -> None:
     programs.add("systemctl", "echo 'Job for release failed.' >&2; exit 1")
     with pytest.raises(errors.UnmountFailed) as refusal:
-        keeping.release(PHOTOS, fakes.soon())
+        keeping.release(PHOTOS, soon())
     assert str(refusal.value) == (
         "volume 'photos' could not be unmounted (Job for release failed.): "
         "journalctl -u 'docker-volume-sshfs*' tells more"
@@ -267,7 +268,7 @@ def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
 
 
 def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     """It could unmount what the next Mount has found mounted."""
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
@@ -282,16 +283,14 @@ def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
 
 
 def test_release_whose_unit_does_not_end_by_itself_stops_it_or_says_so(
-    keeping: SystemdSupervisor, programs: fakes.Programs, fake_kernel: fakes.FakeKernel, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "END_SECONDS", 0.0)
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
-    programs.add("systemctl", fakes.answering_releases(keeping.settings))
-    assert keeping.release(PHOTOS, fakes.soon())
+    programs.add("systemctl", answering_releases(keeping.settings))
+    assert keeping.release(PHOTOS, soon())
     assert programs.calls("systemctl")[-1] == f"stop {IGNORING} {UNIT}"
-    programs.add(
-        "systemctl", f'{fakes.answering_releases(keeping.settings, fake_kernel)}; [ "$1" != stop ] || exec sleep 60'
-    )
+    programs.add("systemctl", f'{answering_releases(keeping.settings, fake_kernel)}; [ "$1" != stop ] || exec sleep 60')
     with pytest.raises(errors.UnmountFailed) as refusal:
         keeping.release(PHOTOS, Deadline.after(0.5))
     assert str(refusal.value) == (

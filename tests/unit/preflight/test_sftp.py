@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support import fakes
 from support.ssh_client import Client
 from support.ssh_server import Account, serving
+from support.waiting import await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.preflight import sftp
@@ -52,7 +52,7 @@ def test_sftp_when_its_program_has_ended_before_it_is_spoken_to_says_the_same(
 
     def send_late(self: sftp.Client, *words: object) -> None:
         send(self, *words)  # which ends it
-        fakes.await_that(lambda: self.sock.closed, lambda: "the program has not ended")
+        await_that(lambda: self.sock.closed, lambda: "the program has not ended")
         send(self, *words)
 
     monkeypatch.setattr(sftp.Client, "_send_packet", send_late)

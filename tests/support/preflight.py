@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""A preflight that asks no server."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.errors import PluginError
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.volume import Volume, VolumeName
+from support.waiting import Gate
+
+LOGIN = Login(password="hunter2", contents={Path("/root/.ssh/id_rsa-cert.pub"): b"signed"})
+
+
+@dataclass(frozen=True)
+class FakePrepared:
+    """A preflight whose login is always the same."""
+
+    preflight: "FakePreflight"
+    volume: Volume
+    login: Login = LOGIN
+
+    def run(self, deadline: Deadline, *, creating: bool = False) -> None:
+        """Make the checks."""
+        self.preflight.run(self.volume, deadline, creating=creating)
+
+
+@dataclass
+class FakePreflight:
+    """A preflight that fails or hangs where the test says so."""
+
+    problems: dict[str, PluginError] = field(default_factory=dict)
+    gates: dict[str, Gate] = field(default_factory=dict)
+    files: dict[str, Gate] = field(default_factory=dict)
+    prepared: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
+    mends: Callable[[], object] = lambda: None
+    seconds: list[float] = field(default_factory=list)
+
+    def prepare(self, volume: Volume) -> FakePrepared:
+        """Note that this host's files are read, or break or hang there."""
+        self.prepared.append(volume.name)
+        if gate := self.files.get(volume.name):
+            gate.hold()
+        return FakePrepared(self, volume)
+
+    def login(self, volume: Volume) -> Login:
+        """Note that this host's files are read."""
+        self.prepared.append(volume.name)
+        return LOGIN
+
+    def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
+        """Pass, unless the test has said otherwise of this volume or its key."""
+        if creating:
+            self.created.append(volume.name)
+        self.seconds.append(deadline.left())
+        self.checked.append(volume.name)
+        if gate := self.gates.get(volume.name):
+            gate.hold()
+        if problem := self.problems.get(volume.name) or self.problems.get(volume.credentials.identity_file):
+            raise problem
+        self.mends()
+
+    def forget(self, name: VolumeName) -> None:
+        """Note that a volume is to be forgotten."""
+        self.forgotten.append(name)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""A supervisor that mounts nothing."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.errors import MountError
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.volume import Volume, VolumeName
+from support.waiting import Gate
+
+
+@dataclass
+class FakeSupervisor:
+    """Mounts that exist by name alone.
+
+    Attributes:
+        root: The directory of the mountpoints.
+        live: The volumes that are mounted.
+        devices: The device of the latest mount of each.
+        silent: Those whose mount does not answer.
+        used: Those that a container or process uses.
+        start_problems: What a start fails with.
+        release_problems: What a release fails with.
+        start_gates: Where starts are held back.
+        release_gates: Where releases are held back.
+        answer_gates: Where the question whether a mount answers is held back.
+        started: Every start, in order.
+        logins: What each of them logs in with.
+        released: Every release that unmounted, in order.
+        asked: How often each volume was to be released, used or not.
+        seconds: How long each start and release might take.
+        answer_seconds: How long each question whether a mount answers might take.
+        forgotten: The volumes of which nothing is kept any more, in order.
+        unsettled: The volumes of which a release is under way that an earlier process has asked for.
+        empty: The mountpoints at which nothing is mounted.
+        cleared: Those of them that were to be removed, in order.
+        clear_problem: Why they can't be.
+    """
+
+    root: Path
+    live: set[str] = field(default_factory=set)
+    devices: dict[str, str] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    start_problems: dict[str, Exception] = field(default_factory=dict)
+    release_problems: dict[str, MountError] = field(default_factory=dict)
+    start_gates: dict[str, Gate] = field(default_factory=dict)
+    release_gates: dict[str, Gate] = field(default_factory=dict)
+    answer_gates: dict[str, Gate] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+    logins: list[Login] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    answer_seconds: list[float] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    unsettled: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
+    cleared: list[str] = field(default_factory=list)
+    clear_problem: MountError | None = None
+
+    def mountpoint(self, name: VolumeName) -> Path:
+        """Return where a volume is mounted when it is."""
+        return self.root / name
+
+    def unit(self, name: VolumeName) -> str:
+        """Return what systemd would call it."""
+        return f"docker-volume-sshfs@{name}.service"
+
+    def mounted(self) -> dict[str, str]:
+        """Return the names of the volumes that are mounted, with the device of each."""
+        return {name: self.devices.get(name, "") for name in self.live}
+
+    def answers(self, name: VolumeName, seconds: float) -> bool:
+        """Tell whether a mount is there and not silent."""
+        self.answer_seconds.append(seconds)
+        if gate := self.answer_gates.get(name):
+            gate.hold()
+        return name in self.live and name not in self.silent
+
+    def left_over(self) -> set[str]:
+        """Return the mountpoints of which the test says so."""
+        return self.empty - self.live
+
+    def clear(self, name: VolumeName, deadline: Deadline) -> None:
+        """Note that a mountpoint is to be removed."""
+        self.seconds.append(deadline.left())
+        self.cleared.append(name)
+        if self.clear_problem:
+            raise self.clear_problem
+
+    def settle(self) -> None:
+        """End all releases that an earlier process has left under way."""
+        self.unsettled.clear()
+
+    def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
+        """Mount a volume, unless the test has said otherwise of it."""
+        self.logins.append(login)
+        name = volume.name
+        self.seconds.append(deadline.left())
+        self.started.append(name)
+        if gate := self.start_gates.get(name):
+            gate.hold()
+        if problem := self.start_problems.get(name):
+            raise problem
+        self.silent.discard(name)
+        self.live.add(name)
+        self.devices[name] = f"0:{len(self.started)}"
+
+    def forget(self, name: VolumeName) -> None:
+        """Note that nothing is kept of a volume any more."""
+        self.forgotten.append(name)
+
+    def release(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Unmount a volume unless it is used."""
+        self.seconds.append(deadline.left())
+        self.asked.append(name)
+        if gate := self.release_gates.get(name):
+            gate.hold()
+        if problem := self.release_problems.get(name):
+            raise problem
+        if name in self.used:
+            return False
+        self.live.discard(name)
+        self.released.append(name)
+        return True
