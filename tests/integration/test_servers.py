@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.ssh_server import LOOPBACK, closed_port, public_key, write_key
+from support.impostors import LOOPBACK, closed_port
+from support.ssh_keys import public_key, write_key
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from support.ssh_server import deaf
+from support.impostors import deaf
 
 from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server

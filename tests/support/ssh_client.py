@@ -19,10 +19,11 @@ from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
-from support import ssh_server
-from support.ssh_server import Server, host_key, public_key
+from support.impostors import LOOPBACK
+from support.ssh_keys import host_key, public_key
+from support.ssh_server import Server
 
-HOST = ssh_server.LOOPBACK
+HOST = LOOPBACK
 ANY_KIND = ("ed25519", "ecdsa", "rsa")
 FORMS = (*ANY_KIND, "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from support import ssh_server
 from support.administrator import Administrator
-from support.ssh_server import Account, Server, host_key, serving
+from support.impostors import closed_port, impostor
+from support.ssh_keys import host_key
+from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin import options
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
@@ -108,13 +109,13 @@ def test_the_first_failed_check_is_the_last_line_and_its_cure_goes_to_stderr(
 
 
 def test_a_refused_connection_breaks_the_connection(administrator: Administrator) -> None:
-    said = administrator("check", WHERE, f"-oport={ssh_server.closed_port()}")
+    said = administrator("check", WHERE, f"-oport={closed_port()}")
     assert (said.code, said.lines[-1]) == (1, "✗ connection")
     assert "connection refused: is an SSH server running there" in said.err
 
 
 def test_something_else_than_ssh_breaks_the_key_exchange(administrator: Administrator) -> None:
-    with ssh_server.impostor(b"HTTP/1.1 400 Bad Request\r\n\r\n", hangs_up=True) as port:
+    with impostor(b"HTTP/1.1 400 Bad Request\r\n\r\n", hangs_up=True) as port:
         said = administrator("check", WHERE, f"-oport={port}")
     assert (said.code, said.lines[-1]) == (1, "✗ key exchange")
     assert "is not an SSH server" in said.err
@@ -329,7 +330,7 @@ def test_a_terminal_without_ticks_gets_words(administrator: Administrator, serve
 
 
 def test_a_server_can_not_steer_the_terminal(administrator: Administrator) -> None:
-    with ssh_server.impostor(b"SSH-1.5-\x1b]0;owned\x07\r\n", hangs_up=True) as port:
+    with impostor(b"SSH-1.5-\x1b]0;owned\x07\r\n", hangs_up=True) as port:
         said = administrator("check", WHERE, f"-oport={port}")
     assert said.code == 1
     assert "\x1b" not in said.out + said.err

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ssh_server
 from support.administrator import Administrator
-from support.ssh_server import Account, Server, host_key, serving
+from support.impostors import LOOPBACK, closed_port, impostor
+from support.ssh_keys import host_key
+from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin.host import command
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
 
-HOST = ssh_server.LOOPBACK
+HOST = LOOPBACK
 KINDS = ("ed25519", "ecdsa", "rsa")
 
 
@@ -93,7 +94,7 @@ def test_show_of_a_server_that_has_changed_says_both_keys(
 def test_show_of_a_server_that_is_down_still_says_what_is_known(
     administrator: Administrator, known_hosts: KnownHosts
 ) -> None:
-    port = ssh_server.closed_port()
+    port = closed_port()
     known_hosts.add(HOST, port, shown())
     said = administrator("host-key", "show", f"[{HOST}]:{port}")
     assert said.code == 1
@@ -102,14 +103,14 @@ def test_show_of_a_server_that_is_down_still_says_what_is_known(
 
 
 def test_show_of_what_is_no_ssh_server_says_so(administrator: Administrator) -> None:
-    with ssh_server.impostor(b"HTTP/1.1 400 Bad Request\r\n\r\n", hangs_up=True) as port:
+    with impostor(b"HTTP/1.1 400 Bad Request\r\n\r\n", hangs_up=True) as port:
         said = administrator("host-key", "show", HOST, "-p", str(port))
     assert said.code == 1
     assert "is not an SSH server" in said.err
 
 
 def test_show_of_a_server_that_breaks_off_says_so(administrator: Administrator) -> None:
-    with ssh_server.impostor(b"SSH-2.0-OpenSSH_9.2\r\n", hangs_up=True) as port:
+    with impostor(b"SSH-2.0-OpenSSH_9.2\r\n", hangs_up=True) as port:
         said = administrator("host-key", "show", HOST, "-p", str(port))
     assert said.code == 1
     assert "broke the connection off" in said.err

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from support.administrator import Administrator
-from support.ssh_server import host_key
+from support.ssh_keys import host_key
 
 from sshfs_plugin import options
 from sshfs_plugin.options.table import IGNORED, REFUSED, TABLE, TOPICS

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import ssh_server
+from support.impostors import LOOPBACK
+from support.ssh_keys import host_key
+from support.ssh_server import PASSWORD, TYPED, Account, serving
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
@@ -97,18 +99,18 @@ def test_answer_when_version_1_1_has_made_the_mount_comes_by_way_of_the_record(
     assert (answer.stdout, answer.stderr) == (" hünter,2 \n", "")
 
 
-@pytest.mark.parametrize("method", [ssh_server.PASSWORD, ssh_server.TYPED])
+@pytest.mark.parametrize("method", [PASSWORD, TYPED])
 def test_ssh_when_it_asks_the_program_logs_in_by_password(tmp_path: Path, settings: Settings, method: str) -> None:
-    account = ssh_server.Account(directory=tmp_path, password="hünter 2", ways=[(method,)])
-    with ssh_server.serving(account) as server:
+    account = Account(directory=tmp_path, password="hünter 2", ways=[(method,)])
+    with serving(account) as server:
         photos = volume({"password": "hünter 2", "port": str(server.port)})
-        host_key = ssh_server.host_key("ed25519")
+        shown = host_key("ed25519")
         known_hosts = KnownHosts.of(settings)
-        known_hosts.add(photos.remote.host, server.port, HostKey(kind=host_key.get_name(), blob=host_key.asbytes()))
+        known_hosts.add(photos.remote.host, server.port, HostKey(kind=shown.get_name(), blob=shown.asbytes()))
         files = UnitFiles.of(settings, photos.name)
         files.write(photos, Keyring.of(settings).login(photos.credentials), settings)
         said = command.run(
-            [*("sh", "-c", CONNECT), files.environment, f"bob@{ssh_server.LOOPBACK}"],
+            [*("sh", "-c", CONNECT), files.environment, f"bob@{LOOPBACK}"],
             seconds=5,
         )
     assert (said.returncode, said.stderr) == (0, "")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.ssh_client import FORMS, Client
-from support.ssh_server import Account, Server, serving, write_key
+from support.ssh_keys import write_key
+from support.ssh_server import Account, Server, serving
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import ssh_server
+from support.impostors import closed_port, deaf, impostor
 from support.ssh_client import HOST, Client
 from support.ssh_server import Server
 
@@ -48,7 +48,7 @@ def test_host_when_nobody_resolves_its_name_gives_up_at_the_deadline(
 
 
 def test_connection_when_refused_asks_for_server_and_port(client: Client) -> None:
-    port = ssh_server.closed_port()
+    port = closed_port()
     error = client.refusal(port, password="hunter2")
     assert isinstance(error, errors.HostUnreachable)
     assert str(error) == (
@@ -65,7 +65,7 @@ def reached_at(port: int) -> Callable[..., list[Any]]:
 def test_connection_when_the_directory_begins_with_what_may_be_the_port_asks_for_it(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", reached_at(ssh_server.closed_port()))
+    monkeypatch.setattr(socket, "getaddrinfo", reached_at(closed_port()))
     error = client.refusal(22, "3300/photos", host="nas", password="hunter2")
     assert isinstance(error, errors.HostUnreachable)
     assert str(error) == (
@@ -105,7 +105,7 @@ def test_any_check_when_the_directory_has_a_number_and_the_port_is_said_asks_for
 
 def test_connection_when_nobody_answers_gives_up_at_the_deadline(client: Client) -> None:
     started = time.monotonic()
-    with ssh_server.deaf() as port:
+    with deaf() as port:
         error = client.refusal(port, seconds=0.2, password="hunter2")
     assert time.monotonic() - started < 2
     assert isinstance(error, errors.HostUnreachable)
@@ -125,7 +125,7 @@ def test_connection_when_there_is_no_route_says_so(client: Client) -> None:
 def test_connection_when_a_name_has_several_addresses_takes_the_first_that_works(
     client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead, alive = (HOST, ssh_server.closed_port()), (HOST, server.port)
+    dead, alive = (HOST, closed_port()), (HOST, server.port)
     # a family that this kernel lacks, as IPv6 on a host that was booted without it
     lacking = (socket.AF_APPLETALK, socket.SOCK_STREAM, 0, "", dead)
     addresses = [lacking, *((socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (dead, alive))]
@@ -137,7 +137,7 @@ def test_connection_when_a_name_has_several_addresses_takes_the_first_that_works
 def test_connection_when_no_address_answers_gives_all_of_them_together_the_time_of_one(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ssh_server.deaf() as port:
+    with deaf() as port:
         addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, port))] * 4
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
         started = time.monotonic()
@@ -166,7 +166,7 @@ def test_connection_when_a_name_has_no_address_at_all_says_so(client: Client, mo
     ids=["web", "TLS", "a long greeting", "words like those of sshd"],
 )
 def test_server_when_it_speaks_something_else_and_hangs_up_is_none(client: Client, says: bytes, words: str) -> None:
-    with ssh_server.impostor(says, hangs_up=True) as port:
+    with impostor(says, hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
     assert isinstance(error, errors.NotAnSSHServer)
     assert str(error).startswith(f"what answers at 127.0.0.1 port {port} is not an SSH server, it says '{words}")
@@ -182,7 +182,7 @@ def test_server_when_it_speaks_something_else_and_hangs_up_is_none(client: Clien
     ],
 )
 def test_server_when_it_turns_the_connection_away_says_what_is_likely(client: Client, says: bytes, words: str) -> None:
-    with ssh_server.impostor(says, hangs_up=True) as port:
+    with impostor(says, hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
     assert isinstance(error, errors.TurnedAway)
     assert str(error) == (
@@ -202,7 +202,7 @@ def test_server_when_it_turns_the_connection_away_says_what_is_likely(client: Cl
 )
 def test_server_when_it_sends_more_than_ssh_has_is_not_read_to_the_end(client: Client, says: bytes, why: str) -> None:
     started = time.monotonic()
-    with ssh_server.impostor(says) as port:
+    with impostor(says) as port:
         error = client.refusal(port, password="hunter2")
     assert time.monotonic() - started < 3
     assert isinstance(error, errors.NotAnSSHServer)
@@ -212,7 +212,7 @@ def test_server_when_it_sends_more_than_ssh_has_is_not_read_to_the_end(client: C
 @pytest.mark.parametrize("says", [b"", b"220 mail.example.org ESMTP\r\n"], ids=["nothing", "a greeting"])
 def test_server_when_it_waits_for_ever_is_named(client: Client, says: bytes) -> None:
     started = time.monotonic()
-    with ssh_server.impostor(says) as port:
+    with impostor(says) as port:
         error = client.refusal(port, seconds=0.2, password="hunter2")
     assert time.monotonic() - started < 2
     assert isinstance(error, errors.ServerSilent)
@@ -223,7 +223,7 @@ def test_server_when_it_waits_for_ever_is_named(client: Client, says: bytes) -> 
 
 
 def test_server_when_it_stops_answering_after_its_banner_says_so(client: Client) -> None:
-    with ssh_server.impostor(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
+    with impostor(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
         error = client.refusal(port, seconds=0.2, password="hunter2")
     assert isinstance(error, errors.ServerSilent)
     assert str(error) == (
@@ -233,7 +233,7 @@ def test_server_when_it_stops_answering_after_its_banner_says_so(client: Client)
 
 
 def test_server_when_it_hangs_up_after_its_banner_says_so(client: Client) -> None:
-    with ssh_server.impostor(b"SSH-2.0-OpenSSH_9.2\r\n", hangs_up=True) as port:
+    with impostor(b"SSH-2.0-OpenSSH_9.2\r\n", hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
     assert isinstance(error, errors.NegotiationFailed)
     assert str(error).startswith(f"the SSH server at 127.0.0.1 port {port} broke the connection off (")
@@ -259,6 +259,6 @@ def test_server_when_the_volume_says_a_way_that_works_is_found(client: Client, s
 
 
 def test_server_when_it_speaks_the_first_ssh_protocol_is_refused(client: Client) -> None:
-    with ssh_server.impostor(b"SSH-1.5-OpenSSH_2.0\r\n", hangs_up=True) as port:
+    with impostor(b"SSH-1.5-OpenSSH_2.0\r\n", hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
     assert "Incompatible version (1.5 instead of 2.0)" in str(error)

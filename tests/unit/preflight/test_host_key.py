@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from support.ssh_client import ANY_KIND, HOST, Client, only, shown
-from support.ssh_server import Account, Server, host_key, serving
+from support.ssh_keys import host_key
+from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command

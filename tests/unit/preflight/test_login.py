@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 from support.ssh_client import FORMS, Client, connect, public, shown
-from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, public_key, serving, write_key
+from support.ssh_keys import public_key, write_key
+from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, serving
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline

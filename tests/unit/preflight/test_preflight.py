@@ -4,9 +4,10 @@
 from pathlib import Path
 
 import pytest
-from support import ssh_server
+from support.impostors import proposal
 from support.ssh_client import ANY_KIND, Client, connect, has_ipv6, public, shown
-from support.ssh_server import KEY, PASSWORD, Account, Server, host_key, serving
+from support.ssh_keys import host_key
+from support.ssh_server import KEY, PASSWORD, Account, Server, serving
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
@@ -34,7 +35,7 @@ def test_preflight_writes_nothing_on_the_server(client: Client, files: Path, ser
 def test_preflight_proposes_no_algorithm_that_ssh_would_not(client: Client) -> None:
     answer = command.run(["ssh", "-G", "-F", "/dev/null", "nas"], seconds=5).stdout
     ssh = {keyword: values.split(",") for keyword, _, values in (line.partition(" ") for line in answer.splitlines())}
-    proposed = ssh_server.proposal(lambda port: client.refusal(port, password="hunter2"))
+    proposed = proposal(lambda port: client.refusal(port, password="hunter2"))
     exchanges = [name for name in proposed[0] if not name.startswith(("ext-info-", "kex-strict-"))]
     assert set(exchanges) <= set(ssh["kexalgorithms"])
     assert set(proposed[1]) <= set(ssh["hostkeyalgorithms"])

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import fakes
-from support.ssh_server import write_key
+from support.programs import Programs
+from support.ssh_keys import write_key
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
@@ -266,7 +266,7 @@ def test_password_file_holds_the_password_in_its_first_line(
 
 
 def test_identity_file_when_it_is_as_it_was_is_judged_once(
-    keys: dict[str, Path], tmp_path: Path, programs: fakes.Programs
+    keys: dict[str, Path], tmp_path: Path, programs: Programs
 ) -> None:
     key = Path(shutil.copy(keys["ed25519"], tmp_path / "key"))
     programs.add("ssh-keygen")

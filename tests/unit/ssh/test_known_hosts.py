@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import ssh_server
+from support.ssh_keys import host_key
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
@@ -19,7 +19,7 @@ PORT = 2222
 
 
 def key(kind: str = "ed25519", number: int = 1) -> HostKey:
-    made = ssh_server.host_key(kind, number)
+    made = host_key(kind, number)
     return HostKey(kind=made.get_name(), blob=made.asbytes())
 
 

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import ssh_server
+from support.impostors import LOOPBACK
+from support.ssh_keys import host_key, public_key, write_key
+from support.ssh_server import KEY, Account, serving
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
@@ -198,15 +200,15 @@ def test_ssh_when_every_path_is_strange_logs_in_with_that_key_to_that_known_host
     directory = tmp_path / "".join(name.replace("/", "") for name in STRANGE_NAMES)
     directory.mkdir()
     key, known = directory / "my %h 'key'", known_hosts(directory)
-    ssh_server.write_key(key, "ed25519", 2)
-    public = ssh_server.public_key(key).read_text()
-    host_key = ssh_server.host_key("ed25519")
-    account = ssh_server.Account(directory=tmp_path, keys=[public], ways=[(ssh_server.KEY,)])
-    with ssh_server.serving(account) as server:
-        shown = HostKey(kind=host_key.get_name(), blob=host_key.asbytes())
+    write_key(key, "ed25519", 2)
+    public = public_key(key).read_text()
+    servers_key = host_key("ed25519")
+    account = Account(directory=tmp_path, keys=[public], ways=[(KEY,)])
+    with serving(account) as server:
+        shown = HostKey(kind=servers_key.get_name(), blob=servers_key.asbytes())
         known.add("nas", server.port, shown)
         config = directory / "ssh_config"
         text = sshfs.ssh_config(volume({"port": str(server.port)}), Login(identity_files=(key,)), known)
         config.write_text(text, "utf-8")
-        login = command.run(["ssh", "-F", config, "-s", f"bob@{ssh_server.LOOPBACK}", "sftp"], seconds=5)
+        login = command.run(["ssh", "-F", config, "-s", f"bob@{LOOPBACK}", "sftp"], seconds=5)
     assert (login.returncode, login.stderr) == (0, "")

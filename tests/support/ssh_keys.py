@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""SSH keys, made by ssh-keygen once for all tests."""
+
+import functools
+import io
+import tempfile
+from pathlib import Path
+
+import paramiko
+
+from sshfs_plugin.host import command
+
+
+def write_key(file: Path, form: str, number: int = 1) -> Path:
+    """Write a private key that ssh-keygen has made, and the public one beside it.
+
+    Args:
+        file: Where to.
+        form: ``ed25519``, ``ecdsa`` or ``rsa`` for OpenSSH's own form, or with ``-PEM`` or ``-PKCS8`` after it.
+        number: Tells keys of the same form apart; those of the same number and kind are made once.
+    """
+    private, public = _key_pair(form, number)
+    file.write_text(private)
+    file.chmod(0o600)
+    public_key(file).write_text(public)
+    return file
+
+
+def public_key(file: Path) -> Path:
+    """Return where the public key of a private key is."""
+    return file.with_name(f"{file.name}.pub")
+
+
+@functools.cache
+def _key_pair(form: str, number: int) -> tuple[str, str]:
+    kind, _, encoding = form.partition("-")
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "key"
+        if encoding:
+            write_key(file, kind, number)
+            _run("ssh-keygen", "-q", "-p", "-m", encoding, "-P", "", "-N", "", "-f", file)
+        else:
+            bits = ("-b", "2048") if kind == "rsa" else ()
+            _run("ssh-keygen", "-q", "-t", kind, *bits, "-N", "", "-C", "", "-f", file)
+        return file.read_text(), public_key(file).read_text()
+
+
+def _run(*argv: str | Path) -> None:
+    command.run(argv, seconds=10).check_returncode()
+
+
+@functools.cache
+def host_key(kind: str, number: int = 1) -> paramiko.PKey:
+    """Return the host key of a kind (ed25519, ecdsa or rsa) that has this number."""
+    if kind == "ed25519":
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(_key_pair(kind, number)[0]))
+    of_kind = paramiko.ECDSAKey if kind == "ecdsa" else paramiko.RSAKey
+    return of_kind.from_private_key(io.StringIO(_key_pair(f"{kind}-PEM", number)[0]))
