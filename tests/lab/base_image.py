@@ -5,7 +5,9 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from .machine import Machine, cached, debootstrap, in_root, let_fetch
+from .bootstrap import debootstrap, in_root, let_fetch
+from .cache import cached
+from .machine import Machine
 
 RELEASE = "bookworm"
 IMAGE = f"debian:{RELEASE}-slim"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from . import machine as lab
+from .commands import LIMIT
 from .host import Host
+from .machine import Machine, unavailable
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
@@ -32,13 +33,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker("lab")
         if config.pluginmanager.hasplugin("timeout") and not item.get_closest_marker("timeout"):
             # only a hang reaches it, and fixtures wait by limits of their own
-            item.add_marker(pytest.mark.timeout(3 * lab.LIMIT, func_only=True))
+            item.add_marker(pytest.mark.timeout(3 * LIMIT, func_only=True))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _available() -> None:
     """Skip where no machine can be booted, but fail in CI, where nobody would notice."""
-    reason = lab.unavailable()
+    reason = unavailable()
     if reason and os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     if reason:
@@ -56,14 +57,14 @@ _SPOILT = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
-def _kept(release: str, _available: None) -> Iterator[lab.Machine]:
-    kept = lab.Machine(release)
+def _kept(release: str, _available: None) -> Iterator[Machine]:
+    kept = Machine(release)
     yield kept
     kept.destroy()
 
 
 @pytest.fixture
-def machine(_kept: lab.Machine, request: pytest.FixtureRequest) -> lab.Machine:
+def machine(_kept: Machine, request: pytest.FixtureRequest) -> Machine:
     """Give a machine that is on and has the images: another one if a test has failed, which leaves who knows what."""
     stash = request.session.stash
     if stash.get(_SPOILT, True):
@@ -114,7 +115,7 @@ def newer(package: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def host(machine: lab.Machine, package: Path) -> Iterator[Host]:
+def host(machine: Machine, package: Path) -> Iterator[Host]:
     """Give the machine with the package installed and no volume on it."""
     host = Host(machine, package)
     if not host.is_installed():
@@ -129,5 +130,5 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: obje
     """Give up the machine on which a test has failed, and add the end of its journal to the report."""
     node.session.stash[_SPOILT] = True
     booted = getattr(node, "funcargs", {}).get("machine")
-    if isinstance(report, pytest.TestReport) and isinstance(booted, lab.Machine) and booted.is_on:
+    if isinstance(report, pytest.TestReport) and isinstance(booted, Machine) and booted.is_on:
         report.sections.append(("journal of the machine", booted.journal("--output=short-precise", "--lines=40")))

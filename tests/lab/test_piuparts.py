@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from . import machine as lab
+from .bootstrap import debootstrap, in_root, let_fetch
+from .cache import cached
+from .disk import keep_in_memory
 
 
 def _base(release: str) -> Path:
@@ -16,17 +18,17 @@ def _base(release: str) -> Path:
 
     def make(root: Path, log: Path) -> None:
         # on Debian 13 e2fsprogs may not be removed again, so it has to be there before
-        lab.debootstrap(log, root, release, "--include=e2fsprogs")
-        lab.let_fetch(root, release)
-        lab.in_root(log, root, "apt-get update && apt-get --yes dist-upgrade && apt-get clean")
+        debootstrap(log, root, release, "--include=e2fsprogs")
+        let_fetch(root, release)
+        in_root(log, root, "apt-get update && apt-get --yes dist-upgrade && apt-get clean")
 
-    return lab.cached(f"base-{release}", make)
+    return cached(f"base-{release}", make)
 
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
     """Give a directory in which much can be written and removed soon."""
-    lab.keep_in_memory(tmp_path)
+    keep_in_memory(tmp_path)
     yield tmp_path
     if tmp_path.is_mount():
         subprocess.run(["umount", tmp_path], check=True)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from .commands import Result
 from .documents import script
 from .host import KEY, PACKAGE, ROOT, STAY, Host
-from .machine import IMAGE, Result
+from .machine import IMAGE
 
 NAME = "vieux/sshfs:latest"
 STATE = "/var/lib/docker/plugins/sshfs-state.json"
