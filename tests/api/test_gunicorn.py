@@ -149,10 +149,12 @@ def test_a_request_that_comes_in_pieces_is_answered(docker: DockerClient) -> Non
 def test_a_request_that_does_not_come_is_waited_for_for_a_while_only(tmp_path: Path) -> None:
     configuration = tmp_path / "hasty.py"
     configuration.write_text(HASTY)
-    with started(tmp_path, str(configuration)) as service:
-        for half in HALVES:
-            assert service.docker.send_bytes(half) is None
-            assert service.docker.list_names() == []
+    with started(tmp_path, str(configuration)) as service, ExitStack() as held:
+        halves = [held.enter_context(service.docker.connect()) for _ in HALVES]
+        for half, connection in zip(HALVES, halves, strict=True):
+            connection.sendall(half)
+        assert [read_all(connection) for connection in halves] == [b""] * len(HALVES)
+        assert service.docker.list_names() == []
 
 
 @pytest.mark.parametrize(
@@ -241,9 +243,10 @@ def certificate(directory: Path) -> ssl.SSLContext:
     return context
 
 
-@contextmanager
-def started_with_tls(directory: Path) -> Iterator[tuple[Service, ssl.SSLContext]]:
-    """Let a service of little patience run at a port, and give what its clients need."""
+@pytest.fixture(scope="module")
+def with_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, ssl.SSLContext]]:
+    """Give a service that gives up soon, at a port, and what its clients need."""
+    directory = tmp_path_factory.mktemp("tls")
     client = certificate(directory / "tls")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -253,8 +256,11 @@ def started_with_tls(directory: Path) -> Iterator[tuple[Service, ssl.SSLContext]
         yield service, client
 
 
-def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path: Path) -> None:
-    with started_with_tls(tmp_path) as (service, client), ExitStack() as held:
+def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(
+    with_tls: tuple[Service, ssl.SSLContext],
+) -> None:
+    service, client = with_tls
+    with ExitStack() as held:
         for _ in range(2 * service.settings.threads):
             half = held.enter_context(socket.create_connection(("127.0.0.1", service.port)))
             half.sendall(b"\x16\x03\x01\x02\x00\x01")
@@ -265,24 +271,25 @@ def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(tmp_path
     assert reply.body == {"Volumes": [], "Err": ""}
 
 
-def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobody(tmp_path: Path) -> None:
-    with started_with_tls(tmp_path) as (service, client):
-        assert service.process
-        worker = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobody(
+    with_tls: tuple[Service, ssl.SSLContext],
+) -> None:
+    service, client = with_tls
+    assert service.process
+    worker = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    address = "127.0.0.1", service.port
 
-        address = "127.0.0.1", service.port
+    def worker_that_answers() -> str:
+        with client.wrap_socket(socket.create_connection(address, LIMIT_SECONDS)) as connection:
+            connection.sendall(service.docker.request("VolumeDriver.List", {}))
+            assert read_all(connection)
+        return worker.read_text()
 
-        def worker_that_answers() -> str:
-            with client.wrap_socket(socket.create_connection(address, LIMIT_SECONDS)) as connection:
-                connection.sendall(service.docker.request("VolumeDriver.List", {}))
-                assert read_all(connection)
-            return worker.read_text()
-
-        before = worker_that_answers()
-        for _ in range(20):
-            with socket.create_connection(address) as hasty:
-                hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert worker_that_answers() == before, "it has ended, and all calls with it"
+    before = worker_that_answers()
+    for _ in range(20):
+        with socket.create_connection(address) as hasty:
+            hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert worker_that_answers() == before, "it has ended, and all calls with it"
 
 
 def test_a_connection_that_was_taken_before_a_stop_is_answered(tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ class WatchedDeadline(Deadline):
         return super().left(at_most)
 
 
+@dataclass(frozen=True)
+class DeadlineOnce(Deadline):
+    """A deadline that has come once something is so.
+
+    Attributes:
+        is_so: Tells whether it is.
+    """
+
+    is_so: Callable[[], bool]
+
+    def left(self, at_most: float = float("inf")) -> float:
+        """Return the seconds that are left: none once it is so."""
+        return 0.0 if self.is_so() else super().left(at_most)
+
+
 def await_that(condition: Callable[[], object], what: Callable[[], str]) -> None:
     """Wait until a condition holds that nothing tells of."""
     limit = time.monotonic() + LIMIT_SECONDS

@@ -13,7 +13,7 @@ import pytest
 from support.kernel import FakeKernel
 from support.preflight import LOGIN
 from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
-from support.waiting import Background, now, soon
+from support.waiting import Background, DeadlineOnce, now, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
@@ -240,18 +240,19 @@ def test_failed_release_says_why(keeping: ProcessSupervisor, steps: Steps) -> No
     assert str(refusal.value).endswith(": findmnt -t fuse.sshfs shows whether it still is")
 
 
-@pytest.mark.parametrize(
-    ("plan", "seconds", "why"),
-    # what unmounts must have come to its end by then
-    [("stay", 0.4, "it took too long"), ("unmount", 3, "sshfs does not end")],
-)
-def test_release_that_comes_to_no_end_says_so(
-    keeping: ProcessSupervisor, steps: Steps, plan: str, seconds: float, why: str
-) -> None:
+def test_release_that_comes_to_no_end_says_so(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
-    steps.plan("release", plan)
-    with pytest.raises(errors.UnmountFailed, match=f"volume 'photos' could not be unmounted \\({why}\\)"):
-        keeping.release(PHOTOS, Deadline.after(seconds))
+    steps.plan("release", "stay")
+    with pytest.raises(errors.UnmountFailed, match=r"volume 'photos' could not be unmounted \(it took too long\)"):
+        keeping.release(PHOTOS, Deadline.after(0.4))
+
+
+def test_release_of_a_volume_whose_keeper_does_not_end_says_so(keeping: ProcessSupervisor, steps: Steps) -> None:
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    steps.plan("release", "unmount")
+    once_unmounted = DeadlineOnce(soon().at, lambda: not keeping.mounted())
+    with pytest.raises(errors.UnmountFailed, match=r"volume 'photos' could not be unmounted \(sshfs does not end\)"):
+        keeping.release(PHOTOS, once_unmounted)
 
 
 def test_keeper_runs_with_the_settings_of_the_service(

@@ -101,8 +101,9 @@ def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_t
 
 
 def test_what_a_running_unit_reads_stays_when_another_start_fails(
-    keeping: SystemdSupervisor, programs: Programs
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
@@ -146,9 +147,10 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
 
 
 def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(
-    keeping: SystemdSupervisor, programs: Programs
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when systemctl itself is ended by a signal."""
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
