@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from support.impostors import deaf
+from support.impostors import silent_port
 
 from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
@@ -260,7 +260,7 @@ def test_twenty_volumes_mount_at_once_while_get_answers(plugin: Plugin, server: 
 def test_a_dead_port_keeps_no_volume_waiting_on_another_port_of_the_same_host(plugin: Plugin, server: Server) -> None:
     """As at the start of a Docker that mounts all volumes at once, and tries none again."""
     with ExitStack() as listening, ThreadPoolExecutor(24) as calls:
-        port = listening.enter_context(deaf())
+        port = listening.enter_context(silent_port())
         dead, well = [f"dead-{number}" for number in range(20)], [f"well-{number}" for number in range(3)]
         for name in dead:
             patient = {"port": str(port), "check": "mount", "ConnectTimeout": "60"}

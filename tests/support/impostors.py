@@ -38,7 +38,7 @@ def impostor(says: bytes = b"", *, hangs_up: bool = False) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def deaf() -> Iterator[int]:
+def silent_port() -> Iterator[int]:
     """Yield a port that answers no connection request, as behind a firewall: the queue of its listener is full."""
     with socket.socket() as listener, socket.socket() as first:
         listener.bind((LOOPBACK, 0))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.impostors import closed_port, deaf, impostor
+from support.impostors import closed_port, impostor, silent_port
 from support.ssh_client import HOST, Client
 from support.ssh_server import Server
 
@@ -105,7 +105,7 @@ def test_any_check_when_the_directory_has_a_number_and_the_port_is_said_asks_for
 
 def test_connection_when_nobody_answers_gives_up_at_the_deadline(client: Client) -> None:
     started = time.monotonic()
-    with deaf() as port:
+    with silent_port() as port:
         error = client.refusal(port, seconds=0.2, password="hunter2")
     assert time.monotonic() - started < 2
     assert isinstance(error, errors.HostUnreachable)
@@ -137,7 +137,7 @@ def test_connection_when_a_name_has_several_addresses_takes_the_first_that_works
 def test_connection_when_no_address_answers_gives_all_of_them_together_the_time_of_one(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with deaf() as port:
+    with silent_port() as port:
         addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, port))] * 4
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
         started = time.monotonic()
