@@ -19,7 +19,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeVar, overload
 
@@ -282,6 +282,17 @@ class Machine:
         read = 'journalctl --sync; exec journalctl --quiet --no-pager --output=cat "$@"'
         # it ends with 1 where there is nothing
         return self.sh(read, *words, check=False).stdout
+
+    @contextlib.contextmanager
+    def sshd_with(self, settings: str) -> Iterator[None]:
+        """Let the SSH server have other settings meanwhile, before all others, since what is said first counts."""
+        file = "/etc/ssh/sshd_config.d/00-test.conf"
+        self.write(file, settings)
+        self.run("systemctl", "restart", "ssh")
+        try:
+            yield
+        finally:
+            self.sh("rm $1; systemctl restart ssh", file)
 
     def import_busybox_image(self, tag: str = IMAGE) -> None:
         """Give Docker and Podman an image with the applets of busybox, and one with files at /data.

@@ -68,16 +68,11 @@ SFTPAuthorizedUserKeys file:/etc/proftpd/lab/%u.pub
 @contextmanager
 def locked(machine: Machine) -> Iterator[Server]:
     """Lock a login without a shell into SFTP and a directory, as a NAS does."""
-    config = "/etc/ssh/sshd_config.d/locked.conf"
     machine.sh("id nasuser || useradd --no-create-home --home-dir / --shell /usr/sbin/nologin nasuser")
     machine.sh("mkdir -p /volume1/files; chown root: /volume1; chown nasuser: /volume1/files")
     machine.run("install", "-m", "644", f"{KEY}.pub", "/etc/ssh/nasuser.keys")
-    machine.write(config, LOCKED)
-    machine.run("systemctl", "restart", "ssh")
-    try:
+    with machine.sshd_with(LOCKED):
         yield Server(account="nasuser@localhost", port=22, directory="/files", place="/volume1/files")
-    finally:
-        machine.sh("rm $1; systemctl restart ssh", config)
 
 
 @contextmanager

@@ -82,10 +82,7 @@ def test_a_mistake_is_named_with_its_cure(host: Host, options: dict[str, str], s
 def test_a_login_that_is_locked_into_a_directory_gets_a_hint(host: Host) -> None:
     machine = host.machine
     machine.sh("mkdir -p /volume1/photo && chown root:root /volume1 && chown alice /volume1/photo")
-    config = "/etc/ssh/sshd_config.d/locked.conf"
-    machine.write(config, "Match User alice\n ChrootDirectory /volume1\n ForceCommand internal-sftp\n")
-    machine.run("systemctl", "restart", "ssh")
-    try:
+    with machine.sshd_with("Match User alice\n ChrootDirectory /volume1\n ForceCommand internal-sftp\n"):
         refused = host.create("locked", "/volume1/photo", check=False)
         assert (
             "/photo exists, and if this login is locked into a directory of the server, that may be it"
@@ -94,8 +91,6 @@ def test_a_login_that_is_locked_into_a_directory_gets_a_hint(host: Host) -> None
         host.create("locked", "/photo")
         host.run("locked", "echo hi >/data/file")
         assert machine.read("/volume1/photo/file") == "hi\n"
-    finally:
-        machine.sh(f"rm {config}; systemctl restart ssh")
 
 
 @pytest.fixture
@@ -107,6 +102,10 @@ def awkward_password(host: Host) -> Iterator[None]:
     host.machine.run("usermod", "-p", usual, "alice")
 
 
+TYPED = "PasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM yes\n"
+"""Settings of a server that takes a password only as if a person typed it."""
+
+
 @pytest.mark.usefixtures("awkward_password")
 @pytest.mark.parametrize("way", ["password", "password_file", "keyboard-interactive"])
 def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) -> None:
@@ -115,14 +114,8 @@ def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) 
     machine.write("/root/nas.password", f"{PASSWORD}\n", mode=0o600)
     if way == "password_file":
         options = {"sshcmd": f"alice@localhost:{directory}", "password_file": "/root/nas.password"}
-    if way == "keyboard-interactive":
-        machine.write(
-            "/etc/ssh/sshd_config.d/00-pam.conf",
-            "PasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM yes\n",
-        )
-        machine.run("systemctl", "restart", "ssh")
     words = [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
-    try:
+    with machine.sshd_with(TYPED if way == "keyboard-interactive" else ""):
         machine.run("docker", "volume", "create", "-d", "sshfs", *words, "secret")
         with host.writing("secret", directory):
             assert PASSWORD not in machine.sh("cat /proc/*/cmdline /proc/*/environ 2>/dev/null", check=False).stdout
@@ -135,8 +128,6 @@ def test_a_password_opens_the_volume_and_shows_up_nowhere(host: Host, way: str) 
         host.start("again", "secret", STAY)
         host.cut_connections()
         machine.until(lambda: machine.run("docker", "exec", "again", "touch", "/data/again"))
-    finally:
-        machine.sh("rm -f /etc/ssh/sshd_config.d/00-pam.conf; systemctl restart ssh")
 
 
 def test_a_container_that_is_not_root_writes_with_uid_and_gid(host: Host) -> None:
