@@ -90,7 +90,7 @@ SCRIPT = (ROOT / "scripts/test").read_text()
 SETUP = block("CONTRIBUTING.md", "sudo apt-get install")
 QUICK = block("CONTRIBUTING.md", "./scripts/test --quick")
 BLAME = block("CONTRIBUTING.md", "git config blame.ignoreRevsFile")
-SOME_TESTS = block("CONTRIBUTING.md", "/usr/bin/python3 -m pytest -q tests/unit/test_options.py")
+SOME_TESTS = block("CONTRIBUTING.md", "/usr/bin/python3 -m pytest -q tests/unit/options/test_options.py")
 TOOLS = block("CONTRIBUTING.md", ".venv/bin/ruff check")
 BENCHMARK = block("CONTRIBUTING.md", "sudo ./scripts/benchmark")
 ROW = block("CONTRIBUTING.md", "ssh_option(")
@@ -147,7 +147,7 @@ def test_every_tier_of_the_tests_is_explained() -> None:
 
 def test_files_and_tests_that_a_page_for_newcomers_names_exist() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
-    tests = "".join(path.read_text() for path in (ROOT / "tests/unit").glob("*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests/unit").rglob("*.py"))
     assert [name for name in re.findall(r"`(test_\w+)`", page) if f"def {name}(" not in tests] == []
     names = re.findall(r"`([\w.-]+/[\w./-]*\w)`", page)
     assert len(names) > 20
