@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver.locks import Locks, SharedFailures, way
+from sshfs_plugin.driver.locks import Locks, SharedFailures, reachability
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.values import Caller, Condition, State
 from sshfs_plugin.holders import Client, Holders
@@ -132,7 +132,7 @@ class Driver:
         """
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            with self._shared_failures.at(_identity(entry.volume), asked, _is_refusal):
+            with self._shared_failures.attempt(_identity(entry.volume), asked, _is_refusal):
                 device = self._ensure_mounted(entry, asked, deadline)
             if not caller.has_gone():
                 self._registry.count(
@@ -316,7 +316,7 @@ class Driver:
 
         with (
             self._locks.at_server(volume.remote.server, deadline),
-            self._shared_failures.at(way(volume), asked, is_out_of_reach),
+            self._shared_failures.attempt(reachability(volume), asked, is_out_of_reach),
         ):
             yield
 

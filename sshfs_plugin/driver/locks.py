@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -17,6 +18,9 @@ CONNECTS_PER_SERVER = 8
 WAITING = 10_000
 """How many calls may wait: all that come, since a Docker that starts mounts all volumes at once, and never again."""
 
+LONGEST_WAIT_SECONDS = 240.0
+"""Longer than any caller waits, of whom Docker waits longest, and than what was begun for it may then take."""
+
 _DECIDE_REACHABILITY = ("AddressFamily", "BindAddress", "BindInterface", "ConnectTimeout")
 
 
@@ -24,12 +28,12 @@ class Slots:
     """Slots, each of which one thread at a time can hold.
 
     Args:
-        places: The number of slots.
+        count: The number of slots.
         waiting: How many threads may wait for one; any further thread gets an error at once.
     """
 
-    def __init__(self, places: int, *, waiting: int) -> None:
-        self._slots = threading.BoundedSemaphore(places)
+    def __init__(self, count: int, *, waiting: int) -> None:
+        self._slots = threading.BoundedSemaphore(count)
         self._may_wait = threading.BoundedSemaphore(waiting)
 
     @contextmanager
@@ -71,7 +75,7 @@ class SharedFailures:
         self._failed: dict[Hashable, tuple[float, errors.PluginError]] = {}
 
     @contextmanager
-    def at(self, what: Hashable, asked: float, is_shared: Callable[[errors.PluginError], bool]) -> Iterator[None]:
+    def attempt(self, what: Hashable, asked: float, is_shared: Callable[[errors.PluginError], bool]) -> Iterator[None]:
         """Make an attempt, or raise the shared failure of one that began after this call, with no success since.
 
         Args:
@@ -91,11 +95,23 @@ class SharedFailures:
         except errors.PluginError as error:
             if is_shared(error):
                 self._failed[what] = began, copy.copy(error)  # a copy, since the volume is added to the raised one
+                self._forget_old()
             raise
         self._succeeded[what] = time.monotonic()
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Forget what ended before any call came that can still be waiting."""
+        old = time.monotonic() - LONGEST_WAIT_SECONDS
+        for what, ended in list(self._succeeded.items()):
+            if ended < old:
+                self._succeeded.pop(what, None)
+        for what, (began, _) in list(self._failed.items()):
+            if began < old:
+                self._failed.pop(what, None)
 
 
-def way(volume: Volume) -> Hashable:
+def reachability(volume: Volume) -> Hashable:
     """Return the key of all that decides whether a volume's server can be reached, its ConnectTimeout included."""
     said = dict(volume.ssh_options)
     return volume.remote.server, *(said.get(keyword) for keyword in _DECIDE_REACHABILITY)
@@ -106,8 +122,9 @@ class Locks:
 
     def __init__(self) -> None:
         self._making = threading.Lock()
-        self._volumes: dict[VolumeName, Slots] = {}
-        self._servers: dict[str, Slots] = {}
+        # kept by those who hold or await them alone: names of volumes come and go
+        self._volumes: WeakValueDictionary[VolumeName, Slots] = WeakValueDictionary()
+        self._servers: WeakValueDictionary[str, Slots] = WeakValueDictionary()
 
     @contextmanager
     def on_volume(self, name: VolumeName, deadline: Deadline) -> Iterator[None]:

@@ -4,7 +4,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from support.waiting import LIMIT_SECONDS, WatchedDeadline
@@ -13,11 +13,12 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import locks
 from sshfs_plugin.driver.locks import Locks, SharedFailures, Slots
+from sshfs_plugin.volume import VolumeName
 
 
 @pytest.fixture
 def full() -> Iterator[Locks]:
-    """Give turns of which all places at one server are taken."""
+    """Give locks of which all slots of one server are taken."""
     taken = Locks()
     with ExitStack() as places:
         for _ in range(locks.CONNECTS_PER_SERVER):
@@ -25,7 +26,7 @@ def full() -> Iterator[Locks]:
         yield taken
 
 
-def test_a_place_is_waited_for_until_the_deadline(full: Locks) -> None:
+def test_a_slot_is_waited_for_until_the_deadline(full: Locks) -> None:
     with (
         pytest.raises(errors.ServerBusy, match="too many volumes are connecting to nas"),
         full.at_server("nas", Deadline.after(0.05)),
@@ -33,7 +34,7 @@ def test_a_place_is_waited_for_until_the_deadline(full: Locks) -> None:
         pass
 
 
-def test_other_servers_have_places_of_their_own(full: Locks) -> None:
+def test_other_servers_have_slots_of_their_own(full: Locks) -> None:
     with full.at_server("other", Deadline.after(0)):
         pass
 
@@ -67,7 +68,7 @@ def everything(_error: errors.PluginError) -> bool:
 
 
 def attempt(attempts: SharedFailures, asked: float, problem: errors.PluginError | None = None) -> None:
-    with attempts.at("nas", asked, everything):
+    with attempts.attempt("nas", asked, everything):
         if problem:
             raise problem
 
@@ -85,7 +86,7 @@ def test_failure_comes_to_those_who_had_asked_before_that_attempt_began_and_to_n
     with pytest.raises(errors.HostUnreachable) as again:
         attempt(attempts, before)
     assert again.value.volume == ""
-    with attempts.at("other", before, everything):
+    with attempts.attempt("other", before, everything):
         pass
     attempt(attempts, time.monotonic())
 
@@ -100,7 +101,24 @@ def test_success_ends_what_a_failure_says() -> None:
 
 def test_failure_while_others_succeed_is_told_to_nobody() -> None:
     attempts, before = SharedFailures(), time.monotonic()
-    with pytest.raises(errors.HostUnreachable), attempts.at("nas", before, everything):
+    with pytest.raises(errors.HostUnreachable), attempts.attempt("nas", before, everything):
         attempt(attempts, before)
         raise errors.HostUnreachable("cannot connect to nas port 22, no answer in time")
     attempt(attempts, before)
+
+
+def test_nothing_is_kept_of_volumes_and_servers_that_nobody_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may make and remove volumes for years."""
+    monkeypatch.setattr(locks, "LONGEST_WAIT_SECONDS", 0.0)
+    held, failures = Locks(), SharedFailures()
+    for number in range(100):
+        with (
+            held.on_volume(VolumeName(f"photos-{number}"), Deadline.after(1)),
+            held.at_server(f"nas-{number}", Deadline.after(1)),
+            suppress(errors.HostUnreachable),
+            failures.attempt(number, time.monotonic(), lambda _: True),
+        ):
+            if number % 2:
+                raise errors.HostUnreachable("nobody answers", "is it on?")
+    assert (len(held._volumes), len(held._servers)) == (0, 0)
+    assert len(failures._succeeded) + len(failures._failed) <= 1
