@@ -44,8 +44,8 @@ def create_app() -> flask.Flask:
     driver.load()
     threading.Thread(target=_look_after, args=(driver, settings), name="look-after", daemon=True).start()
     slow_calls, quick = settings.threads // 2, min(QUICK_THREADS, settings.threads // 4)
-    slow_lane = Slots(slow_calls, waiting=settings.threads - slow_calls - quick)
-    return api.create_app(driver, slow_lane=slow_lane, tell=journal.status)
+    slow_slots = Slots(slow_calls, waiting=settings.threads - slow_calls - quick)
+    return api.create_app(driver, slow_slots=slow_slots, tell=journal.status)
 
 
 def _look_after(driver: Driver, settings: Settings) -> None:

@@ -29,8 +29,8 @@ class PluginError(Exception):
 
     def __init__(self, sentence: str, hint: str = "") -> None:
         super().__init__(sentence, hint)
-        self.sentence = tamed(_bounded(sentence))
-        self.hint = tamed(_bounded(hint))
+        self.sentence = printable(_bounded(sentence))
+        self.hint = printable(_bounded(hint))
         self.volume = ""
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ def _bounded(text: str) -> str:
     return text if len(text) <= LONGEST_PART else f"{text[:LONGEST_PART]}..."
 
 
-def tamed(text: str) -> str:
+def printable(text: str) -> str:
     """Replace each unprintable character by ``?``: errors quote servers, and terminals obey escape sequences."""
     return "".join(character if character.isprintable() else "?" for character in text)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 from support.clients import DockerClient, PodmanClient
-from support.driver import FakeHost, slow_lane
+from support.driver import FakeHost, slow_slots
 from support.kernel import FakeKernel
 from support.programs import Programs
 from support.serving import serving
@@ -38,14 +38,14 @@ def driver(host: FakeHost) -> Driver:
 @pytest.fixture
 def client(driver: Driver) -> FlaskClient:
     """Give Flask's own client, for what needs no socket."""
-    return api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None).test_client()
+    return api.create_app(driver, slow_slots=slow_slots(), tell=lambda _: None).test_client()
 
 
 @pytest.fixture
 def address(driver: Driver, tmp_path: Path) -> Iterator[Path]:
     """Give the socket on which the driver is served."""
     address = tmp_path / "sshfs.sock"
-    with serving(api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None), address):
+    with serving(api.create_app(driver, slow_slots=slow_slots(), tell=lambda _: None), address):
         yield address
 
 

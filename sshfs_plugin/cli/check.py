@@ -31,7 +31,7 @@ class _Failure:
     error: errors.PluginError
 
 
-class Ticks:
+class CheckPrinter:
     """Prints a line for each check that has passed, once, and remembers those that have failed."""
 
     def __init__(self) -> None:
@@ -71,11 +71,11 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
         InvalidOption: An option names a file that the service does not see.
         CredentialsError, PreflightError: The first check that has failed.
     """
-    ticks = Ticks()
+    printer = CheckPrinter()
     preflight = Preflight(
         keyring=Keyring.of(settings),
         known_hosts=KnownHosts.of(settings),
-        observer=ticks,
+        observer=printer,
         remembers=False,
         writes=writes,
     )
@@ -84,7 +84,7 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
     try:
         preflight.run(volume, Deadline.after(CHECK_SECONDS))
     except errors.PluginError as error:
-        ticks.mark(error)
+        printer.mark(error)
         raise
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import click  # noqa: TID251 (this is the place, with commands.py)
 
-from sshfs_plugin.errors import tamed
+from sshfs_plugin.errors import printable
 
 _CHECK_MARK, _CROSS = "✓", "✗"
 
 
 def say(text: str = "", *, colour: str | None = None, error: bool = False) -> None:
     """Print a line; the colour is for terminals alone."""
-    shown = tamed(text)
+    shown = printable(text)
     click.echo(click.style(shown, fg=colour) if colour else shown, err=error)
 
 
@@ -30,12 +30,12 @@ def say_json(value: Any) -> None:
 def step(name: str, seconds: float, found: str, *, holds: bool) -> None:
     """Print whether one of several steps has passed, how long it took, and what it has found."""
     mark = click.style(_mark(holds), fg="green" if holds else "red")
-    click.echo(f"{mark} {tamed(name):<15} {seconds:6.2f} s  {tamed(found)}".rstrip())
+    click.echo(f"{mark} {printable(name):<15} {seconds:6.2f} s  {printable(found)}".rstrip())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below a header, each column as wide as it must be."""
-    shown = [[tamed(cell) for cell in row] for row in (header, *rows)]
+    shown = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(header))]
     for row in shown:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -43,14 +43,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def heading(text: str) -> None:
     """Print a blank line and a heading."""
-    click.echo(f"\n{click.style(tamed(text), bold=True)}")
+    click.echo(f"\n{click.style(printable(text), bold=True)}")
 
 
 def paragraph(text: str) -> None:
     """Print text below a heading, wrapped to the terminal's width."""
     formatter = click.HelpFormatter()
     with formatter.indentation():
-        formatter.write_text(tamed(text))
+        formatter.write_text(printable(text))
     click.echo(formatter.getvalue(), nl=False)
 
 
@@ -58,7 +58,7 @@ def pairs(rows: Sequence[tuple[str, str]]) -> None:
     """Print names with their texts, wrapped to the terminal's width."""
     formatter = click.HelpFormatter()
     with formatter.indentation():
-        formatter.write_dl([(name, tamed(text)) for name, text in rows])
+        formatter.write_dl([(name, printable(text)) for name, text in rows])
     click.echo(formatter.getvalue(), nl=False)
 
 

@@ -217,12 +217,12 @@ ROUTES: Mapping[str, _Route] = {
 }
 
 
-def create_app(driver: Driver, *, slow_lane: Slots, tell: Callable[[str], None]) -> flask.Flask:
+def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]) -> flask.Flask:
     """Make the Flask application.
 
     Args:
         driver: The driver, which carries out the verbs.
-        slow_lane: The slots for slow calls, fewer than there are threads, so that quick calls always find one.
+        slow_slots: The slots for slow calls, fewer than there are threads, so that quick calls always find one.
         tell: Is called with a line about the volumes after each call that may have changed them.
     """
     app = flask.Flask(__name__, static_folder=None)
@@ -235,7 +235,7 @@ def create_app(driver: Driver, *, slow_lane: Slots, tell: Callable[[str], None])
         with (
             context.about(**subject),
             _errors_logged(),
-            slow_lane.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
+            slow_slots.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
         ):
             try:
                 answer = route.verb(driver, call)
@@ -299,7 +299,7 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
     """Tell whether the client has closed its connection; what it may have sent is not read."""
     if connection is None:
         return False
-    if not sockets.has_something(connection, 0):  # else recv would block for up to CLIENT_SECONDS
+    if not sockets.is_readable(connection, 0):  # else recv would block for up to CLIENT_SECONDS
         return False
     try:
         # over TLS a client that waits for its reply sends nothing but the end

@@ -110,4 +110,4 @@ def has_request(connection: socket.socket) -> bool:
 
 def has_first_byte(connection: socket.socket) -> bool:
     """Tell whether the client has sent anything: of a request over TLS, no more can be seen."""
-    return sockets.has_something(connection, 0)
+    return sockets.is_readable(connection, 0)

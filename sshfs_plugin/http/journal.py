@@ -23,7 +23,7 @@ class _Subject(logging.Filter):
     """Gives each record the journal fields that are in force, and begins its text with the verb and the volume."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        fields = {name: errors.tamed(text) for name, text in context.subject().items()}
+        fields = {name: errors.printable(text) for name, text in context.subject().items()}
         for name, text in fields.items():
             setattr(record, name, text)
         words = " ".join(fields[name] for name in ("VERB", "VOLUME") if name in fields)
@@ -36,11 +36,11 @@ class _Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         # in the record itself, since the journal's handler sends all its fields
-        record.msg, record.args = errors.tamed(record.getMessage()), None
+        record.msg, record.args = errors.printable(record.getMessage()), None
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
-        return "\n".join(errors.tamed(line) for line in super().formatException(ei).split("\n"))
+        return "\n".join(errors.printable(line) for line in super().formatException(ei).split("\n"))
 
 
 def set_up() -> None:

@@ -5,7 +5,7 @@ import select
 import socket
 
 
-def has_something(connection: socket.socket, seconds: float) -> bool:
+def is_readable(connection: socket.socket, seconds: float) -> bool:
     """Tell whether data, or the end, can be read at once or within so many seconds; nothing is read."""
     asked = select.poll()
     asked.register(connection, select.POLLIN)

@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.05
 class ProcessSupervisor(Supervisor):
     """Keeps the processes of volumes without systemd."""
 
-    tells_more = "findmnt -t fuse.sshfs shows whether it still is"
+    hint = "findmnt -t fuse.sshfs shows whether it still is"
 
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.

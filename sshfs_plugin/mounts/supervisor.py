@@ -34,11 +34,11 @@ class Supervisor(ABC):
 
     Attributes:
         settings: This host's.
-        tells_more: The hint of an error: which command tells an administrator more.
+        hint: The hint of an error: which command tells an administrator more.
     """
 
     settings: Settings
-    tells_more: ClassVar[str]
+    hint: ClassVar[str]
     _releasing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def mountpoint(self, name: VolumeName) -> Path:
@@ -188,7 +188,7 @@ class Supervisor(ABC):
 
     def unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
         """Return the error for a volume that could not be unmounted."""
-        return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.tells_more)
+        return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.hint)
 
     def _run_release(self, request: Path, deadline: Deadline) -> str:
         """Run the release, one run at a time, unless that of another thread has served the request."""

@@ -40,7 +40,7 @@ LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 class SystemdSupervisor(Supervisor):
     """Keeps volumes' processes through systemd."""
 
-    tells_more = "journalctl -u 'docker-volume-sshfs*' tells more"
+    hint = "journalctl -u 'docker-volume-sshfs*' tells more"
 
     def unit(self, name: VolumeName) -> str:
         """Return the volume's unit."""

@@ -51,7 +51,7 @@ def port(text: str) -> str:
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-def patience(longest: int) -> Callable[[str], str]:
+def duration(longest: int) -> Callable[[str], str]:
     """Return the check for a duration from 1 to ``longest`` seconds, in ssh's notation (``30``, ``1m30s``)."""
 
     def canonical(text: str) -> str:

@@ -8,7 +8,7 @@ from sshfs_plugin.preflight.host_key import families
 from sshfs_plugin.ssh.known_hosts import HostKey
 from sshfs_plugin.volume import Remote
 
-PATIENCE_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 
 
 def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadline) -> tuple[HostKey, ...]:
@@ -20,11 +20,11 @@ def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadli
     """
     keys: list[HostKey] = []
     problem: errors.NegotiationFailed | None = None
-    addresses = resolve(remote, deadline.left(PATIENCE_SECONDS))
+    addresses = resolve(remote, deadline.left(ANSWER_SECONDS))
     for kinds in families(known):
-        connection = connect(remote, addresses, deadline.left(PATIENCE_SECONDS))
+        connection = connect(remote, addresses, deadline.left(ANSWER_SECONDS))
         try:
-            transport = exchange_keys(remote, connection, kinds, deadline.left(PATIENCE_SECONDS))
+            transport = exchange_keys(remote, connection, kinds, deadline.left(ANSWER_SECONDS))
         except errors.NegotiationFailed as error:
             problem = problem or error
             continue

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from support.clients import ID, OTHER_ID, PODMAN_ID, SSHCMD, DockerClient, PodmanClient, WireClient
-from support.driver import FakeHost, slow_lane
+from support.driver import FakeHost, slow_slots
 from support.serving import serving
 from support.waiting import LIMIT_SECONDS, Background, Gate
 
@@ -391,14 +391,14 @@ def test_duty_17_what_was_answered_survives_a_plugin_that_is_killed_right_then(
     settings: Settings, host: FakeHost, tmp_path: Path
 ) -> None:
     address = tmp_path / "first.sock"
-    with serving(api.create_app(start_on_disk(settings, host), slow_lane=slow_lane(), tell=print), address):
+    with serving(api.create_app(start_on_disk(settings, host), slow_slots=slow_slots(), tell=print), address):
         docker = DockerClient(address)
         docker.create("photos", {**OPTS, "port": "2222"})
         created = docker.get("photos").body["Volume"]["CreatedAt"]
         docker.mount("photos")
     restarted = start_on_disk(settings, host)
     address = tmp_path / "second.sock"
-    with serving(api.create_app(restarted, slow_lane=slow_lane(), tell=print), address):
+    with serving(api.create_app(restarted, slow_slots=slow_slots(), tell=print), address):
         volume = DockerClient(address).get("photos").body["Volume"]
     assert volume["CreatedAt"] == created
     assert volume["Status"]["remote"] == "me@nas:/photos port 2222"
@@ -430,7 +430,7 @@ def test_duty_17_a_volume_is_known_to_both_clients_though_its_record_is_not_unde
     record = settings.volumes / "photos.json"
     settings.volumes.mkdir(parents=True)
     record.write_text(content)
-    app = api.create_app(start_on_disk(settings, host), slow_lane=slow_lane(), tell=print)
+    app = api.create_app(start_on_disk(settings, host), slow_slots=slow_slots(), tell=print)
     with serving(app, tmp_path / "sock"):
         for client in (DockerClient(tmp_path / "sock"), PodmanClient(tmp_path / "sock")):
             assert client.list_names() == ["photos"]
@@ -546,7 +546,7 @@ def test_duty_20_counts_outlast_the_plugin(docker: DockerClient, host: FakeHost,
     docker.mount("photos")
     docker.mount("photos")
     address = tmp_path / "second.sock"
-    with serving(api.create_app(host.start_driver(), slow_lane=slow_lane(), tell=print), address):
+    with serving(api.create_app(host.start_driver(), slow_slots=slow_slots(), tell=print), address):
         restarted = DockerClient(address)
         restarted.unmount("photos")
         assert (holders(restarted), host.supervisor.released) == (1, [])

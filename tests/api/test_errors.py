@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from support.clients import ID, OTHER_ID, SSHCMD, DockerClient
-from support.driver import FakeHost, slow_lane
+from support.driver import FakeHost, slow_slots
 from support.waiting import Background, Gate, await_that
 
 from sshfs_plugin import errors
@@ -227,7 +227,7 @@ def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
-    client = api.create_app(driver, slow_lane=Slots(1, waiting=0), tell=lambda _: None).test_client()
+    client = api.create_app(driver, slow_slots=Slots(1, waiting=0), tell=lambda _: None).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     gate = host.supervisor.start_gates["photos"] = Gate()
     mounting = in_background(post, client, "Mount", {"Name": "photos", "ID": ID})
@@ -317,7 +317,7 @@ def test_the_summary_is_told_when_the_reply_was_written_and_the_hold_is_on_recor
     told: list[tuple[str, dict[str, int]]] = []
     client = api.create_app(
         driver,
-        slow_lane=slow_lane(),
+        slow_slots=slow_slots(),
         tell=lambda summary: told.append((summary, host.holder_records.counts("photos"))),
     ).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})

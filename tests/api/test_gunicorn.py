@@ -34,7 +34,7 @@ from sshfs_plugin.http import arrivals, worker
 arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
 from sshfs_plugin.gunicorn_conf import *
 """
-"""gunicorn's configuration, with less patience."""
+"""gunicorn's configuration, with shorter limits."""
 
 HEAD = b"POST /VolumeDriver.List HTTP/1.1\r\nHost: \r\n"
 HALVES = (b"", HEAD, HEAD + b"Content-Length: 500\r\n\r\n{")
@@ -132,7 +132,7 @@ def test_requests_that_are_half_sent_keep_nobody_waiting(docker: DockerClient) -
         for number, connection in enumerate(halves):
             connection.sendall(HALVES[number % len(HALVES)])
         assert docker.list_names() == []
-        assert not sockets.has_something(halves[0], 0), "it has not been given up yet"
+        assert not sockets.is_readable(halves[0], 0), "it has not been given up yet"
     assert docker.list_names() == []
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from support.clients import DockerClient
-from support.driver import FakeHost, slow_lane
+from support.driver import FakeHost, slow_slots
 from support.serving import serving
 
 from sshfs_plugin.driver.driver import Driver
@@ -33,7 +33,7 @@ def test_the_life_of_a_volume(host: FakeHost, settings: Settings, tmp_path: Path
     mountpoint = str(host.supervisor.root / "photos")
 
     first = tmp_path / "first.sock"
-    with serving(api.create_app(start_plugin(), slow_lane=slow_lane(), tell=said.append), first):
+    with serving(api.create_app(start_plugin(), slow_slots=slow_slots(), tell=said.append), first):
         docker = DockerClient(first)
         assert docker.activate().body["Implements"] == ["VolumeDriver"]
 
@@ -77,7 +77,7 @@ def test_the_life_of_a_volume(host: FakeHost, settings: Settings, tmp_path: Path
 
     # systemctl restart docker-volume-sshfs: containers keep their files, and Docker does not even notice
     second = tmp_path / "second.sock"
-    with serving(api.create_app(start_plugin(), slow_lane=slow_lane(), tell=said.append), second):
+    with serving(api.create_app(start_plugin(), slow_slots=slow_slots(), tell=said.append), second):
         docker = DockerClient(second)
         assert docker.get("photos").body["Volume"]["Mountpoint"] == mountpoint
         assert docker.list_names() == ["photos"]

@@ -27,7 +27,7 @@ def caller(client: Client = Client.DOCKER, *, process: int = 100, gone: bool = F
     return Caller(client=client, process=process, has_gone=lambda: gone)
 
 
-def slow_lane() -> Slots:
+def slow_slots() -> Slots:
     """Return room for a few slow calls at once."""
     return Slots(4, waiting=4)
 

@@ -7,11 +7,11 @@ from sshfs_plugin.options.values import (
     YES,
     address,
     algorithms,
+    duration,
     flag,
     interface,
     number,
     one_of,
-    patience,
     quality_of_service,
     rekey_limit,
 )
@@ -35,7 +35,7 @@ TOPIC = Topic(
             meaning="How often an idle connection is probed.",
             default="15",
             imposed=True,
-            canonical=patience(3600),
+            canonical=duration(3600),
         ),
         ssh_option(
             name="ServerAliveCountMax",
@@ -52,7 +52,7 @@ TOPIC = Topic(
             meaning="How long to wait for the server at each connection.",
             default="10",
             imposed=True,
-            canonical=patience(3600),
+            canonical=duration(3600),
         ),
         ssh_option(
             name="TCPKeepAlive",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.administrator import Administrator
-from support.driver import FakeHost, slow_lane
+from support.driver import FakeHost, slow_slots
 from support.programs import Programs
 from support.serving import serving
 
@@ -53,7 +53,7 @@ def service(host: FakeHost, settings: Settings) -> Iterator[FakeHost]:
         supervisor=host.real_supervisor,
     )
     settings.spec.write_text(f"unix://{settings.socket}\n")
-    with serving(api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None), settings.socket):
+    with serving(api.create_app(driver, slow_slots=slow_slots(), tell=lambda _: None), settings.socket):
         yield host
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.administrator import Administrator
 from support.clients import ID, SSHCMD
-from support.driver import FakeHost, caller, slow_lane
+from support.driver import FakeHost, caller, slow_slots
 from support.programs import Programs
 from support.serving import serving
 from support.waiting import soon
@@ -48,7 +48,7 @@ def systemctl(programs: Programs) -> Programs:
 def service(driver: Driver, settings: Settings) -> Iterator[Driver]:
     """Serve a driver where the command looks for it."""
     settings.runtime.mkdir(parents=True)
-    with serving(api.create_app(driver, slow_lane=slow_lane(), tell=lambda _: None), settings.socket):
+    with serving(api.create_app(driver, slow_slots=slow_slots(), tell=lambda _: None), settings.socket):
         yield driver
 
 
