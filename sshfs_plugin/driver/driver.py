@@ -288,8 +288,13 @@ class Driver:
                 raise
             # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
             self._start(entry, asked, deadline)
+        device = self._supervisor.mounted().get(name)
+        if not device:
+            raise errors.MountFailed(
+                f"volume '{name}' was mounted, and its sshfs ended at once", "journalctl -t sshfs tells why; try again"
+            )
         entry.answering, entry.left_until = True, 0.0
-        return self._supervisor.mounted().get(name, "")
+        return device
 
     def _start(self, entry: Entry, asked: float, deadline: Deadline, passed: Login | None = None) -> None:
         """Mount a volume; a preflight comes first, unless the login of one that has passed is given."""

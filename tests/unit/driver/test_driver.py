@@ -221,6 +221,19 @@ def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver
     assert driver.get("photos").last_error == ""
 
 
+def test_mount_whose_sshfs_has_ended_by_then_is_no_success_and_leaves_no_holder(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(driver)
+    monkeypatch.setattr(host.supervisor, "mounted", dict)
+    with pytest.raises(errors.MountFailed) as refusal:
+        mount(driver)
+    assert str(refusal.value) == (
+        "volume 'photos' was mounted, and its sshfs ended at once: journalctl -t sshfs tells why; try again"
+    )
+    assert status_of(driver) == (False, 0)
+
+
 def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
