@@ -262,7 +262,7 @@ class Driver:
                 suppress(errors.InvalidVolumeName, errors.VolumeBusy),
                 self._locks.on_volume(volume_name(name), Deadline.after(0)),
             ):
-                if not self._registry.find(name):
+                if not self._registry.is_taken(name):
                     self._clear(volume_name(name))
 
     def _clear(self, name: VolumeName) -> None:

@@ -129,6 +129,10 @@ class Registry:
         """Return the entry of a volume, or None."""
         return self._entries.get(VolumeName(name))
 
+    def is_taken(self, name: str) -> bool:
+        """Tell whether there is a volume of a name, be it one that another process has made and recorded."""
+        return bool(self.find(name)) or name in self._volumes.names()
+
     def get(self, name: str) -> Entry:
         """Return the entry of a volume.
 

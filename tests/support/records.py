@@ -19,6 +19,10 @@ class MemoryVolumes:
         """Return every volume on record."""
         return dict(self.records)
 
+    def names(self) -> list[str]:
+        """Return the names on record."""
+        return sorted(self.records)
+
     def read(self, name: VolumeName) -> Volume | Unusable:
         """Return a volume that is on record."""
         return self.records[name]

@@ -35,6 +35,15 @@ def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver
     assert host.supervisor.cleared == ["films", "photos"]
 
 
+def test_look_after_leaves_the_mountpoint_of_a_volume_that_another_service_has_made(host: FakeHost) -> None:
+    """To remove a directory unmounts it wherever else it is a mountpoint."""
+    first, second = host.start_driver(), host.start_driver()
+    create(second)
+    host.supervisor.empty = {"photos"}
+    first.look_after(1)
+    assert host.supervisor.cleared == []
+
+
 def test_look_after_removes_what_is_left_over_once_more_if_it_came_back_or_could_not_be_removed(
     driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
