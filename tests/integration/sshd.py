@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,17 +70,18 @@ class Server:
             os.kill(process, signal.SIGKILL)
 
     @contextmanager
-    def frozen_connections(self) -> Iterator[None]:
-        """Let no connection of now be answered meanwhile; new ones are."""
+    def frozen_connections(self) -> Iterator[list[int]]:
+        """Let no connection of now be answered meanwhile; new ones are. Give their processes, which may be ended."""
         processes = self.connections()
         for process in processes:  # each of them has children that do the work
             os.kill(process, signal.SIGSTOP)
             processes += _children(process)
         try:
-            yield
+            yield processes
         finally:
             for process in processes:
-                os.kill(process, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
 
 def _children(process: int) -> list[int]:

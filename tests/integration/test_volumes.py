@@ -123,6 +123,37 @@ def _written(path: Path) -> bool:
     return True
 
 
+def _runs(thread: int) -> bool:
+    return Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+
+
+def test_a_read_that_is_cut_is_an_error_where_nothing_is_remembered(plugin: Plugin, server: Server) -> None:
+    """As the pages say; with anything less, sshfs tells the reader that the file has ended."""
+    directory = server.make("cut")
+    (directory / "file").write_bytes(os.urandom(100 << 10))
+    plugin.create("cut", server.options(directory, dir_cache="no", attr_timeout="0"))
+    file = plugin.mount("cut") / "file"
+    opened = os.open(file, os.O_RDONLY)
+    with server.frozen_connections() as processes:
+        reader: list[int] = []
+
+        def read() -> bytes:
+            reader.append(threading.get_native_id())
+            return os.read(opened, 64 << 10)
+
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(read)
+            await_that(lambda: reader and not _runs(reader[0]), "the read waits for the server")
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
+            with pytest.raises(OSError, match="Input/output error"):
+                reading.result(300)
+    with pytest.raises(OSError, match="Input/output error"):
+        os.close(opened)
+    plugin.unmount("cut")
+    plugin.call("Remove", Name="cut")
+
+
 def test_what_another_mount_namespace_uses_is_not_taken_away(plugin: Plugin, server: Server) -> None:
     """A container that Docker has lost count of keeps its files."""
     directory = server.make("container")
