@@ -48,13 +48,14 @@ def test_release_removes_an_empty_mountpoint_that_is_left_over(
 
 
 def test_release_never_removes_what_is_in_a_mountpoint_that_is_left_over(
-    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     del fake_kernel
     mountpoint.mkdir(parents=True)
     (mountpoint / "holiday.jpg").write_text("")
     release.release(settings, [PHOTOS])
     assert (mountpoint / "holiday.jpg").exists()
+    assert f"{mountpoint} stays, Directory not empty: look what is in it" in caplog.text
 
 
 def test_release_leaves_a_mount_that_a_container_uses(
