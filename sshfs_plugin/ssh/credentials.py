@@ -192,24 +192,40 @@ def _verdict(path: Path, file: local_files.File) -> tuple[str, str] | None:
     """Return what keeps ssh from using a file as a private key, and what to do about it; None if nothing does."""
     if b"PRIVATE KEY" not in file.content:
         return _what_it_is(path, file.content)
-    return _verdict_of_ssh(path, file.mode, file.owner, hashlib.sha256(file.content).digest())
+    try:
+        _require_verdict_of_ssh(path, file.mode, file.owner, hashlib.sha256(file.content).digest())
+    except _Refused as refused:
+        return refused.what, refused.hint
+    return None
+
+
+class _Refused(Exception):
+    """ssh-keygen could not use a key."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
 
 
 @functools.lru_cache(maxsize=_KEYS_REMEMBERED)
-def _verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> tuple[str, str] | None:
-    """Ask ssh-keygen, once for each key as it is: a hundred volumes of a server that are mounted at once share one."""
+def _require_verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> None:
+    """Ask ssh-keygen, once for each good key as it is: a hundred volumes that are mounted at once may share one.
+
+    Raises:
+        _Refused: ssh can't use it now. That is not remembered, since somebody may just be writing the file.
+    """
     judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=_KEYGEN_SECONDS)
     if judged.returncode == 0:
-        return None
+        return
     complaint = judged.stderr.replace(str(path), "")
     if "UNPROTECTED" in complaint or "bad permissions" in complaint:
-        return "ssh refuses it because other users can read it", f"chmod 600 {shlex.quote(str(path))}"
+        raise _Refused("ssh refuses it because other users can read it", f"chmod 600 {shlex.quote(str(path))}")
     if "passphrase" in complaint:
-        return (
+        raise _Refused(
             "it needs a passphrase, which nobody could type when the volume is mounted",
             "use a key without one, for this purpose alone (ssh-keygen -N '')",
         )
-    return _NO_PRIVATE_KEY
+    raise _Refused(*_NO_PRIVATE_KEY)
 
 
 def is_below_tmp(path: Path) -> bool:

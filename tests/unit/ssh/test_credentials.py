@@ -280,6 +280,16 @@ def test_identity_file_when_it_is_as_it_was_is_judged_once(
     assert len(programs.calls("ssh-keygen")) == 3
 
 
+def test_identity_file_that_was_just_being_written_is_judged_again(
+    keys: dict[str, Path], tmp_path: Path, programs: Programs
+) -> None:
+    key = Path(shutil.copy(keys["ed25519"], tmp_path / "key"))
+    programs.add("ssh-keygen", "exit 255")
+    assert "it is not a private key that ssh can read" in refusal(key)
+    programs.add("ssh-keygen")
+    require_usable(key)
+
+
 def test_password_file_when_its_group_may_read_it_is_the_administrators_choice(
     keyring: Keyring, tmp_path: Path
 ) -> None:
