@@ -8,7 +8,7 @@ gone, the kernel's table of mounts tells whether the volume was unmounted.
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sshfs_plugin import errors
@@ -24,14 +24,21 @@ END_SECONDS = 8.0
 def answer_requests(settings: Settings) -> None:
     """Release the volumes that the service has requested, until no request is left."""
     while names := _requested(settings):
-        release(settings, names)
+        release(settings, names, requested=True)
 
 
-def release(settings: Settings, names: Iterable[VolumeName]) -> None:
+def release(settings: Settings, names: Iterable[VolumeName], *, requested: bool = False) -> None:
     """Unmount volumes unless somebody uses them: a container, or a process on this host.
 
     So a wrong count of holders, ours or Docker's, takes no volume away from a running container. sshfs ends by itself
-    once its mount is gone, and its unit or keeper cleans up. A mountpoint that a crash of the host has left is removed.
+    once its mount is gone, and its unit or keeper cleans up.
+
+    Args:
+        settings: This host's.
+        names: The volumes.
+        requested: Whether the service has asked, and holds the volumes' locks. Then each request is looked for again
+            right before the volume is unmounted, since the service may have given up and mounted the volume anew; and
+            a mountpoint that a crash of the host has left is removed.
 
     Raises:
         OSError: The kernel refuses to unmount one. Its request stays; the other volumes are released all the same.
@@ -41,15 +48,18 @@ def release(settings: Settings, names: Iterable[VolumeName]) -> None:
     used = mountinfo.used_elsewhere(found.values())
     refusals = []
     for mountpoint, name in mountpoints.items():
+        request = settings.releases / name
+        if requested and not request.exists():
+            continue
         try:
             if mountpoint in found:
                 _unmount(mountpoint, used=found[mountpoint] in used)
-            else:
+            elif requested:
                 _remove(mountpoint)
         except OSError as refusal:  # raised after the others
             refusals.append(refusal)
         else:
-            (settings.releases / name).unlink(missing_ok=True)
+            request.unlink(missing_ok=True)
     if refusals:
         raise refusals[0]
 
@@ -74,9 +84,18 @@ def _remove(mountpoint: Path) -> None:
 
 def _requested(settings: Settings) -> list[VolumeName]:
     try:
-        return [volume_name(request.name) for request in settings.releases.iterdir()]
+        return list(_valid(sorted(request.name for request in settings.releases.iterdir())))
     except FileNotFoundError:
         return []
+
+
+def _valid(names: Iterable[str]) -> Iterator[VolumeName]:
+    """Yield the names that can be those of volumes, and log the others: they are to keep no volume mounted."""
+    for name in names:
+        try:
+            yield volume_name(name)
+        except errors.InvalidVolumeName as error:
+            log.warning("%s", error)
 
 
 def _await_clean_up(settings: Settings, names: Iterable[VolumeName]) -> None:
@@ -92,7 +111,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         settings = Settings.from_environment()
-        if names := [volume_name(name) for name in sys.argv[1:]]:
+        if sys.argv[1:]:
+            names = list(_valid(sys.argv[1:]))
             release(settings, names)
             _await_clean_up(settings, names)
         else:

@@ -41,7 +41,9 @@ def test_release_removes_an_empty_mountpoint_that_is_left_over(
     settings: Settings, mountpoint: Path, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     mountpoint.mkdir(parents=True)
-    release.release(settings, [PHOTOS])
+    settings.releases.mkdir(parents=True)
+    (settings.releases / PHOTOS).touch()
+    release.release(settings, [PHOTOS], requested=True)
     assert not mountpoint.exists()
     assert programs.calls("chattr") == [f"-i {mountpoint}"]
     assert fake_kernel.unmounted == []
@@ -53,7 +55,9 @@ def test_release_never_removes_what_is_in_a_mountpoint_that_is_left_over(
     del fake_kernel
     mountpoint.mkdir(parents=True)
     (mountpoint / "holiday.jpg").write_text("")
-    release.release(settings, [PHOTOS])
+    settings.releases.mkdir(parents=True)
+    (settings.releases / PHOTOS).touch()
+    release.release(settings, [PHOTOS], requested=True)
     assert (mountpoint / "holiday.jpg").exists()
     assert f"{mountpoint} stays, Directory not empty: look what is in it" in caplog.text
 
@@ -167,7 +171,49 @@ def test_volumes_that_are_named_are_released_and_their_clean_up_is_waited_for(
 
 @pytest.mark.usefixtures("own_logging", "environment")
 @pytest.mark.parametrize("name", ["../photos", "a/b", ""])
-def test_names_that_are_none_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["release", name])
-    with pytest.raises(SystemExit, match="can't be the name of a volume"):
-        release.main()
+def test_names_that_are_none_are_told_and_keep_no_other_volume_mounted(
+    both: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["release", name, PHOTOS])
+    monkeypatch.setattr(kernel, "await_absence", lambda path, _: None)
+    release.main()
+    assert [mountinfo.mounted_at(place) is None for place in both] == [True, False]
+    assert "can't be the name of a volume" in caplog.text
+
+
+@pytest.mark.usefixtures("own_logging", "environment")
+def test_a_stray_file_among_the_requests_ends_no_release(
+    both: tuple[Path, Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.releases / ".stray").touch()
+    monkeypatch.setattr(sys, "argv", ["release"])
+    release.main()
+    assert [mountinfo.mounted_at(place) is None for place in both] == [True, True]
+
+
+@pytest.mark.usefixtures("own_logging", "environment")
+def test_who_has_given_up_is_not_unmounted_any_more(
+    both: tuple[Path, Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The volume may be mounted anew by then, and that mount have been told to a client."""
+    scan = mountinfo.used_elsewhere
+
+    def scanning(ours: Collection[mountinfo.Mount]) -> frozenset[mountinfo.Mount]:
+        (settings.releases / PHOTOS).unlink()
+        return scan(ours)
+
+    monkeypatch.setattr(mountinfo, "used_elsewhere", scanning)
+    monkeypatch.setattr(sys, "argv", ["release"])
+    release.main()
+    assert [mountinfo.mounted_at(place) is None for place in both] == [False, True]
+
+
+@pytest.mark.usefixtures("own_logging", "environment")
+def test_a_mountpoint_that_is_being_mounted_is_not_removed_by_hand(
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del fake_kernel
+    mountpoint.mkdir(parents=True)
+    monkeypatch.setattr(kernel, "await_absence", lambda path, _: None)
+    release.release(settings, [PHOTOS])
+    assert mountpoint.exists()
