@@ -38,7 +38,7 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
         )
     elif not was_mounted:
         terminal.say(f"{name} is not mounted.")
-    elif mounts.release(name, deadline):
+    elif mounts.release_by_hand(name, deadline):
         terminal.say(f"{name} is unmounted; the next container that uses it mounts it again.", colour="green")
     else:
         raise errors.VolumeInUse(

@@ -231,11 +231,23 @@ class Driver:
         self._registry.look_again(entry)
         if is_mounted:
             self._look_at(entry, seconds)
+            self._provide(entry)
             self._release_if_unheld(entry)
         else:
             entry.answering = None
             if entry.holders.count:
                 self._release_if_unheld(entry)
+
+    def _provide(self, entry: Entry) -> None:
+        """Let the unit of a volume that version 1.1 has mounted find what it reads, should it be started again."""
+        if self._supervisor.is_provided(entry.name):
+            return
+        with (
+            suppress(errors.PluginError),  # as long as it can't be read there is nothing to provide
+            self._locks.on_volume(entry.name, Deadline.after(0)),
+        ):
+            if entry.name in self._supervisor.mounted():
+                self._supervisor.provide(entry.volume, self._preflight.login(entry.volume))
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
@@ -327,7 +339,11 @@ class Driver:
 
     def _require_release(self, name: VolumeName, deadline: Deadline) -> None:
         """Release a volume, whatever its holders. Raises VolumeInUse or UnmountFailed."""
-        if name in self._supervisor.mounted() and not self._supervisor.release(name, deadline):
+        if name in self._supervisor.mounted():
+            released = self._supervisor.release(name, deadline)
+        else:  # somebody may have unmounted it by hand for all but those who use it
+            released = not self._supervisor.is_kept(name)
+        if not released:
             raise errors.VolumeInUse(name)
 
     def _release(self, entry: Entry, deadline: Deadline) -> None:

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.host import command
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
@@ -58,6 +57,10 @@ class ProcessSupervisor(Supervisor):
                 self.forget(name)
                 raise mount_failed(name, said.read_text(errors="replace"))
 
+    def is_kept(self, name: VolumeName) -> bool:
+        """Return whether the volume's keeper has not ended."""
+        return not self._is_over(name)
+
     def run_release(self, deadline: Deadline) -> str:
         """Run the release program."""
         return self._run("release", seconds=deadline.left()).stderr.strip()
@@ -95,10 +98,6 @@ class ProcessSupervisor(Supervisor):
         keeper.wait(CLEAN_UP_SECONDS)
         self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
         self.forget(name)
-
-    def _run(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
-        environment = self.settings.environment()
-        return command.run([self.settings.libexec / program, *words], seconds=seconds, environment=environment)
 
     def _is_over(self, name: VolumeName) -> bool:
         """Tell whether no keeper holds the volume's lock file."""

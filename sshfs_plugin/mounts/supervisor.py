@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The base class of the supervisors, which keep the sshfs of each mounted volume: by systemd, or without it."""
 
+import subprocess  # noqa: TID251 (for its types alone)
 import threading
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import ClassVar
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
@@ -129,7 +131,39 @@ class Supervisor(ABC):
         """
         self.detach(name)
         self.end(name, deadline)
-        self.forget(name)
+
+    def release_by_hand(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Unmount a volume unless it is used, beside the service; return whether it is not mounted any more.
+
+        The service may mount it again meanwhile: so no unit is stopped, and nothing that a unit reads is removed.
+
+        Raises:
+            UnmountFailed: The release failed or did not come to an end.
+        """
+        try:
+            job = self._run("release", name, seconds=deadline.left())
+        except errors.ProgramStuck:
+            raise self.unmount_failed(name, "it took too long") from None
+        if job.returncode:
+            raise self.unmount_failed(name, job.stderr.strip())
+        return name not in self.mounted()
+
+    @abstractmethod
+    def is_kept(self, name: VolumeName) -> bool:
+        """Return whether there is still a process of the volume, be it mounted here or not."""
+
+    def provide(self, volume: Volume, login: Login) -> None:
+        """Write what the unit of a mounted volume reads. Raises StateError."""
+        self.files(volume.name).write(volume, login, self.settings)
+
+    def is_provided(self, name: VolumeName) -> bool:
+        """Return whether what the volume's unit reads is there: version 1.1 mounted without it."""
+        return self.files(name).environment.exists()
+
+    def _run(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+        """Run one of our own programs with our settings. Raises ProgramStuck."""
+        environment = self.settings.environment()
+        return command.run([self.settings.libexec / program, *words], seconds=seconds, environment=environment)
 
     @abstractmethod
     def await_end(self, name: VolumeName, deadline: Deadline) -> None:
@@ -170,8 +204,11 @@ class Supervisor(ABC):
                 next Mount finds mounted.
         """
         request = self.settings.releases / name
-        request.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        request.touch()
+        try:
+            request.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            request.touch()
+        except OSError as error:
+            raise self.unmount_failed(name, f"{request.parent}: {error.strerror}") from error
         said = "it took too long"
         try:
             for _ in range(RUNS):

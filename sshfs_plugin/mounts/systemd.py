@@ -58,7 +58,10 @@ class SystemdSupervisor(Supervisor):
         """
         name, unit = volume.name, _unit(volume.name)
         files = self.files(name)
-        files.write(volume, login, self.settings)
+        if self.is_kept(name):
+            files.answered.unlink(missing_ok=True)
+        else:
+            files.write(volume, login, self.settings)
         started, limit = time.time(), deadline.left(START_SECONDS)
         try:
             job = _systemctl("start", unit, seconds=limit)
@@ -71,6 +74,10 @@ class SystemdSupervisor(Supervisor):
             raise mount_failed(name, said)
         if not files.answered.exists():  # the unit was active before
             self.require_answer(name, deadline)
+
+    def is_kept(self, name: VolumeName) -> bool:
+        """Return whether the volume's unit is active; systemd is asked only if there is what it would read."""
+        return self.is_provided(name) and _is_active(_unit(name))
 
     def settle(self) -> None:
         """Withdraw the release requests of an earlier process, and stop a release that still runs."""
@@ -94,7 +101,8 @@ class SystemdSupervisor(Supervisor):
         Raises:
             UnmountFailed: It does not stop.
         """
-        if not kernel.await_absence(self.mountpoint(name), deadline.left(END_SECONDS)):
+        # half of the time is left to ask systemd for the stop
+        if not kernel.await_absence(self.mountpoint(name), min(END_SECONDS, deadline.left() / 2)):
             self._stop(name, deadline)
 
     def end(self, name: VolumeName, deadline: Deadline) -> None:

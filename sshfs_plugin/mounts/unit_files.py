@@ -68,7 +68,7 @@ class UnitFiles:
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
                 "SSH_CONFIG": str(self.ssh_config),
                 "OPTIONS": sshfs.options(volume),
-                **self._password_variables(login, settings),
+                **self._password_variables(volume.name, login, settings),
             }
             _replace(self.environment, sshfs.environment_file(values))
         except OSError as error:
@@ -78,13 +78,12 @@ class UnitFiles:
 
     def remove(self) -> None:
         """Remove the files, after the unit has ended."""
-        for file in (self.environment, self.ssh_config, self.password, self.answered):
-            with suppress(OSError):
-                file.unlink()
         with suppress(OSError):
+            for file in self.directory.iterdir():  # with those that a service has left that was killed amid a write
+                file.unlink()
             self.directory.rmdir()
 
-    def _password_variables(self, login: Login, settings: Settings) -> dict[str, str]:
+    def _password_variables(self, name: VolumeName, login: Login, settings: Settings) -> dict[str, str]:
         """Return the variables with which ssh asks our helper for the password; the password itself is in a file."""
         file = login.password_file
         if login.password and file is None:
@@ -98,12 +97,17 @@ class UnitFiles:
             "SSH_ASKPASS": str(settings.libexec / "askpass"),
             "SSH_ASKPASS_REQUIRE": "force",
             "SSHFS_PLUGIN_PASSWORD_FILE": str(file),
+            "SSHFS_PLUGIN_PASSWORD_OF": name,  # what the helper of version 1.1 wants to know, after a downgrade
         }
 
 
 def _replace(path: Path, text: str) -> None:
     """Write a file so that its reader sees the old text or the new; it is not synced, since /run outlives no crash."""
     new = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    new.touch(mode=0o600, exist_ok=False)
-    new.write_text(text, "utf-8")
-    new.replace(path)
+    try:
+        new.touch(mode=0o600, exist_ok=False)
+        new.write_text(text, "utf-8")
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

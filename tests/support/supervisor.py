@@ -33,6 +33,8 @@ class FakeSupervisor:
         seconds: How long each start and release might take.
         answer_seconds: How long each question whether a mount answers might take.
         forgotten: The volumes of which nothing is kept any more, in order.
+        kept: Those whose process goes on although they are not mounted.
+        unprovided: Those whose unit would find nothing to read.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
@@ -56,6 +58,8 @@ class FakeSupervisor:
     seconds: list[float] = field(default_factory=list)
     answer_seconds: list[float] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+    unprovided: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
@@ -108,6 +112,19 @@ class FakeSupervisor:
         self.silent.discard(name)
         self.live.add(name)
         self.devices[name] = f"0:{len(self.started)}"
+
+    def is_kept(self, name: VolumeName) -> bool:
+        """Tell whether the volume's process goes on although it is not mounted here."""
+        return name in self.kept
+
+    def is_provided(self, name: VolumeName) -> bool:
+        """Tell whether what the volume's unit reads is there."""
+        return name not in self.unprovided
+
+    def provide(self, volume: Volume, login: Login) -> None:
+        """Note that what the volume's unit reads is there now."""
+        self.logins.append(login)
+        self.unprovided.discard(volume.name)
 
     def forget(self, name: VolumeName) -> None:
         """Note that nothing is kept of a volume any more."""

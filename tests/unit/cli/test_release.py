@@ -8,7 +8,7 @@ import pytest
 from support.administrator import Administrator
 from support.clients import SSHCMD
 from support.kernel import FakeKernel
-from support.programs import Programs, answering_releases
+from support.programs import Programs
 
 from sshfs_plugin import options
 from sshfs_plugin.mounts import kernel
@@ -17,7 +17,7 @@ from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
 PHOTOS = VolumeName("photos")
-UNIT, RELEASE = "docker-volume-sshfs@photos.service", "docker-volume-sshfs-release.service"
+UNIT = "docker-volume-sshfs@photos.service"
 BY_FORCE = [f"stop --job-mode=ignore-dependencies {UNIT}", f"reset-failed {UNIT}"]
 
 
@@ -33,8 +33,11 @@ def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture(autouse=True)
 def systemctl(settings: Settings, programs: Programs, fake_kernel: FakeKernel) -> Programs:
-    """Run a systemd whose release unit finds everything unused."""
-    programs.add("systemctl", answering_releases(settings, fake_kernel))
+    """Run a systemd, and a release that finds everything unused."""
+    programs.add("systemctl")
+    settings.libexec.mkdir()
+    programs.add("release", f": >{fake_kernel.mountinfo}")
+    (settings.libexec / "release").symlink_to(programs.directory / "release")
     return programs
 
 
@@ -47,17 +50,17 @@ def mounted(settings: Settings, fake_kernel: FakeKernel) -> Path:
     return mountpoint
 
 
-def test_release_unmounts_what_nobody_uses(administrator: Administrator, systemctl: Programs, mounted: Path) -> None:
-    mounted.rmdir()  # as the last step of its unit does
+@pytest.mark.usefixtures("mounted")
+def test_release_unmounts_what_nobody_uses_and_leaves_units_to_the_service(
+    administrator: Administrator, systemctl: Programs
+) -> None:
     said = administrator("release", "photos")
     assert (said.code, said.lines) == (0, ["photos is unmounted; the next container that uses it mounts it again."])
-    assert [call.split()[-1] for call in systemctl.calls("systemctl")] == [RELEASE]
+    assert (systemctl.calls("release"), systemctl.calls("systemctl")) == (["photos"], [])
 
 
-def test_release_says_how_to_find_who_uses_it(
-    administrator: Administrator, systemctl: Programs, mounted: Path, settings: Settings
-) -> None:
-    systemctl.add("systemctl", answering_releases(settings))
+def test_release_says_how_to_find_who_uses_it(administrator: Administrator, systemctl: Programs, mounted: Path) -> None:
+    systemctl.add("release")
     said = administrator("release", "photos")
     assert said.code == 1
     assert said.err == (
@@ -108,3 +111,11 @@ def test_release_of_what_is_no_volume_says_so(administrator: Administrator, name
     said = administrator("release", "--force", name)
     assert said.code == 2
     assert sentence in said.err
+
+
+@pytest.mark.usefixtures("mounted")
+def test_release_that_fails_says_why(administrator: Administrator, systemctl: Programs) -> None:
+    systemctl.add("release", "echo 'Operation not permitted' >&2; exit 1")
+    said = administrator("release", "photos")
+    assert said.code == 1
+    assert "volume 'photos' could not be unmounted (Operation not permitted): journalctl -u" in said.err

@@ -112,6 +112,20 @@ def test_create_refuses_a_wrong_option_before_it_asks_any_server(driver: Driver,
     assert host.preflight.checked == []
 
 
+def test_remove_and_create_leave_a_volume_alone_whose_process_goes_on_although_it_is_unmounted(
+    driver: Driver, host: FakeHost
+) -> None:
+    """Its sshfs would read what is written for a new volume of the name, and give the old server its password."""
+    create(driver)
+    host.supervisor.kept.add("photos")
+    with pytest.raises(errors.VolumeInUse):
+        driver.remove("photos", soon())
+    host.volumes.records.clear()
+    with pytest.raises(errors.VolumeInUse):
+        create(host.start_driver())
+    assert host.supervisor.forgotten == []
+
+
 def test_create_unmounts_what_is_left_of_a_volume_whose_record_is_lost(driver: Driver, host: FakeHost) -> None:
     host.supervisor.live.add("photos")
     create(driver)

@@ -23,6 +23,14 @@ def test_look_after_lets_go_of_a_mount_that_nobody_holds(driver: Driver, host: F
     assert host.supervisor.released == ["photos"]
 
 
+def test_look_after_provides_what_the_unit_of_an_older_version_lacks(driver: Driver, host: FakeHost) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.unprovided.add("photos")
+    driver.look_after(1)
+    assert host.supervisor.unprovided == set()
+
+
 def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver: Driver, host: FakeHost) -> None:
     """After a power cut; it tries once, since a mountpoint with something in it stays."""
     create(driver)

@@ -86,16 +86,18 @@ def test_answer_when_there_is_no_password_is_what_to_do(file: Path, ask: Ask, co
     assert f"cannot read a password from {file}: write it there, in the first line" in answer.stderr
 
 
-@pytest.mark.parametrize("opts", [{"password": " hünter,2 "}, {"password_file": "FILE"}])
+@pytest.mark.parametrize(
+    "opts", [{"password": " hünter,2 "}, {"password_file": "FILE"}, {"password_file": "~/password"}]
+)
 def test_answer_when_version_1_1_has_made_the_mount_comes_by_way_of_the_record(
     tmp_path: Path, file: Path, opts: Mapping[str, str]
 ) -> None:
     file.write_text("\ufeff hünter,2 \r\n", "utf-8", newline="")
-    record = tmp_path / "photos.json"
+    record = tmp_path / "state/volumes/photos.json"
+    record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"version": 1, "options": {k: v.replace("FILE", str(file)) for k, v in opts.items()}}))
-    program = tmp_path / "askpass"
-    program.write_text(ASKPASS.read_text().replace("/var/lib/docker-volume-sshfs/volumes", str(tmp_path)))
-    answer = command.run(["sh", program, PROMPT], seconds=10, environment={"SSHFS_PLUGIN_PASSWORD_OF": "photos"})
+    settings = {"SSHFS_PLUGIN_STATE": f"{tmp_path}/state", "SSHFS_PLUGIN_HOME": str(tmp_path)}
+    answer = command.run([ASKPASS, PROMPT], seconds=10, environment={"SSHFS_PLUGIN_PASSWORD_OF": "photos", **settings})
     assert (answer.stdout, answer.stderr) == (" hünter,2 \n", "")
 
 

@@ -110,6 +110,36 @@ def test_what_a_running_unit_reads_stays_when_another_start_fails(
     assert keeping.files(PHOTOS).environment.exists()
 
 
+def test_what_an_active_unit_reads_is_not_written_anew(keeping: SystemdSupervisor, programs: Programs) -> None:
+    """Its sshfs would connect to the old server with the new volume's password."""
+    programs.add("systemctl", f": >{keeping.files(PHOTOS).answered}")
+    keeping.start(VOLUME, LOGIN, soon())
+    before = keeping.files(PHOTOS).environment.stat().st_mtime_ns
+    programs.add("systemctl", '[ "$1" != show ] || echo active')
+    with pytest.raises(errors.MountFailed, match="was unmounted by hand"):
+        keeping.start(VOLUME, LOGIN, soon())
+    assert keeping.files(PHOTOS).environment.stat().st_mtime_ns == before
+    assert keeping.is_kept(PHOTOS)
+    assert not keeping.is_kept(VolumeName("films"))
+
+
+def test_a_request_that_can_not_be_written_is_a_failed_release(keeping: SystemdSupervisor, settings: Settings) -> None:
+    settings.releases.parent.mkdir(parents=True, exist_ok=True)
+    settings.releases.write_text("a file in its place")
+    with pytest.raises(errors.UnmountFailed, match=f"could not be unmounted .{settings.releases}: "):
+        keeping.release(PHOTOS, soon())
+
+
+def test_time_is_left_to_stop_a_unit_that_does_not_end_by_itself(
+    keeping: SystemdSupervisor, programs: Programs
+) -> None:
+    """A Podman gives us 4.5 seconds for all of it."""
+    keeping.mountpoint(PHOTOS).mkdir(parents=True)
+    programs.add("systemctl", answering_releases(keeping.settings))
+    assert keeping.release(PHOTOS, Deadline.after(1.5))
+    assert programs.calls("systemctl")[-1] == f"stop {IGNORING} {UNIT}"
+
+
 def test_words_that_reach_the_journal_late_are_waited_for(
     keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

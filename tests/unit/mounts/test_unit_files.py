@@ -57,10 +57,11 @@ def test_password_that_is_on_record_is_in_a_file_for_root_alone_and_nowhere_else
     assert files.directory.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in files.directory.iterdir()} == {0o600}
     environment = files.environment.read_text()
-    assert environment.splitlines()[-3:] == [
+    assert environment.splitlines()[-4:] == [
         f'SSH_ASKPASS="{settings.libexec}/askpass"',
         'SSH_ASKPASS_REQUIRE="force"',
         f'SSHFS_PLUGIN_PASSWORD_FILE="{files.password}"',
+        'SSHFS_PLUGIN_PASSWORD_OF="photos"',
     ]
     assert "hünter" not in environment + files.ssh_config.read_text()
 
@@ -73,7 +74,7 @@ def test_password_file_is_read_where_it_is_so_that_a_new_password_is_found(
     secret.write_text("hunter2")
     secret.chmod(0o600)
     write(files, volume({"password_file": "~/nas password"}), settings)
-    assert files.environment.read_text().endswith(f'SSHFS_PLUGIN_PASSWORD_FILE="{secret}"\n')
+    assert f'SSHFS_PLUGIN_PASSWORD_FILE="{secret}"\n' in files.environment.read_text()
     assert not files.password.exists()
 
 
@@ -98,3 +99,20 @@ def test_a_directory_that_nothing_can_be_written_to_is_named(settings: Settings)
     with pytest.raises(errors.StateError) as refusal:
         write(files, volume({}), settings)
     assert str(refusal.value) == (f"cannot write to {files.directory}, Not a directory: is the file system there full?")
+
+
+def test_nothing_stays_of_a_write_that_failed_or_was_cut_off(
+    files: UnitFiles, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", raise_full)
+        with pytest.raises(errors.StateError, match="No space left on device: is the file system there full"):
+            write(files, volume({"password": "hunter2"}), settings)
+    assert list(files.directory.iterdir()) == []
+    (files.directory / ".password-1234").write_text("hunter2")
+    files.remove()
+    assert not files.directory.exists()
+
+
+def raise_full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
