@@ -83,6 +83,10 @@ def test_where_docker_is_stopped_installing_does_not_start_it(host: Host) -> Non
 
 def test_where_docker_has_no_command_nobody_asks_it(host: Host) -> None:
     machine = host.machine
+    # Docker may just have been started, and be asked still
+    machine.until(
+        f"! systemctl list-jobs --no-legend | grep . && systemctl show -P ActiveState {ACTIVATE} | grep inactive"
+    )
     machine.run("mv", "/usr/bin/docker", "/usr/bin/docker.away")
     try:
         machine.run("systemctl", "restart", "docker")
