@@ -75,11 +75,14 @@ def test_a_demo_that_is_killed_while_it_stops_the_engine_can_be_cleaned_up(host:
     checkout = host.checkout()
     before = machine.sh(LEFT).stdout
     machine.sh("systemctl stop docker.service docker.socket")
+    # it is the last step, which may end before the signal comes
+    machine.write("/run/systemd/system/docker.socket.d/slow.conf", "[Socket]\nExecStopPre=/bin/sleep 3\n")
+    machine.run("systemctl", "daemon-reload")
     try:
         said = machine.sh(f"cd {checkout}\n{INTERRUPT}", "KILL", "systemctl stop docker.socket").stdout
         machine.sh(f"cd {checkout} && {COMMAND} --clean")
     finally:
-        machine.sh("systemctl start docker.service")
+        machine.sh("rm -r /run/systemd/system/docker.socket.d; systemctl daemon-reload; systemctl start docker.service")
     assert "ended with " in said
     assert machine.sh(LEFT).stdout == before
 
