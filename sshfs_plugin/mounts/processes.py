@@ -36,7 +36,7 @@ class ProcessSupervisor(Supervisor):
             StateError: What the keeper reads could not be written.
         """
         name = volume.name
-        if not self._is_over(name):
+        if self.is_kept(name):
             self.require_answer(name, deadline)
             return
         self.files(name).write(volume, login, self.settings)
@@ -58,8 +58,15 @@ class ProcessSupervisor(Supervisor):
                 raise mount_failed(name, said.read_text(errors="replace"))
 
     def is_kept(self, name: VolumeName) -> bool:
-        """Return whether the volume's keeper has not ended."""
-        return not self._is_over(name)
+        """Return whether a keeper holds the volume's lock file."""
+        try:
+            with (self.settings.locks / name).open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def run_release(self, deadline: Deadline) -> str:
         """Run the release program."""
@@ -74,7 +81,7 @@ class ProcessSupervisor(Supervisor):
         Raises:
             UnmountFailed: It does not end.
         """
-        while not self._is_over(name):
+        while self.is_kept(name):
             if not deadline.left():
                 raise self.unmount_failed(name, "sshfs does not end")
             time.sleep(_POLL_SECONDS)
@@ -98,14 +105,3 @@ class ProcessSupervisor(Supervisor):
         keeper.wait(CLEAN_UP_SECONDS)
         self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
         self.forget(name)
-
-    def _is_over(self, name: VolumeName) -> bool:
-        """Tell whether no keeper holds the volume's lock file."""
-        try:
-            with (self.settings.locks / name).open("r") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return True
-        except BlockingIOError:
-            return False
-        return True
