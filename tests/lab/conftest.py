@@ -5,7 +5,6 @@ One machine serves the session until a test fails on it. ``SSHFS_LAB_RELEASE`` c
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ import pytest
 from .commands import LIMIT
 from .host import Host
 from .machine import Machine, unavailable
+from .package import package_in
 
 _HERE = Path(__file__).parent
-_ROOT = _HERE.parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,19 +85,7 @@ def leaves_the_machine_changed(request: pytest.FixtureRequest) -> Iterator[None]
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the package under test: ``$SSHFS_PACKAGE``, or one that is built now."""
-    if given := os.environ.get("SSHFS_PACKAGE"):
-        return Path(given)
-    source = tmp_path_factory.mktemp("build") / "source"
-    shutil.copytree(_ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__"))
-    subprocess.run(
-        ["dpkg-buildpackage", "-us", "-uc", "-b"],
-        cwd=source,
-        env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
-    return next(source.parent.glob("docker-volume-sshfs_*.deb"))
+    return package_in(tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture
