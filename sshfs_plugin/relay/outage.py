@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""When a lost server is tried again, and what is told of it: in the journal, and in a file that the service reads."""
+
+import os
+
+EVERY_SECONDS = 5.0
+"""How far apart attempts start at least."""
+
+REFUSED_EVERY_SECONDS = 60.0
+REFUSALS = 3
+"""After how many refused logins none follows. Debian's fail2ban bans a host after five within ten minutes."""
+
+SAY_EVERY_SECONDS = 60.0
+
+_REFUSED = (b"Permission denied", b"Too many authentication failures", b"Host key verification failed")
+"""What ssh says of a login, or of a host key, that will not do the next time either."""
+
+LONGEST_WORDS = 300
+
+
+def say(words: str) -> None:
+    """Tell the journal."""
+    os.write(2, f"{words}\n".encode("utf-8", "replace"))
+
+
+class Outage:
+    """The time since a connection was lost.
+
+    Attributes:
+        since: When that was, on the monotonic clock.
+        next_attempt: When to try again.
+        started: When the last attempt was started.
+    """
+
+    def __init__(self, file: str, now: float, started: float, why: str) -> None:
+        """Begin it.
+
+        Args:
+            file: The file to write; empty for none.
+            now: The time.
+            started: When the connection that was lost was started.
+            why: What ended it.
+        """
+        self._file, self._why, self._refusals = file, why, 0
+        self.since = self._said = now
+        self.started = started
+        self.next_attempt = max(now, started + EVERY_SECONDS)
+        say(f"the connection is lost ({why}): it is made again, and reads of open files wait for it")
+        self._write()
+
+    def failed(self, now: float, why: str, said: bytes) -> None:
+        """Note that an attempt has failed."""
+        self._why = why
+        if any(words in said for words in _REFUSED):
+            self._refusals += 1
+        every = REFUSED_EVERY_SECONDS if self._refusals else EVERY_SECONDS
+        self.next_attempt = max(now, self.started + every) if self._refusals < REFUSALS else float("inf")
+        if now - self._said > SAY_EVERY_SECONDS or self.next_attempt == float("inf"):
+            self._said = now
+            say(self._sentence)
+        self._write()
+
+    def over(self, now: float, files: int) -> None:
+        """Note that the connection is back, and how many files are open again."""
+        say(f"connected again after {now - self.since:.1f} seconds; {files} open files can be read on")
+        forget(self._file)
+
+    @property
+    def _sentence(self) -> str:
+        if self._refusals >= REFUSALS:
+            then = "no further login is tried: mend it, then restart the containers that use the volume"
+        elif self._refusals:
+            then = f"the login is tried once a minute, {REFUSALS} times in all"
+        else:
+            then = f"it is tried again every {EVERY_SECONDS:.0f} seconds"
+        return f"the connection to the server is lost ({self._why}); {then}"
+
+    def _write(self) -> None:
+        if not self._file:
+            return
+        new = f"{self._file}.{os.getpid()}"
+        try:
+            with open(new, "wb") as file:
+                file.write(self._sentence.encode("utf-8", "replace"))
+            os.replace(new, self._file)
+        except OSError as error:
+            say(f"{self._file}: {error.strerror}")
+
+
+def forget(file: str) -> None:
+    """Remove the file, since there is no outage."""
+    try:
+        os.unlink(file)
+    except OSError:
+        pass
+
+
+def last_line(said: bytes) -> str:
+    """Return the last line that ssh has said; empty if it has said nothing."""
+    lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+    words = lines[-1][-LONGEST_WORDS:] if lines else ""
+    return "".join(letter if letter.isprintable() else " " for letter in words)

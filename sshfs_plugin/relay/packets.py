@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""SFTP's packets, as far as the relay looks at them (draft-ietf-secsh-filexfer-02, version 3 of the protocol)."""
+
+from struct import Struct, error, unpack_from
+
+INIT, VERSION = 1, 2
+OPEN, CLOSE, READ, WRITE = 3, 4, 5, 6
+LSTAT, FSTAT, SETSTAT, FSETSTAT = 7, 8, 9, 10
+OPENDIR, READDIR = 11, 12
+REMOVE, MKDIR, RMDIR = 13, 14, 15
+REALPATH, STAT, RENAME, READLINK, SYMLINK = 16, 17, 18, 19, 20
+STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
+EXTENDED, EXTENDED_REPLY = 200, 201
+
+OK, END_OF_FILE = 0, 1
+UNAVAILABLE = 100
+"""A status that no server sends: sshfs returns EIO for those that it does not know (FAILURE would be EPERM)."""
+
+TO_READ = 1
+"""The only flag of an OPEN that changes nothing."""
+
+HEADER = Struct(">IBI")
+"""Length of what follows, type, request id; INIT and VERSION have the version in its place."""
+
+LEAST_LENGTH = 5
+LONGEST_REQUEST = 256 * 1024
+LONGEST_REPLY = 128 * 1024 - 4
+"""sshfs ends the connection at a longer one (MAX_REPLY_LEN in its source)."""
+
+HAS_SIZE, HAS_OWNER, HAS_MODE, HAS_TIMES = 1, 2, 4, 8
+TYPE_OF_FILE, REGULAR = 0o170000, 0o100000
+
+
+class Malformed(Exception):
+    """A packet that is not what the protocol says; what sent it can't be understood any further."""
+
+
+def number(packet: bytes | memoryview, position: int, form: str = ">I") -> int:
+    """Return the number at a position of a packet. Raises Malformed."""
+    try:
+        return int(unpack_from(form, packet, position)[0])
+    except error:
+        raise Malformed("a packet that ends too early") from None
+
+
+def text(packet: bytes | memoryview, position: int) -> tuple[bytes, int]:
+    """Return the string at a position of a packet, and the position after it. Raises Malformed."""
+    start = position + 4
+    end = start + number(packet, position)
+    if end > len(packet):
+        raise Malformed("a packet that ends too early")
+    return bytes(packet[start:end]), end
+
+
+def string(value: bytes) -> bytes:
+    """Return a string as packets hold it."""
+    return len(value).to_bytes(4, "big") + value
+
+
+def build(kind: int, identity: int, *parts: bytes) -> bytes:
+    """Return a packet."""
+    body = b"".join(parts)
+    return HEADER.pack(5 + len(body), kind, identity) + body
+
+
+def status(identity: int, code: int) -> bytes:
+    """Return a STATUS reply without a message."""
+    return build(STATUS, identity, code.to_bytes(4, "big"), bytes(8))
+
+
+def with_string(packet: bytes | memoryview, position: int, value: bytes) -> bytes:
+    """Return a packet with another string in place of the one at a position, such as a handle. Raises Malformed."""
+    _, end = text(packet, position)
+    _, kind, identity = HEADER.unpack_from(packet)
+    return build(kind, identity, packet[9:position], string(value), packet[end:])
+
+
+def size_and_time(attributes: bytes | memoryview) -> tuple[int, int] | None:
+    """Return size and time of last modification of a regular file from an ATTRS reply; None if it does not say them.
+
+    Raises:
+        Malformed: It ends too early.
+    """
+    flags, size, mode, modified = number(attributes, 9), -1, -1, -1
+    position = 13
+    if flags & HAS_SIZE:
+        size, position = number(attributes, position, ">Q"), position + 8
+    if flags & HAS_OWNER:
+        position += 8
+    if flags & HAS_MODE:
+        mode, position = number(attributes, position), position + 4
+    if flags & HAS_TIMES:
+        modified = number(attributes, position + 4)
+    if min(size, mode, modified) < 0 or mode & TYPE_OF_FILE != REGULAR:
+        return None
+    return size, modified

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""The requests of sshfs that have no reply yet, and what is to be known of each."""
+
+from sshfs_plugin.relay import packets
+from sshfs_plugin.relay.files import File
+
+RENAME, SYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
+"""The extended requests of sshfs that matter here; the handle of SYNC follows its name."""
+
+_LOOKS = (packets.LSTAT, packets.STAT)
+_ASKS = (*_LOOKS, packets.READLINK, packets.REALPATH, packets.OPENDIR)
+"""The types of requests that change nothing on the server and name no open file, so that they may be repeated."""
+
+OF_HANDLES = frozenset((packets.CLOSE, packets.READ, packets.WRITE, packets.FSTAT, packets.FSETSTAT, packets.READDIR))
+"""The types of requests that begin with a handle."""
+
+
+class Request:
+    """A request without a reply.
+
+    Attributes:
+        kind: Its type; that of a RENAME for either way to rename.
+        packet: The whole of it if it may be repeated.
+        file: The file that it opens, reads or looks at.
+        path: The path that it looks at or renames, or the name of an extended request.
+        new: The path that it renames to.
+    """
+
+    __slots__ = ("file", "kind", "new", "packet", "path")
+
+    def __init__(
+        self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
+    ) -> None:
+        self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
+
+    @property
+    def looks(self) -> bool:
+        """Whether the reply shows size and time of a file."""
+        return self.kind in _LOOKS
+
+    def is_answered_by(self, kind: int) -> bool:
+        """Tell whether a reply of that type can be one to it; a STATUS always can."""
+        return kind == _REPLIES.get(self.kind)
+
+
+_REPLIES = {
+    packets.OPEN: packets.HANDLE,
+    packets.OPENDIR: packets.HANDLE,
+    packets.READ: packets.DATA,
+    packets.READDIR: packets.NAME,
+    packets.REALPATH: packets.NAME,
+    packets.READLINK: packets.NAME,
+    packets.LSTAT: packets.ATTRS,
+    packets.STAT: packets.ATTRS,
+    packets.FSTAT: packets.ATTRS,
+    packets.EXTENDED: packets.EXTENDED_REPLY,
+}
+
+_OTHERS = [Request(kind) for kind in range(256)]
+
+
+def other(kind: int) -> Request:
+    """Return a request of which only the type matters."""
+    return _OTHERS[kind]
+
+
+def of_path(kind: int, packet: memoryview) -> Request:
+    """Return a request that begins with a path, or with the name of an extended request. Raises Malformed."""
+    if kind in _ASKS:
+        file = File() if kind == packets.OPENDIR else None
+        return Request(kind, bytes(packet), file, packets.text(packet, 9)[0])
+    if kind == packets.OPEN:
+        path, end = packets.text(packet, 9)
+        flags = packets.number(packet, end)
+        file = File(path, readable=bool(flags & packets.TO_READ), writable=flags != packets.TO_READ)
+        return Request(kind, b"" if file.writable else bytes(packet), file)
+    if kind == packets.RENAME:
+        return _rename(packet, 9)
+    if kind == packets.EXTENDED:
+        name, end = packets.text(packet, 9)
+        if name == RENAME:
+            return _rename(packet, end)
+        return Request(kind, bytes(packet) if name == STATVFS else b"", path=name)
+    return other(kind)
+
+
+def _rename(packet: memoryview, position: int) -> Request:
+    old, end = packets.text(packet, position)
+    return Request(packets.RENAME, path=old, new=packets.text(packet, end)[0])

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""An ssh process and the socket to it."""
+
+import _socket  # the module "socket" is several times as large as the relay
+import os
+
+LAST_WORDS_BYTES = 4096
+
+
+class Ssh:
+    """A running ssh.
+
+    Attributes:
+        pid: Its process.
+        descriptor: That of the socket for packets to it and from it.
+        errors: The descriptor to read its messages from; -1 if they go where ours go, or have ended.
+        said: The end of its messages.
+        listens: Whether it takes packets still.
+    """
+
+    def __init__(self, command: list[str], *, quiet: bool) -> None:
+        """Start it; if it is to be quiet, its messages are read here.
+
+        Raises:
+            OSError: It can't be started.
+        """
+        self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.descriptor, self.listens, self.said = self._socket.fileno(), True, b""
+        self._status = -1
+        self.errors, theirs_errors = os.pipe() if quiet else (-1, 2)
+        try:
+            self.pid = os.posix_spawn(
+                command[0],
+                command,
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, theirs_errors, 2),
+                ],
+                # in a relay that sshfs has started to reconnect the signals that end an ssh are blocked
+                setsigmask=[],
+            )
+        except OSError:
+            self._close()
+            raise
+        finally:
+            theirs.close()
+            if quiet:
+                os.close(theirs_errors)
+        for descriptor in (self.descriptor, self.errors):
+            if descriptor >= 0:
+                os.set_blocking(descriptor, False)
+
+    def listen(self) -> bytes:
+        """Return what it has said since it was asked last."""
+        try:
+            said = os.read(self.errors, LAST_WORDS_BYTES)
+        except BlockingIOError:
+            return b""
+        if not said:
+            os.close(self.errors)
+            self.errors = -1
+        self.said = (self.said + said)[-LAST_WORDS_BYTES:]
+        return said
+
+    def end_input(self) -> None:
+        """Let it read the end of its input."""
+        self.listens = False
+        try:
+            self._socket.shutdown(_socket.SHUT_WR)
+        except OSError:  # it has ended
+            pass
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended by itself."""
+        if self._status < 0:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = status
+        return self._status >= 0
+
+    def end(self) -> int:
+        """End it if it still runs, and return its exit status."""
+        if not self.has_ended():
+            os.kill(self.pid, 9)
+            _, self._status = os.waitpid(self.pid, 0)
+        while self.errors >= 0 and self.listen():
+            pass
+        self._close()
+        return os.waitstatus_to_exitcode(self._status)
+
+    def _close(self) -> None:
+        self.listens = False
+        self._socket.close()
+        if self.errors >= 0:
+            os.close(self.errors)
+            self.errors = -1
+
+
+def process_at_other_end(descriptor: int) -> int:
+    """Return the process that has made a socket pair."""
+    pair = _socket.socket(fileno=os.dup(descriptor))
+    pid, _, _ = memoryview(pair.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)).cast("i")
+    pair.close()
+    return int(pid)

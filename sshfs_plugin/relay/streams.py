@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Whole packets from a descriptor, and packets to one, without waiting."""
+
+import os
+
+from sshfs_plugin.relay.packets import HEADER, LEAST_LENGTH, Malformed
+
+ROOM = 64 * 1024
+MOST_PIECES = 64
+
+
+class Inbox:
+    """What was read from a descriptor and not yet passed on.
+
+    Attributes:
+        buffer: It begins at ``start``, and ends at ``end``.
+        view: The same, to take parts of without copying.
+    """
+
+    def __init__(self, longest: int) -> None:
+        """Take packets of so many bytes at most, after the length itself."""
+        self._longest = longest
+        self.buffer = bytearray(longest + 4 + ROOM)
+        self.view = memoryview(self.buffer)
+        self.start = self.end = 0
+
+    def clear(self) -> None:
+        """Drop what is there."""
+        self.start = self.end = 0
+
+    def fill(self, descriptor: int) -> bool:
+        """Read once; return False at the end of the stream."""
+        if self.start == self.end:
+            self.start = self.end = 0
+        elif len(self.buffer) - self.end < ROOM:
+            left = self.end - self.start
+            self.buffer[:left] = self.buffer[self.start : self.end]
+            self.start, self.end = 0, left
+        try:
+            count = os.readv(descriptor, [self.view[self.end :]])
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:
+            return False
+        self.end += count
+        return count > 0
+
+    def packet(self, start: int) -> tuple[int, int, int]:
+        """Return the end, type and request id of the packet that starts there; an end of 0 if it is not whole.
+
+        Raises:
+            Malformed: It is longer or shorter than any packet.
+        """
+        if self.end - start < HEADER.size:
+            return 0, 0, 0
+        length, kind, identity = HEADER.unpack_from(self.buffer, start)
+        if not LEAST_LENGTH <= length <= self._longest:
+            raise Malformed(f"a packet of {length} bytes")
+        end = start + 4 + length
+        return (end, kind, identity) if end <= self.end else (0, 0, 0)
+
+
+class Outbox:
+    """What is still to be written to a descriptor.
+
+    Attributes:
+        pieces: It; a view's buffer must stay as it is until it was written.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[memoryview | bytes] = []
+
+    def flush(self, descriptor: int) -> None:
+        """Write as much as the descriptor takes at once. Raises BrokenPipeError."""
+        pieces = self.pieces
+        while pieces:
+            try:
+                count = os.writev(descriptor, pieces[:MOST_PIECES])
+            except BlockingIOError:
+                return
+            written = 0
+            while written < len(pieces) and count >= len(pieces[written]):
+                count -= len(pieces[written])
+                written += 1
+            del pieces[:written]
+            if count:
+                pieces[0] = memoryview(pieces[0])[count:]
