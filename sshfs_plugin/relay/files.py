@@ -2,105 +2,152 @@
 """The files that sshfs has open, and which of them may be opened again after a connection was lost."""
 
 TAIL_BYTES = 64
-"""How much of the end of the last read is remembered, to know a file by it that has grown."""
-
-LONGEST_HANDLE = 256
-"""The protocol's own limit."""
+"""How much of the end of the last read is remembered, to know a file by it that has grown or was written to."""
 
 
 class File:
     """A file or directory that sshfs has open.
 
     Attributes:
-        path: Its path on the server; None for a directory, and once another file has that path.
-        name: The handle by which sshfs knows it.
-        handle: The handle by which the server knows it; empty if it could not be opened again.
+        path: Its path on the server; empty for a directory, and once another file has that path.
+        other_path: A second path at which it may be, since it was being renamed when the connection was lost.
+        handle: The handle by which sshfs knows it.
+        server_handle: The handle by which the server knows it; empty if it is not open there.
         readable: Whether it may be read from; False for a directory.
-        writable: Whether it may be changed through this handle; never again once it was opened anew.
-        written: Whether it was.
-        look: Its size and modification time when they were seen last; None if they were not.
+        renewed: Whether it was open when a connection was lost; then it can't be changed through this handle any more.
+        writes: How many changes were made through this handle.
+        synced: How many of them the server has written to its disk.
+        stamp: Its size and modification time when they were seen last; None if they were not.
+        changes: How many changes of the file sshfs has asked for, through any handle.
+        stamped: How many there were at the time of the stamp.
+        differs: Whether another file was found at its path.
         end: Up to where the last read reached; -1 if nothing was read.
         tail: The last bytes of that read.
     """
 
-    __slots__ = ("end", "handle", "look", "name", "path", "readable", "tail", "writable", "written")
+    __slots__ = (
+        "changes",
+        "differs",
+        "end",
+        "handle",
+        "other_path",
+        "path",
+        "readable",
+        "renewed",
+        "server_handle",
+        "stamp",
+        "stamped",
+        "synced",
+        "tail",
+        "writes",
+    )
 
-    def __init__(self, path: bytes | None = None, *, readable: bool = False, writable: bool = False) -> None:
-        self.path, self.readable, self.writable, self.written = path, readable, writable, False
-        self.name = self.handle = self.tail = b""
-        self.look: tuple[int, int] | None = None
+    def __init__(self, path: bytes = b"", *, readable: bool = False) -> None:
+        self.path, self.readable = path, readable
+        self.other_path = self.handle = self.server_handle = self.tail = b""
+        self.renewed = self.differs = False
+        self.writes = self.synced = self.changes = self.stamped = 0
+        self.stamp: tuple[int, int] | None = None
         self.end = -1
 
     @property
     def survives(self) -> bool:
-        """Whether it may be opened again, for reading: what was written to it may be lost with the server."""
-        return self.readable and not self.written and self.path is not None
+        """Whether it may be opened again, to be read: not if the server may have lost what was written to it."""
+        return self.readable and self.path != b"" and self.writes == self.synced and not self.differs
 
-    def is_same(self, look: tuple[int, int] | None) -> bool:
-        """Tell whether a file that looks like that is this one. Where nothing was read yet, any file will do."""
-        return self.end < 0 or (look is not None and look == self.look)
+    def note_stamp(self, stamp: tuple[int, int] | None, changes: int) -> None:
+        """Note a stamp that was asked for after so many changes."""
+        if stamp is not None:
+            self.stamp, self.stamped = stamp, changes
 
-    def may_have_grown(self, look: tuple[int, int] | None) -> bool:
-        """Tell whether a file that looks like that may be this one with more in it; its tail then proves it."""
-        return bool(self.tail) and self.look is not None and look is not None and look[0] > self.look[0]
+    def is_same(self, stamp: tuple[int, int] | None) -> bool:
+        """Tell whether a file with that stamp is this one. Nothing of it was read yet, or it looks as before."""
+        return self.end < 0 or (stamp is not None and stamp == self.stamp)
+
+    def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
+        """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""
+        if stamp is None or self.stamp is None or not self.tail:
+            return False
+        return stamp[0] > self.stamp[0] or self.changes != self.stamped
 
 
 class OpenFiles:
     """The open files by handle and by path.
 
     Attributes:
-        by_name: They, by the handle by which sshfs knows them.
+        by_handle: All, by the handles by which sshfs knows them.
     """
 
     def __init__(self) -> None:
-        self.by_name: dict[bytes, File] = {}
+        self.by_handle: dict[bytes, File] = {}
         self._by_path: dict[bytes, list[File]] = {}
         self._serial = 0
 
-    def opening(self, file: File) -> None:
-        """Note a file that is asked for: what its path shows from now on is seen of it."""
-        if file.path is not None and file.readable:
+    def expect(self, file: File) -> None:
+        """Note a file that sshfs asks for, since its stamp may be seen before the server has opened it."""
+        if file.readable:
             self._by_path.setdefault(file.path, []).append(file)
 
-    def opened(self, file: File, handle: bytes) -> None:
-        """Note the server's handle. Sshfs gets another name for it where it knows another file by that."""
-        name = handle
-        while name in self.by_name:
+    def add(self, file: File, server_handle: bytes) -> None:
+        """Note that a file is open. Sshfs gets another handle where it knows another file by the server's."""
+        handle = server_handle
+        while handle in self.by_handle:
             self._serial += 1
-            name = b"relay-%d" % self._serial
-        file.name, file.handle = name, handle
-        self.by_name[name] = file
+            handle = b"relay-%d" % self._serial
+        file.handle, file.server_handle = handle, server_handle
+        self.by_handle[handle] = file
 
-    def closed(self, file: File) -> None:
+    def remove(self, file: File) -> None:
         """Forget a file that was closed, or could not be opened."""
-        if self.by_name.get(file.name) is file:
-            del self.by_name[file.name]
-        if file.path is not None and file in (files := self._by_path.get(file.path, [])):
+        if self.by_handle.get(file.handle) is file:
+            del self.by_handle[file.handle]
+        if file in (files := self._by_path.get(file.path, [])):
             files.remove(file)
             if not files:
                 del self._by_path[file.path]
 
-    def seen(self, path: bytes, look: tuple[int, int] | None) -> None:
-        """Note what a path shows."""
-        if look:
-            for file in self._by_path.get(path, ()):
-                file.look = look
+    def note_stamp(self, path: bytes, stamp: tuple[int, int] | None) -> list[File]:
+        """Note what a path shows; return the open files of which it may not be true, as the path may be another's."""
+        if stamp is None or path not in self._by_path:
+            return []
+        unsure = []
+        for file in self._by_path[path]:
+            if file.end < 0:
+                file.note_stamp(stamp, file.changes)
+            elif stamp != file.stamp and file.server_handle:
+                unsure.append(file)
+        return unsure
 
-    def renamed(self, old: bytes, new: bytes) -> None:
-        """Follow a file, or what is in a directory, to its new name; what had that name before has none any more."""
+    def note_change(self, path: bytes) -> None:
+        """Note that sshfs has asked for a change of what is at a path."""
+        for file in self._by_path.get(path, ()):
+            file.changes += 1
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Follow a file, or what is in a directory, to its new path; what was there before has none any more."""
         for file in self._by_path.pop(new, ()):
-            file.path = None
-        for path in [path for path in self._by_path if path == old or path.startswith(old + b"/")]:
+            file.path = b""
+        for path in self._at_or_below(old):
             moved = new + path[len(old) :]
             files = self._by_path.pop(path)
             for file in files:
                 file.path = moved
             self._by_path[moved] = files
 
-    def lost(self) -> None:
-        """Forget all files but those that survive, and let these be read alone."""
-        self.by_name = {name: file for name, file in self.by_name.items() if file.survives}
-        self._by_path = {}
-        for file in self.by_name.values():
-            file.writable = False
-            self.opening(file)
+    def may_rename(self, old: bytes, new: bytes) -> None:
+        """Note a rename whose reply was lost."""
+        for path in self._at_or_below(old):
+            for file in self._by_path[path]:
+                file.other_path = new + path[len(old) :]
+
+    def lose(self) -> None:
+        """Note that the server has closed all files."""
+        for file in self.by_handle.values():
+            file.server_handle, file.renewed = b"", True
+
+    def lost(self) -> list[File]:
+        """Return the files that are to be opened again."""
+        return [file for file in self.by_handle.values() if file.survives and not file.server_handle]
+
+    def _at_or_below(self, old: bytes) -> list[bytes]:
+        return [path for path in self._by_path if path == old or path.startswith(old + b"/")]

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The start and the end of the relay."""
 
+import _signal  # type: ignore[import]  # the module "signal", which mypy knows, is several times as large
 import os
 import sys
 
 from sshfs_plugin.relay.ssh import Ssh, process_at_other_end
 
 SSHFS = 0
+FIRST_OTHER_DESCRIPTOR, DESCRIPTORS = 3, 1024
 
 
 def main() -> None:
@@ -15,25 +17,33 @@ def main() -> None:
     The socket to sshfs is standard input. Settings are in the environment: SSHFS_PLUGIN_READ_TIMEOUT, in seconds, and
     SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost.
     """
+    # sshfs is not to see the end of this process before its own: it would take the reads that wait for complete
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT})
+    # with several connections sshfs leaves its ends of the other sockets open here
+    os.closerange(FIRST_OTHER_DESCRIPTOR, DESCRIPTORS)
     command = ["/usr/bin/ssh", *sys.argv[1:]]
     ssh = Ssh(command, quiet=False)
     # the rest is loaded while ssh connects
     from sshfs_plugin.relay import outage
     from sshfs_plugin.relay.relay import CannotGoOn, Relay
 
+    outage_file = os.environ.get("SSHFS_PLUGIN_OUTAGE", "")
     try:
-        relay = Relay(
-            ssh,
-            command,
-            sshfs=SSHFS,
-            read_seconds=float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf"),
-            outage_file=os.environ.get("SSHFS_PLUGIN_OUTAGE", ""),
-        )
-        sys.exit(relay.run())
+        read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")
+        relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, outage_file=outage_file)
+        status = relay.run()
     except CannotGoOn as reason:
-        os.kill(process_at_other_end(SSHFS), 9)
+        _end_sshfs()
+        outage.forget(outage_file)
         outage.say(f"{reason}: sshfs was ended, since any answer would have looked like the end of the file")
         sys.exit(1)
-    except Exception:
-        os.kill(process_at_other_end(SSHFS), 9)  # for the same reason
+    except BaseException:
+        _end_sshfs()
         raise
+    sys.exit(status)
+
+
+def _end_sshfs() -> None:
+    sshfs = process_at_other_end(SSHFS)
+    if sshfs > 1:
+        os.kill(sshfs, _signal.SIGKILL)

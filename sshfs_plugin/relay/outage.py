@@ -6,21 +6,23 @@ import os
 EVERY_SECONDS = 5.0
 """How far apart attempts start at least."""
 
-REFUSED_EVERY_SECONDS = 60.0
-REFUSALS = 3
-"""After how many refused logins none follows. Debian's fail2ban bans a host after five within ten minutes."""
+REFUSED_MINUTES = (1, 10)
+"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes."""
 
 SAY_EVERY_SECONDS = 60.0
 
-_REFUSED = (b"Permission denied", b"Too many authentication failures", b"Host key verification failed")
+_REFUSED = (b": Permission denied (", b"Too many authentication failures", b"Host key verification failed")
 """What ssh says of a login, or of a host key, that will not do the next time either."""
 
 LONGEST_WORDS = 300
 
 
 def say(words: str) -> None:
-    """Tell the journal."""
-    os.write(2, f"{words}\n".encode("utf-8", "replace"))
+    """Tell the journal, if it listens."""
+    try:
+        os.write(2, f"{words}\n".encode("utf-8", "replace"))
+    except OSError:
+        pass
 
 
 class Outage:
@@ -53,8 +55,12 @@ class Outage:
         self._why = why
         if any(words in said for words in _REFUSED):
             self._refusals += 1
-        every = REFUSED_EVERY_SECONDS if self._refusals else EVERY_SECONDS
-        self.next_attempt = max(now, self.started + every) if self._refusals < REFUSALS else float("inf")
+        if self._refusals > len(REFUSED_MINUTES):
+            self.next_attempt = float("inf")
+        elif self._refusals:
+            self.next_attempt = now + 60 * REFUSED_MINUTES[self._refusals - 1]
+        else:
+            self.next_attempt = max(now, self.started + EVERY_SECONDS)
         if now - self._said > SAY_EVERY_SECONDS or self.next_attempt == float("inf"):
             self._said = now
             say(self._sentence)
@@ -67,10 +73,11 @@ class Outage:
 
     @property
     def _sentence(self) -> str:
-        if self._refusals >= REFUSALS:
+        if self._refusals > len(REFUSED_MINUTES):
             then = "no further login is tried: mend it, then restart the containers that use the volume"
         elif self._refusals:
-            then = f"the login is tried once a minute, {REFUSALS} times in all"
+            minutes = REFUSED_MINUTES[self._refusals - 1]
+            then = f"the login is tried again {minutes} minute{'s' * (minutes > 1)} later"
         else:
             then = f"it is tried again every {EVERY_SECONDS:.0f} seconds"
         return f"the connection to the server is lost ({self._why}); {then}"
@@ -85,6 +92,7 @@ class Outage:
             os.replace(new, self._file)
         except OSError as error:
             say(f"{self._file}: {error.strerror}")
+            self._file = ""
 
 
 def forget(file: str) -> None:

@@ -24,8 +24,11 @@ HEADER = Struct(">IBI")
 
 LEAST_LENGTH = 5
 LONGEST_REQUEST = 256 * 1024
-LONGEST_REPLY = 128 * 1024 - 4
+LONGEST_REPLY = 128 * 1024
 """sshfs ends the connection at a longer one (MAX_REPLY_LEN in its source)."""
+
+LONGEST_HANDLE = 256
+"""The protocol's own limit."""
 
 HAS_SIZE, HAS_OWNER, HAS_MODE, HAS_TIMES = 1, 2, 4, 8
 TYPE_OF_FILE, REGULAR = 0o170000, 0o100000
@@ -50,6 +53,14 @@ def text(packet: bytes | memoryview, position: int) -> tuple[bytes, int]:
     if end > len(packet):
         raise Malformed("a packet that ends too early")
     return bytes(packet[start:end]), end
+
+
+def handle(reply: bytes | memoryview) -> bytes:
+    """Return the handle in a HANDLE reply. Raises Malformed."""
+    value, _ = text(reply, 9)
+    if not 0 < len(value) <= LONGEST_HANDLE:
+        raise Malformed(f"a handle of {len(value)} bytes")
+    return value
 
 
 def string(value: bytes) -> bytes:

@@ -5,17 +5,18 @@ import os
 from select import select
 from time import monotonic
 
-from sshfs_plugin.relay import outage, packets, requests
-from sshfs_plugin.relay.files import LONGEST_HANDLE, TAIL_BYTES, OpenFiles
+from sshfs_plugin.relay import outage, packets, reopening, requests
+from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
 from sshfs_plugin.relay.outage import Outage
 from sshfs_plugin.relay.packets import Malformed
-from sshfs_plugin.relay.reopening import reopen
 from sshfs_plugin.relay.requests import Request
 from sshfs_plugin.relay.ssh import Ssh
-from sshfs_plugin.relay.streams import Inbox, Outbox
+from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sshfs_plugin.relay.reopening import Conversation
 
 HOLD_SECONDS = 1.0
@@ -28,17 +29,27 @@ ATTEMPT_SECONDS = 60.0
 """How long an attempt may take from ssh's start until the server has answered."""
 
 REOPEN_SECONDS = 10.0
-"""How long it may take to open the files again, while all requests wait."""
+"""How long the server may answer nothing while the files are opened again and all requests wait."""
 
-TICK_SECONDS = 5.0
+RETRY_SECONDS = 5.0
+"""How often to try again to open a file that is read from, and that the server could not open at once."""
+
+CLOCK_SECONDS = 5.0
+"""How often to look at the clock while something is waited for."""
+
 END_SECONDS = 2.0
+"""How long ssh may take to send what it still has, when sshfs has ended."""
 
-LAST_OWN_ID = 0xFFFFFFFF
-"""The first id for requests of our own; sshfs counts upwards from 0."""
+HIGHEST_ID = 0xFFFFFFFF
+"""The id for a request of our own, or the next lower one that is free; sshfs counts upwards from 0."""
 
 
 class CannotGoOn(Exception):
     """There is no answer to a read that sshfs would not take for the end of the file."""
+
+
+class SshfsEnded(Exception):
+    """Sshfs has closed its socket."""
 
 
 class Relay:
@@ -55,19 +66,21 @@ class Relay:
             outage_file: The file that says why the connection is lost as long as it is; empty for none.
         """
         self._ssh: Ssh | None = ssh
-        self._command, self._sshfs, self._read_seconds, self._file = command, sshfs, read_seconds, outage_file
+        self._command, self._sshfs = command, sshfs
+        self._read_seconds, self._outage_file = read_seconds, outage_file
         self._from_sshfs, self._to_sshfs = Inbox(packets.LONGEST_REQUEST), Outbox()
         self._from_ssh, self._to_ssh = Inbox(packets.LONGEST_REPLY), Outbox()
         self._files = OpenFiles()
         self._pending: dict[int, Request] = {}
+        self._waiting = 0  # how many of them wait for their file to be opened again
+        self._waiting_since = self._retry_at = 0.0
         self._own: dict[int, Conversation] = {}
-        self._probe = self._probed = b""  # a question for the volume's directory, and its path
-        self._greeted = False  # whether sshfs has had the server's version
+        self._probe = self._probed_path = b""
+        self._has_version = self._sshfs_has_version = False
         self._outage: Outage | None = None
         self._started = self._heard = monotonic()
-        self._versions = 0  # of this ssh
-        self._holding = False  # whether requests wait
-        self._reopening_since = self._reading_since = 0.0  # 0: not
+        self._holds = False  # whether no request is taken from sshfs
+        self._reopens = False
         os.set_blocking(sshfs, False)
         outage.forget(outage_file)
 
@@ -80,21 +93,22 @@ class Relay:
         try:
             while self._step():
                 pass
-        except BrokenPipeError:  # sshfs has ended
+        except SshfsEnded:
             pass
         if self._outage:
-            outage.forget(self._file)
+            outage.forget(self._outage_file)
             return self._ssh.end() if self._ssh else 0
         return self._end(self._ssh) if self._ssh else 0
 
     def _step(self) -> bool:
         """Wait for something and pass it on; return False when there is nothing left to do."""
-        if not self._pending:
+        if len(self._pending) == self._waiting and not self._outage:
             self._heard = monotonic()
-        readable, writable, _ = select(self._readers(), self._writers(), (), self._wait_seconds())
+        readers = self._readers()
+        readable, writable, _ = select(readers, self._writers(), (), self._wait_seconds())
         ssh, goes_on = self._ssh, True
         if self._sshfs in writable:
-            self._to_sshfs.flush(self._sshfs)
+            self._deliver()
         if self._sshfs in readable:
             goes_on = self._take_requests()
         if ssh and ssh.errors in readable:
@@ -103,16 +117,15 @@ class Relay:
             self._send()
         if ssh and ssh.descriptor in readable:
             goes_on = self._take_replies(ssh) and goes_on
-        if self._outage:
-            self._while_lost(self._outage, monotonic())
-        elif not readable and self._pending and monotonic() - self._heard > self._patience():
+        elif ssh and ssh.descriptor in readers and not self._outage and monotonic() - self._heard > self._patience():
             self._lose("the server answers nothing")
+        self._look_at_clock(monotonic())
         return goes_on
 
     def _readers(self) -> list[int]:
         """Return what may be read from: nothing is, before what was read from there has been passed on."""
         ssh, readers = self._ssh, []
-        if not (self._holding or self._to_ssh.pieces or self._to_sshfs.pieces):
+        if not (self._holds or self._to_ssh.pieces or self._to_sshfs.pieces):
             readers.append(self._sshfs)
         if ssh and not self._to_sshfs.pieces:
             readers.append(ssh.descriptor)
@@ -131,20 +144,30 @@ class Relay:
     def _wait_seconds(self) -> float | None:
         """Return when to look at the clock again."""
         if not self._outage:
-            return TICK_SECONDS if self._pending else None
+            return CLOCK_SECONDS if self._pending else None
         now = monotonic()
-        times = [now + TICK_SECONDS]
-        if self._holding and not self._reopening_since:
+        times = [now + CLOCK_SECONDS]
+        if self._holds and not self._reopens:
             times.append(self._outage.since + HOLD_SECONDS)
         if not self._ssh:
             times.append(self._outage.next_attempt)
-        if self._reading_since:
-            times.append(self._reading_since + self._read_seconds)
+        if self._waiting:
+            times.append(self._waiting_since + self._read_seconds)
         return max(0.0, min(times) - now)
 
     def _patience(self) -> float:
         syncs = any(request.path == requests.SYNC for request in self._pending.values())
         return UNSYNCED_SECONDS if syncs else UNANSWERED_SECONDS
+
+    def _look_at_clock(self, now: float) -> None:
+        if self._waiting and now - self._waiting_since > self._read_seconds:
+            raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
+        if self._outage:
+            self._while_lost(self._outage, now)
+        elif self._waiting and now >= self._retry_at:
+            self._retry_at = now + RETRY_SECONDS
+            if not self._own:
+                self._reopen(request.file for request in self._pending.values() if request.waits)
 
     # Requests of sshfs
 
@@ -169,7 +192,7 @@ class Relay:
             pieces.append(inbox.view[passed:start])
         inbox.start = start
         self._send()
-        self._to_sshfs.flush(self._sshfs)
+        self._deliver()
         return more
 
     def _request(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
@@ -179,63 +202,64 @@ class Relay:
         if kind == packets.INIT:
             return None
         if self._outage:
-            self._fail(identity, kind)
-            return b""
-        self._pending[identity] = request = requests.of_path(kind, packet)
+            return self._fail(identity, kind)
+        request = requests.of_path(kind, packet)
+        if kind == packets.EXTENDED and request.path == requests.SYNC:
+            return self._sync(identity, packet, request)
+        self._pending[identity] = request
         if kind == packets.OPEN and request.file:
-            self._files.opening(request.file)
-        elif request.looks and self._probed in (b"", b"."):
-            self._probed, self._probe = request.path, request.packet[4:5] + request.packet[9:]
-        elif kind == packets.EXTENDED and request.path == requests.SYNC:
-            return self._sync(identity, packet)
+            self._files.expect(request.file)
+        if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
+            self._files.note_change(request.path)
+        if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
+            self._probed_path, self._probe = request.path, request.packet[4:5] + request.packet[9:]
         return None
 
     def _request_of_handle(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
-        name, _ = packets.text(packet, 9)
-        file = self._files.by_name.get(name)
+        handle, _ = packets.text(packet, 9)
+        file = self._files.by_handle.get(handle)
         if kind == packets.READ:
-            if file is None or not (file.handle or self._outage):
-                raise CannotGoOn("a file that was open when the connection was lost can't be read on")
-            self._pending[identity] = Request(kind, bytes(packet), file)
-            if self._outage:
-                self._reading_since = self._reading_since or monotonic()
-                return b""
-        elif kind == packets.CLOSE:
-            if file:
-                self._files.closed(file)
-            if self._outage or file is None or not file.handle:
-                self._fail(identity, kind)
-                return b""
-            self._pending[identity] = requests.other(kind)
-        elif self._outage or file is None or not file.handle:
-            self._fail(identity, kind)
-            return b""
-        elif kind == packets.FSTAT:
-            self._pending[identity] = Request(kind, file=file)
-        elif kind == packets.READDIR:
-            self._pending[identity] = requests.other(kind)
-        elif not file.writable:
-            self._fail(identity, kind)
-            return b""
-        else:
-            file.written = True
-            self._pending[identity] = requests.other(kind)
-        return None if file.handle == name else packets.with_string(packet, 9, file.handle)
+            return self._read(identity, packet, file)
+        if kind == packets.CLOSE and file:
+            self._files.remove(file)
+        if self._outage or file is None or not file.server_handle:
+            return self._fail(identity, kind)
+        request = requests.other(kind)
+        if kind == packets.FSTAT:
+            request = Request(kind, file=file)
+            request.count = file.changes
+        elif kind in requests.CHANGES:
+            if file.renewed:
+                return self._fail(identity, kind)
+            file.writes += 1
+            self._files.note_change(file.path)
+        self._pending[identity] = request
+        return None if file.server_handle == handle else packets.with_string(packet, 9, file.server_handle)
 
-    def _sync(self, identity: int, packet: memoryview) -> bytes | None:
+    def _read(self, identity: int, packet: memoryview, file: File | None) -> bytes | None:
+        if file is None or not (file.server_handle or file.survives):
+            raise CannotGoOn(_why_lost(file))
+        self._pending[identity] = request = Request(packets.READ, bytes(packet), file)
+        if self._outage or not file.server_handle:
+            self._wait(request)
+            return b""
+        return None if file.server_handle == file.handle else packets.with_string(packet, 9, file.server_handle)
+
+    def _sync(self, identity: int, packet: memoryview, request: Request) -> bytes | None:
         _, position = packets.text(packet, 9)
-        name, _ = packets.text(packet, position)
-        file = self._files.by_name.get(name)
-        if file is None or not file.writable:
-            del self._pending[identity]
-            self._fail(identity, packets.EXTENDED)
-            return b""
-        return None if file.handle == name else packets.with_string(packet, position, file.handle)
+        handle, _ = packets.text(packet, position)
+        file = self._files.by_handle.get(handle)
+        if file is None or file.renewed:  # what was written before may be lost
+            return self._fail(identity, packets.EXTENDED)
+        request.file, request.count = file, file.writes
+        self._pending[identity] = request
+        return None if file.server_handle == handle else packets.with_string(packet, position, file.server_handle)
 
-    def _fail(self, identity: int, kind: int) -> None:
-        """Answer in the server's place. A file whose handle is lost is closed as far as sshfs is concerned."""
+    def _fail(self, identity: int, kind: int) -> bytes:
+        """Answer in the server's place, and pass nothing on. A file that the server has lost is closed by that."""
         code = packets.OK if kind == packets.CLOSE else packets.UNAVAILABLE
         self._to_sshfs.pieces.append(packets.status(identity, code))
+        return b""
 
     def _send(self) -> None:
         ssh, box = self._ssh, self._to_ssh
@@ -245,9 +269,15 @@ class Relay:
             if ssh.listens:
                 box.flush(ssh.descriptor)
                 return
-        except (BrokenPipeError, ConnectionResetError):  # what it has sent before is still to be read
+        except Closed:  # what it has sent before is still to be read
             ssh.listens = False
         box.pieces.clear()
+
+    def _deliver(self) -> None:
+        try:
+            self._to_sshfs.flush(self._sshfs)
+        except Closed:
+            raise SshfsEnded from None
 
     # Replies of the server
 
@@ -275,9 +305,9 @@ class Relay:
         if start > passed:
             pieces.append(inbox.view[passed:start])
         inbox.start = start
-        self._to_sshfs.flush(self._sshfs)
+        self._deliver()
         if not more:
-            if not self._greeted:
+            if not self._sshfs_has_version:
                 if why:
                     outage.say(why)
                 return False
@@ -288,31 +318,43 @@ class Relay:
         """Note a reply; return what to pass on in its place, None for itself. Raises Malformed."""
         if kind == packets.VERSION:
             return self._version()
-        request = self._pending.pop(identity, None)
-        if request is None:
+        request = self._pending.get(identity)
+        if request is None or request.waits:
             return self._own_reply(kind, identity, bytes(packet))
         if kind == packets.STATUS:
-            code = packets.number(packet, 9)
-            if request.kind == packets.RENAME and code == packets.OK:
-                self._files.renamed(request.path, request.new)
-            elif request.kind == packets.OPEN and request.file:
-                self._files.closed(request.file)
+            self._note_status(request, packets.number(packet, 9))
         elif not request.is_answered_by(kind):
             raise Malformed(f"a reply of type {kind} to a request of type {request.kind}")
         elif kind == packets.DATA:
             self._note_read(request, packet)
         elif request.looks:
-            self._files.seen(request.path, packets.size_and_time(packet))
+            for file in self._files.note_stamp(request.path, packets.size_and_time(packet)):
+                self._ask(reopening.stamp(file))
         elif kind == packets.ATTRS and request.file:
-            request.file.look = packets.size_and_time(packet) or request.file.look
+            request.file.note_stamp(packets.size_and_time(packet), request.count)
         elif kind == packets.HANDLE and request.file:
-            handle, _ = packets.text(packet, 9)
-            if len(handle) > LONGEST_HANDLE:
-                raise Malformed(f"a handle of {len(handle)} bytes")
-            self._files.opened(request.file, handle)
-            if request.file.name != handle:
-                return packets.with_string(packet, 9, request.file.name)
+            handle = packets.handle(packet)
+            self._files.add(request.file, handle)
+            if request.file.handle != handle:
+                del self._pending[identity]
+                return packets.with_string(packet, 9, request.file.handle)
+        del self._pending[identity]
         return None
+
+    def _note_status(self, request: Request, code: int) -> None:
+        if request.kind == packets.RENAME and code == packets.OK:
+            self._files.rename(request.path, request.new)
+        elif request.kind == packets.OPEN and request.file:
+            self._files.remove(request.file)
+        elif request.path == requests.SYNC and request.file and code == packets.OK:
+            request.file.synced = request.count
+            if request.file.server_handle:
+                self._ask(reopening.stamp(request.file))
+        elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file:
+            path = request.file.path.decode("utf-8", "replace")
+            outage.say(
+                f"the server can't read {path!r} (status {code}), which its reader takes for the end of the file"
+            )
 
     def _note_read(self, request: Request, packet: memoryview) -> None:
         asked, file = request.packet, request.file
@@ -324,15 +366,14 @@ class Relay:
             file.tail = bytes(packet[max(13, len(packet) - TAIL_BYTES) :])
 
     def _version(self) -> bytes | None:
-        self._versions += 1
-        if self._versions > 1:
+        if self._has_version:
             raise Malformed("its version twice")
-        if not self._greeted:
-            self._greeted = True
+        self._has_version = True
+        if not self._sshfs_has_version:
+            self._sshfs_has_version = True
             return None
         self._ask(self._restore())
-        self._return_if_restored()
-        self._send()
+        self._go_on()
         return b""
 
     # A lost connection
@@ -346,47 +387,58 @@ class Relay:
             ssh.end()
             said = ssh.said
         why = why or outage.last_line(said) or "it was closed"
-        self._ssh, self._versions, self._reopening_since = None, 0, 0.0
+        self._ssh, self._has_version, self._reopens = None, False, False
         self._from_ssh.clear()
         self._to_ssh.pieces.clear()
         self._own.clear()
+        self._files.lose()
         if self._outage is None:
-            self._files.lost()
-            self._outage, self._holding = Outage(self._file, now, self._started, why), True
+            for request in self._pending.values():
+                if request.kind == packets.RENAME:
+                    self._files.may_rename(request.path, request.new)
+            self._outage, self._holds = Outage(self._outage_file, now, self._started, why), True
             self._fail_pending(but_asking=True)
         else:
             self._outage.failed(now, why, said)
-            self._holding = False
+            self._holds = False
             self._fail_pending(but_asking=False)
-        self._to_sshfs.flush(self._sshfs)
+        self._deliver()
 
     def _fail_pending(self, *, but_asking: bool) -> None:
-        """Fail the requests that have no reply, but reads, and those that may be repeated if so wished."""
+        """Fail the requests that have no reply, but reads, and if so wished those that may be repeated."""
         for identity, request in list(self._pending.items()):
             if request.kind == packets.READ:
-                if request.file not in self._files.by_name.values():
-                    raise CannotGoOn("a read was cut off, of a file that was opened for writing or has another name")
-                self._reading_since = self._reading_since or monotonic()
+                if request.file is None or not request.file.survives:
+                    raise CannotGoOn(_why_lost(request.file))
+                if not request.waits:
+                    self._wait(request)
             elif not (but_asking and request.packet):
                 del self._pending[identity]
                 if request.kind == packets.OPEN and request.file:
-                    self._files.closed(request.file)
+                    self._files.remove(request.file)
                 self._fail(identity, request.kind)
 
+    def _wait(self, request: Request) -> None:
+        """Let a read wait until its file is open again."""
+        request.waits = True
+        if not self._waiting:
+            self._waiting_since = monotonic()
+            self._retry_at = self._waiting_since
+        self._waiting += 1
+
     def _while_lost(self, lost: Outage, now: float) -> None:
-        if self._reading_since and now - self._reading_since > self._read_seconds:
-            raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
-        if self._holding and not self._reopening_since and now - lost.since > HOLD_SECONDS:
-            self._holding = False
+        if self._holds and not self._reopens and now - lost.since > HOLD_SECONDS:
+            self._holds = False
             self._fail_pending(but_asking=False)
-            self._to_sshfs.flush(self._sshfs)
+            self._deliver()
         if self._ssh:
-            if now - lost.started > ATTEMPT_SECONDS:
+            if self._reopens:
+                if now - self._heard > REOPEN_SECONDS:
+                    self._lose("the server is too slow to open the files again")
+            elif now - lost.started > ATTEMPT_SECONDS:
                 self._lose("the server does not answer in time")
-            elif self._reopening_since and now - self._reopening_since > REOPEN_SECONDS:
-                self._lose("the server is too slow to open the files again")
         elif now >= lost.next_attempt:
-            lost.started = self._started = now
+            lost.started = self._started = self._heard = now
             try:
                 self._ssh = Ssh(self._command, quiet=True)
             except OSError as error:
@@ -399,9 +451,14 @@ class Relay:
         """Wait until the server has answered for the volume's directory, whose disk may hang; reopen the files."""
         if self._probe:
             yield self._probe
-        self._holding, self._reopening_since = True, monotonic()
-        for file in self._files.by_name.values():
-            self._ask(reopen(file))
+        self._holds = self._reopens = True
+        self._reopen(self._files.lost())
+
+    def _reopen(self, files: "Iterable[File | None]") -> None:
+        for file in dict.fromkeys(files):
+            if file:
+                self._ask(reopening.reopen(file))
+        self._send()
 
     def _ask(self, conversation: "Conversation", reply: tuple[int, bytes] | None = None) -> None:
         """Let requests of our own go on with a reply."""
@@ -409,7 +466,7 @@ class Relay:
             request = conversation.send(reply) if reply else next(conversation)
         except StopIteration:
             return
-        identity = LAST_OWN_ID
+        identity = HIGHEST_ID
         while identity in self._own or identity in self._pending:
             identity -= 1
         self._own[identity] = conversation
@@ -420,33 +477,38 @@ class Relay:
         if conversation is None:
             raise Malformed("a reply that nothing has asked for")
         self._ask(conversation, (kind, packet))
-        self._return_if_restored()
-        self._send()
+        self._go_on()
         return b""
 
-    def _return_if_restored(self) -> None:
-        """Let sshfs go on once all files are open again."""
-        if self._own or not self._outage:
-            return
-        now = monotonic()
-        self._outage.over(now, sum(bool(file.handle) for file in self._files.by_name.values()))
-        self._outage, self._holding, self._heard = None, False, now
-        self._reopening_since = self._reading_since = 0.0
-        for request in self._pending.values():
-            packet = request.packet
-            if request.kind == packets.READ and request.file:
-                if not request.file.handle:
-                    raise CannotGoOn("a file has changed on the server while a read of it waited")
-                packet = packets.with_string(packet, 9, request.file.handle)
-            elif request.kind == packets.OPEN and request.file:
-                self._files.opening(request.file)
-            self._to_ssh.pieces.append(packet)
+    def _go_on(self) -> None:
+        """Send what has waited for the files that are open again; let sshfs go on once all are that can be."""
+        if self._outage and not self._own:
+            now = monotonic()
+            self._outage.over(now, len([file for file in self._files.by_handle.values() if file.server_handle]))
+            self._outage, self._holds, self._reopens, self._heard = None, False, False, now
+            self._retry_at = now + RETRY_SECONDS
+            for request in self._pending.values():
+                if not request.waits:
+                    self._to_ssh.pieces.append(request.packet)
+        if self._waiting and not self._outage:
+            for request in self._pending.values():
+                if request.waits and request.file:
+                    self._read_if_open(request, request.file)
+        self._send()
+
+    def _read_if_open(self, request: Request, file: File) -> None:
+        if file.server_handle:
+            request.waits = False
+            self._waiting -= 1
+            self._to_ssh.pieces.append(packets.with_string(request.packet, 9, file.server_handle))
+        elif not file.survives:
+            raise CannotGoOn(_why_lost(file))
 
     def _listen(self, ssh: Ssh) -> None:
         """Pass on what a later ssh says while it is connected; what an attempt says is told by the outage."""
         said = ssh.listen()
         if said and not self._outage:
-            os.write(2, said)
+            outage.say(said.decode("utf-8", "replace").rstrip("\n"))
 
     def _end(self, ssh: Ssh) -> int:
         """Let ssh send what it has, and end it; return its exit status."""
@@ -462,6 +524,15 @@ class Relay:
                 break
             self._from_ssh.clear()
         return ssh.end()
+
+
+def _why_lost(file: File | None) -> str:
+    path = file.path.decode("utf-8", "replace") if file else ""
+    if file and file.differs:
+        return f"{path!r} is another file than it was before the connection was lost"
+    if file and file.writes != file.synced:
+        return f"{path!r} was written to, and the server may have lost that"
+    return "a file that was open when the connection was lost can't be opened again"
 
 
 def _await_end(ssh: Ssh) -> None:

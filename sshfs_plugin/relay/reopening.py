@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the server is asked once it is back, before sshfs may go on.
+"""What the relay asks the server by itself.
 
 Each function yields requests without length and id, and is sent type and packet of each reply.
 """
@@ -15,26 +15,39 @@ if TYPE_CHECKING:
     Conversation: TypeAlias = Generator[bytes, tuple[int, bytes], None]
 
 
+def stamp(file: File) -> "Conversation":
+    """Look at an open file: its path may show another."""
+    changes = file.changes
+    kind, reply = yield _request(packets.FSTAT, packets.string(file.server_handle))
+    if kind == packets.ATTRS:
+        file.note_stamp(packets.size_and_time(reply), changes)
+
+
 def reopen(file: File) -> "Conversation":
-    """Open a file again, and give it the new handle if it is still the same file."""
-    file.handle = b""
-    path = file.path or b""
-    kind, reply = yield _request(packets.OPEN, packets.string(path), packets.TO_READ.to_bytes(4, "big"), bytes(4))
-    if kind != packets.HANDLE:
-        return
-    handle, _ = packets.text(reply, 9)
-    kind, reply = yield _request(packets.FSTAT, packets.string(handle))
-    look = packets.size_and_time(reply) if kind == packets.ATTRS else None
-    same = file.is_same(look)
-    if not same and file.may_have_grown(look):
-        start, length = file.end - len(file.tail), len(file.tail)
-        where = start.to_bytes(8, "big") + length.to_bytes(4, "big")
-        kind, reply = yield _request(packets.READ, packets.string(handle), where)
-        same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
-    if same:
-        file.handle, file.look = handle, look
+    """Open a file again, and note whether it is another. If the server can't open it, it may be able to later."""
+    for path in filter(None, (file.path, file.other_path)):
+        kind, reply = yield _request(packets.OPEN, packets.string(path), packets.TO_READ.to_bytes(4, "big"), bytes(4))
+        if kind == packets.HANDLE:
+            break
     else:
-        yield _request(packets.CLOSE, packets.string(handle))
+        return
+    handle = packets.handle(reply)
+    changes = file.changes
+    kind, reply = yield _request(packets.FSTAT, packets.string(handle))
+    if kind == packets.ATTRS:
+        found = packets.size_and_time(reply)
+        same = file.is_same(found)
+        if not same and file.may_be_same(found):
+            start, length = file.end - len(file.tail), len(file.tail)
+            where = start.to_bytes(8, "big") + length.to_bytes(4, "big")
+            kind, reply = yield _request(packets.READ, packets.string(handle), where)
+            same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
+        if same:
+            file.server_handle = handle
+            file.note_stamp(found, changes)
+            return
+        file.differs = True
+    yield _request(packets.CLOSE, packets.string(handle))
 
 
 def _request(kind: int, *parts: bytes) -> bytes:

@@ -15,23 +15,30 @@ OF_HANDLES = frozenset((packets.CLOSE, packets.READ, packets.WRITE, packets.FSTA
 """The types of requests that begin with a handle."""
 
 
+CHANGES = (packets.WRITE, packets.FSETSTAT)
+"""Those of them that change the file."""
+
+
 class Request:
     """A request without a reply.
 
     Attributes:
         kind: Its type; that of a RENAME for either way to rename.
         packet: The whole of it if it may be repeated.
-        file: The file that it opens, reads or looks at.
-        path: The path that it looks at or renames, or the name of an extended request.
+        file: The file that it opens, reads, syncs or looks at.
+        count: The file's changes, or its writes if it is synced, when it was sent.
+        waits: Whether it was not sent, since its file is not open on the server.
+        path: The path that it looks at, changes or renames, or the name of an extended request.
         new: The path that it renames to.
     """
 
-    __slots__ = ("file", "kind", "new", "packet", "path")
+    __slots__ = ("count", "file", "kind", "new", "packet", "path", "waits")
 
     def __init__(
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
+        self.count, self.waits = 0, False
 
     @property
     def looks(self) -> bool:
@@ -72,8 +79,11 @@ def of_path(kind: int, packet: memoryview) -> Request:
     if kind == packets.OPEN:
         path, end = packets.text(packet, 9)
         flags = packets.number(packet, end)
-        file = File(path, readable=bool(flags & packets.TO_READ), writable=flags != packets.TO_READ)
-        return Request(kind, b"" if file.writable else bytes(packet), file)
+        changes_nothing = flags == packets.TO_READ
+        file = File(path, readable=bool(flags & packets.TO_READ))
+        return Request(kind, bytes(packet) if changes_nothing else b"", file, path)
+    if kind == packets.SETSTAT:
+        return Request(kind, path=packets.text(packet, 9)[0])
     if kind == packets.RENAME:
         return _rename(packet, 9)
     if kind == packets.EXTENDED:

@@ -75,7 +75,10 @@ class Ssh:
     def has_ended(self) -> bool:
         """Return whether it has ended by itself."""
         if self._status < 0:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # it was reaped already, since our starter ignores the ends of children
+                pid, status = self.pid, 0
             if pid:
                 self._status = status
         return self._status >= 0

@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Whole packets from a descriptor, and packets to one, without waiting."""
 
+import errno
 import os
 
 from sshfs_plugin.relay.packets import HEADER, LEAST_LENGTH, Malformed
 
 ROOM = 64 * 1024
 MOST_PIECES = 64
+
+_LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+"""The errors after which the same can be done later."""
+
+
+class Closed(Exception):
+    """The other end has closed the connection."""
 
 
 class Inbox:
@@ -38,10 +46,8 @@ class Inbox:
             self.start, self.end = 0, left
         try:
             count = os.readv(descriptor, [self.view[self.end :]])
-        except BlockingIOError:
-            return True
-        except ConnectionResetError:
-            return False
+        except OSError as error:
+            return error.errno in _LATER
         self.end += count
         return count > 0
 
@@ -71,13 +77,15 @@ class Outbox:
         self.pieces: list[memoryview | bytes] = []
 
     def flush(self, descriptor: int) -> None:
-        """Write as much as the descriptor takes at once. Raises BrokenPipeError."""
+        """Write as much as the descriptor takes at once. Raises Closed."""
         pieces = self.pieces
         while pieces:
             try:
                 count = os.writev(descriptor, pieces[:MOST_PIECES])
-            except BlockingIOError:
-                return
+            except OSError as error:
+                if error.errno in _LATER:
+                    return
+                raise Closed from error
             written = 0
             while written < len(pieces) and count >= len(pieces[written]):
                 count -= len(pieces[written])
