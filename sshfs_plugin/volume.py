@@ -159,6 +159,7 @@ class Volume:
         check: When the preflight is made.
         create_directory: Whether a missing directory is made when the volume is created.
         access: Who on this host may use it.
+        read_seconds: How long a read may wait for a lost server; None if no read survives the loss of a connection.
         sshfs_options: Further options for sshfs, each with its value or None.
         ssh_options: Further keywords for ssh_config.
         created_at: When it was created, with a time zone.
@@ -174,6 +175,7 @@ class Volume:
     check: CheckAt
     create_directory: bool
     access: Access
+    read_seconds: int | None
     sshfs_options: tuple[tuple[str, str | None], ...]
     ssh_options: tuple[tuple[str, str], ...]
     created_at: datetime

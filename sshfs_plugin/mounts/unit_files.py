@@ -67,7 +67,8 @@ class UnitFiles:
                 "SOURCE": volume.remote.source,
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
                 "SSH_CONFIG": str(self.ssh_config),
-                "OPTIONS": sshfs.options(volume),
+                "OPTIONS": sshfs.options(volume, settings.libexec / "relay"),
+                **self._relay_variables(volume),
                 **self._password_variables(volume.name, login, settings),
             }
             _replace(self.environment, sshfs.environment_file(values))
@@ -76,12 +77,23 @@ class UnitFiles:
                 f"cannot write to {self.directory}, {error.strerror}", "is the file system there full?"
             ) from error
 
+    @property
+    def outage(self) -> Path:
+        """The file in which the relay says why the connection is lost; there only as long as it is."""
+        return self.directory / "outage"
+
     def remove(self) -> None:
         """Remove the files, after the unit has ended."""
         with suppress(OSError):
             for file in self.directory.iterdir():  # with those that a service has left that was killed amid a write
                 file.unlink()
             self.directory.rmdir()
+
+    def _relay_variables(self, volume: Volume) -> dict[str, str]:
+        """Return the settings of the relay."""
+        if volume.read_seconds is None:
+            return {}
+        return {"SSHFS_PLUGIN_READ_TIMEOUT": str(volume.read_seconds), "SSHFS_PLUGIN_OUTAGE": str(self.outage)}
 
     def _password_variables(self, name: VolumeName, login: Login, settings: Settings) -> dict[str, str]:
         """Return the variables with which ssh asks our helper for the password; the password itself is in a file."""

@@ -100,7 +100,7 @@ def _remote(options: Mapping[str, Value]) -> tuple[Remote, dict[str, str]]:
     return replace(remote, user=user, port=port), others
 
 
-def _require_consistency(values: Mapping[str, str]) -> None:
+def _require_consistency(values: Mapping[str, str], given: Mapping[str, str]) -> None:
     """Raise InvalidOption if options contradict each other, or if one lacks another that it needs."""
     for name, needed, value in (
         ("uidfile", "idmap", "file"),
@@ -110,6 +110,8 @@ def _require_consistency(values: Mapping[str, str]) -> None:
     ):
         if name in values and values.get(needed) != value:
             raise errors.InvalidOption(name, f"needs {needed}={value}")
+    if "read_timeout" in given and not _has_relay(values):
+        raise errors.InvalidOption("read_timeout", "needs the relay: leave relay=no and reconnect=no out")
     if values.get("idmap") == "file" and not {"uidfile", "gidfile"} & set(values):
         raise errors.InvalidOption("idmap", "is 'file' and needs a uidfile or a gidfile")
     if "CertificateFile" in values and "IdentityFile" not in values:
@@ -133,6 +135,11 @@ def _require_no_port_in_directory(volume: Volume) -> None:
             f"has no place for a port, say -o port={meant.port} -o sshcmd={meant.source}; a directory that is called "
             f"so is ./{directory}",
         )
+
+
+def _has_relay(values: Mapping[str, str]) -> bool:
+    """Tell whether reads survive the loss of a connection, which must then be made again."""
+    return values["relay"] == values["reconnect"] == YES
 
 
 def _access(flags: Mapping[str, str]) -> Access:
@@ -199,7 +206,7 @@ def _volume(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: da
     remote, others = _remote(_canonical(singles))
     options = {"sshcmd": remote.source, **others}
     values = {option.name: option.default for option in TABLE if option.default} | options
-    _require_consistency(values)
+    _require_consistency(values, options)
     said = _implied(options) | options
     return Volume(
         name=name,
@@ -217,6 +224,7 @@ def _volume(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: da
         check=CheckAt(values["check"]),
         create_directory=values["create_directory"] == YES,
         access=_access(values),
+        read_seconds=int(values["read_timeout"]) if _has_relay(values) else None,
         sshfs_options=tuple(_options_for(Destination.SSHFS, said)),
         ssh_options=tuple((keyword, value or "") for keyword, value in _options_for(Destination.SSH, said)),
         created_at=created_at,

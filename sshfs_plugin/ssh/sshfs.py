@@ -17,18 +17,25 @@ from sshfs_plugin.volume import CheckAt, HostKeyCheck, Volume
 NOWHERE = Path("/dev/null")
 
 
-def options(volume: Volume) -> str:
-    """Return the text after sshfs's ``-o``; nothing of it is secret."""
-    return ",".join(_options(volume))
+def options(volume: Volume, relay: Path) -> str:
+    """Return the text after sshfs's ``-o``; nothing of it is secret.
+
+    Args:
+        volume: The volume.
+        relay: The program that sshfs starts in place of ssh if reads are to survive the loss of a connection.
+    """
+    return ",".join(_options(volume, relay))
 
 
-def _options(volume: Volume) -> Iterator[str]:
+def _options(volume: Volume, relay: Path) -> Iterator[str]:
     if volume.access.allow_other:
         yield "allow_other"
     if volume.access.default_permissions:
         yield "default_permissions"
     for name, value in volume.sshfs_options:
         yield name if value is None else f"{name}={_escaped(value)}"
+    if volume.read_seconds is not None:
+        yield f"ssh_command={_escaped(str(relay))}"
 
 
 def _escaped(value: str) -> str:

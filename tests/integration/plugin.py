@@ -110,9 +110,12 @@ class Plugin(Client):
             path.mkdir()
         for program in ("volume", "askpass"):
             (self.settings.libexec / program).symlink_to(ROOT / "libexec" / program)
-        release = self.settings.libexec / "release"
-        release.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {ROOT}/libexec/release "$@"\n')
-        release.chmod(0o755)
+        for program, options in (("release", ""), ("relay", "-S ")):
+            path = self.settings.libexec / program
+            path.write_text(
+                f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {options}{ROOT}/libexec/{program} "$@"\n'
+            )
+            path.chmod(0o755)
         self.start()
         return self
 

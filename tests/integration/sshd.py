@@ -66,8 +66,34 @@ class Server:
 
     def cut_connections(self) -> None:
         """End all connections, as a broken network would in the end."""
-        for process in self.connections():
+        processes = self.connections()
+        for process in processes:  # that of the login goes on without its parent
+            processes += _children(process)
+        for process in processes:
             os.kill(process, signal.SIGKILL)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be switched off meanwhile: all connections end, and new ones are refused."""
+        listener = int((self.directory / "pid").read_text())
+        program = Path(f"/proc/{listener}/exe").readlink()
+        owner = Path(f"/proc/{listener}").stat()
+        libraries = {str(path.parent) for path in (self.directory / "pkg").glob("**/lib*.so*")}
+        os.kill(listener, signal.SIGSTOP)
+        self.cut_connections()
+        os.kill(listener, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            subprocess.run(
+                [program, "-f", self.directory / "sshd_config", "-E", self.directory / "log"],
+                check=True,
+                env={"LD_LIBRARY_PATH": ":".join(libraries)},
+                user=owner.st_uid,
+                group=owner.st_gid,
+                extra_groups=[],
+                timeout=300,
+            )
 
     @contextmanager
     def frozen_connections(self) -> Iterator[list[int]]:

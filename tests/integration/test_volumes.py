@@ -131,7 +131,7 @@ def test_a_read_that_is_cut_is_an_error_where_nothing_is_remembered(plugin: Plug
     """As the pages say; with anything less, sshfs tells the reader that the file has ended."""
     directory = server.make("cut")
     (directory / "file").write_bytes(os.urandom(100 << 10))
-    plugin.create("cut", server.options(directory, dir_cache="no", attr_timeout="0"))
+    plugin.create("cut", server.options(directory, relay="no", dir_cache="no", attr_timeout="0"))
     file = plugin.mount("cut") / "file"
     opened = os.open(file, os.O_RDONLY)
     with server.frozen_connections() as processes:

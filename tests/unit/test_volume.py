@@ -107,6 +107,7 @@ def test_repr_when_there_is_a_password_does_not_show_it() -> None:
         check=CheckAt.CREATE,
         create_directory=False,
         access=Access(allow_other=True, default_permissions=True),
+        read_seconds=900,
         sshfs_options=(),
         ssh_options=(),
         created_at=datetime.now(UTC),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Options that say how the connection is made and kept."""
 
-from sshfs_plugin.options.table.row import Shape, Topic, ssh_option, sshfs_option
+from sshfs_plugin.options.table.row import Option, Shape, Topic, ssh_option, sshfs_option
 from sshfs_plugin.options.values import (
     NO,
     YES,
@@ -27,6 +27,21 @@ TOPIC = Topic(
             default=YES,
             imposed=True,
             canonical=flag,
+        ),
+        Option(
+            name="relay",
+            meaning="Files that are open for reading stay readable when a lost connection is back, see reliability.md. "
+            "On, unless switched off.",
+            default=YES,
+            canonical=flag,
+        ),
+        Option(
+            name="read_timeout",
+            value="seconds",
+            meaning="How long a read of an open file waits for a lost server. Then sshfs is ended, since only so does "
+            "the reader see an error, and containers that use the volume must be restarted.",
+            default="900",
+            canonical=duration(604800),
         ),
         ssh_option(
             name="ServerAliveInterval",

@@ -35,9 +35,20 @@ def test_unit_finds_what_is_mounted_where_and_how(files: UnitFiles, settings: Se
         'SOURCE="bob@nas:/photos"',
         f'MOUNTPOINT="{settings.mounts}/photos"',
         f'SSH_CONFIG="{settings.runtime}/mounts/photos/ssh_config"',
-        'OPTIONS="allow_other,default_permissions,workaround=rename,dcache_dir_timeout=2,reconnect"',
+        'OPTIONS="allow_other,default_permissions,workaround=rename,dcache_dir_timeout=2,reconnect,'
+        f'ssh_command={settings.libexec}/relay"',
+        'SSHFS_PLUGIN_READ_TIMEOUT="900"',
+        f'SSHFS_PLUGIN_OUTAGE="{files.outage}"',
     ]
     assert "HostKeyAlias nas\n" in files.ssh_config.read_text()
+
+
+@pytest.mark.parametrize("off", ["relay", "reconnect"])
+def test_unit_without_the_relay_has_nothing_for_it(files: UnitFiles, settings: Settings, off: str) -> None:
+    write(files, volume({off: "no"}), settings)
+    environment = files.environment.read_text()
+    assert "ssh_command" not in environment
+    assert "SSHFS_PLUGIN" not in environment
 
 
 def test_mountpoint_is_written_as_the_kernel_lists_it(settings: Settings, tmp_path: Path) -> None:

@@ -826,6 +826,14 @@ def test_access_when_allow_other_is_said_aloud_means_what_it_means_to_sshfs(
             {"create_directory": "", "check": "mount"},
             "option 'create_directory' needs the check: leave check=mount out",
         ),
+        (
+            {"read_timeout": "1m", "relay": "no"},
+            "option 'read_timeout' needs the relay: leave relay=no and reconnect=no out",
+        ),
+        (
+            {"read_timeout": "1m", "reconnect": "no"},
+            "option 'read_timeout' needs the relay: leave relay=no and reconnect=no out",
+        ),
     ],
 )
 def test_options_when_they_contradict_each_other_are_refused(opts: dict[str, str], said: str) -> None:
@@ -835,6 +843,16 @@ def test_options_when_they_contradict_each_other_are_refused(opts: dict[str, str
 def test_password_and_key_when_both_are_given_are_both_kept_for_servers_that_want_both() -> None:
     credentials = volume(password="hunter2", IdentityFile="/keys/nas").credentials
     assert (credentials.password, credentials.identity_file) == ("hunter2", "/keys/nas")
+
+
+@pytest.mark.parametrize(
+    ("opts", "seconds"),
+    [({}, 900), ({"read_timeout": "1h"}, 3600), ({"relay": "no"}, None), ({"reconnect": "no"}, None)],
+)
+def test_reads_survive_a_lost_connection_for_so_long_unless_that_is_switched_off(
+    opts: dict[str, str], seconds: int | None
+) -> None:
+    assert volume(**opts).read_seconds == seconds
 
 
 # Comparing

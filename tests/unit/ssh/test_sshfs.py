@@ -20,6 +20,7 @@ from sshfs_plugin.volume import Volume, VolumeName
 
 ODD = "ab \"\\$`%'#,;=&|<>(){}[]*?~!^@:/.-_ ü€\u2028😀"
 ODD_VALUES = (*ODD, ODD, "$HOME", "${HOME}", "%i", "%%", "a\\", "\\\\n", "$$", "`id`", " # no comment", '"', "'", "")
+RELAY = Path("/usr/libexec/docker-volume-sshfs/relay")
 PINNED = "SHA256:" + "m" * 42 + "A"
 
 
@@ -28,7 +29,7 @@ def volume(opts: Mapping[str, str]) -> Volume:
 
 
 def given(opts: Mapping[str, str]) -> str:
-    return sshfs.options(volume(opts))
+    return sshfs.options(volume(opts), RELAY)
 
 
 def known_hosts(directory: Path) -> KnownHosts:
@@ -56,7 +57,9 @@ def understood(directory: Path, opts: Mapping[str, str], login: Login, host: str
 
 
 def test_options_when_nothing_was_said_reconnect_and_let_others_in_as_their_rights_allow() -> None:
-    assert given({}) == "allow_other,default_permissions,workaround=rename,dcache_dir_timeout=2,reconnect"
+    assert given({}) == (
+        f"allow_other,default_permissions,workaround=rename,dcache_dir_timeout=2,reconnect,ssh_command={RELAY}"
+    )
 
 
 def test_options_when_everything_was_said_have_it() -> None:
@@ -67,12 +70,12 @@ def test_options_when_everything_was_said_have_it() -> None:
 
 
 def test_options_when_allow_other_was_said_aloud_check_nothing_as_with_sshfs() -> None:
-    assert given({"allow_other": ""}) == "allow_other,workaround=rename,dcache_dir_timeout=2,reconnect"
+    assert given({"allow_other": "", "relay": "no"}) == "allow_other,workaround=rename,dcache_dir_timeout=2,reconnect"
 
 
 def test_password_stays_out_of_command_line_and_configuration(tmp_path: Path) -> None:
     secret, login = volume({"password": "hunter2"}), Login(password="hunter2")
-    assert "hunter2" not in sshfs.options(secret)
+    assert "hunter2" not in sshfs.options(secret, RELAY)
     assert "hunter2" not in sshfs.ssh_config(secret, login, known_hosts(tmp_path))
 
 
