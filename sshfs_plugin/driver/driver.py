@@ -369,7 +369,8 @@ class Driver:
 
     def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
         device = mounted.get(entry.name)
-        condition = _condition(entry, device)
+        outage = self._supervisor.outage(entry.name) if device is not None else None
+        condition = _condition(entry, device, is_lost=outage is not None)
         return State(
             record=entry.record,
             mountpoint=self._supervisor.mountpoint(entry.name) if device is not None else None,
@@ -377,8 +378,8 @@ class Driver:
             since=entry.since(condition),
             holders=entry.holders.count,
             unit=self._supervisor.unit(entry.name),
-            last_error=entry.last_error,
-            last_error_at=entry.last_error_at,
+            last_error=outage[0] if outage else entry.last_error,
+            last_error_at=outage[1] if outage else entry.last_error_at,
         )
 
     @contextmanager
@@ -397,13 +398,19 @@ class Driver:
             entry.recovered()
 
 
-def _condition(entry: Entry, device: str | None) -> Condition:
-    """Return the condition of a volume; the device is that of its mount, None if it is not mounted."""
+def _condition(entry: Entry, device: str | None, *, is_lost: bool) -> Condition:
+    """Return the condition of a volume.
+
+    Args:
+        entry: What is known of it.
+        device: That of its mount; None if it is not mounted.
+        is_lost: Whether it has no connection to its server.
+    """
     if isinstance(entry.record, Unusable):
         return Condition.UNUSABLE
     if device is None:
         return Condition.LOST if entry.holders.count else Condition.UNMOUNTED
-    if entry.answering is False:
+    if is_lost or entry.answering is False:
         return Condition.UNRESPONSIVE
     return Condition.REMOUNTED if entry.holders.have_other_than(device) else Condition.MOUNTED
 

@@ -3,9 +3,11 @@
 
 import subprocess  # noqa: TID251 (for its types alone)
 import threading
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,13 +20,16 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
-_UNINFORMATIVE = ("read: Connection reset by peer", "Warning: Permanently added")
-"""How lines begin that explain no failure: the first is sshfs's after any failure of ssh, the second is no error."""
+_UNINFORMATIVE = ("read: Connection reset by peer", "remote host has disconnected", "Warning: Permanently added")
+"""How lines begin that explain no failure: the first two are sshfs's after any failure of ssh, the last is no error."""
 
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
 
-USABLE_SECONDS = 5.0
+USABLE_SECONDS = 8.0
+"""How long a mount that is there may take to answer: the relay tries to connect every five seconds."""
+
+POLL_SECONDS = 0.1
 
 RUNS = 5
 """How often a release is run for one request: a run may have begun before the request, or another thread may end it."""
@@ -81,6 +86,14 @@ class Supervisor(ABC):
         """Tell whether a volume is mounted and its server answers within so many seconds."""
         return kernel.answers(self.mountpoint(name), seconds)
 
+    def outage(self, name: VolumeName) -> tuple[str, datetime] | None:
+        """Return why a volume has no connection to its server, and since when this is so; None if it has one."""
+        file = self.files(name).outage
+        try:
+            return file.read_text("utf-8"), datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        except OSError:
+            return None
+
     def require_answer(self, name: VolumeName, deadline: Deadline) -> None:
         """Raise an error unless a volume is mounted and its server answers.
 
@@ -88,7 +101,12 @@ class Supervisor(ABC):
             MountFailed: It is not mounted on this host any more; its process goes on for containers that use it.
             MountTimedOut: The server does not answer; the mount is left as it is, since containers may be using it.
         """
-        if self.answers(name, deadline.left(USABLE_SECONDS)):
+        limit = Deadline.after(deadline.left(USABLE_SECONDS))
+        while not self.answers(name, limit.left()):
+            if not limit.left() or name not in self.mounted():
+                break
+            time.sleep(POLL_SECONDS)
+        else:
             return
         if name not in self.mounted():
             raise errors.MountFailed(

@@ -2,6 +2,7 @@
 """A supervisor that mounts nothing."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
@@ -20,6 +21,7 @@ class FakeSupervisor:
         live: The volumes that are mounted.
         devices: The device of the latest mount of each.
         silent: Those whose mount does not answer.
+        outages: Those that have no connection to their server, with the reason and since when.
         used: Those that a container or process uses.
         start_problems: What a start fails with.
         release_problems: What a release fails with.
@@ -45,6 +47,7 @@ class FakeSupervisor:
     live: set[str] = field(default_factory=set)
     devices: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    outages: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     start_problems: dict[str, Exception] = field(default_factory=dict)
     release_problems: dict[str, MountError] = field(default_factory=dict)
@@ -83,6 +86,10 @@ class FakeSupervisor:
         if gate := self.answer_gates.get(name):
             gate.hold()
         return name in self.live and name not in self.silent
+
+    def outage(self, name: VolumeName) -> tuple[str, datetime] | None:
+        """Return why a volume has no connection, and since when."""
+        return self.outages.get(name)
 
     def left_over(self) -> set[str]:
         """Return the mountpoints of which the test says so."""

@@ -3,6 +3,7 @@
 
 import errno
 import logging
+from datetime import UTC, datetime
 
 import pytest
 from support.clients import ID, OTHER_ID
@@ -41,6 +42,19 @@ def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver
     driver.remove("photos", soon())
     driver.look_after(1)
     assert host.supervisor.cleared == ["films", "photos"]
+
+
+def test_a_volume_that_has_lost_its_connection_says_why_at_once(driver: Driver, host: FakeHost) -> None:
+    create(driver)
+    mount(driver)
+    since = datetime(2026, 11, 26, tzinfo=UTC)
+    host.supervisor.outages["photos"] = ("the connection to the server is lost (Connection refused)", since)
+    state = driver.get("photos")
+    assert state.condition is Condition.UNRESPONSIVE
+    assert (state.last_error, state.last_error_at) == host.supervisor.outages["photos"]
+    host.supervisor.outages.clear()
+    assert driver.get("photos").condition is Condition.MOUNTED
+    assert driver.get("photos").last_error == ""
 
 
 def test_look_after_leaves_the_mountpoint_of_a_volume_that_another_service_has_made(host: FakeHost) -> None:

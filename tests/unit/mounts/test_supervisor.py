@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Where volumes are mounted, and what a user reads when one could not be."""
 
+from pathlib import Path
+
 import pytest
 from support.kernel import FakeKernel
 from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
-from support.waiting import LIMIT_SECONDS, soon
+from support.waiting import LIMIT_SECONDS, now, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.mounts import supervisor
@@ -55,12 +57,23 @@ def test_a_mount_that_does_not_answer_is_no_success(
     programs.add("stat", STAT_UNANSWERED)
     fake_kernel.mount(below.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut) as refusal:
-        below.require_answer(PHOTOS, soon())
+        below.require_answer(PHOTOS, now())
     assert str(refusal.value) == (
         "volume 'photos' is mounted but its server does not answer: "
         "sshfs goes on trying to reconnect; try again when the server is back, "
         "or unmount it with docker-volume-sshfs release --force photos"
     )
+
+
+def test_a_mount_that_is_just_connecting_again_is_waited_for(
+    below: Supervisor, programs: Programs, fake_kernel: FakeKernel, tmp_path: Path
+) -> None:
+    programs.add(
+        "stat", f"[ -e {tmp_path}/asked ] && {{ {STAT_ANSWERED}; }}\ntouch {tmp_path}/asked\n{STAT_UNANSWERED}"
+    )
+    fake_kernel.mount(below.mountpoint(PHOTOS))
+    below.require_answer(PHOTOS, soon())
+    assert len(programs.calls("stat")) == 2
 
 
 @pytest.mark.usefixtures("fake_kernel")
