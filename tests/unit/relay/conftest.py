@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""A relay with the test at both of its ends, and with a clock that can be put forward."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.relayed import Clock, Relayed, Servers, Start
+
+from sshfs_plugin.relay import outage, relay
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Give what the relay starts in place of ssh."""
+    servers = Servers(tmp_path, name=f"relay-{os.getpid()}-{next(_NUMBERS)}")
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the relay's clock. It is looked at often, and attempts may follow one another at once."""
+    clock = Clock()
+    monkeypatch.setattr(relay, "monotonic", clock)
+    monkeypatch.setattr(relay, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(outage, "EVERY_SECONDS", 0.0)
+    return clock
+
+
+@pytest.fixture
+def start(servers: Servers, tmp_path: Path, clock: Clock) -> Iterator[Start]:
+    """Give a way to start a relay; each has ended at the end of the test."""
+    started: list[Relayed] = []
+
+    def starting(read_seconds: float = float("inf")) -> Relayed:
+        started.append(Relayed(servers, tmp_path / f"outage-{len(started)}", read_seconds))
+        return started[-1]
+
+    yield starting
+    for relayed in started:
+        relayed.sshfs.stream.close()
+    servers.close()
+    clock.forward(relay.HOLD_SECONDS)
+    for relayed in started:
+        relayed.close()
