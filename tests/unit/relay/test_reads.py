@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: MIT
+# ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
+"""Reads of files whose connection is lost while they are open."""
+
+import pytest
+from support.relayed import (
+    TRUNCATE,
+    Clock,
+    Content,
+    Disk,
+    Relayed,
+    Server,
+    Servers,
+    Start,
+    closing,
+    code_of,
+    data,
+    exchange,
+    handle,
+    kind_of,
+    looking,
+    opening,
+    reading,
+    renaming,
+    serve,
+    writing,
+)
+
+from sshfs_plugin.relay import packets
+from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
+
+OLD = bytes(range(1, 101))
+READ_WRITE, APPEND = 3, 2 | 4 | 8
+CHANGED = "a file has changed on the server while a read of it waited"
+NOT_ON = "a file that was open when the connection was lost can't be read on"
+CUT_OFF = "a read was cut off, of a file that was opened for writing or has another name"
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk({b"photos/a": Content([OLD])})
+
+
+@pytest.fixture
+def relayed(start: Start) -> Relayed:
+    return start()
+
+
+@pytest.fixture
+def server(relayed: Relayed, servers: Servers) -> Server:
+    return relayed.connected(servers)
+
+
+def open_file(relayed: Relayed, server: Server, disk: Disk, *, flags: int = 1, path: bytes = b"photos/a") -> bytes:
+    """Open it as sshfs does, which looks at it as well; return its handle."""
+    opened, _ = exchange(relayed, server, disk, opening(1, path, flags), looking(2, path))
+    assert kind_of(opened) == packets.HANDLE
+    return packets.text(opened, 9)[0]
+
+
+def back(servers: Servers, disk: Disk) -> Server:
+    """Await the next connection."""
+    server = servers.back()
+    disk.connected()
+    return server
+
+
+def read(relayed: Relayed, server: Server, disk: Disk, name: bytes, offset: int = 0, length: int = 50) -> None:
+    assert exchange(relayed, server, disk, reading(9, name, offset, length)) == [data(9, OLD[offset : offset + length])]
+
+
+def lose_a_read(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, request: bytes, *, mishap: bytes = b""
+) -> Server:
+    """Send a read, cut the connection before there is a reply, and return the next server."""
+    relayed.sshfs.send(request)
+    assert kind_of(server.take()) == packets.READ
+    server.die(mishap)
+    return back(servers, disk)
+
+
+def test_read_when_the_connection_is_lost_gets_its_bytes_from_the_next(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 80))
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
+    read(relayed, server, disk, name, 10)
+    assert code_of(exchange(relayed, server, disk, closing(11, name))[0]) == OK
+    assert disk.handles == {}
+
+
+def test_reads_when_some_are_answered_before_the_loss_are_answered_once_each(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(*(reading(10 + k, name, k * 10, 10) for k in range(10)))
+    taken = [server.take() for _ in range(10)]
+    answers = [disk.answer(packet) for packet in taken]
+    server.send(answers[3], answers[8], answers[5][:11])
+    got = [relayed.sshfs.take(), relayed.sshfs.take()]
+    server.die()
+    got += serve(relayed, back(servers, disk), disk, 8)
+    assert sorted(got) == sorted(data(10 + k, OLD[k * 10 : k * 10 + 10]) for k in range(10))
+    assert relayed.sshfs.take_now() is None
+
+
+def test_read_when_a_loss_follows_the_other_gets_its_bytes(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 50))
+    for answered in range(3):
+        for _ in range(answered):
+            server.send(disk.answer(server.take()))
+        server.die()
+        server = back(servers, disk)
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
+
+
+@pytest.mark.parametrize("new", [OLD[:-1], OLD[::-1], OLD[1:] + b"more", b""], ids=len)
+@pytest.mark.parametrize("waits", [True, False])
+def test_read_when_the_file_has_changed_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, new: bytes, *, waits: bool
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    if waits:
+        relayed.sshfs.send(reading(10, name, 50, 50))
+        server.take()
+    disk.files[b"photos/a"].become(new)
+    server.die()
+    server = back(servers, disk)
+    if waits:
+        while not relayed.has_ended and (packet := server.take_now()) is None:
+            pass
+        while not relayed.has_ended:
+            if packet is not None:
+                server.send(disk.answer(packet))
+            packet = server.take_now()
+        assert relayed.cannot_go_on() == CHANGED
+    else:
+        assert exchange(relayed, server, disk, looking(10, b"photos/a"))
+        assert disk.handles == {}  # it was looked at, and closed
+        relayed.sshfs.send(reading(11, name, 50, 50))
+        assert relayed.cannot_go_on() == NOT_ON
+
+
+@pytest.mark.parametrize("mishap", ["vanished", "replaced", "size", "time"])
+def test_file_when_it_is_another_and_is_not_read_on_can_be_closed(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, mishap: str
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    if mishap == "vanished":
+        del disk.files[b"photos/a"]
+    else:
+        other = Content([OLD[: 100 - (mishap == "size")]], modified=1 + (mishap != "size"))
+        disk.files[b"photos/a"] = other
+    server.die()
+    server = back(servers, disk)
+    fstat = build(packets.FSTAT, 11, string(name))
+    replies = exchange(relayed, server, disk, looking(10, b"photos/a"), fstat, closing(12, name), looking(13, b"."))
+    assert {packets.number(r, 5): code_of(r) for r in replies if kind_of(r) == packets.STATUS and r[8] > 10} == {
+        11: UNAVAILABLE,
+        12: OK,
+    }
+    assert disk.handles == {}
+
+
+def test_read_when_the_file_has_only_grown_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    disk.files[b"photos/a"].become(OLD + b"more")
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 80))
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:] + b"more")]
+
+
+def test_read_when_nothing_was_read_before_goes_on_with_whatever_is_there(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"].become(b"new")
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 0, 80))
+    assert serve(relayed, server, disk, 1) == [data(10, b"new")]
+
+
+def test_read_when_the_file_was_replaced_and_the_new_one_looked_at_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    disk.files[b"photos/a"] = Content([b"x" * 100], modified=7)
+    exchange(relayed, server, disk, looking(10, b"photos/a"))
+    read(relayed, server, disk, name, 50)  # of the old one, as long as the connection lasts
+    server.die()
+    server = back(servers, disk)
+    exchange(relayed, server, disk, looking(11, b"."))
+    relayed.sshfs.send(reading(12, name, 0, 50))
+    assert relayed.cannot_go_on() == NOT_ON
+
+
+def test_read_when_the_file_was_changed_in_place_and_looked_at_before_the_loss_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    disk.files[b"photos/a"].become(OLD[::-1])
+    exchange(relayed, server, disk, looking(10, b"photos/a"))
+    exchange(relayed, server, disk, build(packets.FSTAT, 11, string(name)))
+    server.die()
+    assert exchange(relayed, back(servers, disk), disk, reading(12, name, 0, 50)) == [data(12, OLD[:49:-1])]
+
+
+def test_read_when_the_file_was_removed_and_another_looks_alike_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    exchange(relayed, server, disk, looking(10, b"photos/a", packets.REMOVE))
+    disk.files[b"photos/a"] = Content([b"x" * 100])
+    server.die()
+    server = back(servers, disk)
+    exchange(relayed, server, disk, looking(11, b"."))
+    relayed.sshfs.send(reading(12, name, 0, 50))
+    assert relayed.cannot_go_on() == NOT_ON
+
+
+@pytest.mark.parametrize("posix", [False, True])
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [(b"photos/a", b"photos/b", b"photos/b"), (b"photos", b"old", b"old/a"), (b"photos/a", b"b", b"b")],
+)
+def test_read_when_the_file_or_a_directory_above_was_renamed_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, old: bytes, new: bytes, path: bytes, *, posix: bool
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    assert code_of(exchange(relayed, server, disk, renaming(10, old, new, posix=posix))[0]) == OK
+    disk.files[b"photos/a"] = Content([b"x" * 100])
+    server = lose_a_read(relayed, server, servers, disk, reading(11, name, 50, 50))
+    assert serve(relayed, server, disk, 1) == [data(11, OLD[50:])]
+    assert path in disk.files
+
+
+def test_file_when_a_rename_fails_or_another_is_renamed_keeps_its_path(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    disk.files[b"photos/ab"] = Content([b"other"])
+    exchange(relayed, server, disk, renaming(10, b"missing", b"b"), renaming(11, b"photos/ab", b"b"))
+    relayed.sshfs.send(renaming(12, b"photos/a", b"c"))
+    server.take()
+    server.send(packets.status(12, 4))
+    relayed.sshfs.take()
+    server.die()
+    read(relayed, back(servers, disk), disk, name, 50)
+
+
+@pytest.mark.parametrize("posix", [False, True])
+def test_read_when_another_file_was_renamed_over_it_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, *, posix: bool
+) -> None:
+    disk.files[b"b"] = Content([b"x" * 100])
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    exchange(relayed, server, disk, renaming(10, b"b", b"photos/a", posix=posix))
+    read(relayed, server, disk, name, 50)
+    server.die()
+    server = back(servers, disk)
+    exchange(relayed, server, disk, looking(11, b"."))
+    relayed.sshfs.send(reading(12, name, 0, 50))
+    assert relayed.cannot_go_on() == NOT_ON
+
+
+@pytest.mark.parametrize("flags", [READ_WRITE, READ_WRITE | TRUNCATE])
+def test_read_when_the_file_was_written_by_this_handle_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, flags: int
+) -> None:
+    name = open_file(relayed, server, disk, flags=flags)
+    exchange(relayed, server, disk, writing(10, name, 0, b"new"))
+    relayed.sshfs.send(reading(11, name, 0, 3))
+    server.take()
+    server.die()
+    assert relayed.cannot_go_on() == CUT_OFF
+
+
+def test_read_when_a_file_open_for_both_was_not_written_goes_on_and_writes_do_not(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk, flags=READ_WRITE)
+    read(relayed, server, disk, name)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 50))
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
+    relayed.sshfs.send(writing(11, name, 0, b"new"), build(packets.FSETSTAT, 12, string(name), bytes(4)))
+    assert [relayed.sshfs.take(), relayed.sshfs.take()] == [packets.status(k, UNAVAILABLE) for k in (11, 12)]
+    assert disk.files[b"photos/a"].versions == [OLD]
+
+
+def test_read_ahead_of_a_closed_file_when_the_connection_is_lost_ends_nothing(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    """Sshfs does not wait for what it reads ahead when it closes a file: nobody reads that."""
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(10, name, 0, 50), closing(11, name))
+    assert [kind_of(server.take()), kind_of(server.take())] == [packets.READ, packets.CLOSE]
+    server.die()
+    replies = {relayed.sshfs.take(), relayed.sshfs.take()}
+    assert replies == {packets.status(11, OK), packets.status(10, UNAVAILABLE)}
+    assert exchange(relayed, back(servers, disk), disk, looking(12, b"."))
+
+
+def test_read_ahead_of_a_file_that_is_closed_during_the_outage_is_given_up(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    second = packets.text(exchange(relayed, server, disk, opening(3, b"photos/a"))[0], 9)[0]
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 0, 50))
+    server.die()
+    server = servers.next()  # whoever it is, the time to hold requests is over
+    relayed.sshfs.send(closing(11, name))
+    assert {relayed.sshfs.take(), relayed.sshfs.take()} == {packets.status(11, OK), packets.status(10, UNAVAILABLE)}
+    server.die()
+    server = back(servers, disk)
+    assert exchange(relayed, server, disk, reading(12, second, 0, 50)) == [data(12, OLD[:50])]
+    assert len(disk.handles) == 1
+
+
+# Names of handles
+
+
+def test_handle_when_the_next_server_uses_the_same_name_for_another_file_reaches_its_own(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    disk.files[b"b"] = Content([b"other" * 20])
+    first = open_file(relayed, server, disk, path=b"b")
+    name = open_file(relayed, server, disk)
+    exchange(relayed, server, disk, closing(3, first))
+    server.die()
+    server = back(servers, disk)
+    opened = exchange(relayed, server, disk, opening(4, b"b"))[0]
+    other = packets.text(opened, 9)[0]
+    assert other != name
+    assert exchange(relayed, server, disk, reading(5, other, 0, 5)) == [data(5, b"other")]
+    read(relayed, server, disk, name)
+    assert code_of(exchange(relayed, server, disk, closing(6, other))[0]) == OK
+    assert list(disk.handles.values()) == [disk.files[b"photos/a"]]
+    read(relayed, server, disk, name, 50)
+
+
+def test_handle_of_a_lost_connection_when_the_name_is_used_again_for_writing_reaches_nothing(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk, flags=APPEND)
+    exchange(relayed, server, disk, writing(3, name, 0, b"x"))
+    server.die()
+    server = back(servers, disk)
+    assert code_of(exchange(relayed, server, disk, writing(4, name, 0, b"y"))[0]) == UNAVAILABLE
+    assert code_of(exchange(relayed, server, disk, closing(5, name))[0]) == OK
+    again = open_file(relayed, server, disk, flags=APPEND)
+    assert again == name  # sshfs has closed the other
+    assert code_of(exchange(relayed, server, disk, writing(6, again, 0, b"z"))[0]) == OK
+    assert disk.files[b"photos/a"].now == b"z" + OLD[1:]
+
+
+def test_handle_that_sshfs_has_not_closed_since_the_loss_is_not_given_to_another_file(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    disk.files[b"b"] = Content([b"other"])
+    name = open_file(relayed, server, disk, flags=APPEND)
+    server.die()
+    server = back(servers, disk)
+    other = open_file(relayed, server, disk, flags=APPEND, path=b"b")
+    relayed.sshfs.send(writing(4, name, 0, b"y"))
+    replies = serve(relayed, server, disk, 1)
+    assert (code_of(replies[0]), disk.files[b"b"].now) == (UNAVAILABLE, b"other")
+    exchange(relayed, server, disk, closing(5, name))
+    assert code_of(exchange(relayed, server, disk, writing(6, other, 0, b"z"))[0]) == OK
+    assert disk.files[b"b"].now == b"zther"
+
+
+def test_handle_when_the_server_gives_one_twice_gets_another_name_for_sshfs(
+    relayed: Relayed, server: Server, servers: Servers
+) -> None:
+    relayed.sshfs.send(opening(1, b"a"), opening(2, b"b"), opening(3, b"c"))
+    for _ in range(3):
+        server.take()
+    server.send(handle(1, b"h"), handle(2, b"h"), handle(3, b"relay-1"))
+    names = [packets.text(relayed.sshfs.take(), 9)[0] for _ in range(3)]
+    assert len(set(names)) == 3
+    for identity, (name, real) in enumerate(zip(names, [b"h", b"h", b"relay-1"], strict=True), 4):
+        relayed.sshfs.send(reading(identity, name, 0, 9))
+        assert server.take() == reading(identity, real, 0, 9)
