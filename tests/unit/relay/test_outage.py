@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+# ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
+"""When a lost server is tried again, what is told of it, and how long a read waits."""
+
+import re
+
+import pytest
+from support.relayed import (
+    Clock,
+    Content,
+    Disk,
+    Relayed,
+    Server,
+    Servers,
+    Start,
+    data,
+    exchange,
+    kind_of,
+    opening,
+    reading,
+    serve,
+)
+from support.waiting import await_that
+
+from sshfs_plugin.relay import outage, packets, relay
+
+DENIED = b"bob@nas: Permission denied (publickey,password)."
+KEY_CHANGED = b"@@@ WARNING @@@\r\nHost key verification failed.\r\n"
+TRIED = "it is tried again every 5 seconds"
+ONCE_A_MINUTE = "the login is tried once a minute, 3 times in all"
+GIVEN_UP = "no further login is tried: mend it, then restart the containers that use the volume"
+
+
+@pytest.fixture(autouse=True)
+def every(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let attempts be as far apart as they are."""
+    monkeypatch.setattr(outage, "EVERY_SECONDS", 5.0)
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk({b"a": Content([b"abc"])})
+
+
+@pytest.fixture
+def relayed(start: Start) -> Relayed:
+    return start(read_seconds=30)
+
+
+@pytest.fixture
+def server(relayed: Relayed, servers: Servers, clock: Clock) -> Server:
+    """Give a server that has been there for a while."""
+    server = relayed.connected(servers)
+    clock.forward(1000)
+    return server
+
+
+def told(relayed: Relayed, words: str) -> None:
+    """Await that the file says so."""
+
+    def says() -> str:
+        try:
+            return relayed.outage.read_text()
+        except FileNotFoundError:
+            return ""
+
+    await_that(lambda: says() == words, lambda: f"{words!r} is told; {says()!r} is")
+
+
+def lost(why: str, then: str = TRIED) -> str:
+    return f"the connection to the server is lost ({why}); {then}"
+
+
+def open_file(relayed: Relayed, server: Server, disk: Disk) -> bytes:
+    return packets.text(exchange(relayed, server, disk, opening(1, b"a"))[0], 9)[0]
+
+
+def test_outage_is_told_while_it_lasts(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, capfd: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    assert not relayed.outage.exists()
+    server.die()
+    attempt = servers.next()
+    told(relayed, lost("it was closed"))
+    clock.forward(10)
+    attempt.die(b"ssh: connect to host nas port 22: Connection refused\r\n")
+    attempt = servers.next()
+    told(relayed, lost("ssh: connect to host nas port 22: Connection refused"))
+    attempt.greet()
+    disk.connected()
+    exchange(relayed, attempt, disk, reading(2, name, 0, 3))
+    assert not relayed.outage.exists()
+    said = capfd.readouterr().err.splitlines()
+    first = "the connection is lost (it was closed): it is made again, and reads of open files wait for it"
+    assert said[0] == first
+    assert re.fullmatch(r"connected again after \d+\.\d seconds; 1 open files can be read on", said[1])
+    assert len(said) == 2
+
+
+def test_outage_when_an_earlier_relay_has_left_the_file_is_not_told(
+    servers: Servers, start: Start, clock: Clock
+) -> None:
+    first = start()
+    first.connected(servers).die()
+    await_that(first.outage.exists, lambda: "it is told")
+    clock.forward(relay.HOLD_SECONDS)
+    first.close()
+    assert not first.outage.exists()  # the volume is not mounted any more
+    stale = first.outage.with_name("outage-1")
+    stale.write_text("long ago")
+    second = start()
+    assert second.outage == stale
+    second.connected(servers)
+    assert not stale.exists()
+
+
+def test_outage_when_the_file_cannot_be_written_is_told_to_the_journal(
+    relayed: Relayed, server: Server, servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    relayed.outage.mkdir()
+    server.die()
+    servers.next()
+    assert f"{relayed.outage}: Is a directory" in capfd.readouterr().err.splitlines()
+
+
+def test_attempts_are_as_far_apart_as_is_said(servers: Servers, start: Start, clock: Clock) -> None:
+    relayed = start()
+    relayed.connected(servers).die()  # it has just been made
+    await_that(relayed.outage.exists, lambda: "the loss is noticed")
+    for _ in range(3):
+        clock.forward(4)
+        clock.await_looks()
+        assert not servers.is_called
+        clock.forward(1)
+        servers.next().die()
+
+
+def test_attempt_when_the_connection_has_lasted_is_made_at_once(
+    relayed: Relayed, server: Server, servers: Servers
+) -> None:
+    server.die()
+    servers.next()
+
+
+def test_attempt_when_the_server_says_nothing_is_given_up(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    server.die()
+    attempt = servers.next()
+    clock.forward(relay.ATTEMPT_SECONDS - 1)
+    clock.await_looks()
+    assert not servers.is_called
+    clock.forward(1)
+    servers.next()
+    told(relayed, lost("the server does not answer in time"))
+    attempt.close()
+
+
+@pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, b"Received disconnect: Too many authentication failures\n"])
+def test_login_when_it_is_refused_is_tried_three_times(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock, words: bytes
+) -> None:
+    last = words.strip().splitlines()[-1].decode()
+    server.die()
+    servers.next().die(words)
+    told(relayed, lost(last, ONCE_A_MINUTE))
+    for then in (ONCE_A_MINUTE, GIVEN_UP):
+        clock.forward(59)
+        clock.await_looks()
+        assert not servers.is_called
+        clock.forward(1)
+        servers.next().die(words)
+        told(relayed, lost(last, then))
+    clock.forward(100_000)
+    clock.await_looks(60)
+    assert not servers.is_called
+
+
+def test_login_when_the_words_of_a_server_are_long_or_control_the_terminal_is_told_in_one_plain_line(
+    relayed: Relayed, server: Server, servers: Servers
+) -> None:
+    server.die()
+    servers.next().die(b"x" * 5000 + b"\nfirst\n\x1b[2J\xff" + b"y" * 400 + b"\r\n\r\n")
+    told(relayed, lost("y" * 300))
+
+
+def test_ssh_when_it_cannot_be_started_is_tried_again(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    command = servers.command[0]
+    servers.command[0] = "/nonexistent"
+    server.die()
+    told(relayed, lost("ssh can't be started: No such file or directory"))
+    servers.command[0] = command
+    clock.forward(5)
+    servers.next()
+
+
+@pytest.mark.parametrize("during", [True, False])
+def test_read_when_it_has_waited_for_as_long_as_it_may_ends_all(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, *, during: bool
+) -> None:
+    name = open_file(relayed, server, disk)
+    request = reading(9, name, 0, 3)
+    if not during:
+        relayed.sshfs.send(request)
+        server.take()
+    server.die()
+    servers.next().die()
+    await_that(lambda: "it was closed" in relayed.outage.read_text(), lambda: "the loss is told")
+    clock.forward(1000)  # of the outage, or with the read
+    if during:
+        clock.await_looks()
+        relayed.sshfs.send(request)
+        clock.await_looks()
+        assert not relayed.has_ended
+        clock.forward(30)
+    assert relayed.cannot_go_on() == "a read has waited for 30 seconds"
+
+
+def test_read_when_the_server_is_back_within_the_limit_gets_its_bytes(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 0, 3))
+    assert kind_of(server.take()) == packets.READ
+    server.die()
+    attempt = servers.next()
+    clock.forward(29)
+    clock.await_looks()
+    attempt.greet()
+    disk.connected()
+    assert serve(relayed, attempt, disk, 1) == [data(9, b"abc")]
+    clock.forward(29)
+    attempt.die()
+    attempt = servers.back()  # the time of an earlier wait does not count
+    disk.connected()
+    assert exchange(relayed, attempt, disk, reading(10, name, 0, 3)) == [data(10, b"abc")]
+
+
+def test_sshfs_when_it_ends_during_an_outage_ends_the_relay(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    server.die()
+    servers.next()
+    clock.forward(relay.HOLD_SECONDS)
+    relayed.sshfs.stream.close()
+    assert relayed.ends() < 0  # ssh was killed
+    assert not relayed.outage.exists()
