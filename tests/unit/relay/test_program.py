@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""The program itself: how it ends, and how small it is."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.relayed import (
+    INIT,
+    VERSION,
+    Content,
+    Disk,
+    End,
+    Server,
+    Servers,
+    closing,
+    handle,
+    looking,
+    opening,
+    reading,
+    writing,
+)
+from support.waiting import LIMIT_SECONDS
+
+ROOT = Path(__file__).parents[3]
+PYTHON = "/usr/bin/python3"
+TOO_LARGE = ("typing", "collections", "socket", "enum", "re", "pathlib", "contextlib", "subprocess", "logging")
+SSHFS = """
+import signal, socket, subprocess, sys
+ours, theirs = socket.socketpair()
+subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]], stdin=theirs)
+socket.send_fds(socket.socket(fileno=0), [b"x"], [ours.fileno()])
+ours.close()
+theirs.close()
+signal.pause()
+"""
+"""It starts the relay at a socket pair of its own, and gives the test the other end."""
+PROGRAM = """
+import os, sys
+sys.path.append(sys.argv[1])
+from sshfs_plugin.relay.main import main
+spawn, fake = os.posix_spawn, sys.argv[2:7]
+def spawning(path, arguments, *rest, **named):
+    assert (path, arguments[:2]) == ("/usr/bin/ssh", ["/usr/bin/ssh", "nas"]), arguments
+    return spawn(fake[0], fake, *rest, **named)
+os.posix_spawn, sys.argv[1:] = spawning, sys.argv[7:]
+main()
+"""
+"""It is the program but for the ssh."""
+
+
+@dataclass
+class Mount:
+    """An sshfs that is none, and its relay."""
+
+    process: subprocess.Popen[str]
+    sshfs: End
+    server: Server
+
+    def said(self) -> str:
+        """Await the end of both; return what they have said."""
+        _, said = self.process.communicate(timeout=LIMIT_SECONDS)
+        return said
+
+
+@contextmanager
+def mounted(servers: Servers, environment: dict[str, str]) -> Iterator[Mount]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(LIMIT_SECONDS)
+    with ours, theirs:
+        process = subprocess.Popen(
+            [PYTHON, "-c", SSHFS, PROGRAM, str(ROOT), *servers.command, "nas"],
+            stdin=theirs.fileno(),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        try:
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+            with socket.socket(fileno=descriptors[0]) as stream:
+                sshfs = End(stream)
+                sshfs.send(INIT)
+                server = servers.back()
+                assert sshfs.take() == VERSION
+                yield Mount(process, sshfs, server)
+        finally:
+            process.kill()
+            servers.close()
+            process.communicate()
+
+
+def test_program_when_it_cannot_go_on_ends_sshfs(servers: Servers) -> None:
+    with mounted(servers, {}) as mount:
+        disk = Disk({b"a": Content([b"abc"])})
+        mount.sshfs.send(opening(1, b"a", 3))
+        mount.server.send(disk.answer(mount.server.take()))
+        name = mount.sshfs.take()[13:]
+        mount.sshfs.send(writing(2, name, 0, b"x"), reading(3, name, 0, 3))
+        mount.server.take(), mount.server.take()
+        mount.server.die()
+        said = mount.said()
+        assert mount.process.returncode == -9
+        assert mount.sshfs.rest() == b""  # no answer to the read was sent
+        assert said.endswith(
+            "a read was cut off, of a file that was opened for writing or has another name: sshfs was ended, since any "
+            "answer would have looked like the end of the file\n"
+        )
+
+
+def test_program_when_a_read_waits_for_longer_than_is_set_ends_sshfs(servers: Servers, tmp_path: Path) -> None:
+    outage = tmp_path / "outage"
+    environment = {"SSHFS_PLUGIN_READ_TIMEOUT": "0.05", "SSHFS_PLUGIN_OUTAGE": str(outage)}
+    with mounted(servers, environment) as mount:
+        mount.sshfs.send(opening(1, b"a"))
+        mount.server.take()
+        mount.server.send(handle(1, b"h"))
+        mount.sshfs.take()
+        mount.sshfs.send(reading(3, b"h", 0, 3))
+        mount.server.take()
+        mount.server.die()
+        assert "a read has waited for 0 seconds: sshfs was ended" in mount.said()
+        assert mount.process.returncode == -9
+        assert outage.read_text().startswith("the connection to the server is lost (it was closed); ")
+
+
+def test_program_when_sshfs_breaks_the_protocol_ends_it_with_the_cause(servers: Servers) -> None:
+    with mounted(servers, {}) as mount:
+        mount.sshfs.send(b"\0\0\0\0 rubbish")
+        mount.server.rest()
+        mount.server.die()
+        assert mount.said().endswith("Malformed: a packet of 0 bytes\n")
+        assert mount.process.returncode == -9
+
+
+def test_program_when_sshfs_ends_ends_too(servers: Servers) -> None:
+    with mounted(servers, {}) as mount:
+        mount.sshfs.send(looking(1, b"a"))
+        mount.server.take()
+        mount.process.kill()
+        mount.sshfs.stream.close()
+        assert mount.server.rest() == b""
+        mount.server.die(status=0)
+        assert mount.said() == ""
+
+
+def relay(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program with the real ssh."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(INIT + closing(1, b""))
+        return subprocess.run(
+            [str(ROOT / "libexec/relay"), *arguments],
+            stdin=theirs.fileno(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_SECONDS,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+
+
+def test_program_when_the_first_connection_fails_ends_as_ssh_does() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        port = taken.getsockname()[1]
+        run = relay("-F", "none", "-p", str(port), "127.0.0.1", "-s", "sftp")
+    words = f"ssh: connect to host 127.0.0.1 port {port}: Connection refused"
+    assert (run.returncode, run.stderr.strip(), run.stdout) == (255, words, "")
+
+
+def test_program_when_it_is_loaded_loads_nothing_large() -> None:
+    code = (
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "import sshfs_plugin.relay.main, sshfs_plugin.relay.outage, sshfs_plugin.relay.relay\n"
+        "print(*sys.modules)"
+    )
+    run = subprocess.run([PYTHON, "-S", "-c", code, str(ROOT)], capture_output=True, text=True, check=True)
+    loaded = run.stdout.split()
+    assert "sshfs_plugin.relay.relay" in loaded
+    assert [name for name in TOO_LARGE if name in loaded] == []
+    others = [name for name in loaded if name.startswith("sshfs_plugin.") and "relay" not in name]
+    assert others == []
