@@ -20,6 +20,7 @@ class File:
         stamp: Its size and modification time when they were seen last; None if they were not.
         changes: How many changes of the file sshfs has asked for, through any handle.
         stamped: How many there were at the time of the stamp.
+        closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
         end: Up to where the last read reached; -1 if nothing was read.
         tail: The last bytes of that read.
@@ -27,6 +28,7 @@ class File:
 
     __slots__ = (
         "changes",
+        "closed",
         "differs",
         "end",
         "handle",
@@ -45,7 +47,7 @@ class File:
     def __init__(self, path: bytes = b"", *, readable: bool = False) -> None:
         self.path, self.readable = path, readable
         self.other_path = self.handle = self.server_handle = self.tail = b""
-        self.renewed = self.differs = False
+        self.renewed = self.closed = self.differs = False
         self.writes = self.synced = self.changes = self.stamped = 0
         self.stamp: tuple[int, int] | None = None
         self.end = -1
@@ -83,10 +85,18 @@ class OpenFiles:
         self._by_path: dict[bytes, list[File]] = {}
         self._serial = 0
 
-    def expect(self, file: File) -> None:
-        """Note a file that sshfs asks for, since its stamp may be seen before the server has opened it."""
-        if file.readable:
-            self._by_path.setdefault(file.path, []).append(file)
+    def expect(self, file: File, at: bytes = b"") -> None:
+        """Note a file that sshfs asks for, since its stamp may be seen before the server has opened it.
+
+        Args:
+            file: It.
+            at: Its path if it is asked for once more: it may have been renamed since.
+        """
+        if at and at != file.path:
+            self._unlist(file)
+            file.path = at
+        if file.readable and file not in self._by_path.setdefault(file.path, []):
+            self._by_path[file.path].append(file)
 
     def add(self, file: File, server_handle: bytes) -> None:
         """Note that a file is open. Sshfs gets another handle where it knows another file by the server's."""
@@ -99,12 +109,10 @@ class OpenFiles:
 
     def remove(self, file: File) -> None:
         """Forget a file that was closed, or could not be opened."""
+        file.closed = True
         if self.by_handle.get(file.handle) is file:
             del self.by_handle[file.handle]
-        if file in (files := self._by_path.get(file.path, [])):
-            files.remove(file)
-            if not files:
-                del self._by_path[file.path]
+        self._unlist(file)
 
     def note_stamp(self, path: bytes, stamp: tuple[int, int] | None) -> list[File]:
         """Note what a path shows; return the open files of which it may not be true, as the path may be another's."""
@@ -123,10 +131,14 @@ class OpenFiles:
         for file in self._by_path.get(path, ()):
             file.changes += 1
 
+    def unlink(self, path: bytes) -> None:
+        """Note that a path was removed; what it showed is open still, but has no path any more."""
+        for file in self._by_path.pop(path, ()):
+            file.path = b""
+
     def rename(self, old: bytes, new: bytes) -> None:
         """Follow a file, or what is in a directory, to its new path; what was there before has none any more."""
-        for file in self._by_path.pop(new, ()):
-            file.path = b""
+        self.unlink(new)
         for path in self._at_or_below(old):
             moved = new + path[len(old) :]
             files = self._by_path.pop(path)
@@ -148,6 +160,12 @@ class OpenFiles:
     def lost(self) -> list[File]:
         """Return the files that are to be opened again."""
         return [file for file in self.by_handle.values() if file.survives and not file.server_handle]
+
+    def _unlist(self, file: File) -> None:
+        if file in (files := self._by_path.get(file.path, [])):
+            files.remove(file)
+            if not files:
+                del self._by_path[file.path]
 
     def _at_or_below(self, old: bytes) -> list[bytes]:
         return [path for path in self._by_path if path == old or path.startswith(old + b"/")]

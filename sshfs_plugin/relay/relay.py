@@ -40,8 +40,8 @@ CLOCK_SECONDS = 5.0
 END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
 
-HIGHEST_ID = 0xFFFFFFFF
-"""The id for a request of our own, or the next lower one that is free; sshfs counts upwards from 0."""
+HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
+"""The ids for requests of our own, from above; sshfs counts upwards from 0."""
 
 
 class CannotGoOn(Exception):
@@ -75,6 +75,7 @@ class Relay:
         self._waiting = 0  # how many of them wait for their file to be opened again
         self._waiting_since = self._retry_at = 0.0
         self._own: dict[int, Conversation] = {}
+        self._next_id = HIGHEST_ID
         self._probe = self._probed_path = b""
         self._has_version = self._sshfs_has_version = False
         self._outage: Outage | None = None
@@ -97,8 +98,10 @@ class Relay:
             pass
         if self._outage:
             outage.forget(self._outage_file)
-            return self._ssh.end() if self._ssh else 0
-        return self._end(self._ssh) if self._ssh else 0
+        status = 0
+        if self._ssh:
+            status = self._ssh.end() if self._outage else self._end(self._ssh)
+        return status if self._sshfs_has_version else max(status, 1)
 
     def _step(self) -> bool:
         """Wait for something and pass it on; return False when there is nothing left to do."""
@@ -222,6 +225,7 @@ class Relay:
             return self._read(identity, packet, file)
         if kind == packets.CLOSE and file:
             self._files.remove(file)
+            self._fail_reads_of(file)
         if self._outage or file is None or not file.server_handle:
             return self._fail(identity, kind)
         request = requests.other(kind)
@@ -260,6 +264,15 @@ class Relay:
         code = packets.OK if kind == packets.CLOSE else packets.UNAVAILABLE
         self._to_sshfs.pieces.append(packets.status(identity, code))
         return b""
+
+    def _fail_reads_of(self, closed: File) -> None:
+        """Answer the reads that wait for a file that nobody reads any more: sshfs has read ahead."""
+        if self._waiting:
+            for identity, request in list(self._pending.items()):
+                if request.waits and request.file is closed:
+                    self._waiting -= 1
+                    del self._pending[identity]
+                    self._fail(identity, packets.READ)
 
     def _send(self) -> None:
         ssh, box = self._ssh, self._to_ssh
@@ -319,7 +332,7 @@ class Relay:
         if kind == packets.VERSION:
             return self._version()
         request = self._pending.get(identity)
-        if request is None or request.waits:
+        if request is None or request.waits or self._outage:
             return self._own_reply(kind, identity, bytes(packet))
         if kind == packets.STATUS:
             self._note_status(request, packets.number(packet, 9))
@@ -344,6 +357,8 @@ class Relay:
     def _note_status(self, request: Request, code: int) -> None:
         if request.kind == packets.RENAME and code == packets.OK:
             self._files.rename(request.path, request.new)
+        elif request.kind == packets.REMOVE and code == packets.OK:
+            self._files.unlink(request.path)
         elif request.kind == packets.OPEN and request.file:
             self._files.remove(request.file)
         elif request.path == requests.SYNC and request.file and code == packets.OK:
@@ -407,15 +422,16 @@ class Relay:
     def _fail_pending(self, *, but_asking: bool) -> None:
         """Fail the requests that have no reply, but reads, and if so wished those that may be repeated."""
         for identity, request in list(self._pending.items()):
-            if request.kind == packets.READ:
-                if request.file is None or not request.file.survives:
-                    raise CannotGoOn(_why_lost(request.file))
+            file = request.file
+            if request.kind == packets.READ and file and not file.closed:
+                if not file.survives:
+                    raise CannotGoOn(_why_lost(file))
                 if not request.waits:
                     self._wait(request)
-            elif not (but_asking and request.packet):
+            elif not (but_asking and request.packet) or request.kind == packets.READ:
                 del self._pending[identity]
-                if request.kind == packets.OPEN and request.file:
-                    self._files.remove(request.file)
+                if request.kind == packets.OPEN and file:
+                    self._files.remove(file)
                 self._fail(identity, request.kind)
 
     def _wait(self, request: Request) -> None:
@@ -466,9 +482,10 @@ class Relay:
             request = conversation.send(reply) if reply else next(conversation)
         except StopIteration:
             return
-        identity = HIGHEST_ID
+        identity = self._next_id
         while identity in self._own or identity in self._pending:
             identity -= 1
+        self._next_id = identity - 1 if identity > LOWEST_ID else HIGHEST_ID
         self._own[identity] = conversation
         self._to_ssh.pieces.append(packets.build(request[0], identity, request[1:]))
 
@@ -489,6 +506,8 @@ class Relay:
             self._retry_at = now + RETRY_SECONDS
             for request in self._pending.values():
                 if not request.waits:
+                    if request.kind == packets.OPEN and request.file:
+                        self._files.expect(request.file, at=request.path)
                     self._to_ssh.pieces.append(request.packet)
         if self._waiting and not self._outage:
             for request in self._pending.values():

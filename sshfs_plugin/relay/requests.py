@@ -82,7 +82,7 @@ def of_path(kind: int, packet: memoryview) -> Request:
         changes_nothing = flags == packets.TO_READ
         file = File(path, readable=bool(flags & packets.TO_READ))
         return Request(kind, bytes(packet) if changes_nothing else b"", file, path)
-    if kind == packets.SETSTAT:
+    if kind in (packets.SETSTAT, packets.REMOVE):
         return Request(kind, path=packets.text(packet, 9)[0])
     if kind == packets.RENAME:
         return _rename(packet, 9)

@@ -287,7 +287,7 @@ class Relayed:
         relay = self._relay
         boxes = [*relay._to_sshfs.pieces, *relay._to_ssh.pieces]
         requests = [request.packet for request in relay._pending.values()]
-        names = [file.name + file.handle for file in relay._files.by_name.values()]
+        names = [file.handle + file.server_handle for file in relay._files.by_handle.values()]
         return sum(map(len, [*boxes, *requests, *names])) + 100 * len(relay._own)
 
     def _run(self) -> None:

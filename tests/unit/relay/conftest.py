@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the relay's clock. It is looked at often, and attempts may follow one another at once."""
     clock = Clock()
     monkeypatch.setattr(relay, "monotonic", clock)
-    monkeypatch.setattr(relay, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(relay, "CLOCK_SECONDS", 0.01)
     monkeypatch.setattr(outage, "EVERY_SECONDS", 0.0)
     return clock
 

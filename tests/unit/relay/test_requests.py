@@ -261,7 +261,7 @@ def test_server_when_it_answers_nothing_counts_as_lost(
 def test_server_when_it_is_asked_on_but_answers_nothing_counts_as_lost(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "TICK_SECONDS", 60.0)  # only requests make it look at the clock
+    monkeypatch.setattr(relay, "CLOCK_SECONDS", 60.0)  # only requests make it look at the clock
     relayed.sshfs.send(looking(9, b"a"))
     server.take()
     for identity in range(10, 20):
