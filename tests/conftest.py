@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from support.clients import DockerClient, PodmanClient
 from support.driver import FakeHost, slow_slots
 from support.kernel import FakeKernel
+from support.long import LONG
 from support.programs import Programs
 from support.serving import serving
 from support.supervisor import FakeSupervisor
@@ -21,6 +22,14 @@ from sshfs_plugin.host import command
 from sshfs_plugin.http import api
 from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.settings import Settings
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests to the long run; pytest says how many."""
+    left = [item for item in items if item.get_closest_marker("long") and not LONG]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture

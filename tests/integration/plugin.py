@@ -165,10 +165,36 @@ class Plugin(Client):
         self._process.wait(300)
         self._listens.unlink(missing_ok=True)
 
+    def kill(self) -> None:
+        """Kill gunicorn with its worker, but for the programs of the volumes."""
+        self.stop(signal.SIGKILL)
+
+    def kill_master(self) -> None:
+        """Kill gunicorn's master alone; its worker ends when it sees that."""
+        assert self._process
+        os.kill(self._process.pid, signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        """Kill gunicorn's worker alone; its master starts another."""
+        assert self._process
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        for child in children.split():
+            os.kill(int(child), signal.SIGKILL)
+
     def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop and start."""
         self.stop(how)
         self.start()
+
+    def program_of(self, name: str, program: str) -> int:
+        """Return the process of a program, such as ``relay`` or ``/usr/bin/ssh``, of a mounted volume."""
+        config = f"-F{self.settings.unit_files / name}/ssh_config"
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_text().split("\0")
+                if config in words and any(word.endswith(program) for word in words[:3]):
+                    return int(process.name)
+        raise AssertionError(f"{name} has no {program}")
 
     def sshfs_process(self, name: str) -> int:
         """Return the process that serves a mounted volume."""
