@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -90,6 +90,16 @@ def processes_of(plugin: Plugin) -> list[str]:
     return found
 
 
+@contextlib.contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """Give what tells threads to stop, so that none goes on after a failure."""
+    stop = threading.Event()
+    try:
+        yield stop
+    finally:
+        stop.set()
+
+
 def _answers(plugin: Plugin) -> bool:
     try:
         plugin.call("List")
@@ -111,13 +121,13 @@ def assert_nothing_is_left(plugin: Plugin) -> None:
 def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(plugin: Plugin, server: Server) -> None:
     chance = random.Random(11)  # noqa: S311 (the same moments each time)
     lives = [Life(plugin, server, f"killed{number}") for number in range(3)]
+    with ThreadPoolExecutor(len(lives)) as threads, stopping() as stop:
 
-    def live(life: Life) -> None:
-        with contextlib.suppress(*CUT_OFF):
-            while True:
-                life.step()
+        def live(life: Life) -> None:
+            with contextlib.suppress(*CUT_OFF):
+                while not stop.is_set():
+                    life.step()
 
-    with ThreadPoolExecutor(len(lives)) as threads:
         for _ in range(normally(8, 300)):
             living = [threads.submit(live, life) for life in lives]
             time.sleep(chance.uniform(0, LONGEST_VERB_SECONDS))  # the moment of the kill is what is tried
@@ -148,18 +158,17 @@ def test_kills_of_the_programs_of_volumes_leave_the_others_alone(plugin: Plugin,
             plugin.create(name, where.options(where.make(name)))
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(lambda volume: plugin.mount(volume[0]), steady + shaken))
-        stop = threading.Event()
+        with ThreadPoolExecutor(len(steady)) as threads, stopping() as stop:
 
-        def use(volume: tuple[str, Server]) -> int:
-            times = 0
-            while not stop.is_set():
-                path = plugin.settings.mounts / volume[0] / "file"
-                path.write_text(str(times))
-                assert path.read_text() == str(times)
-                times += 1
-            return times
+            def use(volume: tuple[str, Server]) -> int:
+                times = 0
+                while not stop.is_set():
+                    path = plugin.settings.mounts / volume[0] / "file"
+                    path.write_text(str(times))
+                    assert path.read_text() == str(times)
+                    times += 1
+                return times
 
-        with ThreadPoolExecutor(len(steady)) as threads:
             using = [threads.submit(use, volume) for volume in steady]
             limit = time.monotonic() + normally(6, 120)
             while time.monotonic() < limit:
