@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from sshfs_plugin import errors
-from sshfs_plugin.http import journal, listening
+from sshfs_plugin.http import journal, listening, watchdog
 from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"
@@ -76,3 +76,4 @@ def post_worker_init(_worker: object) -> None:
     if _notify_socket:
         os.environ["NOTIFY_SOCKET"] = _notify_socket
         journal.ready()
+        watchdog.start(listening.addresses(), has_tls=_settings.tls is not None)

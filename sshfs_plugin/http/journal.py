@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What this service tells systemd: log lines with fields to filter by, the STATUS= line, and that it is ready.
+"""What this service tells systemd: log lines with fields to filter by, the STATUS= line, that it is ready and alive.
 
 ``journalctl -u docker-volume-sshfs VOLUME=photos`` finds all that was done to one volume; VERB and MOUNT_ID likewise.
 """
@@ -71,3 +71,8 @@ def status(text: str) -> None:
 def ready() -> None:
     """Tell systemd that requests are answered from now on."""
     daemon.notify("READY=1")
+
+
+def alive() -> None:
+    """Tell systemd that they still are."""
+    daemon.notify("WATCHDOG=1")

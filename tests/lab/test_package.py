@@ -190,6 +190,23 @@ def until_closed(host: Host) -> None:
     assert host.property(REOPEN, "ActiveState") == "active"
 
 
+def test_a_service_that_hangs_is_started_again_and_containers_do_not_notice(host: Host) -> None:
+    machine, directory = host.machine, host.directory("watched")
+    host.create("watched", directory)
+    drop_in = f"/run/systemd/system/{SERVICE}.d/lab.conf"
+    machine.write(drop_in, "[Service]\nWatchdogSec=4\nTimeoutAbortSec=2\n")
+    machine.sh(f"systemctl daemon-reload && systemctl restart {SERVICE}")
+    try:
+        with host.writing("watched", directory):
+            hung = machine.sh(f"pgrep -P {host.property(SERVICE, 'MainPID')}").stdout.split()
+            machine.run("kill", "-STOP", *hung)
+            machine.until(lambda: host.property(SERVICE, "NRestarts") == "1")
+            machine.run("docker", "volume", "inspect", "watched")
+            assert host.status("watched")["state"] == "mounted"
+    finally:
+        machine.sh(f"rm {drop_in} && systemctl daemon-reload && systemctl restart {SERVICE}")
+
+
 def test_a_service_that_cannot_start_does_not_hang_docker(host: Host) -> None:
     with failing(host, "sleep 2.5; exit 1", pause=180):
         started = time.monotonic()
