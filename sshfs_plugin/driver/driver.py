@@ -11,7 +11,7 @@ State is changed after the act that it records, except that a holder is dropped 
 
 import logging
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from sshfs_plugin.driver.locks import Locks, SharedFailures, reachability
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.values import Caller, Condition, State
 from sshfs_plugin.holders import Client, Holders
+from sshfs_plugin.host import uptime
 from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.preflight import Preflight
 from sshfs_plugin.ssh.credentials import Login
@@ -43,6 +44,14 @@ LEAVE_SECONDS = 300.0
 """How long to leave a mount alone that has no holder but is in use, before its release is tried again."""
 
 
+EARLY_SECONDS = 300.0
+"""For how long after its start this host may be up before its servers are."""
+
+TRY_EVERY_SECONDS = 5.0
+SPARE_SECONDS = 10.0
+"""How much of a caller's time is left to the last attempt."""
+
+
 class Driver:
     """The nine verbs of a Docker volume plugin, without HTTP."""
 
@@ -53,10 +62,12 @@ class Driver:
         holder_records: HolderRecords,
         preflight: Preflight,
         supervisor: Supervisor,
+        up_seconds: Callable[[], float] = uptime.seconds,
     ) -> None:
         self._registry = Registry(volumes, holder_records)
         self._preflight = preflight
         self._supervisor = supervisor
+        self._up_seconds = up_seconds
         self._locks = Locks()
         self._shared_failures = SharedFailures()
         self._docker_process = 0
@@ -133,7 +144,7 @@ class Driver:
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
             with self._shared_failures.attempt(_identity(entry.volume), asked, _is_refusal):
-                device = self._ensure_mounted(entry, asked, deadline)
+                device = self._ensure_mounted_early(entry, asked, deadline)
             if not caller.has_gone():
                 self._registry.count(
                     entry, lambda holders: holders.mounted(holder, caller.client, device), record=False
@@ -284,6 +295,29 @@ class Driver:
             log.warning("the mountpoint of %s, which is no volume any more, stays for now: %s", name, error)
         else:
             self._cleared.add(name)
+
+    def _ensure_mounted_early(self, entry: Entry, asked: float, deadline: Deadline) -> str:
+        """Mount a volume as :meth:`_ensure_mounted` does; just after this host's start, wait for its server.
+
+        Docker starts the containers that are to be started with it once, and not again if a Mount fails.
+        """
+        while True:
+            try:
+                return self._ensure_mounted(entry, asked, deadline)
+            except (errors.HostUnreachable, errors.HostUnresolved) as error:
+                if deadline.left() < SPARE_SECONDS + TRY_EVERY_SECONDS or not self._is_early(entry.volume):
+                    raise
+                log.warning(
+                    "tried again in %.0f seconds, since this host has just started: %s", TRY_EVERY_SECONDS, error
+                )
+                entry.failed(error)
+            time.sleep(TRY_EVERY_SECONDS)
+            asked = time.monotonic()
+
+    def _is_early(self, volume: Volume) -> bool:
+        """Tell whether this host has just started, with a volume that it had before."""
+        up = self._up_seconds()
+        return up < EARLY_SECONDS and (datetime.now(UTC) - volume.created_at).total_seconds() > up
 
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
         """Mount a volume unless it is mounted and its server answers; return the device of the mount."""

@@ -40,6 +40,7 @@ class FakeHost:
     preflight: FakePreflight = field(default_factory=FakePreflight)
     volumes: MemoryVolumes = field(default_factory=MemoryVolumes)
     holder_records: MemoryHolders = field(default_factory=MemoryHolders)
+    up_seconds: float = float("inf")
 
     @property
     def volume_store(self) -> VolumeRecords:
@@ -68,6 +69,7 @@ class FakeHost:
             holder_records=self.holder_store,
             preflight=self.real_preflight,
             supervisor=self.real_supervisor,
+            up_seconds=lambda: self.up_seconds,
         )
         driver.load()
         return driver

@@ -322,6 +322,47 @@ def test_mount_that_waited_for_one_whose_client_has_gone_mounts_anew(
     assert status_of(driver) == (True, 1)
 
 
+def test_mount_just_after_the_start_of_the_host_waits_for_the_server(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    host.up_seconds = 0.0
+    early = host.start_driver()
+    host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
+    told = []
+
+    def server_comes_up(seconds: float) -> None:
+        told.append((seconds, early.get("photos").last_error))
+        host.preflight.problems.clear()
+
+    monkeypatch.setattr("sshfs_plugin.driver.driver.time.sleep", server_comes_up)
+    mount(early)
+    assert told == [(5.0, "cannot connect to nas port 22")]
+    assert early.get("photos").last_error == ""
+    assert "tried again in 5 seconds, since this host has just started: cannot connect to nas" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("up_seconds", "error", "seconds"),
+    [
+        (300.0, errors.HostUnreachable("refused"), 100.0),
+        (20.0, errors.HostUnreachable("refused, of a volume that was made after the start"), 100.0),
+        (0.0, errors.HostUnreachable("refused, and Podman does not wait"), 4.5),
+        (0.0, errors.LoginRefused("wrong key"), 100.0),
+    ],
+)
+def test_mount_does_not_wait_for_what_will_not_change_or_for_longer_than_its_caller(
+    driver: Driver, host: FakeHost, up_seconds: float, error: errors.PluginError, seconds: float
+) -> None:
+    create(driver)
+    host.up_seconds = up_seconds
+    early = host.start_driver()
+    host.preflight.problems["photos"] = error
+    with pytest.raises(type(error)):
+        early.mount("photos", ID, caller(Client.DOCKER), Deadline.after(seconds))
+    assert len(host.preflight.checked) == 2, "at the Create, and once at the Mount"
+
+
 # Confirm
 
 

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""For how long a host has been up."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from sshfs_plugin.host import uptime
+
+
+def test_host_is_as_old_as_its_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = uptime.seconds()
+    assert 0 < host <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    (tmp_path / "1").mkdir()
+    shutil.copy("/proc/self/stat", tmp_path / "1/stat")
+    monkeypatch.setattr(uptime, "_PROC", tmp_path)
+    assert 0 <= uptime.seconds() < host, "this process was not the first"
+
+
+def test_host_whose_first_process_is_hidden_has_been_up_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uptime, "_PROC", tmp_path)
+    assert uptime.seconds() > time.monotonic()
