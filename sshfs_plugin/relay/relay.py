@@ -105,10 +105,11 @@ class Relay:
 
     def _step(self) -> bool:
         """Wait for something and pass it on; return False when there is nothing left to do."""
-        if len(self._pending) == self._waiting and not self._outage:
-            self._heard = monotonic()
+        is_idle = len(self._pending) == self._waiting and not self._outage
         readers = self._readers()
         readable, writable, _ = select(readers, self._writers(), (), self._wait_seconds())
+        if is_idle:  # until now, however long that was
+            self._heard = monotonic()
         ssh, goes_on = self._ssh, True
         if self._sshfs in writable:
             self._deliver()
