@@ -27,7 +27,8 @@ from sshfs_plugin.relay import outage, packets, relay
 DENIED = b"bob@nas: Permission denied (publickey,password)."
 KEY_CHANGED = b"@@@ WARNING @@@\r\nHost key verification failed.\r\n"
 TRIED = "it is tried again every 5 seconds"
-ONCE_A_MINUTE = "the login is tried once a minute, 3 times in all"
+IN_A_MINUTE = "the login is tried again 1 minute later"
+IN_TEN_MINUTES = "the login is tried again 10 minutes later"
 GIVEN_UP = "no further login is tried: mend it, then restart the containers that use the volume"
 
 
@@ -158,23 +159,57 @@ def test_attempt_when_the_server_says_nothing_is_given_up(
 
 
 @pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, b"Received disconnect: Too many authentication failures\n"])
-def test_login_when_it_is_refused_is_tried_three_times(
+def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no_more(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, words: bytes
 ) -> None:
     last = words.strip().splitlines()[-1].decode()
     server.die()
     servers.next().die(words)
-    told(relayed, lost(last, ONCE_A_MINUTE))
-    for then in (ONCE_A_MINUTE, GIVEN_UP):
-        clock.forward(59)
+    told(relayed, lost(last, IN_A_MINUTE))
+    for seconds, then in ((60, IN_TEN_MINUTES), (600, GIVEN_UP)):
+        clock.forward(seconds - 5)
         clock.await_looks()
         assert not servers.is_called
-        clock.forward(1)
+        clock.forward(5)
         servers.next().die(words)
         told(relayed, lost(last, then))
     clock.forward(100_000)
     clock.await_looks(60)
     assert not servers.is_called
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b'Load key "/etc/key": Permission denied\r\nssh: connect to host nas port 22: Connection refused\r\n',
+        b"Could not create directory '/root/.ssh' (Permission denied).\r\nConnection reset by 10.0.0.7 port 22\r\n",
+        b"mkdir: cannot create directory: Permission denied\r\nclient_loop: send disconnect: Broken pipe\r\n",
+    ],
+)
+def test_login_when_something_else_was_not_permitted_is_tried_on(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock, words: bytes
+) -> None:
+    last = words.strip().splitlines()[-1].decode()
+    server.die()
+    for _ in range(4):
+        servers.next().die(words)
+        told(relayed, lost(last))
+        clock.forward(5)
+    servers.next()
+
+
+def test_login_when_it_is_refused_and_then_the_network_fails_is_tried_no_sooner(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    server.die()
+    servers.next().die(DENIED)
+    told(relayed, lost(DENIED.decode(), IN_A_MINUTE))
+    clock.forward(60)
+    servers.next().die(b"ssh: no route")
+    told(relayed, lost("ssh: no route", IN_A_MINUTE))
+    clock.forward(60)
+    servers.next().die(DENIED)
+    told(relayed, lost(DENIED.decode(), IN_TEN_MINUTES))
 
 
 def test_login_when_the_words_of_a_server_are_long_or_control_the_terminal_is_told_in_one_plain_line(

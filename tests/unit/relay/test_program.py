@@ -105,8 +105,8 @@ def test_program_when_it_cannot_go_on_ends_sshfs(servers: Servers) -> None:
         assert mount.process.returncode == -9
         assert mount.sshfs.rest() == b""  # no answer to the read was sent
         assert said.endswith(
-            "a read was cut off, of a file that was opened for writing or has another name: sshfs was ended, since any "
-            "answer would have looked like the end of the file\n"
+            "'a' was written to, and the server may have lost that: sshfs was ended, since any answer would have "
+            "looked like the end of the file\n"
         )
 
 
@@ -123,7 +123,7 @@ def test_program_when_a_read_waits_for_longer_than_is_set_ends_sshfs(servers: Se
         mount.server.die()
         assert "a read has waited for 0 seconds: sshfs was ended" in mount.said()
         assert mount.process.returncode == -9
-        assert outage.read_text().startswith("the connection to the server is lost (it was closed); ")
+        assert not outage.exists()  # no relay is left that would remove it
 
 
 def test_program_when_sshfs_breaks_the_protocol_ends_it_with_the_cause(servers: Servers) -> None:

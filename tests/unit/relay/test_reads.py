@@ -31,9 +31,9 @@ from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
 
 OLD = bytes(range(1, 101))
 READ_WRITE, APPEND = 3, 2 | 4 | 8
-CHANGED = "a file has changed on the server while a read of it waited"
-NOT_ON = "a file that was open when the connection was lost can't be read on"
-CUT_OFF = "a read was cut off, of a file that was opened for writing or has another name"
+ANOTHER = "'photos/a' is another file than it was before the connection was lost"
+NOT_OPENED = "a file that was open when the connection was lost can't be opened again"
+WRITTEN = "'photos/a' was written to, and the server may have lost that"
 
 
 @pytest.fixture
@@ -140,12 +140,12 @@ def test_read_when_the_file_has_changed_cannot_go_on(
             if packet is not None:
                 server.send(disk.answer(packet))
             packet = server.take_now()
-        assert relayed.cannot_go_on() == CHANGED
+        assert relayed.cannot_go_on() == ANOTHER
     else:
         assert exchange(relayed, server, disk, looking(10, b"photos/a"))
         assert disk.handles == {}  # it was looked at, and closed
         relayed.sshfs.send(reading(11, name, 50, 50))
-        assert relayed.cannot_go_on() == NOT_ON
+        assert relayed.cannot_go_on() == ANOTHER
 
 
 @pytest.mark.parametrize("mishap", ["vanished", "replaced", "size", "time"])
@@ -201,7 +201,7 @@ def test_read_when_the_file_was_replaced_and_the_new_one_looked_at_cannot_go_on(
     server = back(servers, disk)
     exchange(relayed, server, disk, looking(11, b"."))
     relayed.sshfs.send(reading(12, name, 0, 50))
-    assert relayed.cannot_go_on() == NOT_ON
+    assert relayed.cannot_go_on() == ANOTHER
 
 
 def test_read_when_the_file_was_changed_in_place_and_looked_at_before_the_loss_goes_on(
@@ -227,7 +227,7 @@ def test_read_when_the_file_was_removed_and_another_looks_alike_cannot_go_on(
     server = back(servers, disk)
     exchange(relayed, server, disk, looking(11, b"."))
     relayed.sshfs.send(reading(12, name, 0, 50))
-    assert relayed.cannot_go_on() == NOT_ON
+    assert relayed.cannot_go_on() == NOT_OPENED
 
 
 @pytest.mark.parametrize("posix", [False, True])
@@ -275,7 +275,7 @@ def test_read_when_another_file_was_renamed_over_it_cannot_go_on(
     server = back(servers, disk)
     exchange(relayed, server, disk, looking(11, b"."))
     relayed.sshfs.send(reading(12, name, 0, 50))
-    assert relayed.cannot_go_on() == NOT_ON
+    assert relayed.cannot_go_on() == NOT_OPENED
 
 
 @pytest.mark.parametrize("flags", [READ_WRITE, READ_WRITE | TRUNCATE])
@@ -287,7 +287,7 @@ def test_read_when_the_file_was_written_by_this_handle_cannot_go_on(
     relayed.sshfs.send(reading(11, name, 0, 3))
     server.take()
     server.die()
-    assert relayed.cannot_go_on() == CUT_OFF
+    assert relayed.cannot_go_on() == WRITTEN
 
 
 def test_read_when_a_file_open_for_both_was_not_written_goes_on_and_writes_do_not(
