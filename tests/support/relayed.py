@@ -41,6 +41,7 @@ INIT = struct.pack(">IBI", 5, packets.INIT, 3)
 POSIX_RENAME, FSYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 CREATE = 8
 TRUNCATE = 16
+OF_HANDLES = (packets.READ, packets.WRITE, packets.FSTAT, packets.FSETSTAT, packets.CLOSE)
 NOTHING = bytes(4)
 """No attributes."""
 
@@ -84,6 +85,21 @@ def closing(identity: int, handle: bytes) -> bytes:
 def looking(identity: int, path: bytes, kind: int = packets.LSTAT) -> bytes:
     """Return an LSTAT, or another request that has a path alone."""
     return build(kind, identity, string(path))
+
+
+def setting(identity: int, path: bytes, modified: int) -> bytes:
+    """Return a SETSTAT of the time of modification."""
+    return build(packets.SETSTAT, identity, string(path), struct.pack(">III", packets.HAS_TIMES, modified, modified))
+
+
+def setting_size(identity: int, name: bytes, size: int) -> bytes:
+    """Return an FSETSTAT of the size."""
+    return build(packets.FSETSTAT, identity, string(name), struct.pack(">IQ", packets.HAS_SIZE, size))
+
+
+def syncing(identity: int, name: bytes) -> bytes:
+    """Return an fsync."""
+    return build(packets.EXTENDED, identity, string(FSYNC), string(name))
 
 
 def renaming(identity: int, old: bytes, new: bytes, *, posix: bool = False) -> bytes:
@@ -378,10 +394,14 @@ class Disk:
     Attributes:
         files: The files by path.
         handles: The open ones by handle.
+        absent: The paths that cannot be opened now.
+        opens: The paths that were to be opened.
     """
 
     files: dict[bytes, Content] = field(default_factory=dict)
     handles: dict[bytes, Content | None] = field(default_factory=dict)
+    absent: set[bytes] = field(default_factory=set)
+    opens: list[bytes] = field(default_factory=list)
 
     def connected(self) -> None:
         """Begin a connection."""
@@ -391,8 +411,11 @@ class Disk:
         """Do what a request says, and return the reply."""
         kind, identity = kind_of(packet), id_of(packet)
         first, end = packets.text(packet, 9)
-        if kind in (packets.READ, packets.WRITE, packets.FSTAT, packets.CLOSE) and first not in self.handles:
+        if kind in OF_HANDLES and first not in self.handles:
             return packets.status(identity, 4)
+        if kind == packets.EXTENDED and first == FSYNC:
+            known = packets.text(packet, end)[0] in self.handles
+            return packets.status(identity, packets.OK if known else 4)
         if kind == packets.EXTENDED and first == POSIX_RENAME:
             kind = packets.RENAME
             first, end = packets.text(packet, end)
@@ -400,6 +423,9 @@ class Disk:
 
     def _open(self, packet: bytes, identity: int, path: bytes, end: int) -> bytes:
         flags = packets.number(packet, end)
+        self.opens.append(path)
+        if path in self.absent:
+            return packets.status(identity, 2)
         if path not in self.files:
             if not flags & CREATE:
                 return packets.status(identity, 2)
@@ -440,6 +466,28 @@ class Disk:
         content.become(old[:offset] + new + old[offset + len(new) :])
         return packets.status(identity, packets.OK)
 
+    def _set(self, packet: bytes, identity: int, path: bytes, end: int) -> bytes:
+        if path not in self.files:
+            return packets.status(identity, 2)
+        self._change(self.files[path], packet, end)
+        return packets.status(identity, packets.OK)
+
+    def _set_open(self, packet: bytes, identity: int, name: bytes, end: int) -> bytes:
+        content = self.handles[name]
+        if content is None:
+            return packets.status(identity, 4)
+        self._change(content, packet, end)
+        return packets.status(identity, packets.OK)
+
+    def _change(self, content: Content, packet: bytes, position: int) -> None:
+        """Set what a test sets: the size, or the time."""
+        flags = packets.number(packet, position)
+        if flags == packets.HAS_SIZE:
+            size = packets.number(packet, position + 4, ">Q")
+            content.become(content.now[:size].ljust(size, b"\0"))
+        elif flags == packets.HAS_TIMES:
+            content.modified = packets.number(packet, position + 8)
+
     def _look(self, packet: bytes, identity: int, path: bytes, end: int) -> bytes:
         if path in (b"", b"."):
             return attributes(identity, 4096, 1, 0o40755)
@@ -474,6 +522,8 @@ class Disk:
         packets.FSTAT: _fstat,
         packets.RENAME: _rename,
         packets.REMOVE: _remove,
+        packets.SETSTAT: _set,
+        packets.FSETSTAT: _set_open,
     }
 
 
@@ -496,8 +546,9 @@ def serve(relayed: Relayed, server: Server, disk: Disk, replies: int) -> list[by
                 server.send(disk.answer(packet))
         while len(got) < replies and (packet := relayed.sshfs.take_now()) is not None:
             got.append(packet)
-        if relayed.has_ended and not ready:
+        if len(got) < replies and relayed.has_ended and relayed.sshfs.take_now() is None:
             relayed.ends()
+            raise AssertionError(f"it has ended with {got}")
     return got
 
 

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: MIT
+# ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
+"""Files that the server cannot open again at once, that were written to, or that sshfs itself has changed."""
+
+from collections.abc import Callable
+
+import pytest
+from support.relayed import (
+    Clock,
+    Content,
+    Disk,
+    Relayed,
+    Server,
+    Servers,
+    Start,
+    attributes,
+    closing,
+    code_of,
+    data,
+    exchange,
+    id_of,
+    kind_of,
+    looking,
+    opening,
+    reading,
+    renaming,
+    serve,
+    setting,
+    setting_size,
+    syncing,
+    writing,
+)
+from support.waiting import await_that
+
+from sshfs_plugin.relay import packets, relay
+from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
+
+OLD = bytes(range(1, 101))
+READ_WRITE, WRITE_ONLY = 3, 2
+ANOTHER = "'a' is another file than it was before the connection was lost"
+NOT_OPENED = "a file that was open when the connection was lost can't be opened again"
+WRITTEN = "'a' was written to, and the server may have lost that"
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk({b"a": Content([OLD]), b"b": Content([OLD[::-1]])})
+
+
+@pytest.fixture
+def relayed(start: Start) -> Relayed:
+    return start(read_seconds=100)
+
+
+@pytest.fixture
+def server(relayed: Relayed, servers: Servers) -> Server:
+    return relayed.connected(servers)
+
+
+def open_file(relayed: Relayed, server: Server, disk: Disk, path: bytes = b"a", flags: int = 1) -> bytes:
+    """Open it as sshfs does, which looks at it as well; return its handle."""
+    opened, _ = exchange(relayed, server, disk, opening(1, path, flags), looking(2, path))
+    return packets.text(opened, 9)[0]
+
+
+def read(relayed: Relayed, server: Server, disk: Disk, name: bytes) -> None:
+    assert kind_of(exchange(relayed, server, disk, reading(3, name, 0, 50))[0]) == packets.DATA
+
+
+def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Server:
+    """Cut the connection; return the next server, which has opened what it can."""
+    server.die()
+    server = servers.back()
+    disk.connected()
+    exchange(relayed, server, disk, looking(4, b"."))
+    return server
+
+
+def let(server: Server, disk: Disk, until: Callable[[], bool]) -> None:
+    """Let the server answer until something is so."""
+
+    def is_so() -> bool:
+        if packet := server.take_now():
+            server.send_if_it_can(disk.answer(packet))
+        return until()
+
+    await_that(is_so, lambda: "it is so")
+
+
+# Not yet
+
+
+def test_read_when_the_file_cannot_be_opened_yet_gets_its_bytes_later_and_others_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    first, second = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
+    read(relayed, server, disk, first)
+    read(relayed, server, disk, second)
+    disk.absent.add(b"a")
+    relayed.sshfs.send(reading(10, first, 50, 50))
+    server.take()
+    server = back(relayed, server, servers, disk)
+    assert not relayed.outage.exists()
+    for identity in range(11, 14):
+        tried = len(disk.opens)
+        assert exchange(relayed, server, disk, reading(identity, second, 0, 9)) == [data(identity, OLD[:-10:-1])]
+        assert kind_of(exchange(relayed, server, disk, looking(identity, b"b"))[0]) == packets.ATTRS
+        clock.forward(relay.RETRY_SECONDS)
+        let(server, disk, lambda before=tried: len(disk.opens) > before)  # type: ignore[misc]
+    assert set(disk.opens[-3:]) == {b"a"}
+    disk.absent.clear()
+    clock.forward(relay.RETRY_SECONDS)
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
+    assert code_of(exchange(relayed, server, disk, closing(15, first))[0]) == OK
+    assert list(disk.handles.values()) == [disk.files[b"b"]]
+
+
+def test_read_when_it_comes_while_the_file_cannot_be_opened_waits(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    tried = len(disk.opens)
+    relayed.sshfs.send(reading(10, name, 0, 9), reading(11, name, 9, 9))
+    let(server, disk, lambda: len(disk.opens) == tried + 1)  # it is tried at once, and for both
+    fstat = build(packets.FSTAT, 12, string(name))
+    assert exchange(relayed, server, disk, fstat) == [packets.status(12, UNAVAILABLE)]
+    clock.forward(relay.RETRY_SECONDS - 1)
+    clock.await_looks()
+    assert server.take_now() is None
+    disk.absent.clear()
+    clock.forward(1)
+    assert serve(relayed, server, disk, 2) == [data(10, OLD[:9]), data(11, OLD[9:18])]
+
+
+def test_read_when_the_server_cannot_look_at_the_file_yet_waits_and_leaves_nothing_open(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    server.take()
+    server.die()
+    server = servers.back()
+    disk.connected()
+    seen: list[int] = []
+    while packets.CLOSE not in seen:
+        packet = server.take()
+        seen.append(kind_of(packet))
+        hangs = kind_of(packet) == packets.FSTAT
+        reply = disk.answer(packet)
+        server.send(packets.status(id_of(packet), 4) if hangs else reply)
+    assert disk.handles == {}
+    clock.await_looks()
+    clock.forward(relay.RETRY_SECONDS)
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[:9])]
+
+
+@pytest.mark.parametrize("forever", [True, False])
+def test_read_when_the_file_cannot_be_opened_for_as_long_as_it_may_wait_ends_all(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, *, forever: bool
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    tried = len(disk.opens)
+    for step in range(1, 5):
+        let(server, disk, lambda least=tried + step: len(disk.opens) >= least)  # type: ignore[misc]
+        clock.forward(24)
+    if not forever:
+        disk.absent.clear()
+        assert serve(relayed, server, disk, 1) == [data(10, OLD[:9])]
+        return
+    clock.await_looks()
+    clock.forward(5)
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == "a read has waited for 100 seconds"
+
+
+def test_reads_of_several_files_when_these_come_back_one_by_one_are_answered_one_by_one(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    paths = [b"p%d" % k for k in range(5)]
+    disk.files.update({path: Content([path * 9]) for path in paths})
+    names = [open_file(relayed, server, disk, path) for path in paths]
+    disk.absent.update(paths)
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(*(reading(10 + k, name, 0, 9) for k, name in enumerate(names)))
+    clock.await_looks()
+    for k in (3, 0, 4, 1):
+        disk.absent.discard(paths[k])
+        clock.forward(relay.RETRY_SECONDS)
+        assert serve(relayed, server, disk, 1) == [data(10 + k, (paths[k] * 9)[:9])]
+    disk.absent.clear()
+    server.die()  # the last waits for the next connection
+    server = servers.back()
+    disk.connected()
+    assert serve(relayed, server, disk, 1) == [data(12, (paths[2] * 9)[:9])]
+    assert len(disk.handles) == 5
+
+
+def test_read_when_the_file_comes_back_as_another_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    clock.await_looks()
+    disk.absent.clear()
+    disk.files[b"a"] = Content([OLD[::-1]], modified=9)
+    clock.forward(relay.RETRY_SECONDS)
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == ANOTHER
+
+
+# Written by this handle
+
+
+def test_read_when_all_that_was_written_is_on_the_disk_goes_on_and_writes_do_not(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk, flags=READ_WRITE)
+    exchange(relayed, server, disk, writing(3, name, 0, b"new"), syncing(4, name))
+    read(relayed, server, disk, name)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    server.take()
+    server.die()
+    server = servers.back()
+    disk.connected()
+    assert serve(relayed, server, disk, 1) == [data(10, b"new" + OLD[3:9])]
+    failing = [writing(11, name, 0, b"x"), setting_size(12, name, 0), syncing(13, name)]
+    replies = exchange(relayed, server, disk, *failing)
+    assert replies == [packets.status(identity, UNAVAILABLE) for identity in (11, 12, 13)]
+    assert disk.files[b"a"].now == b"new" + OLD[3:]
+
+
+@pytest.mark.parametrize("case", ["no fsync", "not answered", "failed", "before the last", "truncated"])
+def test_read_when_what_was_written_may_be_lost_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, case: str
+) -> None:
+    name = open_file(relayed, server, disk, flags=READ_WRITE)
+    exchange(relayed, server, disk, writing(3, name, 0, b"new"))
+    if case in ("not answered", "failed"):
+        relayed.sshfs.send(syncing(4, name))
+        server.take()
+    if case == "failed":
+        server.send(packets.status(4, 4))
+        relayed.sshfs.take()
+    if case in ("before the last", "truncated"):
+        exchange(relayed, server, disk, syncing(4, name))
+        exchange(relayed, server, disk, writing(5, name, 0, b"x") if case[0] == "b" else setting_size(5, name, 7))
+    server = back(relayed, server, servers, disk) if case != "not answered" else server
+    if case == "not answered":
+        server.die()
+        assert relayed.sshfs.take() == packets.status(4, UNAVAILABLE)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    assert relayed.cannot_go_on() == WRITTEN
+
+
+# Changed by sshfs
+
+
+def change(relayed: Relayed, server: Server, disk: Disk, how: str) -> None:
+    """Change it in a way that leaves the last bytes that were read."""
+    if how == "SETSTAT":
+        exchange(relayed, server, disk, setting(6, b"a", 77))
+        return
+    other = open_file(relayed, server, disk, flags=WRITE_ONLY)
+    request = writing(6, other, 90, b"new") if how == "WRITE" else setting_size(6, other, 60)
+    exchange(relayed, server, disk, request, closing(7, other))
+
+
+@pytest.mark.parametrize("how", ["WRITE", "SETSTAT", "FSETSTAT"])
+def test_read_when_sshfs_has_changed_the_file_itself_goes_on_if_what_was_read_is_there(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, how: str
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    change(relayed, server, disk, how)
+    server = back(relayed, server, servers, disk)
+    assert exchange(relayed, server, disk, reading(10, name, 40, 9)) == [data(10, OLD[40:49])]
+
+
+@pytest.mark.parametrize("how", ["WRITE", "SETSTAT", "FSETSTAT"])
+def test_read_when_sshfs_has_changed_the_file_and_what_was_read_is_not_there_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, how: str
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    change(relayed, server, disk, how)
+    disk.files[b"a"].become(bytes(100))
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(reading(10, name, 40, 9))
+    assert relayed.cannot_go_on() == ANOTHER
+
+
+def test_file_when_its_path_shows_another_stamp_is_looked_at_itself(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    relayed.sshfs.send(looking(4, b"a"))
+    server.take()
+    server.send(attributes(4, 100, 1))
+    relayed.sshfs.take()
+    relayed.sshfs.send(looking(5, b"b"), looking(6, b"a"))  # as before, and of another: nothing is asked
+    assert [id_of(server.take()), id_of(server.take())] == [5, 6]
+    server.send(attributes(6, 100, 2))
+    request = server.take()
+    assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, name)
+
+
+# A rename
+
+
+# Errors of a server that is there
+
+
+@pytest.mark.parametrize("code", [3, 4, 99])
+def test_read_when_the_server_cannot_read_is_told_so_and_the_journal_too(
+    relayed: Relayed, server: Server, disk: Disk, capfd: pytest.CaptureFixture[str], code: int
+) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    server.take()
+    reply = build(packets.STATUS, 10, code.to_bytes(4, "big"), string(b"its words"), string(b"en"))
+    server.send(reply)
+    assert relayed.sshfs.take() == reply
+    words = f"the server can't read 'a' (status {code}), which its reader takes for the end of the file\n"
+    assert capfd.readouterr().err == words
+    assert exchange(relayed, server, disk, reading(11, name, 100, 9)) == [packets.status(11, packets.END_OF_FILE)]
+    assert capfd.readouterr().err == ""
