@@ -105,7 +105,7 @@ class Relay:
 
     def _step(self) -> bool:
         """Wait for something and pass it on; return False when there is nothing left to do."""
-        is_idle = len(self._pending) == self._waiting and not self._outage
+        is_idle = len(self._pending) == self._waiting and not self._own and not self._outage
         readers = self._readers()
         readable, writable, _ = select(readers, self._writers(), (), self._wait_seconds())
         if is_idle:  # until now, however long that was
@@ -148,7 +148,7 @@ class Relay:
     def _wait_seconds(self) -> float | None:
         """Return when to look at the clock again."""
         if not self._outage:
-            return CLOCK_SECONDS if self._pending else None
+            return CLOCK_SECONDS if self._pending or self._own else None
         now = monotonic()
         times = [now + CLOCK_SECONDS]
         if self._holds and not self._reopens:

@@ -217,6 +217,23 @@ def test_read_when_the_file_comes_back_as_another_cannot_go_on(
     assert relayed.cannot_go_on() == ANOTHER
 
 
+def test_server_when_it_does_not_answer_while_a_read_waits_for_a_file_counts_as_lost(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    assert kind_of(server.take()) == packets.OPEN  # its disk hangs
+    clock.await_looks()
+    clock.forward(relay.UNANSWERED_SECONDS + 1)
+    server.rest()
+    disk.absent.clear()
+    server = servers.back()
+    disk.connected()
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[:9])]
+
+
 # Written by this handle
 
 
