@@ -172,6 +172,7 @@ class Relay:
             self._retry_at = now + RETRY_SECONDS
             if not self._own:
                 self._reopen(request.file for request in self._pending.values() if request.waits)
+                self._go_on()  # one that was removed since is not asked for
 
     # Requests of sshfs
 

@@ -217,6 +217,22 @@ def test_read_when_the_file_comes_back_as_another_cannot_go_on(
     assert relayed.cannot_go_on() == ANOTHER
 
 
+def test_read_when_the_file_is_removed_while_it_waits_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    tried = len(disk.opens)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    let(server, disk, lambda: len(disk.opens) > tried)
+    exchange(relayed, server, disk, looking(11, b"."))
+    exchange(relayed, server, disk, looking(12, b"a", packets.REMOVE))
+    clock.forward(relay.RETRY_SECONDS)
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == NOT_OPENED
+
+
 def test_server_when_it_does_not_answer_while_a_read_waits_for_a_file_counts_as_lost(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
