@@ -272,7 +272,7 @@ class Relay:
         if self._waiting:
             for identity, request in list(self._pending.items()):
                 if request.waits and request.file is closed:
-                    self._waiting -= 1
+                    self._wait_no_more(request)
                     del self._pending[identity]
                     self._fail(identity, packets.READ)
 
@@ -438,11 +438,17 @@ class Relay:
 
     def _wait(self, request: Request) -> None:
         """Let a read wait until its file is open again."""
-        request.waits = True
+        request.waits, request.since = True, monotonic()
         if not self._waiting:
-            self._waiting_since = monotonic()
-            self._retry_at = self._waiting_since
+            self._waiting_since = self._retry_at = request.since
         self._waiting += 1
+
+    def _wait_no_more(self, request: Request) -> None:
+        """Let a read wait no longer; the others have waited since the first of them."""
+        request.waits = False
+        self._waiting -= 1
+        if self._waiting:
+            self._waiting_since = min(other.since for other in self._pending.values() if other.waits)
 
     def _while_lost(self, lost: Outage, now: float) -> None:
         if self._holds and not self._reopens and now - lost.since > HOLD_SECONDS:
@@ -519,8 +525,7 @@ class Relay:
 
     def _read_if_open(self, request: Request, file: File) -> None:
         if file.server_handle:
-            request.waits = False
-            self._waiting -= 1
+            self._wait_no_more(request)
             self._to_ssh.pieces.append(packets.with_string(request.packet, 9, file.server_handle))
         elif not file.survives:
             raise CannotGoOn(_why_lost(file))

@@ -28,17 +28,18 @@ class Request:
         file: The file that it opens, reads, syncs or looks at.
         count: The file's changes, or its writes if it is synced, when it was sent.
         waits: Whether it was not sent, since its file is not open on the server.
+        since: Since when.
         path: The path that it looks at, changes or renames, or the name of an extended request.
         new: The path that it renames to.
     """
 
-    __slots__ = ("count", "file", "kind", "new", "packet", "path", "waits")
+    __slots__ = ("count", "file", "kind", "new", "packet", "path", "since", "waits")
 
     def __init__(
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
-        self.count, self.waits = 0, False
+        self.count, self.waits, self.since = 0, False, 0.0
 
     @property
     def looks(self) -> bool:

@@ -179,6 +179,28 @@ def test_read_when_the_file_cannot_be_opened_for_as_long_as_it_may_wait_ends_all
     assert relayed.cannot_go_on() == "a read has waited for 100 seconds"
 
 
+def test_read_when_others_have_waited_before_it_has_its_whole_time(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    first, second = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
+    disk.absent |= {b"a", b"b"}
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(reading(10, first, 0, 9))
+    let(server, disk, lambda: disk.opens.count(b"a") == 3)
+    clock.forward(50)
+    let(server, disk, lambda: disk.opens.count(b"a") == 4)
+    relayed.sshfs.send(reading(11, second, 0, 9))
+    clock.await_looks()
+    disk.absent.discard(b"a")
+    clock.forward(relay.RETRY_SECONDS)
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[:9])]
+    clock.forward(50)
+    clock.await_looks()
+    disk.absent.clear()
+    clock.forward(relay.RETRY_SECONDS)
+    assert serve(relayed, server, disk, 1) == [data(11, OLD[:-10:-1])]
+
+
 def test_reads_of_several_files_when_these_come_back_one_by_one_are_answered_one_by_one(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
