@@ -42,11 +42,11 @@ def reopen(file: File) -> "Conversation":
             where = start.to_bytes(8, "big") + length.to_bytes(4, "big")
             kind, reply = yield _request(packets.READ, packets.string(handle), where)
             same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
-        if same:
+        if same and not file.closed:
             file.server_handle = handle
             file.note_stamp(found, changes)
             return
-        file.differs = True
+        file.differs = not same
     yield _request(packets.CLOSE, packets.string(handle))
 
 

@@ -255,6 +255,23 @@ def test_read_when_the_file_is_removed_while_it_waits_cannot_go_on(
     assert relayed.cannot_go_on() == NOT_OPENED
 
 
+def test_file_when_sshfs_closes_it_while_it_is_opened_again_is_not_left_open(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    disk.absent.clear()
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    request = server.take()
+    assert kind_of(request) == packets.OPEN
+    relayed.sshfs.send(closing(11, name))
+    assert {relayed.sshfs.take(), relayed.sshfs.take()} == {packets.status(11, OK), packets.status(10, UNAVAILABLE)}
+    server.send(disk.answer(request))
+    assert len(disk.handles) == 1
+    let(server, disk, lambda: not disk.handles)
+
+
 def test_server_when_it_does_not_answer_while_a_read_waits_for_a_file_counts_as_lost(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
