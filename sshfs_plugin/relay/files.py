@@ -63,8 +63,8 @@ class File:
             self.stamp, self.stamped = stamp, changes
 
     def is_same(self, stamp: tuple[int, int] | None) -> bool:
-        """Tell whether a file with that stamp is this one. Nothing of it was read yet, or it looks as before."""
-        return self.end < 0 or (stamp is not None and stamp == self.stamp)
+        """Tell whether a file with that stamp is this one. Nobody knows what was in it, or it looks as before."""
+        return (self.end < 0 and not self.writes) or (stamp is not None and stamp == self.stamp)
 
     def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
         """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""

@@ -333,6 +333,23 @@ def test_read_when_what_was_written_may_be_lost_cannot_go_on(
     assert relayed.cannot_go_on() == WRITTEN
 
 
+@pytest.mark.parametrize("was_read", [True, False])
+@pytest.mark.parametrize("mishap", ["size", "time"])
+def test_read_when_a_file_that_was_written_looks_different_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, mishap: str, *, was_read: bool
+) -> None:
+    name = open_file(relayed, server, disk, flags=READ_WRITE)
+    exchange(relayed, server, disk, writing(3, name, 0, b"new"), syncing(4, name))
+    if was_read:
+        read(relayed, server, disk, name)
+    exchange(relayed, server, disk, looking(5, b"."))
+    now = disk.files[b"a"]
+    disk.files[b"a"] = Content([now.now[: 99 if mishap == "size" else 100]], now.modified + (mishap == "time"))
+    server = back(relayed, server, servers, disk)
+    relayed.sshfs.send(reading(10, name, 0, 9))
+    assert relayed.cannot_go_on() == ANOTHER
+
+
 # Changed by sshfs
 
 
