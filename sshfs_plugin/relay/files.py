@@ -18,8 +18,8 @@ class File:
         writes: How many changes were made through this handle.
         synced: How many of them the server has written to its disk.
         stamp: Its size and modification time when they were seen last; None if they were not.
-        changes: How many changes of the file sshfs has asked for, through any handle.
-        stamped: How many there were at the time of the stamp.
+        changes: The number of the last change of the file that sshfs has asked for, through any handle.
+        stamped: That of the last change of any file at the time of the stamp.
         closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
         end: Up to where the last read reached; -1 if nothing was read.
@@ -58,7 +58,7 @@ class File:
         return self.readable and self.path != b"" and self.writes == self.synced and not self.differs
 
     def note_stamp(self, stamp: tuple[int, int] | None, changes: int) -> None:
-        """Note a stamp that was asked for after so many changes."""
+        """Note a stamp that was asked for after that change."""
         if stamp is not None:
             self.stamp, self.stamped = stamp, changes
 
@@ -70,7 +70,7 @@ class File:
         """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""
         if stamp is None or self.stamp is None or not self.tail:
             return False
-        return stamp[0] > self.stamp[0] or self.changes != self.stamped
+        return stamp[0] > self.stamp[0] or self.changes > self.stamped
 
 
 class OpenFiles:
@@ -78,12 +78,13 @@ class OpenFiles:
 
     Attributes:
         by_handle: All, by the handles by which sshfs knows them.
+        changes: How many changes sshfs has asked for.
     """
 
     def __init__(self) -> None:
         self.by_handle: dict[bytes, File] = {}
         self._by_path: dict[bytes, list[File]] = {}
-        self._serial = 0
+        self._serial = self.changes = 0
 
     def expect(self, file: File, at: bytes = b"") -> None:
         """Note a file that sshfs asks for, since its stamp may be seen before the server has opened it.
@@ -114,22 +115,29 @@ class OpenFiles:
             del self.by_handle[file.handle]
         self._unlist(file)
 
-    def note_stamp(self, path: bytes, stamp: tuple[int, int] | None) -> list[File]:
-        """Note what a path shows; return the open files of which it may not be true, as the path may be another's."""
+    def note_stamp(self, path: bytes, stamp: tuple[int, int] | None, changes: int) -> list[File]:
+        """Note what a path shows; return the open files of which it may not be true, as the path may be another's.
+
+        Args:
+            path: It.
+            stamp: What it shows.
+            changes: How many changes sshfs had asked for when it looked.
+        """
         if stamp is None or path not in self._by_path:
             return []
         unsure = []
         for file in self._by_path[path]:
             if file.end < 0:
-                file.note_stamp(stamp, file.changes)
+                file.note_stamp(stamp, changes)
             elif stamp != file.stamp and file.server_handle:
                 unsure.append(file)
         return unsure
 
     def note_change(self, path: bytes) -> None:
         """Note that sshfs has asked for a change of what is at a path."""
+        self.changes += 1
         for file in self._by_path.get(path, ()):
-            file.changes += 1
+            file.changes = self.changes
 
     def unlink(self, path: bytes) -> None:
         """Note that a path was removed; what it showed is open still, but has no path any more."""

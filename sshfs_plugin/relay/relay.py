@@ -216,6 +216,8 @@ class Relay:
             self._files.expect(request.file)
         if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
             self._files.note_change(request.path)
+        if request.looks:
+            request.count = self._files.changes
         if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.packet[4:5] + request.packet[9:]
         return None
@@ -233,7 +235,7 @@ class Relay:
         request = requests.other(kind)
         if kind == packets.FSTAT:
             request = Request(kind, file=file)
-            request.count = file.changes
+            request.count = self._files.changes
         elif kind in requests.CHANGES:
             if file.renewed:
                 return self._fail(identity, kind)
@@ -343,7 +345,7 @@ class Relay:
         elif kind == packets.DATA:
             self._note_read(request, packet)
         elif request.looks:
-            for file in self._files.note_stamp(request.path, packets.size_and_time(packet)):
+            for file in self._files.note_stamp(request.path, packets.size_and_time(packet), request.count):
                 self._ask(reopening.stamp(file))
         elif kind == packets.ATTRS and request.file:
             request.file.note_stamp(packets.size_and_time(packet), request.count)

@@ -387,6 +387,20 @@ def test_read_when_sshfs_has_changed_the_file_and_what_was_read_is_not_there_can
     assert relayed.cannot_go_on() == ANOTHER
 
 
+def test_read_when_sshfs_has_changed_the_file_before_a_look_is_answered_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    writer = open_file(relayed, server, disk, flags=WRITE_ONLY)
+    relayed.sshfs.send(opening(3, b"a"), looking(4, b"a"), writing(5, writer, 90, b"new"))
+    for _ in range(3):
+        server.send(disk.answer(server.take()))
+    name = packets.text(relayed.sshfs.take(), 9)[0]
+    relayed.sshfs.take(), relayed.sshfs.take()
+    read(relayed, server, disk, name)
+    server = back(relayed, server, servers, disk)
+    assert exchange(relayed, server, disk, reading(10, name, 40, 9)) == [data(10, OLD[40:49])]
+
+
 def test_file_when_its_path_shows_another_stamp_is_looked_at_itself(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
