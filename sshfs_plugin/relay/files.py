@@ -96,7 +96,7 @@ class OpenFiles:
         if at and at != file.path:
             self._unlist(file)
             file.path = at
-        if file.readable and file not in self._by_path.setdefault(file.path, []):
+        if file.path and file not in self._by_path.setdefault(file.path, []):
             self._by_path[file.path].append(file)
 
     def add(self, file: File, server_handle: bytes) -> None:

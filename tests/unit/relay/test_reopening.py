@@ -401,6 +401,18 @@ def test_read_when_sshfs_has_changed_the_file_before_a_look_is_answered_goes_on(
     assert exchange(relayed, server, disk, reading(10, name, 40, 9)) == [data(10, OLD[40:49])]
 
 
+def test_read_when_sshfs_has_changed_the_file_by_a_handle_from_before_its_renaming_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    writer = open_file(relayed, server, disk, flags=WRITE_ONLY)
+    exchange(relayed, server, disk, renaming(3, b"a", b"c"))
+    name = open_file(relayed, server, disk, b"c")
+    read(relayed, server, disk, name)
+    exchange(relayed, server, disk, writing(6, writer, 90, b"new"))
+    server = back(relayed, server, servers, disk)
+    assert exchange(relayed, server, disk, reading(10, name, 40, 9)) == [data(10, OLD[40:49])]
+
+
 def test_file_when_its_path_shows_another_stamp_is_looked_at_itself(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
