@@ -25,29 +25,29 @@ def stamp(file: File) -> "Conversation":
 
 def reopen(file: File) -> "Conversation":
     """Open a file again, and note whether it is another. If the server can't open it, it may be able to later."""
+    differs = False
     for path in filter(None, (file.path, file.other_path)):
         kind, reply = yield _request(packets.OPEN, packets.string(path), packets.TO_READ.to_bytes(4, "big"), bytes(4))
-        if kind == packets.HANDLE:
-            break
-    else:
-        return
-    handle = packets.handle(reply)
-    changes = file.changes
-    kind, reply = yield _request(packets.FSTAT, packets.string(handle))
-    if kind == packets.ATTRS:
-        found = packets.size_and_time(reply)
-        same = file.is_same(found)
-        if not same and file.may_be_same(found):
-            start, length = file.end - len(file.tail), len(file.tail)
-            where = start.to_bytes(8, "big") + length.to_bytes(4, "big")
-            kind, reply = yield _request(packets.READ, packets.string(handle), where)
-            same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
-        if same and not file.closed:
-            file.server_handle = handle
-            file.note_stamp(found, changes)
-            return
-        file.differs = not same
-    yield _request(packets.CLOSE, packets.string(handle))
+        if kind != packets.HANDLE:
+            continue
+        handle = packets.handle(reply)
+        changes = file.changes
+        kind, reply = yield _request(packets.FSTAT, packets.string(handle))
+        if kind == packets.ATTRS:
+            found = packets.size_and_time(reply)
+            same = file.is_same(found)
+            if not same and file.may_be_same(found):
+                start, length = file.end - len(file.tail), len(file.tail)
+                where = start.to_bytes(8, "big") + length.to_bytes(4, "big")
+                kind, reply = yield _request(packets.READ, packets.string(handle), where)
+                same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
+            if same and not file.closed:
+                file.server_handle = handle
+                file.note_stamp(found, changes)
+                return
+            differs = differs or not same
+        yield _request(packets.CLOSE, packets.string(handle))
+    file.differs = differs
 
 
 def _request(kind: int, *parts: bytes) -> bytes:

@@ -432,6 +432,37 @@ def test_file_when_its_path_shows_another_stamp_is_looked_at_itself(
 # A rename
 
 
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("posix", [True, False])
+@pytest.mark.parametrize("recreated", [True, False])
+def test_read_when_a_rename_was_under_way_finds_the_file_at_either_path(
+    relayed: Relayed,
+    server: Server,
+    servers: Servers,
+    disk: Disk,
+    *,
+    made: bool,
+    posix: bool,
+    recreated: bool,
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    relayed.sshfs.send(renaming(9, b"a", b"c", posix=posix), reading(10, name, 50, 9))
+    request = server.take()
+    server.take()
+    if made:
+        disk.answer(request)
+    if recreated:
+        disk.files[b"a" if made else b"c"] = Content([b"another"])
+    server.die()
+    assert relayed.sshfs.take() == packets.status(9, UNAVAILABLE)
+    server = servers.back()
+    disk.connected()
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:59])]
+    assert (b"c" in disk.files) == (made or recreated)
+    assert len(disk.handles) == 1
+
+
 # Errors of a server that is there
 
 
