@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The program itself: how it ends, and how small it is."""
 
+import contextlib
+import os
+import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from support.relayed import (
     INIT,
     VERSION,
@@ -17,6 +20,7 @@ from support.relayed import (
     Server,
     Servers,
     closing,
+    data,
     handle,
     looking,
     opening,
@@ -25,14 +29,16 @@ from support.relayed import (
 )
 from support.waiting import LIMIT_SECONDS
 
+from sshfs_plugin.relay import packets
+
 ROOT = Path(__file__).parents[3]
 PYTHON = "/usr/bin/python3"
 TOO_LARGE = ("typing", "collections", "socket", "enum", "re", "pathlib", "contextlib", "subprocess", "logging")
 SSHFS = """
 import signal, socket, subprocess, sys
 ours, theirs = socket.socketpair()
-subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]], stdin=theirs)
-socket.send_fds(socket.socket(fileno=0), [b"x"], [ours.fileno()])
+relay = subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]], stdin=theirs)
+socket.send_fds(socket.socket(fileno=0), [str(relay.pid).encode()], [ours.fileno()])
 ours.close()
 theirs.close()
 signal.pause()
@@ -41,7 +47,9 @@ signal.pause()
 PROGRAM = """
 import os, sys
 sys.path.append(sys.argv[1])
+from sshfs_plugin.relay import outage
 from sshfs_plugin.relay.main import main
+outage.EVERY_SECONDS = 0.0
 spawn, fake = os.posix_spawn, sys.argv[2:7]
 def spawning(path, arguments, *rest, **named):
     assert (path, arguments[:2]) == ("/usr/bin/ssh", ["/usr/bin/ssh", "nas"]), arguments
@@ -49,7 +57,7 @@ def spawning(path, arguments, *rest, **named):
 os.posix_spawn, sys.argv[1:] = spawning, sys.argv[7:]
 main()
 """
-"""It is the program but for the ssh."""
+"""It is the program but for the ssh, and makes attempts at once."""
 
 
 @dataclass
@@ -59,6 +67,23 @@ class Mount:
     process: subprocess.Popen[str]
     sshfs: End
     server: Server
+    relay: int
+
+    def survives_a_loss(self, servers: Servers) -> None:
+        """Lose the connection amid a read, and see it answered by the next."""
+        disk = Disk({b"a": Content([b"abc"])})
+        self.sshfs.send(opening(1, b"a"))
+        self.server.send(disk.answer(self.server.take()))
+        name = packets.text(self.sshfs.take(), 9)[0]
+        self.sshfs.send(reading(2, name, 0, 3))
+        self.server.take()
+        self.server.send(b"rubbish that is no packet")
+        self.server.rest()
+        server = servers.back()
+        disk.connected()
+        for _ in range(3):
+            server.send(disk.answer(server.take()))
+        assert self.sshfs.take() == data(2, b"abc")
 
     def said(self) -> str:
         """Await the end of both; return what they have said."""
@@ -66,26 +91,41 @@ class Mount:
         return said
 
 
-@contextmanager
-def mounted(servers: Servers, environment: dict[str, str]) -> Iterator[Mount]:
+@contextlib.contextmanager
+def mounted(
+    servers: Servers,
+    environment: dict[str, str],
+    *,
+    errors: int = subprocess.PIPE,
+    prepare: Callable[[], object] | None = None,
+) -> Iterator[Mount]:
+    """Start both.
+
+    Args:
+        servers: Where they connect to.
+        environment: Theirs.
+        errors: The descriptor to which they speak.
+        prepare: What is done in the process that becomes sshfs.
+    """
     ours, theirs = socket.socketpair()
     ours.settimeout(LIMIT_SECONDS)
     with ours, theirs:
         process = subprocess.Popen(
             [PYTHON, "-c", SSHFS, PROGRAM, str(ROOT), *servers.command, "nas"],
             stdin=theirs.fileno(),
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
             env=environment,
+            preexec_fn=prepare,  # noqa: PLW1509 (it only closes or ignores something)
         )
         try:
-            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+            relay, descriptors, _, _ = socket.recv_fds(ours, 20, 1)
             with socket.socket(fileno=descriptors[0]) as stream:
                 sshfs = End(stream)
                 sshfs.send(INIT)
                 server = servers.back()
                 assert sshfs.take() == VERSION
-                yield Mount(process, sshfs, server)
+                yield Mount(process, sshfs, server, int(relay))
         finally:
             process.kill()
             servers.close()
@@ -144,6 +184,16 @@ def test_program_when_sshfs_ends_ends_too(servers: Servers) -> None:
         assert mount.server.rest() == b""
         mount.server.die(status=0)
         assert mount.said() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_program_when_it_gets_a_signal_goes_on_until_sshfs_ends(servers: Servers, number: signal.Signals) -> None:
+    with mounted(servers, {}) as mount:
+        os.kill(mount.relay, number)
+        mount.survives_a_loss(servers)
+        os.kill(mount.relay, number)
+        mount.sshfs.send(closing(9, b"none"))
+        assert mount.sshfs.take() == packets.status(9, packets.OK)
 
 
 def relay(*arguments: str) -> subprocess.CompletedProcess[str]:
