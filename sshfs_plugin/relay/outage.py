@@ -2,6 +2,7 @@
 """When a lost server is tried again, and what is told of it: in the journal, and in a file that the service reads."""
 
 import os
+from select import select
 
 EVERY_SECONDS = 5.0
 """How far apart attempts start at least."""
@@ -16,11 +17,15 @@ _REFUSED = (b": Permission denied (", b"Too many authentication failures", b"Hos
 
 LONGEST_WORDS = 300
 
+LONGEST_WRITE = 4096
+"""What a pipe takes without waiting if it takes anything."""
+
 
 def say(words: str) -> None:
-    """Tell the journal, if it listens."""
+    """Tell the journal, if it listens: nothing waits for it."""
     try:
-        os.write(2, f"{words}\n".encode("utf-8", "replace"))
+        if select((), (2,), (), 0)[1]:
+            os.write(2, words.encode("utf-8", "replace")[: LONGEST_WRITE - 1] + b"\n")
     except OSError:
         pass
 

@@ -196,6 +196,24 @@ def test_program_when_it_gets_a_signal_goes_on_until_sshfs_ends(servers: Servers
         assert mount.sshfs.take() == packets.status(9, packets.OK)
 
 
+@pytest.mark.parametrize("case", ["nobody reads", "full", "full and waits"])
+def test_program_when_nobody_takes_its_words_goes_on(servers: Servers, case: str) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    if case == "nobody reads":
+        os.close(reader)
+    else:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(1 << 12))
+        os.set_blocking(writer, case == "full and waits")
+    with mounted(servers, {}, errors=writer) as mount:
+        mount.survives_a_loss(servers)
+    os.close(writer)
+    if case != "nobody reads":
+        os.close(reader)
+
+
 def relay(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program with the real ssh."""
     ours, theirs = socket.socketpair()
