@@ -19,6 +19,9 @@ def main() -> None:
     """
     # sshfs is not to see the end of this process before its own: it would take the reads that wait for complete
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT})
+    # else the socket to ssh would become standard error, and our words would go there
+    while os.open("/dev/null", os.O_RDWR) < FIRST_OTHER_DESCRIPTOR:
+        pass
     # with several connections sshfs leaves its ends of the other sockets open here
     os.closerange(FIRST_OTHER_DESCRIPTOR, DESCRIPTORS)
     command = ["/usr/bin/ssh", *sys.argv[1:]]

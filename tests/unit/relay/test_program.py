@@ -214,6 +214,11 @@ def test_program_when_nobody_takes_its_words_goes_on(servers: Servers, case: str
         os.close(reader)
 
 
+def test_program_when_it_has_no_standard_error_goes_on(servers: Servers) -> None:
+    with mounted(servers, {}, prepare=lambda: os.close(2)) as mount:
+        mount.survives_a_loss(servers)
+
+
 def relay(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program with the real ssh."""
     ours, theirs = socket.socketpair()
