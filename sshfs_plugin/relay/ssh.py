@@ -87,7 +87,10 @@ class Ssh:
         """End it if it still runs, and return its exit status."""
         if not self.has_ended():
             os.kill(self.pid, 9)
-            _, self._status = os.waitpid(self.pid, 0)
+            try:
+                _, self._status = os.waitpid(self.pid, 0)
+            except ChildProcessError:  # as above
+                self._status = 9
         while self.errors >= 0 and self.listen():
             pass
         self._close()

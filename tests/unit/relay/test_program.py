@@ -219,6 +219,11 @@ def test_program_when_it_has_no_standard_error_goes_on(servers: Servers) -> None
         mount.survives_a_loss(servers)
 
 
+def test_program_when_its_starter_ignores_the_ends_of_children_goes_on(servers: Servers) -> None:
+    with mounted(servers, {}, prepare=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) as mount:
+        mount.survives_a_loss(servers)
+
+
 def relay(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program with the real ssh."""
     ours, theirs = socket.socketpair()
