@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 from support.relayed import (
+    FSYNC,
     INIT,
     VERSION,
+    Clock,
     Content,
     Disk,
     Relayed,
@@ -25,16 +27,18 @@ from support.relayed import (
     opening,
     reading,
     renaming,
+    setting,
+    syncing,
     writing,
 )
 from support.waiting import LIMIT_SECONDS
 
-from sshfs_plugin.relay import packets
+from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.relay import CannotGoOn
 
 ROUNDS = int(os.environ.get("SSHFS_RELAY_SCHEDULES", "8"))
 STEPS = 400
-CHANGING = (packets.WRITE, packets.RENAME, packets.EXTENDED, packets.REMOVE)
+CHANGING = (packets.WRITE, packets.RENAME, packets.EXTENDED, packets.REMOVE, packets.SETSTAT)
 FIRST_OWN_ID = 2**31
 
 
@@ -66,14 +70,15 @@ class Opened:
 class Schedule:
     """One of them."""
 
-    def __init__(self, rng: random.Random, relayed: Relayed, servers: Servers, *, calm: bool) -> None:
-        self._rng, self._relayed, self._servers, self._calm = rng, relayed, servers, calm
+    def __init__(self, rng: random.Random, relayed: Relayed, servers: Servers, clock: Clock, *, calm: bool) -> None:
+        self._rng, self._relayed, self._servers, self._clock, self._calm = rng, relayed, servers, clock, calm
         self._disk = Disk()
         for path in (b"d/a", b"d/b", b"c", b"w"):
             self._disk.files[path] = self._new()
         self._were_at = {path: [content] for path, content in self._disk.files.items()}
         self._server, self._connection = relayed.connected(servers), 1
         self._replies = b""
+        self._unsent: list[bytes] = []  # whole replies, in no order
         self._asked: dict[int, tuple[bytes, Opened | None]] = {}
         self._open: dict[bytes, Opened] = {}
         self._executed: dict[int, tuple[bytes, Content | None, int]] = {}
@@ -89,9 +94,10 @@ class Schedule:
         rng, identity, opened, look = self._rng, self._next, None, b""
         self._next += 1
         path = rng.choice([b"d/a", b"d/b", b"c", b"w", b"e/a", b"new"])
-        kinds = ["open", "read", "read", "read", "look", "write", "close"]
+        kinds = ["open", "open", "read", "read", "read", "read", "look", "look", "write", "write", "close", "close"]
+        kinds += ["sync", "set"]
         if not self._calm:
-            kinds += ["rename", "remove"] if rng.random() < 0.3 else []
+            kinds += ["rename", "rename", "remove", "remove"] if rng.random() < 0.3 else []
         kind = rng.choice(kinds)
         ready = [name for name, opened in self._open.items() if opened.look not in self._asked]
         name = rng.choice(ready) if ready else b""
@@ -105,6 +111,8 @@ class Schedule:
         elif kind == "rename":
             old, new = rng.choice([(path, b"new"), (b"d", b"e"), (b"e", b"d"), (path, b"c"), (b"new", path)])
             request = renaming(identity, old, new, posix=rng.random() < 0.5)
+        elif kind == "set":
+            request = setting(identity, path, rng.randrange(2**31))
         elif kind == "remove":
             request = looking(identity, path, packets.REMOVE)
         else:
@@ -115,6 +123,8 @@ class Schedule:
             elif kind == "write" and (opened.path == b"w" or not self._calm):
                 opened.is_changed = True
                 request = writing(identity, name, rng.randrange(500), rng.randbytes(rng.randint(1, 50)))
+            elif kind == "sync":
+                request = syncing(identity, name)
             elif opened.path == b"w":
                 return
             else:
@@ -134,7 +144,7 @@ class Schedule:
                 assert code_of(reply) == packets.OK
             elif kind in CHANGING and code_of(reply) == packets.OK:
                 assert id_of(reply) in self._executed
-                if kind in (packets.RENAME, packets.EXTENDED):
+                if _is_rename(request):
                     self._follow(request)
 
     def _note_open(self, reply: bytes) -> None:
@@ -193,7 +203,7 @@ class Schedule:
         if kind in CHANGING:
             assert identity not in self._executed, "it is executed for the second time"
             self._executed[identity] = first, None, self._connection
-            self._disturb(request, kind, first, opened)
+            self._disturb(request, kind, first)
         reply = self._disk.answer(request)
         if kind == packets.OPEN:
             content = self._disk.handles.get(reply[13:]) if kind_of(reply) == packets.HANDLE else None
@@ -204,7 +214,7 @@ class Schedule:
         for path, content in self._disk.files.items():
             if content not in self._were_at.setdefault(path, []):
                 self._were_at[path].append(content)
-        self._replies += reply
+        self._unsent.append(reply)
         return True
 
     def _check_handle(self, kind: int, name: bytes, opened: Opened | None) -> None:
@@ -215,14 +225,14 @@ class Schedule:
             assert (content, self._connection) == (opened.content, opened.connection)
         assert content in (opened.may_be if opened.was_read else self._anything_at(opened))
 
-    def _disturb(self, request: bytes, kind: int, first: bytes, opened: Opened | None) -> None:
+    def _disturb(self, request: bytes, kind: int, first: bytes) -> None:
         """Note the open files that a request changes, or of which it changes the path."""
         if kind == packets.WRITE:
             content = self._disk.handles[first]
             self._changed(lambda other: other.content is content)
         elif kind == packets.REMOVE:
             self._changed(lambda other: other.path == first)
-        else:
+        elif _is_rename(request):
             old, new = _names(request)
             for other in self._all:
                 if other.path == old or other.path.startswith(old + b"/"):
@@ -234,8 +244,20 @@ class Schedule:
             if which(opened):
                 opened.is_changed = True
 
+    def _gather(self) -> None:
+        """Let the replies that are there follow one another, as they were made or in another order."""
+        if self._rng.random() < 0.5:
+            self._rng.shuffle(self._unsent)
+        self._replies += b"".join(self._unsent)
+        self._unsent.clear()
+
+    def hide(self) -> None:
+        """Let a file, or one less, be there to be opened."""
+        self._disk.absent ^= {self._rng.choice([b"d/a", b"d/b", b"c", b"w", b"e/a", b"new"])}
+
     def deliver(self) -> None:
         """Send some of the replies, not always whole ones."""
+        self._gather()
         count = self._rng.choice([len(self._replies), self._rng.randint(0, len(self._replies))])
         part, self._replies = self._replies[:count], self._replies[count:]
         self._server.send_if_it_can(part)
@@ -244,6 +266,7 @@ class Schedule:
         """Cut the connection, and await the next."""
         self._server.die()
         self._replies = b""
+        self._unsent.clear()
         self._connection += 1
         self._disk.connected()
         limit = time.monotonic() + LIMIT_SECONDS
@@ -288,6 +311,10 @@ class Schedule:
                 self.lose()
             elif chance < 0.96 and not self._calm:
                 self.change()
+            elif chance < 0.97:
+                self.hide()
+            elif chance < 0.98:
+                self._clock.forward(relay.RETRY_SECONDS)
             self.take()
         self._finish()
         failure = self._relayed.failure
@@ -298,18 +325,39 @@ class Schedule:
                 opened for request, opened in self._asked.values() if kind_of(request) == packets.READ and opened
             ]
             assert any(opened.is_changed or opened.moves for opened in waiting), failure
+            self._check_reason(str(failure))
         else:
-            assert not self._asked
+            assert all(self._may_wait(request, opened) for request, opened in self._asked.values())
+
+    def _may_wait(self, request: bytes, opened: Opened | None) -> bool:
+        """Tell whether a read may wait for ever: its file was removed, and no limit is set."""
+        gone = opened is not None and (opened.is_changed or bool(opened.moves))
+        return kind_of(request) == packets.READ and gone and not self._calm
+
+    def _check_reason(self, failure: str) -> None:
+        """Only a file that looks different, that was written, or that has no path any more ends sshfs."""
+        words = ("another file than it was", "was written to", "can't be opened again")
+        assert any(word in failure for word in words), failure
 
     def _finish(self) -> None:
-        limit = time.monotonic() + LIMIT_SECONDS
-        while self._asked and not self._relayed.has_ended:
+        self._disk.absent.clear()
+        limit, tries = time.monotonic() + LIMIT_SECONDS, 10
+        while self._asked and not self._relayed.has_ended and tries:
             assert time.monotonic() < limit, f"there is no reply to {self._asked}"
-            if not self.serve() and not self._replies:
-                select.select([self._relayed.sshfs.stream, self._server.stream], [], [], 0.01)
+            if not self.serve() and not self._replies and not self._unsent:
+                ready = select.select([self._relayed.sshfs.stream, self._server.stream], [], [], 0.02)[0]
+                self._clock.forward(0 if ready else relay.RETRY_SECONDS)
+                tries -= not ready and all(self._may_wait(*asked) for asked in self._asked.values())
+            self._gather()
             self._server.send_if_it_can(self._replies)
             self._replies = b""
             self.take()
+
+
+def _is_rename(request: bytes) -> bool:
+    return kind_of(request) == packets.RENAME or (
+        kind_of(request) == packets.EXTENDED and packets.text(request, 9)[0] != FSYNC
+    )
 
 
 def _names(request: bytes) -> tuple[bytes, bytes]:
@@ -323,7 +371,7 @@ def _names(request: bytes) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("seed", range(ROUNDS))
 @pytest.mark.parametrize("calm", [True, False], ids=["calm", "wild"])
 def test_every_request_gets_one_true_answer_and_changes_are_made_once(
-    start: Start, servers: Servers, seed: int, *, calm: bool
+    start: Start, servers: Servers, clock: Clock, seed: int, *, calm: bool
 ) -> None:
     rng = random.Random(seed)  # noqa: S311 (nothing here is secret)
-    Schedule(rng, start(), servers, calm=calm).run()
+    Schedule(rng, start(), servers, clock, calm=calm).run()
