@@ -18,6 +18,7 @@ class File:
         writes: How many changes were made through this handle.
         synced: How many of them the server has written to its disk.
         stamp: Its size and modification time when they were seen last; None if they were not.
+        asked: How many changes sshfs had asked for when it asked for the file.
         changes: The number of the last change of the file that sshfs has asked for, through any handle.
         stamped: That of the last change of any file at the time of the stamp.
         closed: Whether sshfs has closed it.
@@ -27,6 +28,7 @@ class File:
     """
 
     __slots__ = (
+        "asked",
         "changes",
         "closed",
         "differs",
@@ -48,7 +50,7 @@ class File:
         self.path, self.readable = path, readable
         self.other_path = self.handle = self.server_handle = self.tail = b""
         self.renewed = self.closed = self.differs = False
-        self.writes = self.synced = self.changes = self.stamped = 0
+        self.writes = self.synced = self.asked = self.changes = self.stamped = 0
         self.stamp: tuple[int, int] | None = None
         self.end = -1
 
@@ -96,6 +98,7 @@ class OpenFiles:
         if at and at != file.path:
             self._unlist(file)
             file.path = at
+        file.asked = self.changes
         if file.path and file not in self._by_path.setdefault(file.path, []):
             self._by_path[file.path].append(file)
 
@@ -135,24 +138,35 @@ class OpenFiles:
 
     def note_change(self, path: bytes) -> None:
         """Note that sshfs has asked for a change of what is at a path."""
-        self.changes += 1
+        self.number_change()
         for file in self._by_path.get(path, ()):
             file.changes = self.changes
 
-    def unlink(self, path: bytes) -> None:
-        """Note that a path was removed; what it showed is open still, but has no path any more."""
-        for file in self._by_path.pop(path, ()):
+    def number_change(self) -> int:
+        """Return the number of a change that sshfs asks for."""
+        self.changes += 1
+        return self.changes
+
+    def unlink(self, path: bytes, change: int) -> None:
+        """Note that a path was removed; what it showed is open still, but has no path any more.
+
+        Args:
+            path: It.
+            change: The number of that change: a file that was asked for after it is not meant.
+        """
+        for file in self._asked_before(change, path):
+            self._unlist(file)
             file.path = b""
 
-    def rename(self, old: bytes, new: bytes) -> None:
+    def rename(self, old: bytes, new: bytes, change: int) -> None:
         """Follow a file, or what is in a directory, to its new path; what was there before has none any more."""
-        self.unlink(new)
+        self.unlink(new, change)
         for path in self._at_or_below(old):
             moved = new + path[len(old) :]
-            files = self._by_path.pop(path)
-            for file in files:
+            for file in self._asked_before(change, path):
+                self._unlist(file)
                 file.path = moved
-            self._by_path[moved] = files
+                self._by_path.setdefault(moved, []).append(file)
 
     def may_rename(self, old: bytes, new: bytes) -> None:
         """Note a rename whose reply was lost."""
@@ -174,6 +188,9 @@ class OpenFiles:
             files.remove(file)
             if not files:
                 del self._by_path[file.path]
+
+    def _asked_before(self, change: int, path: bytes) -> list[File]:
+        return [file for file in self._by_path.get(path, ()) if file.asked < change]
 
     def _at_or_below(self, old: bytes) -> list[bytes]:
         return [path for path in self._by_path if path == old or path.startswith(old + b"/")]

@@ -216,7 +216,9 @@ class Relay:
             self._files.expect(request.file)
         if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
             self._files.note_change(request.path)
-        if request.looks:
+        if request.kind in (packets.REMOVE, packets.RENAME):
+            request.count = self._files.number_change()
+        elif request.looks:
             request.count = self._files.changes
         if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.packet[4:5] + request.packet[9:]
@@ -360,9 +362,9 @@ class Relay:
 
     def _note_status(self, request: Request, code: int) -> None:
         if request.kind == packets.RENAME and code == packets.OK:
-            self._files.rename(request.path, request.new)
+            self._files.rename(request.path, request.new, request.count)
         elif request.kind == packets.REMOVE and code == packets.OK:
-            self._files.unlink(request.path)
+            self._files.unlink(request.path, request.count)
         elif request.kind == packets.OPEN and request.file:
             self._files.remove(request.file)
         elif request.path == requests.SYNC and request.file and code == packets.OK:

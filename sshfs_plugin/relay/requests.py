@@ -26,7 +26,7 @@ class Request:
         kind: Its type; that of a RENAME for either way to rename.
         packet: The whole of it if it may be repeated.
         file: The file that it opens, reads, syncs or looks at.
-        count: How many changes sshfs had asked for when it was sent; if it syncs a file, the file's writes.
+        count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
         waits: Whether it was not sent, since its file is not open on the server.
         since: Since when.
         path: The path that it looks at, changes or renames, or the name of an extended request.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from support.relayed import (
+    CREATE,
     Clock,
     Content,
     Disk,
@@ -461,6 +462,23 @@ def test_read_when_a_rename_was_under_way_finds_the_file_at_either_path(
     assert serve(relayed, server, disk, 1) == [data(10, OLD[50:59])]
     assert (b"c" in disk.files) == (made or recreated)
     assert len(disk.handles) == 1
+
+
+@pytest.mark.parametrize("how", ["renamed", "replaced", "removed"])
+def test_file_that_is_opened_after_a_change_of_its_path_was_asked_for_keeps_it(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, how: str
+) -> None:
+    requests = {"renamed": renaming(3, b"a", b"c"), "replaced": renaming(3, b"b", b"a", posix=True)}
+    relayed.sshfs.send(requests.get(how, looking(3, b"a", packets.REMOVE)), opening(4, b"a", 1 | CREATE))
+    replies = [disk.answer(server.take()), disk.answer(server.take())]
+    server.send(*replies)
+    assert code_of(relayed.sshfs.take()) == OK
+    name = packets.text(relayed.sshfs.take(), 9)[0]
+    disk.files[b"a"].become(OLD)
+    read(relayed, server, disk, name)
+    exchange(relayed, server, disk, build(packets.FSTAT, 5, string(name)))
+    server = back(relayed, server, servers, disk)
+    assert exchange(relayed, server, disk, reading(10, name, 0, 9)) == [data(10, OLD[:9])]
 
 
 # Errors of a server that is there
