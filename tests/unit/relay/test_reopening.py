@@ -293,12 +293,15 @@ def test_server_when_it_does_not_answer_while_a_read_waits_for_a_file_counts_as_
 # Written by this handle
 
 
+@pytest.mark.parametrize("was_read", [True, False])
 def test_read_when_all_that_was_written_is_on_the_disk_goes_on_and_writes_do_not(
-    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, *, was_read: bool
 ) -> None:
     name = open_file(relayed, server, disk, flags=READ_WRITE)
     exchange(relayed, server, disk, writing(3, name, 0, b"new"), syncing(4, name))
-    read(relayed, server, disk, name)
+    if was_read:
+        read(relayed, server, disk, name)
+    exchange(relayed, server, disk, looking(5, b"."))
     relayed.sshfs.send(reading(10, name, 0, 9))
     server.take()
     server.die()
@@ -311,9 +314,9 @@ def test_read_when_all_that_was_written_is_on_the_disk_goes_on_and_writes_do_not
     assert disk.files[b"a"].now == b"new" + OLD[3:]
 
 
-@pytest.mark.parametrize("case", ["no fsync", "not answered", "failed", "before the last", "truncated"])
+@pytest.mark.parametrize("case", ["no fsync", "not answered", "failed", "before the last", "during it", "truncated"])
 def test_read_when_what_was_written_may_be_lost_cannot_go_on(
-    relayed: Relayed, server: Server, servers: Servers, disk: Disk, case: str
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, case: str
 ) -> None:
     name = open_file(relayed, server, disk, flags=READ_WRITE)
     exchange(relayed, server, disk, writing(3, name, 0, b"new"))
@@ -323,6 +326,9 @@ def test_read_when_what_was_written_may_be_lost_cannot_go_on(
     if case == "failed":
         server.send(packets.status(4, 4))
         relayed.sshfs.take()
+    if case == "during it":
+        relayed.sshfs.send(syncing(4, name), writing(5, name, 3, b"x"))
+        serve(relayed, server, disk, 2)
     if case in ("before the last", "truncated"):
         exchange(relayed, server, disk, syncing(4, name))
         exchange(relayed, server, disk, writing(5, name, 0, b"x") if case[0] == "b" else setting_size(5, name, 7))
@@ -330,6 +336,7 @@ def test_read_when_what_was_written_may_be_lost_cannot_go_on(
     if case == "not answered":
         server.die()
         assert relayed.sshfs.take() == packets.status(4, UNAVAILABLE)
+        clock.forward(relay.HOLD_SECONDS)
     relayed.sshfs.send(reading(10, name, 0, 9))
     assert relayed.cannot_go_on() == WRITTEN
 
