@@ -168,11 +168,10 @@ class Relay:
             raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
         if self._outage:
             self._while_lost(self._outage, now)
-        elif self._waiting and now >= self._retry_at:
+        elif self._waiting and not self._own and now >= self._retry_at:
             self._retry_at = now + RETRY_SECONDS
-            if not self._own:
-                self._reopen(request.file for request in self._pending.values() if request.waits)
-                self._go_on()  # one that was removed since is not asked for
+            self._reopen(request.file for request in self._pending.values() if request.waits)
+            self._go_on()  # one that was removed since is not asked for
 
     # Requests of sshfs
 

@@ -224,6 +224,30 @@ def test_reads_of_several_files_when_these_come_back_one_by_one_are_answered_one
     assert len(disk.handles) == 5
 
 
+def test_file_when_another_is_looked_at_in_the_moment_of_its_turn_is_tried_right_after(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    first, second = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
+    read(relayed, server, disk, second)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    tried = len(disk.opens)
+    relayed.sshfs.send(reading(10, first, 0, 9))
+    let(server, disk, lambda: len(disk.opens) > tried)
+    disk.files[b"b"].modified = 7
+    exchange(relayed, server, disk, looking(11, b"."))
+    relayed.sshfs.send(looking(12, b"b"))
+    server.send(disk.answer(server.take()))
+    request = server.take()
+    assert kind_of(request) == packets.FSTAT
+    clock.forward(relay.RETRY_SECONDS)
+    clock.await_looks()
+    disk.absent.clear()
+    server.send(disk.answer(request))
+    relayed.sshfs.take()
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[:9])]
+
+
 def test_read_when_the_file_comes_back_as_another_cannot_go_on(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
