@@ -36,7 +36,7 @@ class ProcessSupervisor(Supervisor):
             StateError: What the keeper reads could not be written.
         """
         name = volume.name
-        if self.is_kept(name):
+        if self.is_kept(name) and not self._ends(name, deadline):
             self.require_answer(name, deadline)
             return
         self.files(name).write(volume, login, self.settings)
@@ -67,6 +67,15 @@ class ProcessSupervisor(Supervisor):
         except BlockingIOError:
             return True
         return False
+
+    def _ends(self, name: VolumeName, deadline: Deadline) -> bool:
+        """Tell whether the keeper ends: of a volume that was unmounted just now, before a crash of the service."""
+        limit = Deadline.after(deadline.left(CLEAN_UP_SECONDS))
+        while self.is_kept(name):
+            if name in self.mounted() or not limit.left():
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
 
     def run_release(self, deadline: Deadline) -> str:
         """Run the release program."""

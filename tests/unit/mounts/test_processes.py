@@ -13,7 +13,7 @@ import pytest
 from support.kernel import FakeKernel
 from support.preflight import LOGIN
 from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
-from support.waiting import Background, DeadlineOnce, now, soon
+from support.waiting import LIMIT_SECONDS, Background, DeadlineOnce, now, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
@@ -145,7 +145,19 @@ def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_a
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     programs.add("stat", STAT_UNANSWERED)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+        keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(0.5))
+
+
+def test_start_of_a_volume_whose_keeper_is_about_to_end_waits_for_that(
+    keeping: ProcessSupervisor, steps: Steps, fake_kernel: FakeKernel, in_background: Background
+) -> None:
+    """A service that was killed amid an Unmount has left it so."""
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    fake_kernel.mountinfo.write_text("")
+    starting = in_background(keeping.start, PHOTOS_VOLUME, LOGIN, soon())
+    steps.end_keepers()
+    starting.result(LIMIT_SECONDS)
+    assert steps.calls == ["keep photos", "keep photos"]
 
 
 def test_volumes_with_the_longest_of_names_can_be_started(keeping: ProcessSupervisor, steps: Steps) -> None:

@@ -62,7 +62,7 @@ def test_start_is_no_success_while_the_mount_does_not_answer(
     programs.add("stat", STAT_UNANSWERED)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(VOLUME, LOGIN, soon())
+        keeping.start(VOLUME, LOGIN, Deadline.after(0.5))
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
 
 
