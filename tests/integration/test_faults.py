@@ -121,20 +121,21 @@ def assert_nothing_is_left(plugin: Plugin) -> None:
 def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(plugin: Plugin, server: Server) -> None:
     chance = random.Random(11)  # noqa: S311 (the same moments each time)
     lives = [Life(plugin, server, f"killed{number}") for number in range(3)]
-    with ThreadPoolExecutor(len(lives)) as threads, stopping() as stop:
 
-        def live(life: Life) -> None:
-            with contextlib.suppress(*CUT_OFF):
-                while not stop.is_set():
-                    life.step()
+    def live(life: Life, stop: threading.Event) -> None:
+        with contextlib.suppress(*CUT_OFF):
+            while not stop.is_set():
+                life.step()
 
+    with ThreadPoolExecutor(len(lives)) as threads:
         for _ in range(normally(8, 300)):
-            living = [threads.submit(live, life) for life in lives]
-            time.sleep(chance.uniform(0, LONGEST_VERB_SECONDS))  # the moment of the kill is what is tried
-            how = chance.choice((plugin.kill_worker, plugin.kill_master, plugin.kill))
-            how()
-            if how != plugin.kill_worker:
-                plugin.kill()
+            with stopping() as stop:
+                living = [threads.submit(live, life, stop) for life in lives]
+                time.sleep(chance.uniform(0, LONGEST_VERB_SECONDS))  # the moment of the kill is what is tried
+                how = chance.choice((plugin.kill_worker, plugin.kill_master, plugin.kill))
+                how()
+                if how != plugin.kill_worker:
+                    plugin.kill()
             for future in living:
                 future.result(300)
             if how != plugin.kill_worker:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Power off and boot with volumes in use."""
 
+from support.long import normally
+
 from .host import MOUNTS, PACKAGE, Host
 
 
@@ -55,3 +57,20 @@ def test_mountpoints_of_no_volume_are_removed_if_nothing_is_in_them(host: Host) 
         assert machine.run("findmnt", f"{MOUNTS}/mounted")
     finally:
         machine.sh(f"cd {MOUNTS} && umount mounted && rm -r full mounted")
+
+
+def test_a_server_that_comes_up_later_than_this_host_is_waited_for(host: Host) -> None:
+    """Docker starts a container once at its start, and not again if that fails."""
+    machine, names = host.machine, [f"early-{number}" for number in range(normally(4, 20))]
+    drop_in = "/etc/systemd/system/ssh.service.d/later.conf"
+    machine.write(drop_in, "[Service]\nExecStartPre=/bin/sleep 20\n")
+    for name in names:
+        host.create(name, host.directory(name))
+        host.start(name, name, "touch /data/up; sleep 1000", "--restart=always")
+    machine.sh(f"rm {' '.join(f'/srv/alice/{name}/up' for name in names)}; systemctl disable ssh.socket")
+    machine.reboot()
+    for name in names:
+        machine.until(f"test -e /srv/alice/{name}/up")
+        assert host.status(name)["state"] == "mounted"
+        assert "tried again in 5 seconds, since this host has just started" in host.log(name)
+    machine.run("rm", drop_in)
