@@ -2,16 +2,11 @@
 """The service under a real gunicorn, called by clients that do what none should."""
 
 import contextlib
-import os
-import resource
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,87 +16,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.clients import DockerClient, parse_reply, read_all
+from support.service import HASTY, Service, started
 from support.waiting import LIMIT_SECONDS, await_that
 
 from sshfs_plugin.http import api, sockets
-from sshfs_plugin.settings import Settings
 
-TREE = Path(__file__).parents[2]
 MANY = 2000
-
-HASTY = """
-from sshfs_plugin.http import arrivals, worker
-arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
-from sshfs_plugin.gunicorn_conf import *
-"""
-"""gunicorn's configuration, with shorter limits."""
 
 HEAD = b"POST /VolumeDriver.List HTTP/1.1\r\nHost: \r\n"
 HALVES = (b"", HEAD, HEAD + b"Content-Length: 500\r\n\r\n{")
-
-
-class Service:
-    """gunicorn as a process, with a socket of its own."""
-
-    def __init__(self, settings: Settings, port: int = 0) -> None:
-        self.settings, self.port = settings, port
-        self.docker = DockerClient(settings.socket)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, configuration: str) -> None:
-        """Start it; it listens when this returns."""
-        self.settings.runtime.mkdir()
-        log = self.settings.runtime / "log"
-        with log.open("ab") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", configuration],
-                env={**os.environ, **self.settings.environment(), "PYTHONPATH": str(TREE), "NOTIFY_SOCKET": ""},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-            )
-        await_that(self._listens, lambda: f"it listens\n{log.read_text()}")
-
-    def _listens(self) -> bool:
-        assert self.process
-        assert self.process.poll() is None, "gunicorn has ended"
-        with socket.socket(socket.AF_INET if self.port else socket.AF_UNIX) as probe:
-            return probe.connect_ex(("127.0.0.1", self.port) if self.port else str(self.settings.socket)) == 0
-
-    def stop(self) -> None:
-        """Let it come to its end."""
-        if self.process:
-            self.process.terminate()
-            assert self.process.wait(60) == 0
-
-
-def settings_below(directory: Path) -> Settings:
-    """Return the settings of a service that lives in a directory."""
-    return Settings(
-        state=directory / "state",
-        mounts=directory / "mounts",
-        runtime=directory / "run",
-        configuration=directory / "etc",
-        root=directory,
-        supervisor="process",
-        threads=8,
-    )
-
-
-@contextmanager
-def started(
-    directory: Path, configuration: str = "python:sshfs_plugin.gunicorn_conf", *, tls: Path | None = None, port: int = 0
-) -> Iterator[Service]:
-    """Let a service run, which may have as many files as this process may ask for."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    service = Service(replace(settings_below(directory), tls=tls), port)
-    try:
-        service.start(configuration)
-        yield service
-    finally:
-        service.stop()
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture(scope="module")
