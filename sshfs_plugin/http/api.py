@@ -245,7 +245,10 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
         return _encode({**answer, "Err": ""}, 200)
 
     for path in ROUTES:
-        app.add_url_rule(f"/{path}", path, serve, methods=["POST"], defaults={"path": path})
+        # else Flask would answer OPTIONS, and not in JSON
+        app.add_url_rule(
+            f"/{path}", path, serve, methods=["POST"], defaults={"path": path}, provide_automatic_options=False
+        )
     app.register_error_handler(errors.PluginError, lambda error: _encode({"Err": str(error)}, 500))
     app.register_error_handler(HTTPException, _encode_http_error)
     app.register_error_handler(Exception, _encode_internal_error)

@@ -73,6 +73,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         if not self.alive:
             self._serve(self._arrivals.take_all())
 
+    def handle_request(self, req: Any, *where: Any) -> Any:
+        """Serve a request without the headers that gunicorn would take for variables of its own, as SCRIPT_NAME."""
+        req.headers = [(name, value) for name, value in req.headers if "_" not in name]
+        return super().handle_request(req, *where)
+
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer in JSON, which clients read, where gunicorn would answer a malformed request with an HTML page."""
         del req, addr

@@ -109,7 +109,15 @@ def test_text_that_is_no_json_is_told_so(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/VolumeDriver.Nonsense"), ("GET", "/VolumeDriver.Get"), ("POST", "/")]
+    ("method", "path"),
+    [
+        ("POST", "/VolumeDriver.Nonsense"),
+        ("GET", "/VolumeDriver.Get"),
+        ("OPTIONS", "/VolumeDriver.Get"),
+        ("POST", "/"),
+        ("POST", "/VolumeDriver.Get/"),
+        ("POST", "/x//VolumeDriver.Get"),
+    ],
 )
 def test_a_call_that_does_not_exist_is_json_as_well(client: FlaskClient, method: str, path: str) -> None:
     reply = client.open(path, method=method)

@@ -97,6 +97,15 @@ def test_what_gunicorn_refuses_is_refused_in_json(docker: DockerClient, headers:
     is_refused(docker, HEAD + headers + b"\r\n\r\n")
 
 
+@pytest.mark.parametrize("header", [b"SCRIPT_NAME: /x", b"script_name: /VolumeDriver", b"PATH_INFO: /x", b"X_Y: z"])
+def test_a_header_that_would_be_one_of_gunicorns_own_variables_is_passed_over(
+    docker: DockerClient, header: bytes
+) -> None:
+    reply = docker.send_bytes(HEAD + header + b"\r\n\r\n")
+    assert reply
+    assert reply.body == {"Volumes": [], "Err": ""}
+
+
 @pytest.mark.parametrize("line", [b"nonsense", b"POST / SMTP/1.0", b"PO ST", b"GET /%s HTTP/1.1" % (9000 * b"x")])
 def test_what_is_no_http_is_refused_in_json(docker: DockerClient, line: bytes) -> None:
     is_refused(docker, line + b"\r\n\r\n")
