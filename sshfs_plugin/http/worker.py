@@ -29,6 +29,14 @@ _NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
+def _is_no_silent_client(record: logging.LogRecord) -> bool:
+    """Tell whether a record of gunicorn's is more than the traceback of a client that kept a thread waiting."""
+    _, error, _ = record.exc_info or (None, None, None)
+    if isinstance(error, TimeoutError):
+        log.debug("a client is given up: %s", error)
+    return not isinstance(error, TimeoutError)
+
+
 class _Client(socket.socket):
     """A client's socket with a time limit, where gunicorn would have it block without one."""
 
@@ -50,6 +58,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
 
     def run(self) -> None:
         """Serve until told to stop."""
+        logging.getLogger("gunicorn.error").addFilter(_is_no_silent_client)
         self._arrivals: Arrivals[_Connection] = Arrivals(has_first_byte if self.cfg.is_ssl else has_request)
         self.poller.register(self._arrivals, selectors.EVENT_READ, self._take_arrived)
         super().run()

@@ -2,6 +2,7 @@
 """The service under a real gunicorn, called by clients that do what none should."""
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.clients import DockerClient, parse_reply, read_all
-from support.service import HASTY, Service, started
+from support.service import HASTY, Service, settings_below, started
 from support.waiting import LIMIT_SECONDS, await_that
 
 from sshfs_plugin.http import api, sockets
@@ -154,6 +155,22 @@ def test_a_body_of_any_length_is_refused_without_being_read(docker: DockerClient
     assert "longer than 1 MiB" in reply.error
 
 
+def test_a_client_that_does_not_take_its_reply_is_given_up_without_a_traceback(tmp_path: Path) -> None:
+    configuration = tmp_path / "hasty.py"
+    configuration.write_text(HASTY)
+    records = settings_below(tmp_path).volumes
+    records.mkdir(parents=True)
+    for number in range(1500):  # more than fits into the buffers of a socket
+        (records / f"photos{number}.json").write_text("{}")
+    with started(tmp_path, str(configuration)) as service, service.docker.connect() as connection:
+        connection.sendall(service.docker.request("VolumeDriver.List", {}))
+        closed = select.poll()
+        closed.register(connection, 0)
+        assert closed.poll(LIMIT_SECONDS * 1000), "it waits for ever"
+        assert len(service.docker.list_names()) == 1500
+        assert "Traceback" not in service.log
+
+
 def certificate(directory: Path) -> ssl.SSLContext:
     """Make one certificate that serves as the authority's, the service's and a client's, and give it to a client."""
     directory.mkdir()
@@ -203,19 +220,28 @@ def test_a_handshake_that_stops_halfway_keeps_a_thread_for_a_while_only(
     assert reply.body == {"Volumes": [], "Err": ""}
 
 
+def test_a_request_that_stops_halfway_over_tls_is_given_up_without_a_traceback(
+    with_tls: tuple[Service, ssl.SSLContext],
+) -> None:
+    service, client = with_tls
+    for half in (HEAD, HEAD + b"Content-Length: 500\r\n\r\n{"):
+        with client.wrap_socket(socket.create_connection(("127.0.0.1", service.port), LIMIT_SECONDS)) as connection:
+            connection.sendall(half)
+            read_all(connection)
+    assert "Traceback" not in service.log
+
+
 def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobody(
     with_tls: tuple[Service, ssl.SSLContext],
 ) -> None:
     service, client = with_tls
-    assert service.process
-    worker = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     address = "127.0.0.1", service.port
 
-    def worker_that_answers() -> str:
+    def worker_that_answers() -> int:
         with client.wrap_socket(socket.create_connection(address, LIMIT_SECONDS)) as connection:
             connection.sendall(service.docker.request("VolumeDriver.List", {}))
             assert read_all(connection)
-        return worker.read_text()
+        return service.worker
 
     before = worker_that_answers()
     for _ in range(20):

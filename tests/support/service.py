@@ -17,12 +17,20 @@ from support.waiting import await_that
 
 TREE = Path(__file__).parents[2]
 
-HASTY = """
-from sshfs_plugin.http import arrivals, worker
-arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
+TOLD = """
+from pathlib import Path
+from sshfs_plugin.http import journal
+journal.JOURNAL = Path("/dev/null/journal")
 from sshfs_plugin.gunicorn_conf import *
 """
-"""gunicorn's configuration, with shorter limits."""
+"""gunicorn's configuration, with the log where a test can read it and not in the journal of this host."""
+
+HASTY = f"""
+from sshfs_plugin.http import arrivals, worker
+arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
+{TOLD}
+"""
+"""The same, with shorter limits."""
 
 
 class Service:
@@ -33,11 +41,22 @@ class Service:
         self.docker = DockerClient(settings.socket)
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return (self.settings.runtime / "log").read_text(errors="backslashreplace")
+
+    @property
+    def worker(self) -> int:
+        """The process that answers."""
+        assert self.process
+        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(child)
+
     def start(self, configuration: str) -> None:
         """Start it; it listens when this returns."""
         self.settings.runtime.mkdir()
-        log = self.settings.runtime / "log"
-        with log.open("ab") as said:
+        with (self.settings.runtime / "log").open("ab") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", configuration],
                 env={**os.environ, **self.settings.environment(), "PYTHONPATH": str(TREE), "NOTIFY_SOCKET": ""},
@@ -45,7 +64,7 @@ class Service:
                 stdout=said,
                 stderr=said,
             )
-        await_that(self._listens, lambda: f"it listens\n{log.read_text()}")
+        await_that(self._listens, lambda: f"it listens\n{self.log}")
 
     def _listens(self) -> bool:
         assert self.process
