@@ -2,13 +2,14 @@
 """The service under a real gunicorn, in a directory of its own."""
 
 import os
+import re
 import resource
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sshfs_plugin.settings import Settings
@@ -31,6 +32,32 @@ arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
 {TOLD}
 """
 """The same, with shorter limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What a process takes of its host.
+
+    Attributes:
+        memory: Bytes that are its own, and its share of others.
+        descriptors: Open ones.
+        threads: All of them.
+    """
+
+    memory: int
+    descriptors: int
+    threads: int
+
+
+def size_of(process: int) -> Size:
+    """Return the size of a process."""
+    proc = Path(f"/proc/{process}")
+    (memory,) = re.findall(r"^Pss: +(\d+) kB$", (proc / "smaps_rollup").read_text(), re.MULTILINE)
+    return Size(
+        memory=int(memory) << 10,
+        descriptors=len(list((proc / "fd").iterdir())),
+        threads=len(list((proc / "task").iterdir())),
+    )
 
 
 class Service:
@@ -86,6 +113,8 @@ def settings_below(directory: Path) -> Settings:
         mounts=directory / "mounts",
         runtime=directory / "run",
         configuration=directory / "etc",
+        libexec=directory / "libexec",
+        home=directory / "root",
         root=directory,
         supervisor="process",
         threads=8,

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What the plugin answers, held against the written description of its nine calls.
+
+The requests are made at random from the description by a generator of our own, since schemathesis is not in Debian. The
+long tier makes more of them: ``SSHFS_API_REQUESTS=100000``.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support import description, wild
+from support.clients import ID, SSHCMD, DockerClient, parse_reply, read_all
+from support.service import TOLD, Service, Size, settings_below, size_of, started
+
+from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.http import api
+from sshfs_plugin.state.records import VolumeRecords
+from sshfs_plugin.volume import _NAME, LONGEST_NAME, Unusable
+
+REQUESTS = int(os.environ.get("SSHFS_API_REQUESTS", "1000"))
+SEED = 20261126
+SECONDS_EACH = 0.05
+MOST_BYTES_MORE = 8 << 20
+
+
+def test_every_call_is_described_and_no_other() -> None:
+    assert set(description.calls()) == set(api.ROUTES)
+
+
+def test_what_is_said_of_names_and_states_is_what_the_code_says() -> None:
+    schemas = description.DESCRIPTION["components"]["schemas"]
+    assert schemas["Name"]["pattern"] == f"^{_NAME.pattern[:-1]}{{1,{LONGEST_NAME - 1}}}$"
+    assert schemas["Volume"]["properties"]["Status"]["properties"]["state"]["enum"] == list(Condition)
+
+
+def as_described(docker: DockerClient, call: str, **body: object) -> int:
+    """Make a call, see that its answer is as described, and return the status."""
+    reply = docker.send(call, body or None)
+    assert description.faults_of_answer(call, reply) == []
+    return reply.status
+
+
+def test_the_life_of_a_volume_is_as_described(docker: DockerClient) -> None:
+    photos: dict[str, object] = {"Name": "photos"}
+    held: dict[str, object] = {**photos, "ID": ID}
+    story: tuple[tuple[str, dict[str, object]], ...] = (
+        ("Plugin.Activate", {}),
+        ("VolumeDriver.Capabilities", {}),
+        ("VolumeDriver.Create", {**photos, "Opts": {"sshcmd": SSHCMD}}),
+        ("VolumeDriver.Mount", held),
+        ("VolumeDriver.Path", photos),
+        ("VolumeDriver.Get", photos),
+        ("VolumeDriver.List", {}),
+        ("VolumeDriver.Unmount", held),
+        ("VolumeDriver.Remove", photos),
+    )
+    for call, body in story:
+        assert as_described(docker, call, **body) == 200, call
+        if "Name" in body:
+            assert as_described(docker, call, Name="films", ID=ID, Opts={"sshcmd": "nas"}) == 500, call
+
+
+def sent(docker: DockerClient, raw: bytes) -> bytes:
+    """Send bytes, of which the service may not want to read all, and return what it answers."""
+    with docker.connect() as connection:
+        with suppress(BrokenPipeError):
+            connection.sendall(raw)
+        return read_all(connection)
+
+
+def conforms(docker: DockerClient, requests: wild.Wild, number: int) -> None:
+    """Make the next request, and see that its answer is as described."""
+    request = requests.request()
+    reply = parse_reply(sent(docker, request.raw))
+    what = f"request {number} of seed {SEED}, {request.raw[:2000]!r}"
+    if reply is None:
+        assert request.closes, f"no answer to {what}"
+        return
+    assert description.faults_of_answer(request.call, reply) == [], what
+    assert api.INTERNAL_ERROR not in reply.text, what
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Give a service under gunicorn, in which every mount fails at once."""
+    settings = settings_below(tmp_path)
+    for directory in (settings.libexec, settings.home):
+        directory.mkdir()
+    program = settings.libexec / "volume"
+    program.write_text("#!/bin/sh\necho no server >&2\nexit 1\n")
+    program.chmod(0o755)
+    (tmp_path / "told.py").write_text(TOLD)
+    with started(tmp_path, str(tmp_path / "told.py")) as service:
+        yield service
+
+
+@pytest.mark.timeout(300 + REQUESTS * SECONDS_EACH)
+def test_every_answer_to_random_requests_is_as_described_and_nothing_grows(service: Service) -> None:
+    requests = wild.Wild(SEED)
+    warm = min(REQUESTS // 2, 10_000)
+    for number in range(warm):
+        conforms(service.docker, requests, number)
+    before = size_at_rest(service)
+    for number in range(warm, REQUESTS):
+        conforms(service.docker, requests, number)
+    after = size_at_rest(service)
+    print(f"{REQUESTS} requests: {before} after {warm}, {after} at the end")  # noqa: T201 (pytest -s shows it)
+    assert after.descriptors <= before.descriptors
+    assert after.threads <= before.threads + service.settings.threads
+    assert after.memory <= before.memory + MOST_BYTES_MORE
+    assert "Traceback" not in service.log
+
+
+def size_at_rest(service: Service) -> Size:
+    """Return the size of the service without volumes; the next process could have read all that there were."""
+    records = VolumeRecords(service.settings.volumes).load_all()
+    assert sorted(records) == service.docker.list_names()
+    assert [record for record in records.values() if isinstance(record, Unusable)] == []
+    for name in service.docker.list_names():
+        assert service.docker.remove(name).status == 200
+    return size_of(service.worker)
