@@ -22,6 +22,9 @@ MOST = 4096
 _SEEN = 64 * 1024
 """Bytes that are peeked at; a longer request has arrived when so many are there."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?:\r|$)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r|$)", re.IGNORECASE)
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
+_LONGEST_CHUNK_LINE = 1024
 
 
 class Connection(Protocol):
@@ -104,8 +107,32 @@ def has_request(connection: socket.socket) -> bool:
     head, end, body = seen.partition(b"\r\n\r\n")
     if not seen or len(seen) == _SEEN:
         return True
+    if not end:
+        return False
+    if _CHUNKED.search(head):
+        return _has_all_chunks(body)
     length = _LENGTH.search(head)
-    return bool(end) and (not length or len(body) >= int(length[1]))
+    return not length or len(body) >= int(length[1])
+
+
+def _has_all_chunks(body: bytes) -> bool:
+    """Tell whether the last chunk has arrived, or something that is no chunk, which will be refused."""
+    while True:
+        line, end, rest = body.partition(b"\r\n")
+        if not end:
+            return len(line) > _LONGEST_CHUNK_LINE
+        size = line.partition(b";")[0].strip()
+        if not _SIZE.fullmatch(size):
+            return True
+        length = int(size, 16)
+        if length == 0:
+            return rest.startswith(b"\r\n") or b"\r\n\r\n" in rest
+        after = rest[length : length + 2]
+        if len(after) < len(b"\r\n"):
+            return False
+        if after != b"\r\n":
+            return True
+        body = rest[length + 2 :]
 
 
 def has_first_byte(connection: socket.socket) -> bool:

@@ -25,7 +25,12 @@ from sshfs_plugin.http import api, sockets
 MANY = 2000
 
 HEAD = b"POST /VolumeDriver.List HTTP/1.1\r\nHost: \r\n"
-HALVES = (b"", HEAD, HEAD + b"Content-Length: 500\r\n\r\n{")
+HALVES = (
+    b"",
+    HEAD,
+    HEAD + b"Content-Length: 500\r\n\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n1f4\r\n{",
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from sshfs_plugin.http import arrivals
 from sshfs_plugin.http.arrivals import Arrivals, has_first_byte, has_request
 
 WHOLE = b"POST /VolumeDriver.List HTTP/1.1\r\ncontent-length: 3\r\nHost: \r\n\r\n{}\n"
+CHUNKED = b"POST /VolumeDriver.List HTTP/1.1\r\nHost: \r\ntransfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass
@@ -140,6 +141,19 @@ def test_all_that_are_left_are_taken_at_the_end(connections: list[Connection], e
         (b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", False),
         (b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n" + arrivals._SEEN * b"x", True),
         (arrivals._SEEN * b"x", True),
+        (CHUNKED, False),
+        (CHUNKED + b"3\r\n{}\n\r\n0\r\n\r\n", True),
+        (CHUNKED + b"3;x=y\r\n{}\n\r\n0\r\nX: y\r\n\r\nmore", True),
+        (CHUNKED + b"3\r\n{}\n\r\n0\r\nX: y\r\n", False),
+        (CHUNKED + b"3\r\n{}\n\r\n0\r\n", False),
+        (CHUNKED + b"3\r\n{}\n\r\n", False),
+        (CHUNKED + b"3\r\n{}", False),
+        (CHUNKED + b"3", False),
+        (CHUNKED + b"x\r\n", True),
+        (CHUNKED + b"-1\r\n", True),
+        (CHUNKED + b"2\r\n{}{}", True),
+        (CHUNKED + 5000 * b"1", True),
+        (CHUNKED.replace(b"chunked", b"nonsense"), True),
     ],
 )
 def test_request_is_whole_when_no_more_of_it_is_to_come(
