@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 import flask  # noqa: TID251 (this is the place)
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sshfs_plugin import context, errors
@@ -279,9 +279,14 @@ def _body() -> bytes:
     """Read the body; one that is longer than a client ever sends is refused."""
     try:
         body = flask.request.stream.read(LONGEST_BODY + 1)
-    except (OSError, ParseException) as error:
+    except (
+        OSError,
+        ParseException,
+        ValueError,
+    ) as error:  # ValueError is what gunicorn 20.1 has for a chunk of no size
+        reason = "it breaks off" if isinstance(error, NoMoreData) else str(error) or "it breaks off"
         raise errors.InvalidRequest(
-            f"the body of the request can't be read, {str(error) or 'it breaks off'}"[: errors.LONGEST_QUOTE],
+            f"the body of the request can't be read, {reason}"[: errors.LONGEST_QUOTE],
             "send it at once and with its Content-Length",
         ) from error
     if len(body) > LONGEST_BODY:

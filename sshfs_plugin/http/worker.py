@@ -11,9 +11,10 @@ import logging
 import selectors
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from sshfs_plugin import errors
@@ -35,6 +36,21 @@ def _is_no_silent_client(record: logging.LogRecord) -> bool:
     if isinstance(error, TimeoutError):
         log.debug("a client is given up: %s", error)
     return not isinstance(error, TimeoutError)
+
+
+def _ending(read: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Let a connection be read to its end once: gunicorn 20.1 would look for the end of a chunk there for ever."""
+    has_ended = False
+
+    def read_on() -> bytes:
+        nonlocal has_ended
+        if has_ended:
+            raise NoMoreData
+        data = read()
+        has_ended = not data
+        return data
+
+    return read_on
 
 
 class _Client(socket.socket):
@@ -84,6 +100,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
 
     def handle_request(self, req: Any, *where: Any) -> Any:
         """Serve a request without the headers that gunicorn would take for variables of its own, as SCRIPT_NAME."""
+        req.unreader.chunk = _ending(req.unreader.chunk)
         req.headers = [(name, value) for name, value in req.headers if "_" not in name]
         return super().handle_request(req, *where)
 

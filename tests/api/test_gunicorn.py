@@ -117,9 +117,23 @@ def test_what_is_no_http_is_refused_in_json(docker: DockerClient, line: bytes) -
     is_refused(docker, line + b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("chunks", [b"x\r\n", b"2\r\n{}{}\r\n0\r\n\r\n", b"-1\r\n\r\n"])
+@pytest.mark.parametrize("chunks", [b"x\r\n", b"2\r\n{}{}\r\n0\r\n\r\n", b"-1\r\n\r\n", b"\r\n{}", b";x\r\n{}"])
 def test_a_body_in_chunks_that_are_none_is_refused_in_json(docker: DockerClient, chunks: bytes) -> None:
     is_refused(docker, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+
+
+@pytest.mark.parametrize("beginning", [b"", b"\r\n", b"\r\n1", b"\r\n0\r\n"])
+def test_a_body_in_chunks_that_breaks_off_where_one_ends_is_refused_in_json(
+    docker: DockerClient, beginning: bytes
+) -> None:
+    with docker.connect() as connection:
+        # a thread has it before it is whole, as it is long
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 100_000 + 100_000 * b" " + beginning)
+        connection.shutdown(socket.SHUT_WR)
+        reply = parse_reply(read_all(connection))
+    assert reply
+    assert (reply.status, list(reply.body)) == (500, ["Err"])
+    assert "internal error" not in reply.error
 
 
 def is_refused(docker: DockerClient, raw: bytes) -> None:
