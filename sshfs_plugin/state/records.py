@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ class HolderRecords:
 def _volume_from(name: VolumeName, record: Any) -> Volume:
     created_at = datetime.fromisoformat(record["created_at"])
     offset = created_at.utcoffset()
-    if offset is None or offset.seconds % 60:
+    if offset is None or offset % timedelta(minutes=1):
         raise ValueError("created_at has no time zone that Docker takes, and it would forget the volume")
     return options.restore(name, record["options"], created_at)
 

@@ -4,7 +4,11 @@
 import errno
 import json
 import os
+import random
+import re
 import stat
+import string
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -12,9 +16,11 @@ from typing import TypeAlias
 import pytest
 
 from sshfs_plugin import errors, options
+from sshfs_plugin.driver.registry import Registry
 from sshfs_plugin.holders import Client, Holder, Holders
+from sshfs_plugin.options import table
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
-from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName
+from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName, usable, volume_name
 
 PHOTOS, MUSIC = VolumeName("photos"), VolumeName("music")
 WEB = MountID("a" * 64)
@@ -93,7 +99,8 @@ def test_save_and_remove_leave_no_file_open(volumes: VolumeRecords) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "usable"), [("Z", True), ("+02:00", True), ("-03:30", True), ("", False), ("+01:00:30", False)]
+    ("zone", "usable"),
+    [("Z", True), ("+02:00", True), ("-03:30", True), ("", False), ("+01:00:30", False), ("+01:00:00.5", False)],
 )
 def test_record_has_a_time_that_docker_takes(volumes: VolumeRecords, zone: str, usable: bool) -> None:
     options_said = {"sshcmd": "bob@nas:/photos"}
@@ -375,3 +382,164 @@ def test_record_when_it_nests_too_deeply_is_unusable(volumes: VolumeRecords) -> 
     (volumes.directory / "deep.json").write_text("[" * 100_000)
     (found,) = volumes.load_all().values()
     assert isinstance(found, Unusable)
+
+
+# Whatever is recorded, and whatever becomes of it
+
+
+def repeatable(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 (nothing here is secret)
+
+
+TEXTS = (
+    *("", "yes", "no", "0", "1", "7", "022", "30", "1m", "0.5", "1G 1h", "65535", "4294967294"),
+    *("/etc/hosts", "~/key, or \\ key", "/a b/%h$x", "none", "/größe\N{NO-BREAK SPACE}\N{ROCKET}", "user", "file"),
+    *("accept-new", "mount", "never", "create", "auto", "utf-8", "inet6", "af21 cs1", "eth0", "::1", "192.0.2.7"),
+    *("iconv", "aes*,chacha20-poly1305@openssh.com", "nas", "bob", "truncate", "rename", "SHA256:" + "m" * 42 + "A"),
+)
+
+
+def some_volume(rng: random.Random, name: VolumeName = PHOTOS) -> Volume:
+    """Make a volume of random options of the whole table."""
+    created_at = datetime.fromtimestamp(rng.randrange(1 << 32), UTC).replace(microsecond=rng.randrange(10**6))
+    volume = options.parse(name, {"sshcmd": f"bob@nas:{rng.choice(TEXTS)}"}, created_at)
+    for row in rng.sample(table.TABLE, rng.choice((1, 5, len(table.TABLE)))):
+        typed = options.typed({**volume.options, row.name: rng.choice(TEXTS)})
+        try:
+            volume = options.parse(name, typed, created_at)
+        except errors.RequestError:
+            continue  # what does not fit is left out
+    return volume
+
+
+def test_volume_of_any_options_is_the_same_when_it_is_read_again(volumes: VolumeRecords) -> None:
+    rng, seen = repeatable(20261126), set[str]()
+    for _ in range(150):
+        made = some_volume(rng)
+        volumes.save(made)
+        assert volumes.load(PHOTOS) == made
+        volumes.save(volumes.load(PHOTOS))
+        assert volumes.load(PHOTOS) == made
+        seen.update(made.options)
+    assert len(seen) > len(table.TABLE) / 2, "most options were tried"
+
+
+def test_name_of_any_text_is_that_of_its_record_or_refused(volumes: VolumeRecords) -> None:
+    rng = repeatable(20261127)
+    for _ in range(1000):
+        odd = rng.choice("/\0\n ä\ud800٣%~\u2028@")
+        text = "".join(rng.choices(string.ascii_letters + "0019.._--" + odd, k=rng.choice((1, 2, 9))))
+        text = text * rng.choice((1, 1, 1, 30))
+        try:
+            name = volume_name(text)
+        except errors.InvalidVolumeName as refusal:
+            assert str(refusal).isprintable()
+            continue
+        volumes.save(volume(name))
+        assert [path.name for path in volumes.directory.iterdir()] == [f"{text}.json"]
+        assert volumes.load_all() == {name: volume(name)}
+        volumes.remove(name)
+        assert list(volumes.directory.iterdir()) == []
+
+
+def truncated(rng: random.Random, content: bytes) -> bytes:
+    return content[: rng.randrange(len(content))]
+
+
+def flipped(rng: random.Random, content: bytes) -> bytes:
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 1, 5))):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def overwritten(rng: random.Random, content: bytes) -> bytes:
+    """What a disk may have in place of a block."""
+    start, end = sorted((rng.randrange(len(content)), rng.randrange(len(content))))
+    return content[:start] + rng.choice((bytes(end - start), rng.randbytes(end - start))) + content[end:]
+
+
+def of_wrong_types(rng: random.Random, content: bytes) -> bytes:
+    """Put a value of another type in some place."""
+    record = json.loads(content)
+    place = rng.choice((record, record["options"]))
+    odd: tuple[object, ...] = (
+        None,
+        True,
+        -1,
+        2**70,
+        1.5,
+        float("nan"),
+        "",
+        "\ud800",
+        "x\ny",
+        [],
+        ["yes"],
+        {},
+        {"sshcmd": "nas:"},
+    )
+    place[rng.choice(list(place))] = rng.choice(odd)
+    return json.dumps(record).encode()
+
+
+def of_a_newer_version(rng: random.Random, content: bytes) -> bytes:
+    record = json.loads(content)
+    record["version"] = rng.choice((2, 3, 10**9, 10**400, "2", 1.5))
+    record["options"]["from_the_future"] = "yes"
+    return json.dumps(record).encode()
+
+
+def of_times(rng: random.Random, content: bytes) -> bytes:
+    record = json.loads(content)
+    moment = rng.choice((record["created_at"][:19], "0001-01-01T00:00:00", "9999-12-31T23:59:59", "2024-W20-5"))
+    zone = rng.choice(("Z", "+01:00:00.500000", "-23:59", "+24:00", "", "+00:00:01", "+01"))
+    record["created_at"] = moment + zone
+    return json.dumps(record).encode()
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, overwritten, of_wrong_types, of_a_newer_version, of_times])
+def test_record_with_any_damage_keeps_its_volume_and_is_never_overwritten(
+    volumes: VolumeRecords, holder_records: HolderRecords, damage: Callable[[random.Random, bytes], bytes]
+) -> None:
+    rng = repeatable(20261128)
+    volumes.save(volume(MUSIC))
+    record = volumes.directory / "photos.json"
+    for _ in range(150):
+        volumes.save(some_volume(rng))
+        content = damage(rng, record.read_bytes())
+        record.write_bytes(content)
+        registry = Registry(volumes, holder_records)
+        registry.load()
+        assert [entry.name for entry in registry.all()] == [MUSIC, PHOTOS]
+        found = registry.get(PHOTOS)
+        registry.look_again(found)
+        assert usable(registry.get(MUSIC).record) == volume(MUSIC)
+        assert record.read_bytes() == content
+        if isinstance(found.record, Unusable):
+            assert str(found.record.error).isprintable()
+            assert len(str(found.record.error)) < 2000
+        else:  # the damage has left a record that is fine, and is found again as it is
+            assert docker_takes(found.record.created_at.isoformat(timespec="seconds"))
+            volumes.save(found.record)
+            assert volumes.load(PHOTOS) == found.record
+
+
+def docker_takes(time: str) -> bool:
+    """Tell whether a time is one of RFC 3339, of which Docker would forget the volume if it were not."""
+    return bool(re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[+-][0-9]{2}:[0-9]{2}", time))
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, overwritten])
+def test_holders_with_any_damage_keep_nobody_from_starting(
+    holder_records: HolderRecords, damage: Callable[[random.Random, bytes], bytes]
+) -> None:
+    rng = repeatable(20261129)
+    held = Holders({WEB: Holder(client=Client.DOCKER, count=2, device="0:52")})
+    for _ in range(150):
+        holder_records.save(PHOTOS, held)
+        holder_records.save(MUSIC, held)
+        file = holder_records.directory / "photos.json"
+        file.write_bytes(damage(rng, file.read_bytes()))
+        found = holder_records.load_all()
+        assert found[MUSIC] == held
+        holder_records.save(PHOTOS, found.get(PHOTOS, held).unmounted(WEB))
