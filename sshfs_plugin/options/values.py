@@ -187,6 +187,9 @@ def fingerprint(text: str) -> str:
 
 
 _SSHCMD = re.compile(r"(?:(?P<user>[^:/]*)@)?(?:\[(?P<address>[^\]]*)\]|(?P<host>[^:@/\[\]]*)):(?P<directory>.*)")
+_LOGIN_WITH_PASSWORD = re.compile(r"[^:/@]*:[^/]*@(\[|[^:/@]+:)")
+"""How ``user:password@host:`` begins; sshfs would take it for a directory of the host ``user``."""
+_NO_PLACE = "has no place for a password: a password goes into a file, whose path is the value of 'password_file'"
 _HOST = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
 
 
@@ -213,14 +216,17 @@ def _is_user(text: str) -> bool:
 
 def user(text: str) -> str:
     """Check a login name; only what ssh itself would refuse is refused, since servers have rules of their own."""
-    if not _is_user(plain_text(text)) or re.search("[:/]", text):
+    if re.match("[^@]*:", plain_text(text)):
+        raise ValueError(_NO_PLACE)
+    if not _is_user(text) or "/" in text:
         raise ValueError(f"must be a login name, not {text!r}")
     return text
 
 
 def host(text: str) -> str:
     """Check the name or address of a server, an IPv6 address with or without brackets."""
-    plain_text(text)
+    if re.match("[^@]*:[^@]*@", plain_text(text)):
+        raise ValueError(_NO_PLACE)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if is_ipv6(bare):
         return str(ipaddress.IPv6Address(bare))
@@ -261,6 +267,8 @@ def sshcmd(text: str) -> Remote:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", plain_text(text)):
         shown = re.sub(r"//.*@", "//...@", text)  # a password may stand there
         raise ValueError(f"{form}, not like the URL {shown!r}; a port goes into the option 'port'")
+    if _LOGIN_WITH_PASSWORD.match(text):
+        raise ValueError(_NO_PLACE)
     parts = _SSHCMD.fullmatch(text)
     if not parts:
         raise ValueError(f"{form}, with a colon between host and directory, not {text!r}")

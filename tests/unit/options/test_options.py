@@ -330,6 +330,27 @@ def test_sshcmd_when_it_is_a_url_with_a_password_does_not_repeat_it() -> None:
     assert "not like the URL 'ssh://...@nas/dir'" in said
 
 
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"sshcmd": "alice:S3cr3t@nas:/dir"},
+        {"sshcmd": "alice:S3:cr3t@[2001:db8::7]:dir"},
+        {"sshcmd": ":S3cr3t@nas:"},
+        {"sshcmd": "nas:/dir", "user": "alice:S3cr3t"},
+        {"host": "alice:S3cr3t@nas", "directory": "/dir"},
+    ],
+)
+def test_password_when_it_comes_with_the_login_name_is_refused_and_not_repeated(opts: dict[str, str]) -> None:
+    said = refusal(opts)
+    assert "cr3t" not in said
+    assert said.endswith("a password goes into a file, whose path is the value of 'password_file'")
+
+
+@pytest.mark.parametrize("sshcmd", ["nas:/alice:x@nas:/dir", "nas:me@2024", "nas:./alice@nas:/dir", "bob@nas:a@b:c"])
+def test_sshcmd_when_only_its_directory_looks_like_a_login_is_taken(sshcmd: str) -> None:
+    assert parse({"sshcmd": sshcmd}).remote.host == "nas"
+
+
 @pytest.mark.parametrize("option", table.TABLE, ids=lambda option: str(option.name))
 def test_value_when_canonical_is_its_own_canonical_value(option: table.Option) -> None:
     rng = repeatable(20261124)
@@ -903,7 +924,8 @@ def some_opts(rng: random.Random) -> dict[str, str]:
     }
     host = rng.choice(["nas", "192.0.2.7", "[2001:db8::7]", "bob@nas", "bob@[::1]"])
     chosen = rng.sample(list(possible), rng.randint(0, len(possible)))
-    return {"sshcmd": f"{host}:{rng.choice(['', '/', some_text(rng)])}"} | {name: possible[name] for name in chosen}
+    directory = rng.choice(["", "/", "/" + some_text(rng), some_text(rng).replace("@", "")])
+    return {"sshcmd": f"{host}:{directory}"} | {name: possible[name] for name in chosen}
 
 
 def test_options_when_recorded_and_read_again_make_the_same_volume() -> None:
