@@ -38,15 +38,15 @@ def _is_no_silent_client(record: logging.LogRecord) -> bool:
     return not isinstance(error, TimeoutError)
 
 
-def _ending(read: Callable[[], bytes]) -> Callable[[], bytes]:
+def _ending(read: Callable[..., bytes]) -> Callable[..., bytes]:
     """Let a connection be read to its end once: gunicorn 20.1 would look for the end of a chunk there for ever."""
     has_ended = False
 
-    def read_on() -> bytes:
+    def read_on(*limit: Any) -> bytes:
         nonlocal has_ended
         if has_ended:
             raise NoMoreData
-        data = read()
+        data = read(*limit)
         has_ended = not data
         return data
 
