@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What the plugin answers, held against the written description of its nine calls.
 
-The requests are made at random from the description by a generator of our own, since schemathesis is not in Debian. The
-long tier makes more of them: ``SSHFS_API_REQUESTS=100000``.
+The requests are made at random from the description by a generator of our own, since schemathesis is not in Debian.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import description, wild
 from support.clients import ID, SSHCMD, DockerClient, parse_reply, read_all
+from support.long import normally
 from support.service import TOLD, Service, Size, settings_below, size_of, started
 from support.waiting import Background
 
@@ -21,7 +20,7 @@ from sshfs_plugin.http import api
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import _NAME, LONGEST_NAME, Unusable
 
-REQUESTS = int(os.environ.get("SSHFS_API_REQUESTS", "1000"))
+REQUESTS = normally(1000, 100_000)
 SEED = 20261126
 SECONDS_EACH = 0.05
 MOST_BYTES_MORE = 8 << 20

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Connections at random that are no clients, beside a client that is one.
 
-What single ones of them are told is in ``test_gunicorn.py``. The long tier makes more of them:
-``SSHFS_API_CONNECTIONS=10000``.
+What single ones of them are told is in ``test_gunicorn.py``.
 """
 
-import os
 import random
 import socket
 from collections import deque
@@ -15,12 +13,13 @@ from pathlib import Path
 import pytest
 from support import wild
 from support.clients import SSHCMD, DockerClient, parse_reply, read_all
+from support.long import normally
 from support.service import HASTY, Service, size_of, started
 from support.waiting import await_that
 
 from sshfs_plugin.http import api
 
-CONNECTIONS = int(os.environ.get("SSHFS_API_CONNECTIONS", "200"))
+CONNECTIONS = normally(200, 10_000)
 SEED = 20261127
 HELD = 64
 MOST_BYTES_MORE = 16 << 20
