@@ -23,7 +23,8 @@ from sshfs_plugin.volume import _NAME, LONGEST_NAME, Unusable
 REQUESTS = normally(1000, 100_000)
 SEED = 20261126
 SECONDS_EACH = 0.05
-MOST_BYTES_MORE = 8 << 20
+MOST_BYTES_MORE = 16 << 20
+"""The long run took 4 and 7 MB: the allocator of each thread fills up, while Python has no more objects."""
 
 
 def test_every_call_is_described_and_no_other() -> None:
