@@ -49,4 +49,7 @@ def main() -> None:
 def _end_sshfs() -> None:
     sshfs = process_at_other_end(SSHFS)
     if sshfs > 1:
-        os.kill(sshfs, _signal.SIGKILL)
+        try:
+            os.kill(sshfs, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass

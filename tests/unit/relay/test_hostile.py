@@ -2,13 +2,13 @@
 # ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
 """Servers that send what no server should."""
 
-import os
 import random
 import select
 import struct
 from collections.abc import Callable
 
 import pytest
+from support.long import normally
 from support.relayed import (
     INIT,
     VERSION,
@@ -36,7 +36,7 @@ from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import LONGEST_REPLY, build, string
 
 NAME = bytes(4)
-ROUNDS = int(os.environ.get("SSHFS_RELAY_FUZZ_ROUNDS", "6"))
+ROUNDS = normally(6, 400)
 MOST_BYTES_KEPT = 1 << 20
 RUBBISH = {
     **{f"length {length}": struct.pack(">IBI", length, packets.STATUS, 9) for length in range(5)},

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Random schedules of requests, replies, losses and changes on the server, against a model of what sshfs may see."""
 
-import os
 import random
 import select
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from support.long import normally
 from support.relayed import (
     FSYNC,
     INIT,
@@ -36,7 +36,7 @@ from support.waiting import LIMIT_SECONDS
 from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.relay import CannotGoOn
 
-ROUNDS = int(os.environ.get("SSHFS_RELAY_SCHEDULES", "8"))
+ROUNDS = normally(8, 400)
 STEPS = 400
 CHANGING = (packets.WRITE, packets.RENAME, packets.EXTENDED, packets.REMOVE, packets.SETSTAT)
 FIRST_OWN_ID = 2**31
