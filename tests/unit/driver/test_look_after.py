@@ -57,6 +57,19 @@ def test_a_volume_that_has_lost_its_connection_says_why_at_once(driver: Driver, 
     assert driver.get("photos").last_error == ""
 
 
+def test_a_volume_is_well_as_soon_as_its_connection_is_back(driver: Driver, host: FakeHost) -> None:
+    """Not only when it is looked at the next time: the relay tells of the end of an outage at once."""
+    create(driver)
+    mount(driver)
+    host.supervisor.outages["photos"] = ("the connection to the server is lost (it was closed)", datetime.now(UTC))
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.UNRESPONSIVE
+    host.supervisor.outages.clear()
+    host.supervisor.silent.clear()
+    assert driver.get("photos").condition is Condition.MOUNTED
+
+
 def test_look_after_leaves_the_mountpoint_of_a_volume_that_another_service_has_made(host: FakeHost) -> None:
     """To remove a directory unmounts it wherever else it is a mountpoint."""
     first, second = host.start_driver(), host.start_driver()
