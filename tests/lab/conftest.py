@@ -4,6 +4,7 @@
 One machine serves the session until a test fails on it. ``SSHFS_LAB_RELEASE`` chooses its release (default bookworm).
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -111,6 +112,21 @@ def host(machine: Machine, package: Path) -> Iterator[Host]:
     yield host
     if host.is_installed():
         host.clear()
+
+
+@pytest.fixture
+def live_restore(host: Host) -> Iterator[None]:
+    """Let containers outlive Docker meanwhile."""
+    machine, path = host.machine, "/etc/docker/daemon.json"
+    before = machine.read(path)
+    machine.write(path, json.dumps({**json.loads(before), "live-restore": True}))
+    try:
+        machine.run("systemctl", "restart", "docker")
+        yield
+    finally:
+        machine.write(path, before)
+        host.clear()
+        machine.run("systemctl", "restart", "docker")
 
 
 def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: object) -> None:

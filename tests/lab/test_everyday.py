@@ -419,21 +419,6 @@ def test_prune_leaves_volumes_and_the_server_alone(host: Host) -> None:
     assert host.machine.read(f"{directory}/file") == "kept\n"
 
 
-@pytest.fixture
-def live_restore(host: Host) -> Iterator[None]:
-    """Let containers outlive Docker meanwhile."""
-    machine, path = host.machine, "/etc/docker/daemon.json"
-    before = machine.read(path)
-    machine.write(path, json.dumps({**json.loads(before), "live-restore": True}))
-    try:
-        machine.run("systemctl", "restart", "docker")
-        yield
-    finally:
-        machine.write(path, before)
-        host.clear()
-        machine.run("systemctl", "restart", "docker")
-
-
 @pytest.mark.usefixtures("live_restore")
 def test_with_live_restore_a_container_writes_on_while_docker_restarts(host: Host) -> None:
     directory = host.directory("live")
