@@ -1,0 +1,532 @@
+# SPDX-License-Identifier: MIT
+"""What containers see when the server, the network or a program fails: the table of docs/reliability.md, row by row.
+
+The figures of the table are properties that the tests record: ``--junitxml FILE -o junit_family=xunit1`` shows them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .commands import Result
+from .documents import script
+from .host import KEY, MOUNTS, PACKAGE, STAY, Host
+from .ssh_server import SshServer, another_ssh_server
+
+Record = Callable[[str, object], None]
+
+PAGE = "docs/reliability.md"
+
+MEBIBYTES = 64
+"""The size of a large file: enough to catch a program that copies it in the middle."""
+
+NUMBERS = (
+    "trap exit TERM; i=$(cat /written /failed 2>/dev/null | wc -l); "
+    "while true; do i=$((i+1)); read -r now rest </proc/uptime; "
+    "if echo $i | dd of=/data/log oflag=append conv=notrunc,fsync 2>/dev/null; then echo $i $now >>/written; "
+    "else echo $i $now >>/failed; fi; sleep 0.05; done"
+)
+"""What a container runs that writes a numbered log, asks for each line whether it is on the disk, and goes on."""
+
+IN = ("docker", "exec")
+
+
+@pytest.fixture
+def server(host: Host) -> SshServer:
+    """Return the machine's own SSH server."""
+    return SshServer(host.machine)
+
+
+def large_file(host: Host, directory: str) -> str:
+    """Make a large file on the server, and return its sum."""
+    host.machine.sh(f"head -c {MEBIBYTES}M /dev/urandom >{directory}/large; chown alice: {directory}/large")
+    return checksum(host, f"{directory}/large")
+
+
+def checksum(host: Host, path: str) -> str:
+    """Return the sum of a file of the machine."""
+    return host.machine.run("md5sum", path).stdout.split()[0]
+
+
+def in_container(host: Host, container: str, text: str, *, check: bool = True) -> Result:
+    """Run a script in a container, for a minute at most, since its files may hang."""
+    return host.machine.run(*IN, container, "sh", "-c", text, check=check, timeout=60)
+
+
+def seconds_up(host: Host) -> float:
+    """Return the time, as the containers see it."""
+    return float(host.machine.read("/proc/uptime").split()[0])
+
+
+class Log:
+    """The numbered log of a container, and what became of each number."""
+
+    def __init__(self, host: Host, container: str, directory: str) -> None:
+        self._host, self._container, self._directory = host, container, directory
+
+    def _noted(self, file: str) -> dict[int, float]:
+        said = in_container(self._host, self._container, f"cat /{file} 2>/dev/null", check=False).stdout
+        return {int(number): float(when) for number, when in (line.split() for line in said.splitlines())}
+
+    @property
+    def written(self) -> dict[int, float]:
+        """The numbers that are on the server's disk, as the container was told, and when each was begun."""
+        return self._noted("written")
+
+    @property
+    def failed(self) -> dict[int, float]:
+        """The numbers for which it had an error."""
+        return self._noted("failed")
+
+    def await_failure(self) -> None:
+        """Wait until the container has had an error."""
+        self._host.machine.until(lambda: self.failed)
+
+    def await_progress(self) -> None:
+        """Wait until more numbers are written."""
+        before = len(self.written)
+        self._host.machine.until(lambda: len(self.written) > before + 5)
+
+    def await_recovery(self) -> float:
+        """Wait until numbers are written again, see that there is no error any more, and return how long it took."""
+        last = max(self.written)
+        self._host.machine.until(lambda: max(self.written) > last + 5)
+        failed = self.failed
+        self.await_progress()
+        assert self.failed == failed, "there are errors after the server's return"
+        written = self.written
+        times = list(failed.values())
+        return min(when for when in written.values() if when > times[-1]) - times[0] if times else 0.0
+
+    def check(self) -> None:
+        """Check that nothing of what the container was told to be written is lost, and nothing is there twice."""
+        written, failed = self.written, self.failed
+        numbers = [int(number) for number in self._host.machine.read(f"{self._directory}/log").split()]
+        assert set(written) - set(numbers) == set(), "what was acknowledged is lost"
+        assert numbers == sorted(set(numbers)), "something was written twice, or later"
+        known = {**written, **failed}
+        assert {number for number in numbers if number <= max(known)} <= set(known)
+
+
+@contextmanager
+def logging(host: Host, volume: str, directory: str) -> Iterator[Log]:
+    """Let a container write a numbered log meanwhile, and check at the end that nothing is lost."""
+    container = f"logger-{volume}"
+    host.start(container, volume, NUMBERS)
+    log = Log(host, container, directory)
+    try:
+        log.await_progress()
+        yield log
+        log.await_progress()
+        log.check()
+    finally:
+        host.machine.run("docker", "rm", "-f", container)
+
+
+# Reads of a server that freezes and is then cut off
+
+
+def read_while_the_server_freezes(host: Host, server: SshServer, volume: str, program: str) -> tuple[int, str]:
+    """Let a container copy or sum up a file, freeze the server amid that, and cut it off; return status and outcome."""
+    machine, out = host.machine, f"/root/out-{volume}"
+    machine.sh(f"rm -rf {out}; mkdir {out}")
+    scripts = {
+        "cp": "cp /data/large /out/copy",
+        "dd": "dd if=/data/large of=/out/copy bs=64k",
+        # the file is open before the server freezes
+        "md5sum": "exec </data/large; echo >/out/copy; until test -e /out/frozen; do sleep 0.05; done; "
+        "/bin/busybox md5sum >/out/sum",
+    }
+    host.start("reader", volume, scripts[program], "-v", f"{out}:/out")
+    machine.sh(f"until test -s {out}/copy; do :; done")
+    server.freeze()
+    size = int(machine.run("stat", "-c", "%s", f"{out}/copy").stdout)
+    assert size < MEBIBYTES << 20, "it was faster than we were"
+    machine.run("touch", f"{out}/frozen")
+    if program == "md5sum":
+        machine.until("docker top reader | grep -q md5sum")
+    server.cut()
+    status = int(machine.run("docker", "wait", "reader", timeout=120).stdout)
+    machine.run("docker", "rm", "-f", "reader")
+    copied = machine.read(f"{out}/sum")[:32] if program == "md5sum" else checksum(host, f"{out}/copy")
+    machine.run("rm", "-r", out)
+    return status, copied
+
+
+@pytest.mark.parametrize("program", ["cp", "md5sum"])
+def test_a_file_is_read_whole_although_its_server_freezes_and_is_cut_off(
+    host: Host, server: SshServer, program: str
+) -> None:
+    directory = host.directory("whole")
+    expected = large_file(host, directory)
+    host.create("whole", directory)
+    assert read_while_the_server_freezes(host, server, "whole", program) == (0, expected)
+
+
+@pytest.mark.parametrize("program", ["cp", "md5sum"])
+def test_without_the_relay_a_part_passes_for_the_whole(host: Host, server: SshServer, program: str) -> None:
+    """Which shows that the way of these tests brings the fault about."""
+    directory = host.directory("part")
+    expected = large_file(host, directory)
+    host.create("part", directory, relay="no")
+    status, copied = read_while_the_server_freezes(host, server, "part", program)
+    assert status == 0
+    assert copied != expected
+
+
+def test_the_commands_of_the_page_make_a_volume_whose_reads_fail_rather(host: Host, server: SshServer) -> None:
+    machine, directory = host.machine, "/srv/files"
+    machine.run("install", "-d", "-o", "alice", directory)
+    large_file(host, directory)
+    machine.sh("install -m 600 $1 /etc/docker-volume-sshfs/id_ed25519", KEY)
+    create, remove = script(PAGE).removeprefix("set -eux\n").strip().splitlines()
+    try:
+        machine.sh(create)
+        # cp of busybox lets the kernel copy, and may see no error here either
+        for program in ("dd", "md5sum"):
+            status, _ = read_while_the_server_freezes(host, server, "careful", program)
+            assert status != 0
+        machine.sh(remove)
+    finally:
+        machine.run("rm", "-r", directory)
+
+
+# Servers and networks that are away
+
+
+AT_ONCE = """\
+read -r before rest </proc/uptime
+for number in 1 2 3 4; do
+    ls /data/directory-$number & stat /data/file-$number & touch /data/new-$number &
+done
+wait
+read -r after rest </proc/uptime
+echo $before $after
+"""
+"""What needs the server, and has not been asked for before."""
+
+CALL = "curl -sS --max-time 20 --unix-socket /run/docker-volume-sshfs/sshfs.sock -o /root/answer -w %{time_total}"
+
+
+def fails_at_once(host: Host, container: str) -> float:
+    """See that whatever needs the server fails in a container, all at once; return how long that takes."""
+    asked = in_container(host, container, AT_ONCE, check=False)
+    assert asked.stderr.count("Input/output error") == 12, asked
+    before, after = map(float, asked.stdout.split())
+    assert after - before < 1
+    return after - before
+
+
+def ask_the_service(host: Host, name: str) -> float:
+    """Ask the service for all volumes and for one; return how long that takes."""
+    lists = host.machine.sh(f"{CALL} -d '{{}}' http://plugin/VolumeDriver.List").stdout
+    gets = host.machine.sh(f'{CALL} -d \'{{"Name": "{name}"}}\' http://plugin/VolumeDriver.Get').stdout
+    return max(float(lists), float(gets))
+
+
+def await_state(host: Host, volume: str, state: str, reason: str = "") -> str:
+    """Wait until a volume is in a state, for a reason that its error names, and return the error."""
+
+    def error() -> str:
+        return str(host.status(volume).get("lastError", ""))
+
+    host.machine.until(lambda: host.status(volume)["state"] == state and reason in error())
+    return error()
+
+
+@contextmanager
+def reading(host: Host, volume: str, directory: str) -> Iterator[str]:
+    """Let a container have a file open that it goes on to read when /go is there, and sum up into /sum."""
+    expected, container = large_file(host, directory), f"reader-{volume}"
+    paced = (
+        "exec 3</data/large; dd bs=64k count=1 <&3 >/first 2>/dev/null; touch /opened; "
+        f"until test -e /go; do sleep 0.05; done; cat /first - <&3 | /bin/busybox md5sum >/sum; touch /done; {STAY}"
+    )
+    host.start(container, volume, paced)
+    host.machine.until(lambda: in_container(host, container, "test -e /opened"))
+    try:
+        yield container
+        host.machine.until(lambda: in_container(host, container, "test -e /done"))
+        assert in_container(host, container, "cat /sum").stdout.split()[0] == expected
+    finally:
+        host.machine.run("docker", "rm", "-f", container)
+
+
+HOLDS = (
+    "trap exit TERM; i=0; while true; do "
+    "{ while echo $i >&4 && sync /data/held; do i=$((i+1)); sleep 0.05; done; } 4>>/data/held; "
+    "echo $i >>/failed; sleep 0.2; done"
+)
+"""What a container runs that keeps its file open, and opens it anew after an error."""
+
+
+def test_while_the_server_is_away_reads_wait_and_all_else_fails_at_once(
+    host: Host, server: SshServer, record_property: Record
+) -> None:
+    machine, directory, near = host.machine, host.directory("away"), host.directory("near")
+    machine.sh(
+        "cd $1; for number in 1 2 3 4; do mkdir directory-$number; touch file-$number; done; chown -R alice: .",
+        directory,
+    )
+    host.create("away", directory)
+    with another_ssh_server(machine) as other:
+        host.create("near", near, port=str(other.port))
+        with (
+            host.writing("near", near),
+            reading(host, "away", directory) as reader,
+            logging(host, "away", directory) as log,
+        ):
+            host.start("holder", "away", HOLDS)
+            machine.until(lambda: in_container(host, "holder", "test -s /data/held"))
+            sshfs = host.sshfs("away")
+            with server.away():
+                await_state(host, "away", "unresponsive")
+                log.await_failure()
+                in_container(host, reader, "touch /go")
+                record_property("twelve at once", fails_at_once(host, reader))
+                record_property("get and list", ask_the_service(host, "away"))
+                reason = await_state(host, "away", "unresponsive", "Connection refused")
+                assert "it is tried again every 5 seconds" in reason
+                asked = machine.run(PACKAGE, "status", "away", check=False)
+                assert asked.returncode == 1
+                assert "mounted, but the server does not answer" in asked.stdout
+                assert host.status("near")["state"] == "mounted"
+                assert machine.run("docker", "volume", "ls", "-q").stdout == "away\nnear\n"
+                assert in_container(host, "holder", "cat /failed", check=False)
+                assert not in_container(host, reader, "test -e /done", check=False)
+                began = seconds_up(host)
+            record_property("lines failed for", log.await_recovery())
+            await_state(host, "away", "mounted")
+            record_property("well again after", back := seconds_up(host) - began)
+            assert back < 15
+            before = int(machine.sh(f"wc -l <{directory}/held").stdout)
+            machine.until(lambda: int(machine.sh(f"wc -l <{directory}/held").stdout) > before + 2)
+            assert host.sshfs("away") == sshfs
+            machine.run("docker", "rm", "-f", "holder")
+
+
+# Killed processes
+
+
+RELAY = "^/usr/bin/python3 -S /usr/libexec/docker-volume-sshfs/relay .*/mounts/{0}/ssh_config"
+SSH = "^/usr/bin/ssh .*/mounts/{0}/ssh_config"
+
+
+@pytest.mark.parametrize("killed", ["relay", "ssh", "sshd's child", "sshd"])
+def test_a_killed_process_costs_a_log_only_the_lines_meanwhile(
+    host: Host, server: SshServer, killed: str, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("killed")
+    host.create("killed", directory)
+    with logging(host, "killed", directory) as log:
+        sshfs = host.sshfs("killed")
+        match killed:
+            case "relay":
+                machine.run("pkill", "-KILL", "-f", RELAY.format("killed"))
+            case "ssh":
+                machine.run("pkill", "-KILL", "-f", SSH.format("killed"))
+            case "sshd's child":
+                machine.run("pkill", "-KILL", "-u", "alice", "-x", "sftp-server")
+            case "sshd":
+                machine.run("systemctl", "restart", "ssh")
+                server.cut()
+        record_property("lines failed for", log.await_recovery())
+        record_property("lines failed", len(log.failed))
+        assert host.status("killed")["state"] == "mounted"
+        assert host.sshfs("killed") == sshfs, "containers need no restart"
+
+
+@pytest.mark.parametrize("live_restored", [False, True], ids=["", "live-restore"])
+def test_a_killed_docker_amid_a_copy_leaves_nothing_mounted(
+    host: Host, live_restored: bool, request: pytest.FixtureRequest
+) -> None:
+    if live_restored:
+        request.getfixturevalue("live_restore")
+    machine, directory = host.machine, host.directory("crash")
+    large_file(host, directory)
+    host.create("crash", directory)
+    host.create("quiet", directory)
+    host.start("always", "crash", STAY, "--restart=always")
+    host.start("never", "crash", STAY)
+    host.start("idle", "quiet", STAY)
+    # nobody reads the copy, so it can't end
+    machine.run(
+        *("systemd-run", "--quiet", "--collect", "--unit=copy"),
+        *("sh", "-c", "docker cp always:/data/large - | { head -c 1 >/root/copying; exec sleep 1000; }"),
+    )
+    machine.until("test -s /root/copying")
+    machine.run("systemctl", "kill", "-s", "KILL", "docker")
+    machine.until(lambda: machine.run("docker", "exec", "always", "touch", "/data/back"))
+    running = machine.run("docker", "ps", "--format", "{{.Names}}").stdout.split()
+    assert sorted(running) == (["always", "idle", "never"] if live_restored else ["always"])
+    machine.run("docker", "cp", "always:/data/large", "/root/large")
+    machine.sh("systemctl stop copy; rm /root/large /root/copying")
+    machine.run("docker", "exec", "always", "touch", "/data/back")
+    machine.run("docker", "rm", "-f", "never", "idle")
+    assert host.is_mounted("crash")
+    machine.run("docker", "rm", "-f", "always")
+    # after live-restore Docker takes the end of the copy for that of the container, and does not tell of the real one
+    if not live_restored:
+        machine.until(lambda: not host.is_mounted("crash"))
+    machine.until(lambda: not host.is_mounted("quiet"))
+    machine.run("docker", "volume", "rm", "crash", "quiet")
+    machine.until(f'test -z "$(ls -A {MOUNTS})"')
+    assert machine.run("pgrep", "-x", "sshfs", check=False).stdout == ""
+
+
+# Servers that refuse
+
+
+@contextmanager
+def a_password(host: Host, password: str) -> Iterator[None]:
+    """Let alice have another password meanwhile."""
+    usual = host.machine.run("getent", "shadow", "alice").stdout.split(":")[1]
+    host.machine.run("chpasswd", input=f"alice:{password}\n")
+    try:
+        yield
+    finally:
+        host.machine.run("usermod", "-p", usual, "alice")
+
+
+def test_after_a_change_of_the_password_the_server_is_asked_a_few_times_only(
+    host: Host, server: SshServer, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("password")
+    machine.write("/root/nas.password", "correct horse battery\n", mode=0o600)
+    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", "password_file=/root/nas.password")
+    machine.run("docker", "volume", "create", "-d", "sshfs", *options, "password")
+    with logging(host, "password", directory) as log:
+        since = host.from_here()
+        with a_password(host, "another one"):
+            server.cut()
+            log.await_failure()
+            reason = await_state(host, "password", "unresponsive", "Permission denied")
+            assert "the login is tried again 1 minute later" in reason
+            # each container that is started meanwhile costs a login of its own
+            refused = host.run("password", "true", check=False)
+            assert not refused
+            in_container(host, "logger-password", "for i in $(seq 100); do ls /data/$i; done", check=False)
+            failed = machine.journal("-u", "ssh", since).count("Failed password for alice")
+            record_property("failed logins", failed)
+            assert 1 <= failed <= 3
+        machine.run("docker", "restart", "-t", "0", "logger-password")
+        await_state(host, "password", "mounted")
+
+
+def test_after_a_change_of_the_host_key_the_reason_is_said_once(
+    host: Host, server: SshServer, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("another")
+    host.create("another", directory)
+    with logging(host, "another", directory) as log:
+        since = host.from_here()
+        machine.sh("cp -a /etc/ssh /root/ssh; rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh")
+        try:
+            server.cut()
+            log.await_failure()
+            await_state(host, "another", "unresponsive", "Host key verification failed")
+            in_container(host, "logger-another", "for i in $(seq 100); do ls /data/$i; done", check=False)
+            said = machine.journal("-u", f"{PACKAGE}@another", since).splitlines()
+            record_property("lines in the journal", len(said))
+            assert len(said) < 5, said
+        finally:
+            machine.sh("cp -a /root/ssh/ssh_host_* /etc/ssh; rm -r /root/ssh; systemctl restart ssh")
+        machine.run("docker", "restart", "-t", "0", "logger-another")
+        await_state(host, "another", "mounted")
+
+
+# The server's disk
+
+
+def said(result: Result) -> str:
+    """Return how the message of a command ends that has failed."""
+    assert result.returncode != 0, result
+    return result.stderr.splitlines()[0].rpartition(": ")[2]
+
+
+def is_well(host: Host, volume: str) -> bool:
+    """Tell whether the plugin has nothing to say against a volume."""
+    return bool(host.machine.run(PACKAGE, "status", volume, check=False))
+
+
+def test_a_full_disk_of_the_server_is_an_error_of_the_write(host: Host) -> None:
+    machine, directory = host.machine, host.directory("full")
+    machine.run("mount", "-t", "tmpfs", "-o", "size=1m,uid=1000", "none", directory)
+    try:
+        host.create("full", directory)
+        host.start("user", "full", STAY)
+        for act in ("dd if=/dev/zero of=/data/big bs=64k count=64", "dd if=/dev/zero of=/data/big bs=64k conv=fsync"):
+            assert said(in_container(host, "user", act, check=False)) == "Input/output error"
+        assert is_well(host, "full")
+        in_container(host, "user", "rm /data/big; echo more >/data/small; sync; cat /data/small")
+        assert machine.read(f"{directory}/small") == "more\n"
+        host.machine.run("docker", "rm", "-f", "user")
+        machine.until(lambda: not host.is_mounted("full"))
+    finally:
+        machine.run("umount", "--lazy", directory)
+
+
+def test_a_disk_that_has_become_read_only_refuses_changes_only(host: Host) -> None:
+    machine, directory = host.machine, host.directory("ro")
+    machine.run("mount", "-t", "tmpfs", "-o", "size=1m,uid=1000", "none", directory)
+    try:
+        host.create("ro", directory)
+        host.start("user", "ro", STAY)
+        in_container(host, "user", "echo old >/data/file; mkdir /data/dir")
+        machine.run("mount", "-o", "remount,ro", directory)
+        for act in ("touch /data/new", "echo new >>/data/file", "rm /data/file", "mv /data/dir /data/to"):
+            assert said(in_container(host, "user", act, check=False)) == "Operation not permitted", act
+        # what sshfs makes of any failure of mkdir for which the server has no name
+        assert said(in_container(host, "user", "mkdir /data/other", check=False)) == "File exists"
+        assert in_container(host, "user", "cat /data/file").stdout == "old\n"
+        assert is_well(host, "ro")
+        machine.run("mount", "-o", "remount,rw", directory)
+        in_container(host, "user", "echo new >>/data/file")
+        assert machine.read(f"{directory}/file") == "old\nnew\n"
+        host.machine.run("docker", "rm", "-f", "user")
+        machine.until(lambda: not host.is_mounted("ro"))
+    finally:
+        machine.run("umount", "--lazy", directory)
+
+
+def test_a_directory_that_is_removed_is_missed_and_one_in_its_place_is_taken(host: Host) -> None:
+    machine, directory = host.machine, host.directory("removed")
+    host.create("removed", directory)
+    host.start("user", "removed", STAY)
+    in_container(host, "user", "echo old >/data/file")
+    machine.run("rm", "-r", directory)
+    for act in ("touch /data/new", "cat /data/file", "ls /data/", "mkdir /data/dir"):
+        assert said(in_container(host, "user", act, check=False)) == "No such file or directory", act
+    assert is_well(host, "removed")
+    host.directory("removed")
+    machine.until(lambda: in_container(host, "user", "echo new >/data/file", check=False))
+    assert machine.read(f"{directory}/file") == "new\n"
+    assert is_well(host, "removed")
+
+
+# Many
+
+
+@pytest.mark.long
+def test_a_hundred_volumes_are_mounted_at_once_within_the_limits_of_a_usual_server(
+    host: Host, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("many")
+    names = [f"many-{number}" for number in range(100)]
+    with machine.sshd_with("MaxStartups 10:30:100\n"):
+        create = f"docker volume create -d sshfs -o sshcmd=alice@nas:{directory} -o IdentityFile={KEY} -o check=never"
+        machine.sh(f"for name in $@; do {create} $name; done", *names)
+        mount = (
+            f"ls /root/names | xargs -P 100 -I % {CALL.replace('/root/answer', '/root/answers/%')} "
+            "-d '{\"Name\": \"%\", \"ID\": \"here\"}' --max-time 120 http://plugin/VolumeDriver.Mount"
+        )
+        machine.sh("cd /root; rm -rf names answers; mkdir names answers; cd names; touch $@", *names)
+        began = seconds_up(host)
+        machine.sh(mount)
+        record_property("mounted after", seconds_up(host) - began)
+        assert machine.sh("cat /root/answers/*").stdout.count('"Err": ""') == 100
+        assert len(machine.run("findmnt", "-n", "-t", "fuse.sshfs").stdout.splitlines()) == 100
+        machine.sh(mount.replace("VolumeDriver.Mount", "VolumeDriver.Unmount"))
+        machine.until(f'test -z "$(ls -A {MOUNTS})"')
+        machine.sh("rm -r /root/names /root/answers")
