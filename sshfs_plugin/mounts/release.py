@@ -8,6 +8,7 @@ gone, the kernel's table of mounts tells whether the volume was unmounted.
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from sshfs_plugin.volume import VolumeName, volume_name
 log = logging.getLogger(__name__)
 
 END_SECONDS = 8.0
+
+LOOK_SECONDS, PAUSE_SECONDS = 0.5, 0.05
+"""For how long to try again what a process uses, which may only be a look at the mount: the service looks at each."""
 
 
 def answer_requests(settings: Settings) -> None:
@@ -46,29 +50,41 @@ def release(settings: Settings, names: Iterable[VolumeName], *, requested: bool 
     mountpoints = {settings.mounts.resolve() / name: name for name in names}
     found = {mount.mountpoint: mount for mount in mountinfo.mounts() if mount.mountpoint in mountpoints}
     used = mountinfo.used_elsewhere(found.values())
-    refusals = []
-    for mountpoint, name in mountpoints.items():
-        request = settings.releases / name
-        if requested and not request.exists():
-            continue
-        try:
-            if mountpoint in found:
-                _unmount(mountpoint, used=found[mountpoint] in used)
-            elif requested:
-                _remove(mountpoint)
-        except OSError as refusal:  # raised after the others
-            refusals.append(refusal)
-        else:
-            request.unlink(missing_ok=True)
+    refusals, left, limit = [], dict(mountpoints), time.monotonic() + LOOK_SECONDS
+    while left:
+        is_last = time.monotonic() > limit
+        for mountpoint, name in list(left.items()):
+            request = settings.releases / name
+            if requested and not request.exists():
+                del left[mountpoint]
+                continue
+            try:
+                if mountpoint in found:
+                    if not _unmount(mountpoint, used=found[mountpoint] in used, is_last=is_last):
+                        continue
+                elif requested:
+                    _remove(mountpoint)
+            except OSError as refusal:  # raised after the others
+                refusals.append(refusal)
+            else:
+                request.unlink(missing_ok=True)
+            del left[mountpoint]
+        if left:
+            time.sleep(PAUSE_SECONDS)
     if refusals:
         raise refusals[0]
 
 
-def _unmount(mountpoint: Path, *, used: bool) -> None:
+def _unmount(mountpoint: Path, *, used: bool, is_last: bool) -> bool:
+    """Unmount a volume unless it is used; return whether another attempt is useless."""
     if used:
         log.info("%s is in use by a container: it stays", mountpoint)
-    elif not kernel.unmount(mountpoint):
+        return True
+    if kernel.unmount(mountpoint):
+        return True
+    if is_last:
         log.info("%s is in use by a process on this host: it stays", mountpoint)
+    return is_last
 
 
 def _remove(mountpoint: Path) -> None:

@@ -4,6 +4,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -85,6 +86,18 @@ def test_release_leaves_a_mount_that_a_process_of_the_host_uses(
         release.release(settings, [PHOTOS])
     assert mountinfo.mounted_at(mountpoint)
     assert f"{mountpoint} is in use by a process on this host: it stays" in caplog.text
+
+
+def test_release_is_not_kept_by_a_look_at_the_mount(
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service looks at each mount every few seconds, and it is in use for that moment."""
+    mountpoint.mkdir(parents=True)
+    fake_kernel.mount(mountpoint)
+    fake_kernel.busy.add(mountpoint)
+    monkeypatch.setattr(time, "sleep", lambda _: fake_kernel.busy.clear())
+    release.release(settings, [PHOTOS])
+    assert mountinfo.mounted_at(mountpoint) is None
 
 
 def test_release_of_what_is_not_mounted_does_nothing(settings: Settings, fake_kernel: FakeKernel) -> None:
