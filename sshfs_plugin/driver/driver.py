@@ -262,8 +262,9 @@ class Driver:
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
-        if not answering and self._supervisor.outage(entry.name):
-            entry.answering = None  # the relay tells of the end of an outage at once, and a look is made now and then
+        if not answering and (self._supervisor.outage(entry.name) or entry.name not in self._supervisor.mounted()):
+            # the relay tells of the end of an outage at once, and a volume that was unmounted meanwhile needs no answer
+            entry.answering = None
             return
         if entry.answering not in (None, answering):
             log.warning("the mount %s", "answers again" if answering else "does not answer")

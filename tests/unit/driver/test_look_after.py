@@ -70,6 +70,22 @@ def test_a_volume_is_well_as_soon_as_its_connection_is_back(driver: Driver, host
     assert driver.get("photos").condition is Condition.MOUNTED
 
 
+def test_look_after_does_not_complain_of_a_mount_that_was_released_meanwhile(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    driver.look_after(1)
+
+    def is_gone(name: VolumeName, _seconds: float) -> bool:
+        host.supervisor.live.discard(name)
+        return False
+
+    monkeypatch.setattr(host.supervisor, "answers", is_gone)
+    driver.look_after(1)
+    assert "does not answer" not in caplog.text
+
+
 def test_look_after_leaves_the_mountpoint_of_a_volume_that_another_service_has_made(host: FakeHost) -> None:
     """To remove a directory unmounts it wherever else it is a mountpoint."""
     first, second = host.start_driver(), host.start_driver()
