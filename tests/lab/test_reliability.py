@@ -6,12 +6,14 @@ The figures of the table are properties that the tests record: ``--junitxml FILE
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import pytest
 
 from .commands import Result
 from .documents import script
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
+from .machine import IMAGE
 from .ssh_server import SshServer, another_ssh_server
 
 Record = Callable[[str, object], None]
@@ -28,6 +30,12 @@ NUMBERS = (
     "else echo $i $now >>/failed; fi; sleep 0.05; done"
 )
 """What a container runs that writes a numbered log, asks for each line whether it is on the disk, and goes on."""
+
+ECHO = (
+    "trap exit TERM; i=0; while true; do i=$((i+1)); read -r now rest </proc/uptime; "
+    "if echo $i >>/data/log; then echo $i $now >>/written; else echo $i $now >>/failed; sleep 0.05; fi; done"
+)
+"""What a container runs that writes such a log as fast as it can, and looks at errors of the write alone."""
 
 IN = ("docker", "exec")
 
@@ -79,9 +87,9 @@ class Log:
         """The numbers for which it had an error."""
         return self._noted("failed")
 
-    def await_failure(self) -> None:
-        """Wait until the container has had an error."""
-        self._host.machine.until(lambda: self.failed)
+    def await_failure(self, before: int = 0) -> None:
+        """Wait until the container has had an error, or more than before."""
+        self._host.machine.until(lambda: len(self.failed) > before)
 
     def await_progress(self) -> None:
         """Wait until more numbers are written."""
@@ -110,10 +118,10 @@ class Log:
 
 
 @contextmanager
-def logging(host: Host, volume: str, directory: str) -> Iterator[Log]:
+def logging(host: Host, volume: str, directory: str, program: str = NUMBERS) -> Iterator[Log]:
     """Let a container write a numbered log meanwhile, and check at the end that nothing is lost."""
     container = f"logger-{volume}"
-    host.start(container, volume, NUMBERS)
+    host.start(container, volume, program)
     log = Log(host, container, directory)
     try:
         log.await_progress()
@@ -127,8 +135,16 @@ def logging(host: Host, volume: str, directory: str) -> Iterator[Log]:
 # Reads of a server that freezes and is then cut off
 
 
-def read_while_the_server_freezes(host: Host, server: SshServer, volume: str, program: str) -> tuple[int, str]:
-    """Let a container copy or sum up a file, freeze the server amid that, and cut it off; return status and outcome."""
+class Reading(NamedTuple):
+    """What became of a program that read a file: its exit status, the sum of what it had, and how long it waited."""
+
+    status: int
+    checksum: str
+    seconds: float
+
+
+def read_while_the_server_freezes(host: Host, server: SshServer, volume: str, program: str) -> Reading:
+    """Let a container copy or sum up a file, freeze the server amid that, and cut it off."""
     machine, out = host.machine, f"/root/out-{volume}"
     machine.sh(f"rm -rf {out}; mkdir {out}")
     scripts = {
@@ -147,21 +163,25 @@ def read_while_the_server_freezes(host: Host, server: SshServer, volume: str, pr
     if program == "md5sum":
         machine.until("docker top reader | grep -q md5sum")
     server.cut()
+    cut = seconds_up(host)
     status = int(machine.run("docker", "wait", "reader", timeout=120).stdout)
+    waited = seconds_up(host) - cut
     machine.run("docker", "rm", "-f", "reader")
     copied = machine.read(f"{out}/sum")[:32] if program == "md5sum" else checksum(host, f"{out}/copy")
     machine.run("rm", "-r", out)
-    return status, copied
+    return Reading(status, copied, waited)
 
 
 @pytest.mark.parametrize("program", ["cp", "md5sum"])
 def test_a_file_is_read_whole_although_its_server_freezes_and_is_cut_off(
-    host: Host, server: SshServer, program: str
+    host: Host, server: SshServer, program: str, record_property: Record
 ) -> None:
     directory = host.directory("whole")
     expected = large_file(host, directory)
     host.create("whole", directory)
-    assert read_while_the_server_freezes(host, server, "whole", program) == (0, expected)
+    read = read_while_the_server_freezes(host, server, "whole", program)
+    assert (read.status, read.checksum) == (0, expected)
+    record_property("waited for", read.seconds)
 
 
 @pytest.mark.parametrize("program", ["cp", "md5sum"])
@@ -170,9 +190,9 @@ def test_without_the_relay_a_part_passes_for_the_whole(host: Host, server: SshSe
     directory = host.directory("part")
     expected = large_file(host, directory)
     host.create("part", directory, relay="no")
-    status, copied = read_while_the_server_freezes(host, server, "part", program)
-    assert status == 0
-    assert copied != expected
+    read = read_while_the_server_freezes(host, server, "part", program)
+    assert read.status == 0
+    assert read.checksum != expected
 
 
 def test_the_commands_of_the_page_make_a_volume_whose_reads_fail_rather(host: Host, server: SshServer) -> None:
@@ -185,8 +205,7 @@ def test_the_commands_of_the_page_make_a_volume_whose_reads_fail_rather(host: Ho
         machine.sh(create)
         # cp of busybox lets the kernel copy, and may see no error here either
         for program in ("dd", "md5sum"):
-            status, _ = read_while_the_server_freezes(host, server, "careful", program)
-            assert status != 0
+            assert read_while_the_server_freezes(host, server, "careful", program).status != 0
         machine.sh(remove)
     finally:
         machine.run("rm", "-r", directory)
@@ -505,6 +524,161 @@ def test_a_directory_that_is_removed_is_missed_and_one_in_its_place_is_taken(hos
     assert is_well(host, "removed")
 
 
+# What takes minutes
+
+
+def await_seconds(host: Host, began: float, seconds: float) -> None:
+    """Wait until so many seconds have passed."""
+    host.machine.until(lambda: seconds_up(host) > began + seconds, timeout=2 * seconds, pause=1)
+
+
+@pytest.mark.long
+def test_a_server_that_is_away_for_two_minutes_is_read_on_from(
+    host: Host, server: SshServer, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("minutes")
+    host.create("minutes", directory)
+    with reading(host, "minutes", directory) as reader, logging(host, "minutes", directory) as log:
+        sshfs, since = host.sshfs("minutes"), host.from_here()
+        with server.away():
+            began = seconds_up(host)
+            log.await_failure()
+            in_container(host, reader, "touch /go")
+            await_seconds(host, began, 120)
+            assert host.status("minutes")["state"] == "unresponsive"
+            assert not in_container(host, reader, "test -e /done", check=False)
+            back = seconds_up(host)
+        log.await_recovery()
+        await_state(host, "minutes", "mounted")
+        record_property("well again after", seconds_up(host) - back)
+        said = machine.journal("-u", f"{PACKAGE}@minutes", since).splitlines()
+        record_property("lines in the journal", len(said))
+        assert len(said) < 10, said
+        assert host.sshfs("minutes") == sshfs
+
+
+@pytest.mark.long
+def test_an_sftp_server_that_hangs_is_replaced_by_another(host: Host, record_property: Record) -> None:
+    """Its ssh lives on, so that only requests without an answer show it."""
+    machine, directory = host.machine, host.directory("hangs")
+    host.create("hangs", directory)
+    with reading(host, "hangs", directory) as reader, logging(host, "hangs", directory) as log:
+        sshfs = host.sshfs("hangs")
+        machine.run("pkill", "-STOP", "-u", "alice", "-x", "sftp-server")
+        began = seconds_up(host)
+        in_container(host, reader, "touch /go")
+        log.await_failure()
+        log.await_recovery()
+        record_property("well again after", seconds_up(host) - began)
+        await_state(host, "hangs", "mounted")
+        assert host.sshfs("hangs") == sshfs
+        # ssh has gone, so sshd ends it, once it can be ended
+        machine.run("pkill", "-KILL", "-u", "alice", "-x", "sftp-server", check=False)
+
+
+@pytest.mark.long
+def test_containers_can_be_stopped_although_the_server_s_disk_hangs(
+    host: Host, server: SshServer, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("stuck")
+    host.create("stuck", directory)
+    with logging(host, "stuck", directory):
+        host.start("idle", "stuck", STAY)
+        began = seconds_up(host)
+        with machine.sshd_with("Match User alice\n ForceCommand sleep 1000\n"):
+            machine.run("pkill", "-STOP", "-u", "alice", "-x", "sftp-server")
+            reason = await_state(host, "stuck", "unresponsive", "the server answers nothing")
+            record_property("counts as lost after", seconds_up(host) - began)
+            assert "it is tried again every 5 seconds" in reason
+            machine.run("systemctl", "restart", PACKAGE)
+            assert host.status("stuck")["state"] == "unresponsive", "also just after a restart of the service"
+            before = seconds_up(host)
+            for container in ("idle", "logger-stuck"):
+                machine.run("docker", "stop", "-t", "5", container, timeout=120)
+            record_property("stopped after", stopped := seconds_up(host) - before)
+            assert stopped < 30
+            machine.run("docker", "rm", "idle")
+            machine.run("pkill", "-KILL", "-u", "alice", check=False)
+        machine.run("docker", "start", "logger-stuck")
+        await_state(host, "stuck", "mounted")
+
+
+@pytest.mark.long
+def test_a_network_that_drops_packets_is_noticed_and_disturbs_no_other_volume(
+    host: Host, record_property: Record
+) -> None:
+    machine, directory, near = host.machine, host.directory("dropped"), host.directory("near")
+    drop = "iptables {0} INPUT -p tcp --dport 22 -j DROP; iptables {0} INPUT -p tcp --sport 22 -j DROP"
+    host.create("dropped", directory, sshcmd=f"alice@127.0.0.1:{directory}")
+    with another_ssh_server(machine) as other:
+        host.create("near", near, port=str(other.port))
+        with (
+            host.writing("near", near),
+            reading(host, "dropped", directory) as reader,
+            logging(host, "dropped", directory) as log,
+        ):
+            sshfs = host.sshfs("dropped")
+            machine.sh(drop.format("-A"))
+            try:
+                began, asked = seconds_up(host), []
+                in_container(host, reader, "touch /go")
+
+                def has_failed() -> bool:
+                    asked.append(ask_the_service(host, "dropped"))
+                    return bool(log.failed)
+
+                machine.until(has_failed)
+                record_property("counts as lost after", seconds_up(host) - began)
+                reason = await_state(host, "dropped", "unresponsive")
+                record_property("reason", reason)
+                asked.append(ask_the_service(host, "dropped"))
+                record_property("get and list, the slowest", max(asked))
+                assert max(asked) < 1
+                record_property("twelve at once", fails_at_once(host, reader))
+                assert host.status("near")["state"] == "mounted"
+            finally:
+                machine.sh(drop.format("-D"))
+            back = seconds_up(host)
+            log.await_recovery()
+            record_property("well again after", seconds_up(host) - back)
+            await_state(host, "dropped", "mounted")
+            assert host.sshfs("dropped") == sshfs
+
+
+@pytest.mark.long
+def test_with_sshfs_sync_a_shell_notices_each_line_that_is_lost(host: Host, server: SshServer) -> None:
+    """Otherwise a write succeeds before the server has it, and no shell looks at errors of close."""
+    directory = host.directory("echo")
+    host.create("echo", directory, sshfs_sync="")
+    with logging(host, "echo", directory, ECHO) as log:
+        for _ in range(4):
+            before = len(log.failed)
+            server.cut()
+            log.await_failure(before)
+            log.await_recovery()
+
+
+@pytest.mark.long
+def test_a_password_that_is_put_right_is_found_a_minute_later(
+    host: Host, server: SshServer, record_property: Record
+) -> None:
+    machine, directory = host.machine, host.directory("righted")
+    machine.write("/root/nas.password", "correct horse battery\n", mode=0o600)
+    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", "password_file=/root/nas.password")
+    machine.run("docker", "volume", "create", "-d", "sshfs", *options, "righted")
+    with logging(host, "righted", directory) as log:
+        since = host.from_here()
+        with a_password(host, "another one"):
+            server.cut()
+            log.await_failure()
+            await_state(host, "righted", "unresponsive", "Permission denied")
+        began = seconds_up(host)
+        log.await_recovery()
+        record_property("well again after", seconds_up(host) - began)
+        await_state(host, "righted", "mounted")
+        assert machine.journal("-u", "ssh", since).count("Failed password for alice") == 1
+
+
 # Many
 
 
@@ -530,3 +704,22 @@ def test_a_hundred_volumes_are_mounted_at_once_within_the_limits_of_a_usual_serv
         machine.sh(mount.replace("VolumeDriver.Mount", "VolumeDriver.Unmount"))
         machine.until(f'test -z "$(ls -A {MOUNTS})"')
         machine.sh("rm -r /root/names /root/answers")
+
+
+@pytest.mark.long
+def test_a_hundred_and_fifty_containers_are_there_after_a_boot(host: Host, record_property: Record) -> None:
+    machine = host.machine
+    volumes = [f"boot-{number}" for number in range(30)]
+    for volume in volumes:
+        host.create(volume, host.directory(volume))
+    containers = [f"{volume}-{number}" for volume in volumes for number in range(5)]
+    run = f"docker run -d --restart=always --network=none -v ${{name%-*}}:/data --name $name {IMAGE}"
+    machine.sh(f"for name in $@; do {run} sh -c '{STAY}'; done", *containers)
+    machine.reboot()
+    began = seconds_up(host)
+    machine.until(lambda: len(machine.run("docker", "ps", "-q").stdout.split()) == len(containers))
+    record_property("all run after", seconds_up(host) - began)
+    machine.sh("for name in $@; do docker exec $name touch /data/$name; done", *containers)
+    for volume in volumes:
+        assert host.status(volume)["holders"] == 5
+        assert len(machine.run("ls", f"/srv/alice/{volume}").stdout.split()) == 5
