@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Power off and boot with volumes in use."""
 
+import pytest
 from support.long import normally
 
+from .documents import block
 from .host import MOUNTS, PACKAGE, Host
 
 
@@ -74,3 +76,18 @@ def test_a_server_that_comes_up_later_than_this_host_is_waited_for(host: Host) -
         assert host.status(name)["state"] == "mounted"
         assert "tried again in 5 seconds, since this host has just started" in host.log(name)
     machine.run("rm", drop_in)
+
+
+@pytest.mark.long
+def test_a_server_that_comes_up_too_late_finds_its_containers_started_by_systemd(host: Host) -> None:
+    machine = host.machine
+    ssh, unit = "/etc/systemd/system/ssh.service.d/later.conf", "/etc/systemd/system/start-web.service"
+    host.create("web", host.directory("web"))
+    host.start("web", "web", "touch /data/up; sleep 1000", "--restart=always")
+    machine.write(ssh, "[Service]\nExecStartPre=/bin/sleep 130\nTimeoutStartSec=300\n")
+    machine.write(unit, block("docs/reliability.md", "[Unit]"))
+    machine.sh("rm /srv/alice/web/up; systemctl disable ssh.socket; systemctl enable start-web")
+    machine.reboot()
+    assert "cannot connect to localhost port 22" in host.status("web")["lastError"]
+    machine.until("test -e /srv/alice/web/up")
+    machine.run("rm", ssh, unit)
