@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import flask  # noqa: TID251 (this is the place)
 from gunicorn.http.errors import NoMoreData, ParseException
@@ -217,6 +217,10 @@ ROUTES: Mapping[str, _Route] = {
 }
 
 
+HOST = "docker-volume-sshfs"
+Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Any]
+
+
 def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]) -> flask.Flask:
     """Make the Flask application.
 
@@ -226,6 +230,7 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
         tell: Is called with a line about the volumes after each call that may have changed them.
     """
     app = flask.Flask(__name__, static_folder=None)
+    app.wsgi_app = _whatever_the_host(app.wsgi_app)  # type: ignore[assignment]  # Flask's own way to wrap it
 
     def serve(path: str) -> flask.Response:
         route, verb = ROUTES[path], path.rpartition(".")[2]
@@ -253,6 +258,16 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
     app.register_error_handler(HTTPException, _encode_http_error)
     app.register_error_handler(Exception, _encode_internal_error)
     return app
+
+
+def _whatever_the_host(served: Wsgi) -> Wsgi:
+    """Let a Host header, which means nothing here, be anything: Flask refuses some, and some paths in place of one."""
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["HTTP_HOST"] = HOST
+        return served(environ, start_response)
+
+    return serve
 
 
 def _decode(route: _Route) -> Call:

@@ -172,6 +172,11 @@ def test_inspect_tells_the_host_key_that_is_demanded(client: FlaskClient) -> Non
     assert inspect(client)["hostKey"] == fingerprint
 
 
+@pytest.mark.parametrize("header", ["x" * 64, "a..b", "", "ä"])
+def test_a_host_header_says_nothing(client: FlaskClient, header: str) -> None:
+    assert client.post("/VolumeDriver.List", headers={"Host": header}).json == {"Volumes": [], "Err": ""}
+
+
 def test_path_is_empty_until_the_volume_is_mounted(client: FlaskClient, host: FakeHost) -> None:
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     assert post(client, "Path", {"Name": "photos"}) == (200, {"Mountpoint": "", "Err": ""})
