@@ -159,7 +159,8 @@ class Plugin(Client):
         """End it, the hard way if so asked, and every process of it but those of the volumes."""
         assert self._process
         if how is signal.SIGKILL:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # all of it has ended already
+                os.killpg(self._process.pid, signal.SIGKILL)
         else:
             self._process.terminate()
         self._process.wait(300)

@@ -19,7 +19,8 @@ from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
-RELAY = Path("/usr/libexec/docker-volume-sshfs/relay")
+RELAY = Path("/nowhere/relay")
+"""Options are read before it is started, and no server is to be asked."""
 
 SAMPLES = {
     "uid": "1000",
