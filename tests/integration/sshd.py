@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,7 @@ class Server:
         processes = self.connections()
         for process in processes:  # that of the login goes on without its parent
             processes += _children(process)
-        for process in processes:
-            os.kill(process, signal.SIGKILL)
+        end(processes)
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -100,7 +99,8 @@ class Server:
         """Let no connection of now be answered meanwhile; new ones are. Give their processes, which may be ended."""
         processes = self.connections()
         for process in processes:  # each of them has children that do the work
-            os.kill(process, signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGSTOP)
             processes += _children(process)
         try:
             yield processes
@@ -110,8 +110,19 @@ class Server:
                     os.kill(process, signal.SIGCONT)
 
 
+def end(processes: Iterable[int]) -> None:
+    """Kill processes, of which some may have ended just now."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
 def _children(process: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(child) for child in children.split()]
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 import errno
 import os
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import TypeVar
 import pytest
 
 from integration.plugin import Plugin, await_that
-from integration.sshd import Server, start_server
+from integration.sshd import Server, end, start_server
 
 T = TypeVar("T")
 
@@ -74,8 +73,7 @@ def beside(act: Callable[[], T]) -> Iterator[Future[T]]:
 def cut_amid(server: Server, act: Callable[[], T]) -> T:
     """Do something that waits for the server, and cut the connection amid it."""
     with server.frozen_connections() as processes, beside(act) as future:
-        for process in processes:
-            os.kill(process, signal.SIGKILL)
+        end(processes)
         return future.result(300)
 
 
@@ -102,8 +100,7 @@ def test_reads_that_are_cut_get_their_data(plugin: Plugin, shaky: Server) -> Non
         files = {size: stack.enter_context(opened(mountpoint / f"{size}")) for size in data}
         with shaky.frozen_connections() as processes, ExitStack() as reading:
             got = {size: reading.enter_context(beside(partial(os.read, file, size))) for size, file in files.items()}
-            for process in processes:
-                os.kill(process, signal.SIGKILL)
+            end(processes)
             assert {size: future.result(300) for size, future in got.items()} == data
 
 
@@ -197,8 +194,7 @@ def test_changes_that_are_cut_are_errors_and_are_not_made_later(plugin: Plugin, 
                 name: stack.enter_context(beside(partial(error_of, partial(act, mountpoint / name))))
                 for name, act in CHANGES.items()
             }
-            for process in processes:
-                os.kill(process, signal.SIGKILL)
+            end(processes)
             assert {name: future.result(300) for name, future in made.items()} == dict.fromkeys(CHANGES, errno.EIO)
         await_that(lambda: is_back(mountpoint), "the connection is back")
         after = sorted((path, path.stat().st_mode, path.stat().st_size) for path in directory.glob("*/*"))
@@ -219,8 +215,7 @@ def test_a_file_that_was_replaced_meanwhile_is_an_error_to_its_reader(plugin: Pl
             with shaky.frozen_connections() as processes, beside(replace_amid) as reading:
                 (directory / "other").write_bytes(b"other")
                 (directory / "other").replace(directory / "file")
-                for process in processes:
-                    os.kill(process, signal.SIGKILL)
+                end(processes)
                 reading.result(300)
         await_that(lambda: not error_of((mountpoint / "file").stat), "it is mounted anew")
         assert (mountpoint / "file").read_bytes() == b"other"
