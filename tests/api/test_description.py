@@ -20,7 +20,7 @@ from sshfs_plugin.http import api
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import _NAME, LONGEST_NAME, Unusable
 
-REQUESTS = normally(1000, 100_000)
+REQUESTS = normally(500, 100_000)
 SEED = 20261126
 SECONDS_EACH = 0.05
 MOST_BYTES_MORE = 16 << 20

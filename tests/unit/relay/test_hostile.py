@@ -36,7 +36,7 @@ from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import LONGEST_REPLY, build, string
 
 NAME = bytes(4)
-ROUNDS = normally(6, 400)
+ROUNDS = normally(3, 400)
 MOST_BYTES_KEPT = 1 << 20
 RUBBISH = {
     **{f"length {length}": struct.pack(">IBI", length, packets.STATUS, 9) for length in range(5)},

@@ -36,7 +36,7 @@ from support.waiting import LIMIT_SECONDS
 from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.relay import CannotGoOn
 
-ROUNDS = normally(8, 400)
+ROUNDS = normally(3, 400)
 STEPS = 400
 CHANGING = (packets.WRITE, packets.RENAME, packets.EXTENDED, packets.REMOVE, packets.SETSTAT)
 FIRST_OWN_ID = 2**31
