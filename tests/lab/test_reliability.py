@@ -408,13 +408,19 @@ def a_password(host: Host, password: str) -> Iterator[None]:
         host.machine.run("usermod", "-p", usual, "alice")
 
 
+def create_with_password(host: Host, name: str) -> str:
+    """Create a volume that logs in with alice's password, and return its directory on the server."""
+    machine, directory = host.machine, host.directory(name)
+    machine.write("/root/nas.password", "correct horse battery\n", mode=0o600)
+    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", "password_file=/root/nas.password")
+    machine.run("docker", "volume", "create", "-d", "sshfs", *options, name)
+    return directory
+
+
 def test_after_a_change_of_the_password_the_server_is_asked_a_few_times_only(
     host: Host, server: SshServer, record_property: Record
 ) -> None:
-    machine, directory = host.machine, host.directory("password")
-    machine.write("/root/nas.password", "correct horse battery\n", mode=0o600)
-    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", "password_file=/root/nas.password")
-    machine.run("docker", "volume", "create", "-d", "sshfs", *options, "password")
+    machine, directory = host.machine, create_with_password(host, "password")
     with logging(host, "password", directory) as log:
         since = host.from_here()
         with a_password(host, "another one"):
@@ -662,10 +668,7 @@ def test_with_sshfs_sync_a_shell_notices_each_line_that_is_lost(host: Host, serv
 def test_a_password_that_is_put_right_is_found_a_minute_later(
     host: Host, server: SshServer, record_property: Record
 ) -> None:
-    machine, directory = host.machine, host.directory("righted")
-    machine.write("/root/nas.password", "correct horse battery\n", mode=0o600)
-    options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", "password_file=/root/nas.password")
-    machine.run("docker", "volume", "create", "-d", "sshfs", *options, "righted")
+    machine, directory = host.machine, create_with_password(host, "righted")
     with logging(host, "righted", directory) as log:
         since = host.from_here()
         with a_password(host, "another one"):
