@@ -294,11 +294,7 @@ def _body() -> bytes:
     """Read the body; one that is longer than a client ever sends is refused."""
     try:
         body = flask.request.stream.read(LONGEST_BODY + 1)
-    except (
-        OSError,
-        ParseException,
-        ValueError,
-    ) as error:  # ValueError is what gunicorn 20.1 has for a chunk of no size
+    except (OSError, ParseException, ValueError) as error:  # the last is gunicorn 20.1's for a chunk of no size
         reason = "it breaks off" if isinstance(error, NoMoreData) else str(error) or "it breaks off"
         raise errors.InvalidRequest(
             f"the body of the request can't be read, {reason}"[: errors.LONGEST_QUOTE],
