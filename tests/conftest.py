@@ -13,6 +13,7 @@ from support.driver import FakeHost, slow_slots
 from support.kernel import FakeKernel
 from support.long import LONG
 from support.programs import Programs
+from support.service import settings_below
 from support.serving import serving
 from support.supervisor import FakeSupervisor
 from support.waiting import Background
@@ -80,17 +81,7 @@ def in_background() -> Iterator[Background]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Give the settings of a plugin that lives in a directory of its own."""
-    return Settings(
-        state=tmp_path / "state",
-        mounts=tmp_path / "mounts",
-        runtime=tmp_path / "run",
-        configuration=tmp_path / "etc",
-        libexec=tmp_path / "libexec",
-        home=tmp_path / "root",
-        root=tmp_path,
-        supervisor="process",
-        threads=8,
-    )
+    return settings_below(tmp_path)
 
 
 @pytest.fixture
