@@ -75,9 +75,14 @@ class Remote:
         return None
 
     @property
+    def login(self) -> str:
+        """The login as ssh takes it: ``user@host``."""
+        return f"{self.user}@{self.host}" if self.user else self.host
+
+    @property
     def account(self) -> str:
         """The login and the server, for messages: ``user@host port 22``."""
-        return f"{self.user}@{self.host} port {self.port}"
+        return f"{self.login} port {self.port}"
 
     @property
     def server(self) -> str:
@@ -160,6 +165,7 @@ class Volume:
         create_directory: Whether a missing directory is made when the volume is created.
         access: Who on this host may use it.
         read_seconds: How long a read may wait for a lost server; None if no read survives the loss of a connection.
+        shares_connection: Whether it may share its connection with other volumes.
         sshfs_options: Further options for sshfs, each with its value or None.
         ssh_options: Further keywords for ssh_config.
         created_at: When it was created, with a time zone.
@@ -176,6 +182,7 @@ class Volume:
     create_directory: bool
     access: Access
     read_seconds: int | None
+    shares_connection: bool
     sshfs_options: tuple[tuple[str, str | None], ...]
     ssh_options: tuple[tuple[str, str], ...]
     created_at: datetime

@@ -225,6 +225,7 @@ def _volume(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: da
         create_directory=values["create_directory"] == YES,
         access=_access(values),
         read_seconds=int(values["read_timeout"]) if _has_relay(values) else None,
+        shares_connection=_has_relay(values) and values["own_connection"] == NO and values["max_conns"] == "1",
         sshfs_options=tuple(_options_for(Destination.SSHFS, said)),
         ssh_options=tuple((keyword, value or "") for keyword, value in _options_for(Destination.SSH, said)),
         created_at=created_at,

@@ -108,6 +108,7 @@ def test_repr_when_there_is_a_password_does_not_show_it() -> None:
         create_directory=False,
         access=Access(allow_other=True, default_permissions=True),
         read_seconds=900,
+        shares_connection=True,
         sshfs_options=(),
         ssh_options=(),
         created_at=datetime.now(UTC),

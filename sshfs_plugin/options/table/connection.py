@@ -43,6 +43,13 @@ TOPIC = Topic(
             default="900",
             canonical=duration(604800),
         ),
+        Option(
+            name="own_connection",
+            meaning="The volume shares its connection with no other. Else volumes that log in to the same server in "
+            "the same way do, ten to a connection, and a further one is mounted without a login: see how-it-works.md.",
+            default=NO,
+            canonical=flag,
+        ),
         ssh_option(
             name="ServerAliveInterval",
             aliases=("ProtocolKeepAlives",),
