@@ -39,6 +39,7 @@ class Login:
         identity_files: Private keys that ssh can use, in the order in which to try them.
         certificate_file: The certificate that an option names for the only key; None if none does.
         contents: The content of each key, of the named certificate, or of the certificates beside the keys.
+        digest: A digest of these contents, which is kept without them.
     """
 
     password: str = field(default="", repr=False)
@@ -46,6 +47,7 @@ class Login:
     identity_files: tuple[Path, ...] = ()
     certificate_file: Path | None = None
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+    digest: bytes = field(default=b"", repr=False)
 
     @property
     def without_contents(self) -> "Login":
@@ -98,6 +100,7 @@ class Keyring:
             identity_files=tuple(keys),
             certificate_file=certificate_file,
             contents=contents | keys,
+            digest=_digest(contents | keys),
         )
 
     def _default_keys(self) -> dict[Path, bytes]:
@@ -112,6 +115,11 @@ class Keyring:
 
     def _expand(self, path: str) -> Path:
         return self.home / path[2:] if path.startswith("~/") else Path(path)
+
+
+def _digest(contents: Mapping[Path, bytes]) -> bytes:
+    each = (hashlib.sha256(part).digest() for path, content in contents.items() for part in (bytes(path), content))
+    return hashlib.sha256(b"".join(each)).digest()
 
 
 def _read_password(path: Path) -> str:

@@ -7,7 +7,7 @@ line is in an environment file.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sshfs_plugin.ssh.credentials import Login
@@ -15,6 +15,9 @@ from sshfs_plugin.ssh.known_hosts import KnownHosts, pattern
 from sshfs_plugin.volume import CheckAt, HostKeyCheck, Volume
 
 NOWHERE = Path("/dev/null")
+
+IDLE_SECONDS = 300
+"""How long a shared connection is kept when its last volume was unmounted."""
 
 
 def options(volume: Volume, relay: Path) -> str:
@@ -56,12 +59,31 @@ _NEEDS_ESCAPE, _BACKSLASH = re.compile(r'(["\\$`])'), r"\\\1"
 
 
 def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:
-    """Return the text of the ssh_config under which a volume's connections are made."""
-    lines = "\n".join(f"    {keyword} {value}" for keyword, value in _keywords(volume, login, known_hosts))
-    return f"# Made for the volume {volume.name} at each mount.\nHost *\n{lines}\n"
+    """Return the text of the ssh_config under which a volume's own connections are made."""
+    keywords = _keywords(volume, login, known_hosts, known_hosts.pinned / volume.name)
+    return f"# Made for the volume {volume.name} at each mount.\n{_all_hosts(keywords)}"
 
 
-def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
+def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path) -> str:
+    """Return the text of the ssh_config under which a connection is made that a volume shares with others.
+
+    Args:
+        volume: One of them.
+        login: What all of them log in with.
+        known_hosts: The known hosts of this host.
+        pinned: The file of the pinned host key, if there is one.
+    """
+    keywords = _keywords(volume, login, known_hosts, pinned)
+    shared = ("ControlMaster", "yes"), ("ControlPersist", str(IDLE_SECONDS))
+    return f"# Made for volumes that share a connection.\n{_all_hosts((*keywords, *shared))}"
+
+
+def _all_hosts(keywords: Iterable[tuple[str, str]]) -> str:
+    lines = "\n".join(f"    {keyword} {value}" for keyword, value in keywords)
+    return f"Host *\n{lines}\n"
+
+
+def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path) -> Iterator[tuple[str, str]]:
     yield "Port", str(volume.remote.port)
     # else ssh would look up an address in its canonical form (127.0.0.1 for 127.1), and the preflight as it was typed
     yield "HostKeyAlias", pattern(volume.remote.host, volume.remote.port)
@@ -75,16 +97,16 @@ def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts) -> Iterator
         yield "NumberOfPasswordPrompts", "1"
     else:
         yield "BatchMode", "yes"
-    yield from _host_key_keywords(volume, known_hosts)
+    yield from _host_key_keywords(volume, known_hosts, pinned)
     yield "ConnectionAttempts", "1"
     yield from volume.ssh_options
 
 
-def _host_key_keywords(volume: Volume, known_hosts: KnownHosts) -> Iterator[tuple[str, str]]:
+def _host_key_keywords(volume: Volume, known_hosts: KnownHosts, pinned: Path) -> Iterator[tuple[str, str]]:
     """Yield the keywords for the host key: after a preflight ssh takes known ones alone, since that adds new ones."""
     files: tuple[Path, ...]
     if volume.pinned_host_key:
-        strict, files = "yes", (known_hosts.pinned / volume.name,)
+        strict, files = "yes", (pinned,)
     elif volume.host_key_check is HostKeyCheck.NO:
         strict, files = "no", (NOWHERE,)
     else:
