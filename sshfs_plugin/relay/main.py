@@ -5,17 +5,22 @@ import _signal  # type: ignore[import]  # the module "signal", which mypy knows,
 import os
 import sys
 
+from sshfs_plugin.relay import shared
 from sshfs_plugin.relay.ssh import Ssh, process_at_other_end
 
 SSHFS = 0
 FIRST_OTHER_DESCRIPTOR, DESCRIPTORS = 3, 1024
 
+GREETING_BYTES = 9
+"""The length of sshfs's first packet, which says which version of SFTP it speaks."""
+
 
 def main() -> None:
     """Start ssh with our arguments, and relay until sshfs ends.
 
-    The socket to sshfs is standard input. Settings are in the environment: SSHFS_PLUGIN_READ_TIMEOUT, in seconds, and
-    SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost.
+    The socket to sshfs is standard input. Settings are in the environment: SSHFS_PLUGIN_READ_TIMEOUT, in seconds,
+    SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost, and SSHFS_PLUGIN_CONNECTION, the directory of a
+    connection to share until it is lost.
     """
     # sshfs is not to see the end of this process before its own: it would take the reads that wait for complete
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT})
@@ -25,11 +30,20 @@ def main() -> None:
     # with several connections sshfs leaves its ends of the other sockets open here
     os.closerange(FIRST_OTHER_DESCRIPTOR, DESCRIPTORS)
     command = ["/usr/bin/ssh", *sys.argv[1:]]
-    ssh = Ssh(command, quiet=False)
+    connection = os.environ.get("SSHFS_PLUGIN_CONNECTION", "")
+    session = shared.begin_session(command, connection)
+    ssh = session or Ssh(command, quiet=False)
+    greeting = os.read(SSHFS, GREETING_BYTES) if session else b""
+    os.write(ssh.descriptor, greeting)
     # the rest is loaded while ssh connects
     from sshfs_plugin.relay import outage
     from sshfs_plugin.relay.relay import CannotGoOn, Relay
 
+    if session and greeting and not shared.has_begun(session, connection):
+        session.end()
+        outage.say("the shared connection takes no further session: the volume has a connection of its own")
+        ssh = Ssh(command, quiet=False)
+        os.write(ssh.descriptor, greeting)
     outage_file = os.environ.get("SSHFS_PLUGIN_OUTAGE", "")
     try:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")

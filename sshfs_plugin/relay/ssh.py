@@ -64,6 +64,13 @@ class Ssh:
         self.said = (self.said + said)[-LAST_WORDS_BYTES:]
         return said
 
+    def has_answered(self) -> bool:
+        """Return whether there is a packet to be read; False if it has closed its socket instead."""
+        try:
+            return bool(self._socket.recv(1, _socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def end_input(self) -> None:
         """Let it read the end of its input."""
         self.listens = False
