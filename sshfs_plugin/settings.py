@@ -104,6 +104,11 @@ class Settings:
         return self.runtime / "mounts"
 
     @property
+    def connections(self) -> Path:
+        """The directory of shared connections, with a directory for each."""
+        return self.runtime / "connections"
+
+    @property
     def releases(self) -> Path:
         """The directory of release requests: empty files, named after the volumes that are to be released."""
         return self.runtime / "releases"

@@ -24,7 +24,7 @@ from sshfs_plugin.driver.values import Caller, Condition, State
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.host import uptime
 from sshfs_plugin.mounts.supervisor import Supervisor
-from sshfs_plugin.preflight import Preflight
+from sshfs_plugin.preflight import Preflight, Prepared
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import CheckAt, MountID, Unusable, Volume, VolumeName, volume_name
@@ -329,15 +329,22 @@ class Driver:
         device = self._supervisor.mounted().get(name)
         if device and self._supervisor.answers(name, deadline.left(2)):
             return device
-        passed = entry.passed_login
+        volume, login, prepared = entry.volume, entry.passed_login, None
+        if not login:
+            # before a slot at the server is taken, since files on this host may take long to read
+            prepared = self._preflight.prepare(volume) if volume.check is not CheckAt.NEVER else None
+            login = prepared.login if prepared else self._preflight.login(volume)
+            if self._supervisor.is_connected(volume, login):
+                prepared = None
         try:
-            self._start(entry, asked, deadline, passed)
+            self._start(entry, asked, deadline, login, prepared)
         except errors.MountError:
             entry.passed_until = 0.0
-            if not passed or deadline.left() < WORTH_CHECKING_SECONDS:
+            if prepared or volume.check is CheckAt.NEVER or deadline.left() < WORTH_CHECKING_SECONDS:
                 raise
             # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
-            self._start(entry, asked, deadline)
+            prepared = self._preflight.prepare(volume)
+            self._start(entry, asked, deadline, prepared.login, prepared)
         device = self._supervisor.mounted().get(name)
         if not device:
             raise errors.MountFailed(
@@ -346,12 +353,9 @@ class Driver:
         entry.answering, entry.left_until = True, 0.0
         return device
 
-    def _start(self, entry: Entry, asked: float, deadline: Deadline, passed: Login | None = None) -> None:
-        """Mount a volume; a preflight comes first, unless the login of one that has passed is given."""
+    def _start(self, entry: Entry, asked: float, deadline: Deadline, login: Login, prepared: Prepared | None) -> None:
+        """Mount a volume, after the rest of a preflight unless that can be spared."""
         volume = entry.volume
-        # before a slot at the server is taken, since files on this host may take long to read
-        prepared = self._preflight.prepare(volume) if not passed and volume.check is not CheckAt.NEVER else None
-        login = prepared.login if prepared else passed or self._preflight.login(volume)
         with self._connecting(volume, asked, deadline):
             if prepared:
                 prepared.run(deadline)

@@ -10,16 +10,20 @@ import os
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
+import threading
 import time
 from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.mounts.connections import Connection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
 CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_MAKE = '. "$1/environment"; exec ssh -F "$1/ssh_config" -S "$1/socket" -N -f "$LOGIN"'
+"""What docker-volume-sshfs-connection@.service does."""
 
 
 class ProcessSupervisor(Supervisor):
@@ -39,7 +43,8 @@ class ProcessSupervisor(Supervisor):
         if self.is_kept(name) and not self._ends(name, deadline):
             self.require_answer(name, deadline)
             return
-        self.files(name).write(volume, login, self.settings)
+        if connection := self.write_files(volume, login):
+            threading.Thread(target=self._make, args=(connection,), daemon=True).start()
         for directory in (self.settings.logs, self.settings.locks):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
@@ -107,6 +112,18 @@ class ProcessSupervisor(Supervisor):
                 env={**os.environ, **self.settings.environment()},
                 start_new_session=True,
             )
+
+    def _make(self, connection: Connection) -> None:
+        """Make a shared connection, which outlives this process and ends by itself once it is idle."""
+        making = subprocess.Popen(  # noqa: S603 (our own words)
+            ["/bin/sh", "-ac", _MAKE, "sh", connection.directory],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if making.wait():
+            connection.remove()
 
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
         """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""

@@ -15,6 +15,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel, mountinfo
+from sshfs_plugin.mounts.connections import Connection, Connections
 from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
@@ -42,11 +43,17 @@ class Supervisor(ABC):
     Attributes:
         settings: This host's.
         hint: The hint of an error: which command tells an administrator more.
+        connections: The connections that volumes share.
     """
 
     settings: Settings
     hint: ClassVar[str]
+    connections: Connections = field(init=False)
     _releasing: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        """Find the shared connections of this host."""
+        object.__setattr__(self, "connections", Connections(self.settings))
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return the mountpoint of a volume, whether it is mounted or not."""
@@ -57,8 +64,9 @@ class Supervisor(ABC):
         return UnitFiles.of(self.settings, name)
 
     def forget(self, name: VolumeName) -> None:
-        """Remove the files that a volume's unit reads; one may hold a password."""
+        """Remove the files that a volume's unit reads, of which one may hold a password; it shares nothing any more."""
         self.files(name).remove()
+        self.connections.leave(name)
 
     def unit(self, _name: VolumeName) -> str:
         """Return the volume's unit; empty where there is no systemd."""
@@ -118,6 +126,20 @@ class Supervisor(ABC):
             "sshfs goes on trying to reconnect; try again when the server is back, or unmount it with "
             f"docker-volume-sshfs release --force {name}",
         )
+
+    def is_connected(self, volume: Volume, login: Login) -> bool:
+        """Tell whether a volume can share a connection that stands, so that its login needs no check."""
+        return self.connections.stands(volume, login)
+
+    def write_files(self, volume: Volume, login: Login) -> Connection | None:
+        """Write what a volume's unit reads; return the connection that it shares if that is yet to be made.
+
+        Raises:
+            StateError: A file could not be written.
+        """
+        connection, is_new = self.connections.join(volume, login) if volume.shares_connection else (None, False)
+        self.files(volume.name).write(volume, login, self.settings, connection.directory if connection else None)
+        return connection if is_new else None
 
     @abstractmethod
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:

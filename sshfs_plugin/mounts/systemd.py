@@ -57,18 +57,19 @@ class SystemdSupervisor(Supervisor):
             StateError: What the unit reads could not be written.
         """
         name, unit = volume.name, _unit(volume.name)
-        files = self.files(name)
+        files, units = self.files(name), [unit]
         if self.is_kept(name):
             files.answered.unlink(missing_ok=True)
-        else:
-            files.write(volume, login, self.settings)
+        elif connection := self.write_files(volume, login):
+            units.insert(0, f"docker-volume-sshfs-connection@{connection.name}.service")
         started, limit = time.time(), deadline.left(START_SECONDS)
         try:
-            job = _systemctl("start", unit, seconds=limit)
+            job = _systemctl("start", *units, seconds=limit)
         except errors.ProgramStuck:
             self._give_up_start(name)
             raise mount_timed_out(name, limit) from None
-        if job.returncode:
+        # without the shared connection, the volume has one of its own
+        if job.returncode and not (units[1:] and files.answered.exists()):
             said = _last_words(unit, started) or job.stderr
             self._give_up_start(name)
             raise mount_failed(name, said)
@@ -172,8 +173,8 @@ def _reset_failed(unit: str, *, seconds: float) -> None:
     command.run(["systemctl", "reset-failed", unit], seconds=seconds)
 
 
-def _systemctl(verb: str, unit: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
-    return command.run(["systemctl", verb, "--job-mode=ignore-dependencies", unit], seconds=seconds)
+def _systemctl(verb: str, *units: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    return command.run(["systemctl", verb, "--job-mode=ignore-dependencies", *units], seconds=seconds)
 
 
 def _last_words(unit: str, since: float) -> str:

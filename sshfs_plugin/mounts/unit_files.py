@@ -52,8 +52,14 @@ class UnitFiles:
         """An empty file that the unit's step ``ready`` makes once the mount answers."""
         return self.directory / "answered"
 
-    def write(self, volume: Volume, login: Login, settings: Settings) -> None:
+    def write(self, volume: Volume, login: Login, settings: Settings, connection: Path | None = None) -> None:
         """Write the files with which the unit mounts a volume.
+
+        Args:
+            volume: The volume.
+            login: What it logs in with.
+            settings: This host's.
+            connection: The directory of the connection that it shares.
 
         Raises:
             StateError: A file could not be written.
@@ -62,16 +68,16 @@ class UnitFiles:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.answered.unlink(missing_ok=True)
-            _replace(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings)))
+            replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings)))
             values = {
                 "SOURCE": volume.remote.source,
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
                 "SSH_CONFIG": str(self.ssh_config),
                 "OPTIONS": sshfs.options(volume, settings.libexec / "relay"),
-                **self._relay_variables(volume),
+                **self._relay_variables(volume, connection),
                 **self._password_variables(volume.name, login, settings),
             }
-            _replace(self.environment, sshfs.environment_file(values))
+            replace_file(self.environment, sshfs.environment_file(values))
         except OSError as error:
             raise errors.StateError(
                 f"cannot write to {self.directory}, {error.strerror}", "is the file system there full?"
@@ -89,31 +95,47 @@ class UnitFiles:
                 file.unlink()
             self.directory.rmdir()
 
-    def _relay_variables(self, volume: Volume) -> dict[str, str]:
+    def _relay_variables(self, volume: Volume, connection: Path | None) -> dict[str, str]:
         """Return the settings of the relay."""
         if volume.read_seconds is None:
             return {}
-        return {"SSHFS_PLUGIN_READ_TIMEOUT": str(volume.read_seconds), "SSHFS_PLUGIN_OUTAGE": str(self.outage)}
-
-    def _password_variables(self, name: VolumeName, login: Login, settings: Settings) -> dict[str, str]:
-        """Return the variables with which ssh asks our helper for the password; the password itself is in a file."""
-        file = login.password_file
-        if login.password and file is None:
-            _replace(self.password, f"{login.password}\n")
-            file = self.password
-        else:
-            self.password.unlink(missing_ok=True)
-        if file is None:
-            return {}
+        shared = {"SSHFS_PLUGIN_CONNECTION": str(connection)} if connection else {}
         return {
-            "SSH_ASKPASS": str(settings.libexec / "askpass"),
-            "SSH_ASKPASS_REQUIRE": "force",
-            "SSHFS_PLUGIN_PASSWORD_FILE": str(file),
-            "SSHFS_PLUGIN_PASSWORD_OF": name,  # what the helper of version 1.1 wants to know, after a downgrade
+            "SSHFS_PLUGIN_READ_TIMEOUT": str(volume.read_seconds),
+            "SSHFS_PLUGIN_OUTAGE": str(self.outage),
+            **shared,
         }
 
+    def _password_variables(self, name: VolumeName, login: Login, settings: Settings) -> dict[str, str]:
+        """Return the variables with which ssh asks our helper for the password, that of version 1.1 included."""
+        variables = password_variables(login, self.password, settings.libexec / "askpass")
+        return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": name} if variables else {}
 
-def _replace(path: Path, text: str) -> None:
+
+def password_variables(login: Login, on_record: Path, askpass: Path) -> dict[str, str]:
+    """Return the variables with which ssh asks our helper for the password; the password itself is in a file.
+
+    Args:
+        login: What is logged in with.
+        on_record: The file to write if the password is on record; it is removed if none is.
+        askpass: Our helper.
+    """
+    file = login.password_file
+    if login.password and file is None:
+        replace_file(on_record, f"{login.password}\n")
+        file = on_record
+    else:
+        on_record.unlink(missing_ok=True)
+    if file is None:
+        return {}
+    return {
+        "SSH_ASKPASS": str(askpass),
+        "SSH_ASKPASS_REQUIRE": "force",
+        "SSHFS_PLUGIN_PASSWORD_FILE": str(file),
+    }
+
+
+def replace_file(path: Path, text: str) -> None:
     """Write a file so that its reader sees the old text or the new; it is not synced, since /run outlives no crash."""
     new = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:

@@ -159,8 +159,9 @@ class Host:
         assert "Unable to connect to plugin" not in self.machine.journal("-u", "docker", since)
 
     def clear(self) -> None:
-        """Remove all containers, volumes and known servers, and let failures of units be forgotten."""
+        """Remove all containers, volumes, shared connections and known servers; let failures of units be forgotten."""
         self.machine.sh(
             "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm; "
+            f"systemctl stop '{PACKAGE}-connection@*'; "
             f"systemctl reset-failed; rm -f /var/lib/{PACKAGE}/known_hosts /etc/{PACKAGE}/id_ed25519*"
         )

@@ -38,6 +38,7 @@ class FakeSupervisor:
         kept: Those whose process goes on although they are not mounted.
         unprovided: Those whose unit would find nothing to read.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
+        connected: Those that can share a connection that stands.
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
         clear_problem: Why they can't be.
@@ -64,6 +65,7 @@ class FakeSupervisor:
     kept: set[str] = field(default_factory=set)
     unprovided: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
+    connected: set[str] = field(default_factory=set)
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
     clear_problem: MountError | None = None
@@ -119,6 +121,10 @@ class FakeSupervisor:
         self.silent.discard(name)
         self.live.add(name)
         self.devices[name] = f"0:{len(self.started)}"
+
+    def is_connected(self, volume: Volume, login: Login) -> bool:
+        """Tell whether the test says so."""
+        return volume.name in self.connected
 
     def is_kept(self, name: VolumeName) -> bool:
         """Tell whether the volume's process goes on although it is not mounted here."""

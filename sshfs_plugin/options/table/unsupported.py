@@ -63,7 +63,7 @@ _NAME_AS_IT_IS = "the name in sshcmd is used as it is"
 _NO_TERMINAL = "there is no terminal and no session"
 _NO_TICKET = "nobody has a Kerberos ticket here"
 _OBSOLETE = "ssh no longer has it"
-_OWN_CONNECTION = "each volume has connections of its own"
+_SHARED = "the plugin shares connections by itself, and own_connection gives a volume one of its own"
 _SERVER_KEEPS = "the server keeps it"
 _SSHFS_PROTOCOL = "sshfs no longer has it"
 _TALK = "journalctl -u docker-volume-sshfs@NAME shows what sshfs and ssh say, and LogLevel=DEBUG makes ssh say more"
@@ -209,7 +209,7 @@ IGNORED: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         ("ChannelTimeout", "ConnectionAttempts", "ControlMaster", "ControlPath", "ControlPersist", "RefuseConnection"),
-        _OWN_CONNECTION,
+        _SHARED,
     ),
     **dict.fromkeys(
         (

@@ -2,6 +2,7 @@
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from sshfs_plugin.volume import VolumeName
 PHOTOS = VolumeName("photos")
 UNIT = "docker-volume-sshfs@photos.service"
 RELEASE = "docker-volume-sshfs-release.service"
-VOLUME = options.parse(PHOTOS, {"sshcmd": "bob@nas:/photos", "password": "hunter2"}, datetime.now(UTC))
+OPTIONS = {"sshcmd": "bob@nas:/photos", "password": "hunter2"}
+SHARING = options.parse(PHOTOS, OPTIONS, datetime.now(UTC))
+VOLUME = options.parse(PHOTOS, {**OPTIONS, "own_connection": "yes"}, datetime.now(UTC))
 IGNORING = "--job-mode=ignore-dependencies"
 ASKED = f"show -P ActiveState {UNIT}"
 
@@ -64,6 +67,40 @@ def test_start_is_no_success_while_the_mount_does_not_answer(
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(VOLUME, LOGIN, Deadline.after(0.5))
     assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+
+
+def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_does(
+    keeping: SystemdSupervisor, programs: Programs, settings: Settings
+) -> None:
+    programs.add("systemctl", f": >{keeping.files(PHOTOS).answered}")
+    keeping.start(SHARING, LOGIN, soon())
+    (connection,) = (path for path in settings.connections.iterdir() if path.is_dir())
+    music = VolumeName("music")
+    programs.add("systemctl", f": >{keeping.files(music).answered}")
+    keeping.start(replace(SHARING, name=music), LOGIN, soon())
+    made = f"docker-volume-sshfs-connection@{connection.name}.service"
+    starts = [call for call in programs.calls("systemctl") if call.startswith("start")]
+    assert starts == [f"start {IGNORING} {made} {UNIT}", f"start {IGNORING} docker-volume-sshfs@music.service"]
+    for name in (PHOTOS, music):
+        assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in keeping.files(name).environment.read_text()
+    keeping.forget(music)
+    assert {path.name for path in (connection / "volumes").iterdir()} == {PHOTOS}
+
+
+def test_start_is_a_success_although_the_shared_connection_could_not_be_made(
+    keeping: SystemdSupervisor, programs: Programs
+) -> None:
+    programs.add("systemctl", f": >{keeping.files(PHOTOS).answered}; exit 1")
+    keeping.start(SHARING, LOGIN, soon())
+
+
+def test_start_that_fails_beside_the_shared_connection_is_a_failure(
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
+    programs.add("systemctl", '[ "$1" != start ] || exit 1')
+    with pytest.raises(errors.MountFailed):
+        keeping.start(SHARING, LOGIN, soon())
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(

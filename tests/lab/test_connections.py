@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Volumes that share a connection, as units of systemd."""
+
+from .host import STAY, Host
+
+UNIT = "docker-volume-sshfs-connection@*.service"
+CONNECTIONS = "/run/docker-volume-sshfs/connections"
+
+
+def logins(host: Host, since: str) -> int:
+    """Return how often alice has logged in."""
+    said = host.machine.journal(since, "-t", "sshd", "-t", "sshd-session")
+    return said.count("Accepted publickey for alice")
+
+
+def units(host: Host) -> list[str]:
+    """Return the units of shared connections."""
+    listed = host.machine.run("systemctl", "list-units", "--all", "--plain", "--no-legend", UNIT).stdout
+    return [line.split()[0] for line in listed.splitlines()]
+
+
+def main_pid(host: Host) -> str:
+    """Return the process of the only shared connection."""
+    (unit,) = units(host)
+    return host.property(unit, "MainPID")
+
+
+def volumes(host: Host, count: int) -> list[str]:
+    """Make volumes that are all on one server."""
+    names = [f"shared-{number}" for number in range(count)]
+    for name in names:
+        directory = host.directory(name)
+        host.machine.sh(f"echo {name} >{directory}/name; chown -R alice: {directory}")
+        host.create(name, directory)
+    return names
+
+
+def use(host: Host, name: str) -> None:
+    """Let a container stay that has a volume."""
+    host.start(f"user-of-{name}", name, STAY)
+
+
+def reads(host: Host, name: str) -> bool:
+    """Tell whether the container reads what is in its volume."""
+    said = host.machine.run("docker", "exec", f"user-of-{name}", "cat", "/data/name", check=False, timeout=60)
+    return said.stdout.strip() == name
+
+
+def test_volumes_of_a_server_share_a_login_and_each_is_on_its_own_when_it_is_lost(host: Host) -> None:
+    first, second, third = volumes(host, 3)
+    since = host.from_here()
+    use(host, first)
+    use(host, second)
+    assert logins(host, since) == 1
+    assert host.property(units(host)[0], "ActiveState") == "active"
+
+    host.machine.run("kill", "-KILL", main_pid(host))
+    host.machine.until(lambda: reads(host, first) and reads(host, second), timeout=30)
+    host.machine.until(lambda: not units(host))
+    assert host.machine.run("ls", "-A", CONNECTIONS).stdout.split() == ["salt"]
+    use(host, third)
+    assert reads(host, third)
+    assert len(units(host)) == 1
+
+
+def test_connection_that_hangs_is_left_alone_and_holds_up_one_volume_for_seconds(host: Host) -> None:
+    first, second, third = volumes(host, 3)
+    use(host, first)
+    hanging = main_pid(host)
+    host.machine.run("kill", "-STOP", hanging)
+    try:
+        use(host, second)
+        assert reads(host, second)
+        since = host.from_here()
+        use(host, third)
+        assert reads(host, third)
+        assert logins(host, since) == 1
+        assert len(units(host)) == 2
+    finally:
+        host.machine.run("kill", "-CONT", hanging)
+    assert reads(host, first)
+
+
+def test_eleventh_volume_gets_another_connection(host: Host) -> None:
+    names = volumes(host, 11)
+    since = host.from_here()
+    for name in names:
+        use(host, name)
+    assert all(reads(host, name) for name in names)
+    assert logins(host, since) == 2
+    assert len(units(host)) == 2
+
+
+def test_server_that_takes_few_sessions_has_a_login_for_each_volume_beyond(host: Host) -> None:
+    names = volumes(host, 3)
+    with host.machine.sshd_with("MaxSessions 2\n"):
+        since = host.from_here()
+        for name in names:
+            use(host, name)
+        assert all(reads(host, name) for name in names)
+        assert logins(host, since) == 2
+
+
+def test_another_password_is_never_let_in_by_a_connection_that_stands(host: Host) -> None:
+    host.machine.sh("printf right >/root/right; printf wrong >/root/wrong; chmod 600 /root/right /root/wrong")
+    host.machine.sh("echo alice:right | chpasswd")
+    directory = host.directory("secret")
+    for name, file in (("let-in", "/root/right"), ("refused", "/root/wrong")):
+        options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", f"password_file={file}", "-o", "check=mount")
+        host.machine.run("docker", "volume", "create", "-d", "sshfs", *options, name)
+    host.start("let-in", "let-in", STAY)
+    refused = host.run("refused", "true", check=False)
+    assert "localhost refused to let alice in with the password" in refused.stderr
+    host.machine.run("docker", "rm", "-f", "let-in")
+
+
+def test_volume_with_a_connection_of_its_own_shares_none(host: Host) -> None:
+    directory = host.directory("own")
+    host.create("own", directory, own_connection="yes")
+    host.start("user-of-own", "own", STAY)
+    assert not units(host)
