@@ -106,9 +106,9 @@ class Connection:
 
     @property
     def is_being_made(self) -> bool:
-        """Whether somebody else has begun to make it just now."""
+        """Whether somebody else has begun to make it just now; one that was killed leaves its socket behind."""
         with suppress(OSError):
-            return time.time() - self.ssh_config.stat().st_mtime < MAKING_SECONDS
+            return not self.socket.exists() and time.time() - self.ssh_config.stat().st_mtime < MAKING_SECONDS
         return False
 
     def remove(self) -> None:

@@ -2,6 +2,7 @@
 """A whole plugin in a directory of its own: gunicorn under systemd-socket-activate, real sshd, real sshfs."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def server(_available: None) -> Iterator[Server]:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Plugin]:
+def plugin() -> Iterator[Plugin]:
     """A plugin that has no volumes yet; at the end none may be left mounted."""
-    with Plugin(tmp_path / "plugin") as plugin:
+    # pytest's directories have names too long for the sockets of shared connections
+    with tempfile.TemporaryDirectory(prefix="sshfs-") as directory, Plugin(Path(directory) / "plugin") as plugin:
         yield plugin

@@ -127,6 +127,13 @@ class Plugin(Client):
             with contextlib.suppress(OSError):
                 kernel.detach_all(mountpoint)
             assert kernel.await_absence(mountpoint, 300), f"{mountpoint} is not cleaned up"
+        self.end_connections()
+
+    def end_connections(self) -> None:
+        """End the connections that volumes share, which stay for a while when none uses them any more."""
+        for connection in self.settings.connections.glob("*/socket"):
+            words = ["ssh", "-F", "/dev/null", "-S", connection, "-O", "exit", "none"]
+            subprocess.run(words, check=False, capture_output=True, timeout=60)
 
     def start(self) -> None:
         """Start it; it answers when this returns."""

@@ -84,7 +84,7 @@ def processes_of(plugin: Plugin) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_text().replace("\0", " ")
+            words = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
             if f"{plugin.directory}/" in words and "gunicorn" not in words:
                 found.append(words)
     return found
@@ -109,8 +109,9 @@ def _answers(plugin: Plugin) -> bool:
 
 
 def assert_nothing_is_left(plugin: Plugin) -> None:
-    """Check that there is no mount, record, holder or process any more."""
+    """Check that there is no mount, record, holder or process any more, once idle connections are ended."""
     await_that(lambda: not mountinfo.sshfs_below(plugin.settings.mounts), "all is unmounted")
+    plugin.end_connections()
     await_that(lambda: not processes_of(plugin), "all programs of volumes have ended")
     assert list(plugin.settings.volumes.glob("*")) == []
     assert list(plugin.settings.holders.glob("*")) == []

@@ -121,11 +121,16 @@ def test_connection_that_hangs_takes_no_further_volume_until_it_has_ended(connec
         assert not connections.stands(volume("music"), LOGIN)
 
 
-def test_connection_that_has_ended_without_a_trace_is_made_anew(
-    connections: Connections, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("was_killed", [True, False])
+def test_connection_that_has_ended_and_left_its_files_is_made_anew(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch, was_killed: bool
 ) -> None:
     connection, _ = connections.join(volume("photos"), LOGIN)
-    monkeypatch.setattr("sshfs_plugin.mounts.connections.MAKING_SECONDS", -1.0)
+    if was_killed:
+        with made(connection):
+            pass
+    else:
+        monkeypatch.setattr("sshfs_plugin.mounts.connections.MAKING_SECONDS", -1.0)
     assert connections.join(volume("music"), LOGIN) == (connection, True)
     assert connection.shared_by == {"music"}
 

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Volumes that share a connection, where there is no systemd; and the end of an idle one."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from integration.plugin import Plugin, Refused, await_that
+from integration.sshd import Server, start_server
+from sshfs_plugin import options
+from sshfs_plugin.host.command import run
+from sshfs_plugin.mounts.connections import SESSIONS, Connection, Connections
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.credentials import Keyring
+from sshfs_plugin.volume import VolumeName
+
+
+def masters(plugin: Plugin) -> list[int]:
+    """Return the processes of the shared connections."""
+    found = run(["pgrep", "-f", f"^ssh -F {plugin.settings.connections}/"], seconds=5).stdout
+    return [int(pid) for pid in found.split()]
+
+
+def mounted(plugin: Plugin, server: Server, names: list[str], **more: str) -> dict[str, Path]:
+    """Create and mount volumes, each with a file that has its name."""
+    mountpoints = {}
+    for name in names:
+        directory = server.make(name)
+        (directory / "file").write_text(name)
+        plugin.create(name, server.options(directory, **more))
+    for name in names:
+        mountpoints[name] = plugin.mount(name)
+        assert (mountpoints[name] / "file").read_text() == name
+    return mountpoints
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Give a server of this test's own, whose connections it counts and ends."""
+    with start_server() as server:
+        yield server
+
+
+def test_volumes_share_a_connection_and_each_connects_by_itself_when_it_is_lost(plugin: Plugin, server: Server) -> None:
+    mountpoints = mounted(plugin, server, ["aa", "bb", "cc"])
+    (master,) = masters(plugin)
+    await_that(lambda: len(server.connections()) == 1, "the volumes share a connection")
+    with (mountpoints["aa"] / "file").open() as file:
+        run(["kill", "-KILL", str(master)], seconds=5)
+        await_that(lambda: len(server.connections()) == 3, "each volume has a connection")
+        assert file.read() == "aa"
+    for name, mountpoint in mountpoints.items():
+        plugin.unmount(name)
+        assert not mountpoint.exists()
+    plugin.mount("aa")
+    assert len(masters(plugin)) == 1
+
+
+def test_all_of_a_connections_sessions_are_used_before_another_is_made(plugin: Plugin, server: Server) -> None:
+    mounted(plugin, server, [f"v{number}" for number in range(SESSIONS + 1)])
+    await_that(lambda: len(server.connections()) == 2, "the last volume has another connection")
+
+
+def test_connection_that_hangs_costs_one_volume_a_pause_and_the_others_nothing(plugin: Plugin, server: Server) -> None:
+    first = mounted(plugin, server, ["aa"])["aa"]
+    (hanging,) = masters(plugin)
+    with stopped(hanging):
+        mounted(plugin, server, ["bb", "cc"])
+        await_that(lambda: len(server.connections()) == 3, "one has its own connection, and one a new one to share")
+    assert (first / "file").read_text() == "aa"
+
+
+def test_a_connection_that_stands_lets_no_other_key_and_no_missing_directory_pass(
+    plugin: Plugin, server: Server
+) -> None:
+    mounted(plugin, server, ["aa"])
+    other = plugin.settings.runtime / "other"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], seconds=10)
+    plugin.create("bb", {**server.options(server.data, check="mount"), "IdentityFile": str(other)})
+    with pytest.raises(Refused, match="refused to let"):
+        plugin.mount("bb")
+    plugin.create("cc", server.options(server.data / "nothing", check="mount"))
+    with pytest.raises(Refused, match="nothing does not exist on 127.0.0.1"):
+        plugin.mount("cc")
+
+
+def test_a_key_that_was_replaced_by_another_is_noticed_at_once(plugin: Plugin, server: Server) -> None:
+    key = plugin.settings.runtime / "key"
+    shutil.copy(server.key, key)
+    options = {**server.options(server.data, check="mount"), "IdentityFile": str(key)}
+    for name in ("aa", "bb"):
+        plugin.create(name, options)
+    plugin.mount("aa")
+    key.unlink()
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], seconds=10)
+    with pytest.raises(Refused, match="refused to let"):
+        plugin.mount("bb")
+
+
+def test_connection_ends_once_it_is_idle(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sshfs, "IDLE_SECONDS", 1)
+    settings = Settings(runtime=server.directory, state=server.directory)
+    volume = options.parse(
+        VolumeName("aa"), server.options(server.data, check="never", host_key_check="no"), datetime.now(UTC)
+    )
+    connection, _ = Connections(settings).join(volume, Keyring.of(settings).login(volume.credentials))
+    make(connection, volume.remote.login)
+    assert connection.takes_sessions
+    await_that(lambda: not connection.takes_sessions, "it has ended")
+    await_that(lambda: not server.connections(), "the server knows")
+
+
+def make(connection: Connection, login: str) -> None:
+    """Make a connection as its unit does."""
+    words = ["ssh", "-F", connection.ssh_config, "-S", connection.socket, "-N", "-f", login]
+    subprocess.run(words, check=True, timeout=60)
+
+
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """Let a process do nothing meanwhile."""
+    run(["kill", f"-{signal.SIGSTOP.value}", str(process)], seconds=5)
+    try:
+        yield
+    finally:
+        run(["kill", f"-{signal.SIGCONT.value}", str(process)], seconds=5)
