@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The check that the remote directory is readable; it is made first if ``create_directory`` asks for that."""
 
-import contextlib
 import re
 import stat
 from pathlib import PurePosixPath
 
 from sshfs_plugin import errors
 from sshfs_plugin.options.table import can_begin
+from sshfs_plugin.preflight.sftp import Client
 from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 
@@ -59,7 +59,7 @@ def _exists(sftp: paramiko.SFTPClient, path: str) -> bool:
     return True
 
 
-def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bool = False) -> str:
+def look_at_directory(sftp: Client, remote: Remote, *, was_made: bool = False) -> str:
     """Check that the remote directory can be listed, and return its mode and owner in words.
 
     Args:
@@ -73,14 +73,12 @@ def look_at_directory(sftp: paramiko.SFTPClient, remote: Remote, *, was_made: bo
     path, subject = remote.directory or ".", f"the directory {remote.directory or '(login directory)'}"
     where = f"on {remote.host}"
     try:
-        found = sftp.stat(path)
+        found = sftp.look_into(path)
         mode = found.st_mode or 0
         if not stat.S_ISDIR(mode):
             raise errors.DirectoryUnusable(
                 f"{remote.directory} {where} is not a directory", "a volume is a whole directory"
             )
-        with contextlib.suppress(UnicodeDecodeError):  # a name is not UTF-8, so it could be listed
-            next(sftp.listdir_iter(path, read_aheads=1), None)
         owners = f", owner {found.st_uid}, group {found.st_gid}" if found.st_uid is not None else ""  # rclone: none
         return f"{stat.filemode(mode)}{owners}"
     except FileNotFoundError:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The check of SFTP: whether the server has it for this login, and with which extensions."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -21,12 +23,60 @@ class _Printed(paramiko.SFTPError):  # type: ignore[misc]  # Debian's paramiko c
     """Something else came where SFTP should begin; the message is what came."""
 
 
+class _Answers(dict[int, tuple[int, Any]]):
+    """The answers to requests that were sent together, by the request's number: servers may answer in any order."""
+
+    def _async_response(self, kind: int, message: Any, number: int) -> None:
+        """Take an answer; paramiko calls this."""
+        self[number] = kind, message
+
+
 class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
     """An SFTP client that notes the server's extensions, and refuses packets that OpenSSH would refuse.
 
     Attributes:
         extensions: The names of the extensions that the server announces, such as ``statvfs@openssh.com``.
     """
+
+    def look_into(self, path: str) -> paramiko.SFTPAttributes:
+        """Return the attributes of what is at a path; if it is a directory, its first names are asked for as well.
+
+        It takes two round trips.
+
+        Raises:
+            FileNotFoundError, PermissionError: The server says so, of the path or of its names.
+            FAILURES: Another refusal, or no answer.
+        """
+        found, opened = self._asked((paramiko.sftp.CMD_STAT, path), (paramiko.sftp.CMD_OPENDIR, path))
+        handle = opened[1].get_binary() if opened[0] == paramiko.sftp.CMD_HANDLE else None
+        try:
+            attributes = paramiko.SFTPAttributes._from_msg(self._expected(paramiko.sftp.CMD_ATTRS, found))
+            if stat.S_ISDIR(attributes.st_mode or 0):
+                if handle is None:
+                    self._expected(paramiko.sftp.CMD_HANDLE, opened)
+                with suppress(EOFError, UnicodeDecodeError):  # it is empty; the word for that need not be UTF-8
+                    self._request(paramiko.sftp.CMD_READDIR, handle)
+        finally:
+            if handle is not None:
+                with suppress(*FAILURES):  # the error that is on its way says more
+                    self._async_request(type(None), paramiko.sftp.CMD_CLOSE, handle)  # whose answer nobody needs
+        return attributes
+
+    def _asked(self, *requests: tuple[int, str]) -> list[tuple[int, Any]]:
+        """Send requests together and return the answers in the same order, each with its kind."""
+        answers = _Answers()
+        numbers = [self._async_request(answers, kind, path) for kind, path in requests]
+        while any(number not in answers for number in numbers):
+            self._read_response()
+        return [answers[number] for number in numbers]
+
+    def _expected(self, kind: int, answer: tuple[int, Any]) -> Any:
+        """Return the content of an answer of the right kind. Raises OSError for a refusal."""
+        if answer[0] == paramiko.sftp.CMD_STATUS:
+            self._convert_status(answer[1])
+        if answer[0] != kind:
+            raise paramiko.SFTPError("its answer is of another kind")
+        return answer[1]
 
     def _send_version(self) -> int:
         hello = paramiko.Message()

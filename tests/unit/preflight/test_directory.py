@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The check of the directory, and how it is made, against real servers on loopback."""
 
+import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -11,6 +13,7 @@ from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.preflight import sftp
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,51 @@ def test_directory_when_it_holds_very_many_files_is_not_read_to_the_end(
 def test_directory_when_names_in_it_are_not_utf8_is_fine(client: Client, files: Path, server: Server) -> None:
     (files / "photos/a.jpg").rename(files / "photos" / b"gr\xfc\xdfe".decode(errors="surrogateescape"))
     client.run(server, password="hunter2")
+
+
+def test_directory_is_looked_into_in_two_round_trips_and_left_closed(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packets: list[str] = []
+    send, read = sftp.Client._send_packet, sftp.Client._read_packet
+
+    def sent(self: sftp.Client, kind: int, packet: Any) -> None:
+        packets.append(paramiko.sftp.CMD_NAMES[kind])
+        send(self, kind, packet)
+
+    def received(self: sftp.Client) -> Any:
+        packets.append("wait")
+        return read(self)
+
+    monkeypatch.setattr(sftp.Client, "_send_packet", sent)
+    monkeypatch.setattr(sftp.Client, "_read_packet", received)
+    client.run(server, password="hunter2")
+    waits = [list(same) for is_wait, same in itertools.groupby(packets, lambda packet: packet == "wait")]
+    assert waits == [["init"], ["wait"], ["stat", "opendir"], ["wait", "wait"], ["readdir"], ["wait"], ["close"]]
+
+
+@pytest.mark.parametrize("path", ["/photos", "/music", "/photos/a.jpg"])
+def test_directory_when_the_server_answers_in_another_order_is_found_all_the_same(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    said = "" if path == "/photos" else str(client.refusal(server, path, password="hunter2"))
+    read = sftp.Client._read_packet
+    later: list[Any] = []
+
+    def received(self: sftp.Client) -> Any:
+        if later:
+            return later.pop()
+        packet = read(self)
+        if packet[0] == paramiko.sftp.CMD_VERSION or self.request_number > 3:
+            return packet
+        later.append(packet)
+        return read(self)
+
+    monkeypatch.setattr(sftp.Client, "_read_packet", received)
+    if said:
+        assert str(client.refusal(server, path, password="hunter2")) == said
+    else:
+        client.run(server, path, password="hunter2")
 
 
 def test_directory_when_missing_says_what_to_do(client: Client, files: Path) -> None:
