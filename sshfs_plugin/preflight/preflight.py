@@ -2,7 +2,8 @@
 """The preflight as a whole: the order of its checks, and what is recorded when all have passed."""
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from sshfs_plugin import errors
@@ -11,9 +12,10 @@ from sshfs_plugin.preflight.checks import Check, Observer, unobserved
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
+from sshfs_plugin.preflight.kept import KEPT_SECONDS, Connection, KeptConnections
 from sshfs_plugin.preflight.local_host import require_able
 from sshfs_plugin.preflight.login import log_in
-from sshfs_plugin.preflight.sftp import lacks, open_sftp
+from sshfs_plugin.preflight.sftp import Client, lacks, open_sftp
 from sshfs_plugin.preflight.ssh import ended_at
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
@@ -26,6 +28,9 @@ GRACE_SECONDS = 0.2
 their errors tell which answer was missing.
 """
 
+KEPT_ANSWERS_SECONDS = 2.0
+"""How long the answers over a kept connection may take, before a new one is made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
@@ -37,6 +42,7 @@ class Preflight:
         observer: Is told of each check.
         remembers: Whether a new host key is recorded once all checks have passed.
         writes: Whether to make the last check as well, which makes and removes a file on the server.
+        kept: Connections of preflights that have passed, to go on there; None if each is to make all checks.
     """
 
     keyring: Keyring
@@ -44,6 +50,7 @@ class Preflight:
     observer: Observer = unobserved
     remembers: bool = True
     writes: bool = False
+    kept: KeptConnections | None = None
 
     def prepare(self, volume: Volume) -> "Prepared":
         """Make the checks that need no server, and return the rest of the preflight, which waits for the server alone.
@@ -93,27 +100,67 @@ class Preflight:
         remote = volume.remote
         # read only now: another preflight may have added a key while this one waited
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
-        with _asking_for_port(remote), self._verified(volume, known, deadline) as (transport, host_key):
+        with _asking_for_port(remote):
+            connection = self._passed_again(volume, _identity(volume, login, known), deadline, creating=creating)
+            connection = connection or self._passed(volume, login, known, deadline, creating=creating)
+        with _closed_on_failure(connection.transport):
+            if self.remembers:
+                known = self._remember(volume, connection.host_key, known)
+        if self.kept:
+            self.kept.keep(_identity(volume, login, known), connection)
+        else:
+            connection.close()
+
+    def _passed(
+        self, volume: Volume, login: Login, known: tuple[HostKey, ...], deadline: Deadline, *, creating: bool
+    ) -> Connection:
+        """Make all checks of the server, and return the connection."""
+        remote = volume.remote
+        transport, host_key = self._verified(volume, known, deadline)
+        with _closed_on_failure(transport), ended_at(Deadline(deadline.at + GRACE_SECONDS), transport):
+            until = time.monotonic() + KEPT_SECONDS
             with self.observer(Check.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
             with self.observer(Check.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)
                 for lack in lacks(sftp.extensions):
                     note(lack)
-            with sftp:
-                with self.observer(Check.DIRECTORY) as note:
-                    if creating and volume.create_directory:
-                        make_directory(sftp, remote)
-                    note(look_at_directory(sftp, remote, was_made=volume.create_directory))
-                if self.writes:
-                    with self.observer(Check.WRITING) as note:
-                        note(
-                            "not tried, since the volume is read-only"
-                            if volume.read_only
-                            else f"{try_writing(sftp, remote)} made and removed"
-                        )
-            if self.remembers:
-                self._remember(volume, host_key, known)
+            self._check_directory(sftp, volume, creating=creating)
+        return Connection(transport=transport, sftp=sftp, host_key=host_key, until=until)
+
+    def _passed_again(
+        self, volume: Volume, identity: Hashable, deadline: Deadline, *, creating: bool
+    ) -> Connection | None:
+        """Make the checks that are left where a connection is kept, and return it; None if they fail.
+
+        An error may come of the connection's age: it is broken, or its login does not have a group of which the user
+        has become a member since. So only those of a new connection count.
+        """
+        connection = self.kept.take(identity) if self.kept else None
+        if not self.kept or not connection:
+            return None
+        limit = Deadline.after(min(KEPT_ANSWERS_SECONDS, deadline.left() / 2))
+        try:
+            with _closed_on_failure(connection.transport), ended_at(limit, connection.transport):
+                self._check_directory(connection.sftp, volume, creating=creating)
+        except errors.PreflightError:
+            self.kept.drop(identity)  # the others are as old
+            return None
+        return connection
+
+    def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
+        remote = volume.remote
+        with self.observer(Check.DIRECTORY) as note:
+            if creating and volume.create_directory:
+                make_directory(sftp, remote)
+            note(look_at_directory(sftp, remote, was_made=volume.create_directory))
+        if self.writes:
+            with self.observer(Check.WRITING) as note:
+                note(
+                    "not tried, since the volume is read-only"
+                    if volume.read_only
+                    else f"{try_writing(sftp, remote)} made and removed"
+                )
 
     def forget(self, name: VolumeName) -> None:
         """Remove a volume's pinned host key."""
@@ -127,11 +174,8 @@ class Preflight:
             note(", ".join(kept) or "none given, none found")
         return login
 
-    @contextlib.contextmanager
-    def _verified(
-        self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline
-    ) -> Iterator[tuple[Transport, HostKey]]:
-        """Connect, check the host key, and yield the connection with that key.
+    def _verified(self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline) -> tuple[Transport, HostKey]:
+        """Connect, check the host key, and return the connection with that key.
 
         A server has keys of several kinds and shows one in a connection. Of which kind a pinned key is, its fingerprint
         does not tell, so all kinds are asked for in turn before the key counts as wrong.
@@ -145,23 +189,20 @@ class Preflight:
         for kinds in in_order if volume.pinned_host_key else (tuple(sum(in_order, ())),):
             try:
                 transport = self._encrypted(volume, addresses, kinds, deadline)
-            except errors.NegotiationFailed as error:
+                with _closed_on_failure(transport):
+                    return transport, self._trusted(volume, transport, known)
+            except (errors.NegotiationFailed, errors.HostKeyError) as error:
                 problems.append(error)
-                continue
-            with contextlib.closing(transport), ended_at(Deadline(deadline.at + GRACE_SECONDS), transport):
-                shown = transport.shown_key
-                host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
-                try:
-                    with self.observer(Check.HOST_KEY) as note:
-                        why = require_trusted(volume, host_key, known, self.known_hosts)
-                        note(f"{host_key.kind} {host_key.fingerprint}, {why}")
-                except errors.HostKeyError as error:
-                    problems.append(error)
-                    continue
-                yield transport, host_key
-                return
         # a key that was shown and refused says more than a kind of key that the server lacks
         raise next((problem for problem in problems if isinstance(problem, errors.HostKeyError)), problems[0])
+
+    def _trusted(self, volume: Volume, transport: Transport, known: tuple[HostKey, ...]) -> HostKey:
+        shown = transport.shown_key
+        host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
+        with self.observer(Check.HOST_KEY) as note:
+            why = require_trusted(volume, host_key, known, self.known_hosts)
+            note(f"{host_key.kind} {host_key.fingerprint}, {why}")
+        return host_key
 
     def _encrypted(
         self, volume: Volume, addresses: list[Address], kinds: tuple[str, ...], deadline: Deadline
@@ -178,12 +219,15 @@ class Preflight:
             note(errors.last_words([transport.remote_version]))
         return transport
 
-    def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> None:
+    def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> tuple[HostKey, ...]:
+        """Record a host key where that is to be done, and return the keys that are known then."""
         host, port = volume.remote.host, volume.remote.port
         if volume.pinned_host_key:
             self.known_hosts.pin(volume.name, host, port, host_key)
         elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW and host_key.blob not in {key.blob for key in known}:
             self.known_hosts.reading(volume.known_hosts).add(host, port, host_key)
+            return (*known, host_key)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +262,25 @@ def _asking_for_port(remote: Remote) -> Iterator[None]:
             cure = f"if {meant.port} is meant to be the port, say -o port={meant.port} -o sshcmd={meant.source}"
             # without a connection the error's own hint leads nowhere
             error.hint = cure if isinstance(error, errors.HostUnreachable) else f"{cure}; {error.hint}"
+        raise
+
+
+def _identity(volume: Volume, login: Login, known: tuple[HostKey, ...]) -> Hashable:
+    """Return a key of all on this host that decides whether a login is made, how, and to whom.
+
+    It holds no secret, since it is kept in memory.
+    """
+    remote = volume.remote
+    trusted = frozenset((key.blob, key.revoked) for key in known)
+    trust = (volume.host_key_check, volume.pinned_host_key, volume.known_hosts, trusted)
+    return remote.host, remote.port, remote.user, volume.ssh_options, trust, login.digest
+
+
+@contextlib.contextmanager
+def _closed_on_failure(transport: Transport) -> Iterator[None]:
+    """Close a connection if there is an error."""
+    try:
+        yield
+    except BaseException:
+        transport.close()
         raise

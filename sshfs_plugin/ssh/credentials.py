@@ -54,6 +54,12 @@ class Login:
         """The same login without the content of files, to be kept in memory: for a mount ssh reads them itself."""
         return replace(self, contents={})
 
+    @property
+    def digest(self) -> bytes:
+        """Of all that is given to a server, contents included: two logins that differ in anything differ in this."""
+        given = (self.password, self.identity_files, self.certificate_file, sorted(self.contents.items()))
+        return hashlib.sha256(repr(given).encode()).digest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keyring:

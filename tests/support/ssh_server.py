@@ -88,6 +88,26 @@ class Server:
         """How many connections it has accepted."""
         return len(self._transports)
 
+    @property
+    def open_connections(self) -> int:
+        """How many of them have not ended."""
+        return sum(transport.is_active() for transport in self._transports)
+
+    def hang_up(self) -> None:
+        """Close all connections; new ones are accepted."""
+        for transport in self._transports:
+            transport.close()
+
+    def go_on(self) -> None:
+        """Answer what has stalled."""
+        self._over.set()
+
+    def end_sftp(self) -> None:
+        """End SFTP in all connections, which stay."""
+        for transport in self._transports:
+            for channel in list(transport._channels.values()):
+                channel.close()
+
     def serve(self, listener: socket.socket) -> None:
         """Accept connections until the listener is shut down."""
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from support.ssh_keys import write_key
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.credentials import Keyring, require_usable
+from sshfs_plugin.ssh.credentials import Keyring, Login, certificate_beside, require_usable
 from sshfs_plugin.volume import Credentials
 
 FORMS = ["ed25519", "ecdsa", "rsa", "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8"]
@@ -230,6 +230,21 @@ def test_login_when_key_and_password_are_given_has_both(keys: dict[str, Path], k
 
 def test_login_when_shown_hides_the_password(keyring: Keyring) -> None:
     assert "hunter2" not in repr(keyring.login(Credentials(password="hunter2")))
+
+
+def test_digest_of_a_login_differs_with_anything_that_a_server_is_given(tmp_path: Path) -> None:
+    key, content = tmp_path / "key", b"a key"
+    logins = [
+        Login(),
+        Login(password="hunter2"),
+        Login(password="hunter3"),
+        Login(identity_files=(key,), contents={key: content}),
+        Login(identity_files=(key,), contents={key: b"another key"}),
+        Login(identity_files=(key,), contents={key: content, certificate_beside(key): b"a certificate"}),
+        Login(identity_files=(key,), certificate_file=certificate_beside(key), contents={key: content}),
+    ]
+    assert len({login.digest for login in logins}) == len(logins)
+    assert Login(password="hunter2").digest == logins[1].digest
 
 
 def test_keyring_of_a_host_follows_its_settings() -> None:
