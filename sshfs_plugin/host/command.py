@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Runs the programs of the distribution: with a time limit, without a shell, in a small environment."""
 
+import contextlib
 import logging
 import os
+import select
 import shlex
 import subprocess  # noqa: TID251 (this is the place)
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sshfs_plugin import errors
@@ -23,7 +26,23 @@ _ENVIRONMENT = {
 _END_SECONDS = 0.2
 """How long to wait for a killed program to end: a moment will do, unless it hangs in the kernel."""
 
-_left_behind: list[subprocess.Popen[bytes]] = []
+
+class _Process(subprocess.Popen[bytes]):
+    """A process whose end is noticed at once; Popen looks again after pauses of up to 50 ms."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, as Popen does."""
+        if timeout is not None and self.returncode is None:
+            ends = time.monotonic() + timeout
+            with contextlib.suppress(OSError), _pidfd(self.pid) as descriptor:
+                ended = select.poll()
+                ended.register(descriptor, select.POLLIN)
+                ended.poll(max(0.0, timeout) * 1000)
+            timeout = max(0.0, ends - time.monotonic())
+        return super().wait(timeout)
+
+
+_left_behind: list[_Process] = []
 _left_behind_lock = threading.Lock()
 
 
@@ -62,7 +81,7 @@ def run_for_bytes(
     stuck = errors.ProgramStuck(Path(words[0]).name, seconds)
     if _is_left_behind(words):
         raise stuck
-    process = subprocess.Popen(  # noqa: S603 (never a shell; each caller gives a list of its own words)
+    process = _Process(  # never a shell; each caller gives a list of its own words
         words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -79,6 +98,15 @@ def run_for_bytes(
     return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
 
 
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _is_left_behind(words: list[str]) -> bool:
     """Reap the processes that have ended, and tell whether one with these words has not."""
     with _left_behind_lock:
@@ -86,7 +114,7 @@ def _is_left_behind(words: list[str]) -> bool:
         return any(process.args == words for process in _left_behind)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: _Process) -> None:
     """Kill a program, and leave it behind if it does not end."""
     process.kill()
     for pipe in (process.stdout, process.stderr):

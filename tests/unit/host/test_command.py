@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,26 @@ def test_output_that_is_no_text_is_still_shown() -> None:
 def test_run_ends_a_program_at_its_limit() -> None:
     with pytest.raises(errors.ProgramStuck, match="sleep did not end within 0 seconds: is this host overloaded"):
         command.run(["sleep", "60"], seconds=0.05)
+
+
+def test_run_notices_the_end_of_a_program_at_once(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_seconds: float) -> None:
+        raise AssertionError("it looks again after a pause")
+
+    programs.add("tool", "exec >&- 2>&-; sleep 0.2")  # it ends later than its output
+    monkeypatch.setattr(time, "sleep", refuse)
+    assert command.run(["tool"], seconds=LIMIT_SECONDS).returncode == 0
+
+
+def test_run_where_the_kernel_does_not_tell_of_an_end_notices_it_all_the_same(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise PermissionError
+
+    programs.add("tool", "exec >&- 2>&-; sleep 0.2; exit 3")
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert command.run(["tool"], seconds=LIMIT_SECONDS).returncode == 3
 
 
 def test_run_of_a_program_that_is_not_installed_raises() -> None:
