@@ -17,7 +17,9 @@ from sshfs_plugin.host import command
 
 ANSWER_SECONDS = 5.0
 
-_LARGEST = 1 << 20
+LARGEST = 1 << 20
+"""Bytes of a file that are read at most."""
+
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 
 
@@ -86,7 +88,7 @@ def read(path: Path) -> File:
     mode, owner = _stat(path)
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
-    return File(mode=mode, owner=owner, content=_ask(path, ["head", f"--bytes={_LARGEST}", "--", path]))
+    return File(mode=mode, owner=owner, content=_ask(path, ["head", f"--bytes={LARGEST}", "--", path]))
 
 
 def _ask(path: Path, argv: Sequence[str | Path]) -> bytes:

@@ -8,10 +8,11 @@ the plugin's own file is written, under a lock that the service and the administ
 import base64
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import SSH_PORT
 
 _SEARCH_SECONDS = 10.0
+_SEARCHES_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ class KnownHosts:
 
     def accepted(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return a server's keys in the plugin's own file."""
-        return _find(self.own, pattern(host, port))
+        return _find(self.own, pattern(host, port), Path.read_bytes)
 
     def verified(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return a server's keys in the administrator's files.
@@ -109,7 +111,7 @@ class KnownHosts:
         Raises:
             FileStuck: The file system of a file does not answer.
         """
-        return tuple(key for file in self.others for key in _find(file, pattern(host, port)))
+        return tuple(key for file in self.others for key in _find(file, pattern(host, port), _read_slowly))
 
     def names(self) -> list[str]:
         """Return the servers in the plugin's own file, for shell completion; none if it can't be read."""
@@ -210,13 +212,53 @@ def _writing(file: Path) -> Iterator[None]:
         raise errors.StateUnwritable("write", file, error) from error
 
 
-def _find(file: Path, name: str) -> tuple[HostKey, ...]:
-    if not local_files.is_file(file):
+def _read_slowly(file: Path) -> bytes:
+    """Read a file whose file system may not answer."""
+    return local_files.read(file).content
+
+
+def _find(file: Path, name: str, read: Callable[[Path], bytes]) -> tuple[HostKey, ...]:
+    try:
+        return _search(file, name, hashlib.sha256(read(file)).digest(), read)
+    except _Fleeting as found:
+        return found.keys
+    except OSError:
         return ()
+
+
+class _Fleeting(Exception):
+    """What was found in a file that may have changed meanwhile, so that it is not to be remembered."""
+
+    def __init__(self, keys: tuple[HostKey, ...]) -> None:
+        super().__init__()
+        self.keys = keys
+
+
+@functools.lru_cache(maxsize=_SEARCHES_REMEMBERED)
+def _search(file: Path, name: str, content: bytes, read: Callable[[Path], bytes]) -> tuple[HostKey, ...]:
+    """Let ssh-keygen search a file, once for each content: volumes of a server that are made one by one share it.
+
+    Args:
+        file: The file.
+        name: A server's name in known_hosts.
+        content: The digest of what is in the file.
+        read: Reads the file.
+
+    Raises:
+        _Fleeting: It has another content by now, or one that is not read to its end.
+    """
     try:
         found = command.run(["ssh-keygen", "-F", name, "-f", file], seconds=_SEARCH_SECONDS).stdout
     except errors.ProgramStuck:
         raise errors.FileStuck(str(file), _SEARCH_SECONDS) from None
+    keys = _keys_in(found, file)
+    now = read(file)
+    if hashlib.sha256(now).digest() != content or len(now) >= local_files.LARGEST:
+        raise _Fleeting(keys)
+    return keys
+
+
+def _keys_in(found: str, file: Path) -> tuple[HostKey, ...]:
     keys = []
     for entry in found.splitlines():
         if entry.startswith("#"):

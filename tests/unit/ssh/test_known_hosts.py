@@ -8,10 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.programs import Programs
 from support.ssh_keys import host_key
 
 from sshfs_plugin import errors
-from sshfs_plugin.host import command
+from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line, pattern
 
@@ -132,6 +133,40 @@ def test_lookup_leaves_out_authorities_and_what_is_no_key(known: KnownHosts) -> 
         f"@cert-authority nas {public(key())}\nnas ssh-ed25519 !!!\nnas\nnas ssh-ed25519\nnas {public(key('rsa'))}\n"
     )
     assert blobs(known.lookup("nas", 22)) == [key("rsa").blob]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_lookup_in_a_file_that_is_as_it_was_asks_ssh_keygen_once(
+    known: KnownHosts, programs: Programs, own: bool
+) -> None:
+    programs.add("ssh-keygen", 'exec /usr/bin/ssh-keygen "$@"')
+    file = known.own if own else known.others[0]
+    contents: list[tuple[HostKey, ...]] = [(), (key(),), (key(), key("rsa")), (key("rsa"),)]
+    for keys in contents:
+        file.write_text("".join(line("nas", 22, each) for each in keys))
+        for _ in range(3):
+            assert blobs(known.lookup("nas", 22)) == blobs(keys)
+            assert known.lookup("nas", PORT) == ()
+    assert len(programs.calls("ssh-keygen")) == 4 * 2
+    file.unlink()
+    assert known.lookup("nas", 22) == ()
+
+
+def test_lookup_in_a_file_that_changes_meanwhile_is_not_remembered(known: KnownHosts, programs: Programs) -> None:
+    before, after = line("nas", 22, key()), line("nas", 22, key("rsa"))
+    known.own.write_text(before)
+    programs.add("ssh-keygen", f"echo '{after}' >{known.own}; exec /usr/bin/ssh-keygen \"$@\"")
+    assert blobs(known.lookup("nas", 22)) == [key("rsa").blob]
+    programs.add("ssh-keygen", 'exec /usr/bin/ssh-keygen "$@"')
+    known.own.write_text(before)
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
+
+
+def test_lookup_in_a_very_large_file_sees_what_changes_at_its_end(known: KnownHosts) -> None:
+    others = "# a comment\n" * (local_files.LARGEST // 10)
+    for last in (key(), key("rsa")):
+        known.others[0].write_text(others + line("nas", 22, last))
+        assert blobs(known.lookup("nas", 22)) == [last.blob]
 
 
 def test_add_when_a_server_is_new_writes_a_line_that_ssh_finds(known: KnownHosts) -> None:
