@@ -78,6 +78,21 @@ def test_a_server_that_grants_one_service_request_takes_a_key_or_a_password(plug
     plugin.create("by-either", rclone.options(IdentityFile=str(rclone.key), password=PASSWORD))
 
 
+def test_a_server_made_with_go_is_asked_for_further_directories_as_for_the_first(
+    plugin: Plugin, rclone: Rclone
+) -> None:
+    for name in ("photos", "films"):
+        (rclone.data / name).mkdir()
+        (rclone.data / name / "file").touch()
+    for name in ("photos", "films", "photos/file", "missing"):
+        options = rclone.options(password=PASSWORD, sshcmd=f"bob@{LOOPBACK}:/{name}")
+        if (rclone.data / name).is_dir():
+            plugin.create(name, options)
+        else:
+            with pytest.raises(Refused, match=r"/file on \S+ is not a directory|/missing does not exist on"):
+                plugin.create("other", options)
+
+
 def test_a_server_that_answers_statvfs_with_an_error_has_answered(plugin: Plugin, rclone: Rclone) -> None:
     plugin.create("photos", rclone.options(password=PASSWORD))
     mountpoint = plugin.mount("photos")

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Further volumes of a server whose login has just passed, with a real sshd."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from integration.plugin import Plugin, Refused
+from integration.sshd import Server, start_server
+from integration.test_logins import make_key
+
+
+@pytest.fixture
+def nas(server: Server) -> Iterator[Server]:
+    """A server of its own, whose log tells of this test alone."""
+    with start_server(model=server) as nas:
+        yield nas
+
+
+def logins(server: Server) -> int:
+    """Return how often a server has let somebody in."""
+    return (server.directory / "log").read_text(errors="replace").count("Accepted ")
+
+
+def test_further_volumes_take_one_login_and_each_is_checked_and_mounts(plugin: Plugin, nas: Server) -> None:
+    for name in ("music", "photos", "films"):
+        plugin.create(name, nas.options(nas.make(name)))
+    plugin.create("made", nas.options(nas.data / "made", create_directory=""))
+    assert logins(nas) == 1
+    with pytest.raises(Refused, match=r"the directory \S+/missing does not exist on 127.0.0.1 for .*: make it first"):
+        plugin.create("missing", nas.options(nas.data / "missing"))
+    (plugin.mount("films") / "file").touch()
+    assert (nas.data / "films/file").exists()
+    plugin.unmount("films")
+
+
+def test_a_hundred_volumes_at_once_take_a_login_for_each_slot(plugin: Plugin, nas: Server) -> None:
+    with ThreadPoolExecutor(100) as threads:
+        list(threads.map(lambda number: plugin.create(f"volume{number}", nas.options(nas.data)), range(100)))
+    assert logins(nas) <= 2 * 8
+
+
+def test_a_server_that_was_restarted_costs_a_new_login(plugin: Plugin, nas: Server) -> None:
+    plugin.create("before", nas.options(nas.data))
+    with nas.away(), pytest.raises(Refused, match="connection refused"):
+        plugin.create("meanwhile", nas.options(nas.data))
+    plugin.create("after", nas.options(nas.data))
+    nas.cut_connections()
+    plugin.create("later", nas.options(nas.data))
+    assert logins(nas) == 3
+
+
+def test_a_connection_that_hangs_costs_a_new_login(plugin: Plugin, nas: Server) -> None:
+    plugin.create("before", nas.options(nas.data))
+    with nas.frozen_connections():
+        plugin.create("meanwhile", nas.options(nas.data))
+    assert logins(nas) == 2
+
+
+def test_a_server_with_one_session_for_each_connection_is_enough(plugin: Plugin, server: Server) -> None:
+    with start_server("MaxSessions 1", model=server) as small:
+        for number in range(3):
+            plugin.create(f"volume{number}", small.options(small.data))
+        assert logins(small) == 1
+
+
+def test_another_key_under_the_same_name_is_refused_at_once(plugin: Plugin, nas: Server, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(nas.key.read_bytes())
+    key.chmod(0o600)
+    plugin.create("photos", nas.options(nas.data, IdentityFile=str(key)))
+    key.write_bytes(make_key(tmp_path / "stranger", "-t", "ed25519").read_bytes())
+    with pytest.raises(Refused, match="refused to let"):
+        plugin.create("films", nas.options(nas.data, IdentityFile=str(key)))
