@@ -42,7 +42,7 @@ class _Process(subprocess.Popen[bytes]):
         return super().wait(timeout)
 
 
-_left_behind: list[_Process] = []
+_left_behind: list[subprocess.Popen[bytes]] = []
 _left_behind_lock = threading.Lock()
 
 
@@ -94,8 +94,21 @@ def run_for_bytes(
         raise stuck from None
     finally:
         if process.returncode is None:
-            _end(process)
+            end(process)
     return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
+
+
+def start(argv: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+    """Start a program that is spoken to through pipes, to which stdin and stdout lead; ``end`` ends it.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    words = [os.fspath(word) for word in argv]
+    log.debug("starting %s", shlex.join(words))
+    return _Process(  # as above
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_ENVIRONMENT, bufsize=0
+    )
 
 
 @contextlib.contextmanager
@@ -114,10 +127,10 @@ def _is_left_behind(words: list[str]) -> bool:
         return any(process.args == words for process in _left_behind)
 
 
-def _end(process: _Process) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Kill a program, and leave it behind if it does not end."""
     process.kill()
-    for pipe in (process.stdout, process.stderr):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
             pipe.close()
     try:

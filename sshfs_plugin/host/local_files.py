@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Reads the files that options name, which may be on a file system that never answers (NFS, autofs, FUSE).
 
-They are read by child processes. A child that hangs can be left behind; a thread that hangs would keep this process
-from ending.
+They are read by child processes (``readers.py``). A child that hangs can be left behind; a thread that hangs would keep
+this process from ending.
 """
 
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sshfs_plugin import errors
-from sshfs_plugin.host import command
+from sshfs_plugin.host.readers import Readers
 
 ANSWER_SECONDS = 5.0
 
 LARGEST = 1 << 20
 """Bytes of a file that are read at most."""
 
-_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
+_readers = Readers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +37,6 @@ class File:
     content: bytes
 
 
-def _stat(path: Path) -> tuple[int, int]:
-    """Return mode and owner of what is at a path. Raises OSError or FileStuck."""
-    mode, owner = _ask(path, ["stat", "--dereference", "--format=%f %u", "--", path]).split()
-    return int(mode, 16), int(owner)
-
-
 def why_absent(path: Path) -> str:
     """Return why nothing can be seen at a path, in the words of the C library; empty if something is there.
 
@@ -51,7 +44,7 @@ def why_absent(path: Path) -> str:
         FileStuck: Its file system does not answer.
     """
     try:
-        _stat(path)
+        _look(path)
     except OSError as error:
         return f"{error.strerror}"
     return ""
@@ -73,7 +66,7 @@ def is_file(path: Path) -> bool:
         FileStuck: Its file system does not answer.
     """
     try:
-        return stat.S_ISREG(_stat(path)[0])
+        return stat.S_ISREG(_look(path).mode)
     except OSError:
         return False
 
@@ -85,18 +78,18 @@ def read(path: Path) -> File:
         OSError: It can't be read or is no regular file.
         FileStuck: Its file system does not answer.
     """
-    mode, owner = _stat(path)
-    if not stat.S_ISREG(mode):
+    file = _look(path, LARGEST)
+    if not stat.S_ISREG(file.mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
-    return File(mode=mode, owner=owner, content=_ask(path, ["head", f"--bytes={LARGEST}", "--", path]))
+    return file
 
 
-def _ask(path: Path, argv: Sequence[str | Path]) -> bytes:
+def _look(path: Path, wanted: int = 0) -> File:
+    """Return what is at a path, with so many bytes of its content. Raises OSError or FileStuck."""
     try:
-        job = command.run_for_bytes(argv, seconds=ANSWER_SECONDS)
-    except errors.ProgramStuck:
+        error, mode, owner, content = _readers.ask(path, wanted, ANSWER_SECONDS)
+    except TimeoutError:
         raise errors.FileStuck(str(path), ANSWER_SECONDS) from None
-    if job.returncode:
-        reason = job.stderr.decode(errors="replace").rstrip().rpartition(": ")[2]
-        raise OSError(_NUMBERS.get(reason, errno.EIO), reason or "it was not read to its end", str(path))
-    return job.stdout
+    if error:
+        raise OSError(error, os.strerror(error), str(path))
+    return File(mode=mode, owner=owner, content=content)

@@ -6,10 +6,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.programs import Programs
 
 from sshfs_plugin import errors
-from sshfs_plugin.host import local_files
+from sshfs_plugin.host import file_reader, local_files
 
 
 @pytest.mark.parametrize("name", ["key", "-key", "a: key", "a\nkey", "schlüssel", "\udcff"])
@@ -63,6 +62,7 @@ def test_what_cannot_be_seen_has_a_reason(path: Path, why: str) -> None:
     assert not local_files.is_file(path)
 
 
+@pytest.mark.usefixtures("started")
 def test_a_directory_that_may_not_be_searched_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     tmp_path.chmod(0)
@@ -76,12 +76,10 @@ def test_a_directory_that_may_not_be_searched_is_no_failure(tmp_path: Path) -> N
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("program", ["stat", "head"])
-def test_a_file_system_that_does_not_answer_is_not_waited_for(
-    programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str
-) -> None:
+@pytest.mark.usefixtures("started")
+def test_a_file_system_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "hangs").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(file_reader, "__file__", str(tmp_path / "hangs"))
     monkeypatch.setattr(local_files, "ANSWER_SECONDS", 0.5)
-    programs.add(program, "exec sleep 60")
-    (tmp_path / "key").write_text("secret")
     with pytest.raises(errors.FileStuck, match=rf"cannot read {tmp_path}/key, its file system did not answer within"):
         local_files.read(tmp_path / "key")

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""The processes that read files for this one, by ``host/file_reader.py``: each is used again, unless it hangs."""
+
+import errno
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from sshfs_plugin.host import command, file_reader
+
+FEW = 2
+"""As many as are worth having: each answers thousands of requests in a second."""
+
+_PATIENCE_SECONDS = 0.1
+"""How long a request waits for one of those, before one more is started: they may all be hung."""
+
+Answer: TypeAlias = tuple[int, int, int, bytes]
+"""The number of an error or 0, mode and owner of a file, and its content."""
+
+
+class _Ended(Exception):
+    """A reader ended before it had answered."""
+
+
+class _Reader:
+    """A process that one thread at a time may ask.
+
+    Attributes:
+        has_answered: Whether it ever has.
+        is_idle: Whether it has answered all that it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.has_answered, self.is_idle = False, True
+        self._process = command.start([sys.executable, "-I", "-S", file_reader.__file__])
+        assert self._process.stdin and self._process.stdout  # noqa: S101 (command.start has seen to it)
+        self._asks, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+        # it ends by itself when it was idle for long, and somebody must have waited for that
+        threading.Thread(target=self._process.wait, name="file reader", daemon=True).start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is no more."""
+        return self._process.poll() is not None
+
+    def ask(self, path: Path, wanted: int, seconds: float) -> Answer:
+        """Return what it finds at a path.
+
+        Raises:
+            _Ended: It has ended.
+            TimeoutError: It did not answer in time.
+        """
+        self.is_idle = False
+        name, ends = os.fsencode(path), time.monotonic() + seconds
+        request = file_reader.REQUEST.pack(wanted, len(name)) + name
+        try:
+            while request:
+                request = request[os.write(self._asks, request) :]
+        except BrokenPipeError:
+            raise _Ended from None
+        error, mode, owner, length = file_reader.ANSWER.unpack(self._read(file_reader.ANSWER.size, ends))
+        content = self._read(length, ends)
+        self.has_answered = self.is_idle = True
+        return error, mode, owner, content
+
+    def _read(self, length: int, ends: float) -> bytes:
+        data = b""
+        ready = select.poll()
+        ready.register(self._answers, select.POLLIN)
+        while len(data) < length:
+            if not ready.poll(max(0.0, ends - time.monotonic()) * 1000):
+                raise TimeoutError
+            if not (part := os.read(self._answers, length - len(data))):
+                raise _Ended
+            data += part
+        return data
+
+    def end(self) -> None:
+        """End it; if it hangs in the kernel, that takes until its file system answers."""
+        command.end(self._process)
+
+
+class Readers:
+    """The readers of this process: few, unless some hang."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: list[_Reader] = []
+        self._busy = 0
+        self._hung: dict[Path, _Reader] = {}
+
+    def ask(self, path: Path, wanted: int, seconds: float) -> Answer:
+        """Return what a reader finds at a path.
+
+        Args:
+            path: The file.
+            wanted: How many bytes of its content to read at most; none of what is no regular file.
+            seconds: How long it may take.
+
+        Raises:
+            TimeoutError: The file system did not answer in time, or has not answered an earlier call yet.
+        """
+        with self._changed:
+            self._hung = {where: reader for where, reader in self._hung.items() if not reader.has_ended}
+            if path in self._hung:
+                raise TimeoutError
+        while True:
+            with self._one() as reader:
+                try:
+                    return reader.ask(path, wanted, seconds)
+                except _Ended:
+                    if not reader.has_answered:
+                        raise OSError(errno.EIO, "no program can be started that reads files", str(path)) from None
+                except TimeoutError:
+                    with self._changed:
+                        self._hung[path] = reader
+                    raise
+
+    @contextmanager
+    def _one(self) -> Iterator[_Reader]:
+        """Take a reader, which is put back if it is of use still."""
+        with self._changed:
+            if self._busy >= FEW:
+                self._changed.wait_for(lambda: self._idle, _PATIENCE_SECONDS)
+            reader = self._idle.pop() if self._idle else None
+            self._busy += 1
+        try:
+            reader = reader or _Reader()
+            yield reader
+        finally:
+            with self._changed:
+                self._busy -= 1
+                if reader and reader.is_idle and len(self._idle) < FEW:
+                    self._idle.append(reader)
+                    reader = None
+                self._changed.notify()
+            if reader:
+                reader.end()
