@@ -176,7 +176,6 @@ class Connections:
             sshfs.shared_ssh_config(volume, login, self._known_hosts, sshfs.NOWHERE),
             volume.pinned_host_key,
             login.digest.hex(),
-            login.password,
             *(f"{key.file} {key.kind} {key.blob.hex()} {key.revoked}" for key in known),
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), key=self._salt(), digest_size=8).hexdigest()

@@ -34,7 +34,7 @@ def main() -> None:
     session = shared.begin_session(command, connection)
     ssh = session or Ssh(command, quiet=False)
     greeting = os.read(SSHFS, GREETING_BYTES) if session else b""
-    os.write(ssh.descriptor, greeting)
+    ssh.send(greeting)
     # the rest is loaded while ssh connects
     from sshfs_plugin.relay import outage
     from sshfs_plugin.relay.relay import CannotGoOn, Relay
@@ -43,7 +43,7 @@ def main() -> None:
         session.end()
         outage.say("the shared connection takes no further session: the volume has a connection of its own")
         ssh = Ssh(command, quiet=False)
-        os.write(ssh.descriptor, greeting)
+        ssh.send(greeting)
     outage_file = os.environ.get("SSHFS_PLUGIN_OUTAGE", "")
     try:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")

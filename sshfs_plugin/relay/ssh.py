@@ -64,6 +64,13 @@ class Ssh:
         self.said = (self.said + said)[-LAST_WORDS_BYTES:]
         return said
 
+    def send(self, packet: bytes) -> None:
+        """Give it a packet, unless it has ended."""
+        try:
+            os.write(self.descriptor, packet)
+        except OSError:
+            pass
+
     def has_answered(self) -> bool:
         """Return whether there is a packet to be read; False if it has closed its socket instead."""
         try:

@@ -39,7 +39,7 @@ class Login:
         identity_files: Private keys that ssh can use, in the order in which to try them.
         certificate_file: The certificate that an option names for the only key; None if none does.
         contents: The content of each key, of the named certificate, or of the certificates beside the keys.
-        digest: A digest of these contents, which is kept without them.
+        kept_digest: The digest of all of it, where the contents are not kept.
     """
 
     password: str = field(default="", repr=False)
@@ -47,16 +47,18 @@ class Login:
     identity_files: tuple[Path, ...] = ()
     certificate_file: Path | None = None
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
-    digest: bytes = field(default=b"", repr=False)
+    kept_digest: bytes = field(default=b"", repr=False)
 
     @property
     def without_contents(self) -> "Login":
         """The same login without the content of files, to be kept in memory: for a mount ssh reads them itself."""
-        return replace(self, contents={})
+        return replace(self, contents={}, kept_digest=self.digest)
 
     @property
     def digest(self) -> bytes:
         """Of all that is given to a server, contents included: two logins that differ in anything differ in this."""
+        if self.kept_digest:
+            return self.kept_digest
         given = (self.password, self.identity_files, self.certificate_file, sorted(self.contents.items()))
         return hashlib.sha256(repr(given).encode()).digest()
 
@@ -106,7 +108,6 @@ class Keyring:
             identity_files=tuple(keys),
             certificate_file=certificate_file,
             contents=contents | keys,
-            digest=_digest(contents | keys),
         )
 
     def _default_keys(self) -> dict[Path, bytes]:
@@ -121,11 +122,6 @@ class Keyring:
 
     def _expand(self, path: str) -> Path:
         return self.home / path[2:] if path.startswith("~/") else Path(path)
-
-
-def _digest(contents: Mapping[Path, bytes]) -> bytes:
-    each = (hashlib.sha256(part).digest() for path, content in contents.items() for part in (bytes(path), content))
-    return hashlib.sha256(b"".join(each)).digest()
 
 
 def _read_password(path: Path) -> str:

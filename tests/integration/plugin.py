@@ -132,7 +132,7 @@ class Plugin(Client):
     def end_connections(self) -> None:
         """End the connections that volumes share, which stay for a while when none uses them any more."""
         for connection in self.settings.connections.glob("*/socket"):
-            words = ["ssh", "-F", "/dev/null", "-S", connection, "-O", "exit", "none"]
+            words = ["ssh", "-F", "/dev/null", "-S", str(connection), "-O", "exit", "none"]
             subprocess.run(words, check=False, capture_output=True, timeout=60)
 
     def start(self) -> None:

@@ -119,7 +119,7 @@ def test_connection_ends_once_it_is_idle(server: Server, monkeypatch: pytest.Mon
 
 def make(connection: Connection, login: str) -> None:
     """Make a connection as its unit does."""
-    words = ["ssh", "-F", connection.ssh_config, "-S", connection.socket, "-N", "-f", login]
+    words = ["ssh", "-F", str(connection.ssh_config), "-S", str(connection.socket), "-N", "-f", login]
     subprocess.run(words, check=True, timeout=60)
 
 

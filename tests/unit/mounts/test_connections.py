@@ -18,7 +18,7 @@ from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
 KEY = Path("/root/.ssh/id_rsa")
-LOGIN = Login(identity_files=(KEY,), digest=b"as it is")
+LOGIN = Login(identity_files=(KEY,), contents={KEY: b"as it is"})
 PINNED = "SHA256:" + "m" * 42 + "A"
 
 
@@ -68,7 +68,7 @@ def test_login_needs_no_check_while_a_connection_stands_that_takes_the_volume(co
         ({"host_key": PINNED}, LOGIN),
         ({"host_key_check": "no"}, LOGIN),
         ({"known_hosts": "/root/other"}, LOGIN),
-        ({}, replace(LOGIN, digest=b"another content")),
+        ({}, replace(LOGIN, contents={KEY: b"another"})),
         ({}, replace(LOGIN, identity_files=())),
         ({}, replace(LOGIN, password="hunter2")),
     ],

@@ -32,7 +32,7 @@ def ssh(tmp_path: Path, script: str) -> list[str]:
 def session(command: list[str], directory: Path) -> Ssh:
     begun = shared.begin_session(command, str(directory))
     assert begun is not None
-    os.write(begun.descriptor, GREETING)
+    begun.send(GREETING)
     return begun
 
 
