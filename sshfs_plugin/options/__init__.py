@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sshfs_plugin import errors
 from sshfs_plugin.options.table import TABLE, Destination, Shape, Value, can_begin, lookup, negates, why_ignored
+from sshfs_plugin.options.table.files import DEFAULT, PROFILES, STRICT
 from sshfs_plugin.options.values import NO, YES, flag
 from sshfs_plugin.volume import SSH_PORT, Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
@@ -58,7 +59,7 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
 
 
 def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
-    """Map each option's name to its canonical value, leaving out what is the default anyway."""
+    """Map each option's name to its canonical value, leaving out what would hold anyway."""
     canonical: dict[str, Value] = {}
     said: dict[str, str] = {}
     for name, value in singles:
@@ -79,7 +80,8 @@ def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
             if negates(name) is not negates(other):
                 raise errors.InvalidOption(name, f"contradicts '{other}': leave one of them out")
             raise errors.InvalidOption(option.name, "is given twice with different values")
-    return {name: value for name, value in canonical.items() if value != lookup(name).default}
+    implied = _implied(canonical)
+    return {name: value for name, value in canonical.items() if name in implied or value != lookup(name).default}
 
 
 def _remote(options: Mapping[str, Value]) -> tuple[Remote, dict[str, str]]:
@@ -112,6 +114,12 @@ def _require_consistency(values: Mapping[str, str], given: Mapping[str, str]) ->
             raise errors.InvalidOption(name, f"needs {needed}={value}")
     if "read_timeout" in given and not _has_relay(values):
         raise errors.InvalidOption("read_timeout", "needs the relay: leave relay=no and reconnect=no out")
+    if values["profile"] == STRICT and given.get("dir_cache") != YES:
+        for name in ("dcache_timeout", "dcache_dir_timeout", "dcache_stat_timeout", "dcache_link_timeout"):
+            if given.get(name, "0") != "0":
+                raise errors.InvalidOption(
+                    name, "contradicts profile=strict, which remembers nothing: leave one of them out"
+                )
     if values.get("idmap") == "file" and not {"uidfile", "gidfile"} & set(values):
         raise errors.InvalidOption("idmap", "is 'file' and needs a uidfile or a gidfile")
     if "CertificateFile" in values and "IdentityFile" not in values:
@@ -151,10 +159,10 @@ def _access(flags: Mapping[str, str]) -> Access:
     )
 
 
-def _implied(options: Mapping[str, str]) -> dict[str, str]:
+def _implied(options: Mapping[str, Value]) -> dict[str, str]:
     """Return the options whose default depends on the other options, with that default."""
-    implied = {}
-    if "dcache_timeout" not in options:
+    implied = dict(PROFILES[str(options.get("profile", DEFAULT))])
+    if "dcache_timeout" not in implied and "dcache_timeout" not in options:
         implied["dcache_dir_timeout"] = "2"  # docs/facts.md, "What is remembered"
     if "uid" in options or "gid" in options:
         implied["idmap"] = "user"  # docs/facts.md, "Who may be given files"

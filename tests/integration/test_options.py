@@ -53,6 +53,62 @@ def test_a_file_that_is_added_on_the_server_shows_up_soon(plugin: Plugin, server
     plugin.unmount("added")
 
 
+def what_a_container_knows(mountpoint: Path, log: int) -> dict[str, object]:
+    """Look at what the server may have changed; ``log`` is a file that stays open."""
+    return {
+        "names": sorted(os.listdir(mountpoint)),
+        "size": (mountpoint / "log").stat().st_size,
+        "asked for before": (mountpoint / "new").exists(),
+        "removed": (mountpoint / "gone").exists(),
+        "link": str((mountpoint / "current").readlink()),
+        "open": os.pread(log, 100, 0),
+        "opened again": (mountpoint / "page").read_text(),
+    }
+
+
+BEFORE = {
+    "names": ["current", "gone", "log", "page"],
+    "size": 4,
+    "asked for before": False,
+    "removed": True,
+    "link": "one",
+    "open": b"one\n",
+    "opened again": "old",
+}
+AFTER = {
+    "names": ["current", "log", "new", "page"],
+    "size": 8,
+    "asked for before": True,
+    "removed": False,
+    "link": "two",
+    "open": b"one\ntwo\n",
+    "opened again": "new",
+}
+
+
+@pytest.mark.parametrize(("profile", "at_once"), [("strict", set(AFTER)), ("metadata", {"opened again"})])
+def test_a_profile_says_what_of_the_servers_changes_a_container_sees_at_once(
+    plugin: Plugin, server: Server, profile: str, at_once: set[str]
+) -> None:
+    """With ``metadata`` the rest is seen a minute later; with ``default`` too soon to tell that it is not seen yet."""
+    directory, mountpoint = mounted(plugin, server, f"profile-{profile}", profile=profile)
+    for name, text in (("log", "one\n"), ("page", "old"), ("gone", "")):
+        (directory / name).write_text(text)
+    (directory / "current").symlink_to("one")
+    log = os.open(mountpoint / "log", os.O_RDONLY)
+    assert what_a_container_knows(mountpoint, log) == BEFORE
+    with (directory / "log").open("a") as file:
+        file.write("two\n")
+    (directory / "page").write_text("new")
+    (directory / "new").touch()
+    (directory / "gone").unlink()
+    (directory / "current").unlink()
+    (directory / "current").symlink_to("two")
+    assert what_a_container_knows(mountpoint, log) == BEFORE | {what: AFTER[what] for what in at_once}
+    os.close(log)
+    plugin.unmount(f"profile-{profile}")
+
+
 def test_a_directory_is_made_when_asked_for_with_a_name_that_needs_no_care(plugin: Plugin, server: Server) -> None:
     missing = server.make("parents") / 'a, b/100% "größe" \\ it\'s'
     plugin.create("made", server.options(missing, create_directory=""))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Options that say how files behave and what is cached."""
 
-from sshfs_plugin.options.table.row import Topic, sshfs_option, sshfs_switch
+from collections.abc import Mapping
+
+from sshfs_plugin.options.table.row import Option, Topic, sshfs_option, sshfs_switch
 from sshfs_plugin.options.values import NO, YES, charset, flag, number, one_of, seconds, words
 
 _LARGEST = 2**31 - 1
@@ -87,9 +89,28 @@ BEHAVIOUR = Topic(
     ),
 )
 
+DEFAULT, METADATA, STRICT = "default", "metadata", "strict"
+
+PROFILES: Mapping[str, Mapping[str, str]] = {
+    DEFAULT: {},
+    # not attr_timeout: a file that has grown is read up to the size that the kernel remembers, even when opened again
+    METADATA: {"dcache_timeout": "60", "entry_timeout": "60", "negative_timeout": "60"},
+    STRICT: {"dir_cache": NO, "attr_timeout": "0", "entry_timeout": "0"},
+}
+"""The options that each value of ``profile`` stands for (docs/facts.md, "What is remembered")."""
+
 CACHING = Topic(
     "What is remembered, and for how long",
     (
+        Option(
+            name="profile",
+            value="|".join(PROFILES),
+            meaning="Several of the next options at once: `metadata` remembers names, sizes and times for a minute, "
+            "for files that hardly ever change on the server, and `strict` nothing. An option that is given beside "
+            "it wins. See everyday.md.",
+            default=DEFAULT,
+            canonical=one_of(*PROFILES),
+        ),
         sshfs_option(
             name="dcache_timeout",
             aliases=("cache_timeout",),

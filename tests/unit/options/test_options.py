@@ -276,6 +276,8 @@ def test_value_when_it_has_several_spellings_is_recorded_in_one(option: str, typ
         ("ServerAliveInterval", "15"),
         ("host_key_check", "accept-new"),
         ("check", "create"),
+        ("profile", "Default"),
+        ("attr_timeout", "1"),
         ("password", ""),
     ],
 )
@@ -765,6 +767,53 @@ def test_option_when_it_follows_from_another_is_told_to_sshfs_and_not_recorded(
     assert set(made.options) == {"sshcmd", *opts}
 
 
+CACHES = "dcache_timeout dcache_dir_timeout dir_cache attr_timeout entry_timeout negative_timeout".split()
+
+
+@pytest.mark.parametrize(
+    ("opts", "told"),
+    [
+        ({}, {"dcache_dir_timeout": "2"}),
+        (
+            {"profile": "metadata"},
+            {"dcache_timeout": "60", "entry_timeout": "60", "negative_timeout": "60"},
+        ),
+        (
+            {"profile": "strict"},
+            {"dcache_dir_timeout": "2", "dir_cache": "no", "attr_timeout": "0", "entry_timeout": "0"},
+        ),
+        (
+            {"profile": "metadata", "dcache_timeout": "300", "negative_timeout": "0"},
+            {"dcache_timeout": "300", "entry_timeout": "60", "negative_timeout": "0"},
+        ),
+        (
+            {"profile": "metadata", "dcache_dir_timeout": "2", "entry_timeout": "1"},
+            {"dcache_timeout": "60", "dcache_dir_timeout": "2", "entry_timeout": "1", "negative_timeout": "60"},
+        ),
+        (
+            {"profile": "strict", "dir_cache": "yes", "dcache_timeout": "5", "attr_timeout": "1"},
+            {"dcache_timeout": "5", "dir_cache": "yes", "attr_timeout": "1", "entry_timeout": "0"},
+        ),
+    ],
+)
+def test_profile_when_given_stands_for_options_of_which_those_that_are_given_win(
+    opts: dict[str, str], told: dict[str, str | None]
+) -> None:
+    made = volume(**opts)
+    assert {name: value for name, value in made.sshfs_options if name in CACHES} == told
+    assert made.options == {"sshcmd": "bob@nas:/photos", **opts}
+    again = options.restore(made.name, made.options, CREATED_AT)
+    assert again == made
+
+
+@pytest.mark.parametrize("name", ["dcache_timeout", "dcache_dir_timeout", "dcache_stat_timeout", "dcache_link_timeout"])
+def test_profile_strict_when_a_time_would_have_no_effect_is_refused(name: str) -> None:
+    assert refusal({"sshcmd": "nas:", "profile": "strict", name: "5"}) == (
+        f"option '{name}' contradicts profile=strict, which remembers nothing: leave one of them out"
+    )
+    assert volume(profile="strict", **{name: "0"}).options[name] == "0"
+
+
 def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
     plain = volume()
     said = volume(known_hosts="/etc/known", create_directory="", IdentityFile="/k", CertificateFile="/k-cert.pub")
@@ -791,6 +840,7 @@ def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
         ("attr_timeout", "1e9", "must be a number of seconds, not '1e9'"),
         ("max_read", "-1", "must be a number from 0 to 2147483647, not '-1'"),
         ("dir_cache", "", "must be yes or no, not ''"),
+        ("profile", "fast", "must be default, metadata or strict, not 'fast'"),
         ("uidfile", "~/uids", "must be an absolute path on this host, not '~/uids'"),
     ],
 )
