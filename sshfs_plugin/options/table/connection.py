@@ -92,7 +92,8 @@ TOPIC = Topic(
         ssh_option(
             name="Ciphers",
             value="list",
-            meaning=f"Ciphers, {_ALGORITHMS_MEANING} The fastest on most processors: `^aes128-gcm@openssh.com`.",
+            meaning=f"Ciphers, {_ALGORITHMS_MEANING} Faster if both processors have AES instructions, as most do, and "
+            "slower if one has none: `^aes128-gcm@openssh.com`.",
             canonical=algorithms,
             shape=Shape.LIST,
         ),
