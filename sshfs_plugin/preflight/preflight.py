@@ -42,7 +42,8 @@ class Preflight:
         observer: Is told of each check.
         remembers: Whether a new host key is recorded once all checks have passed.
         writes: Whether to make the last check as well, which makes and removes a file on the server.
-        kept: Connections of preflights that have passed, to go on there; None if each is to make all checks.
+        kept: Connections of preflights that have passed for a Create, to go on there; None if each is to make all
+            checks.
     """
 
     keyring: Keyring
@@ -106,7 +107,7 @@ class Preflight:
         with _closed_on_failure(connection.transport):
             if self.remembers:
                 known = self._remember(volume, connection.host_key, known)
-        if self.kept:
+        if self.kept and creating:  # before a mount it may be the last connection that the server allows
             self.kept.keep(_identity(volume, login, known), connection)
         else:
             connection.close()

@@ -72,6 +72,16 @@ class Host:
         self.machine.sh(f"rm -rf {path} && mkdir -p {path} && chown -R alice: /srv/alice")
         return path
 
+    @contextmanager
+    def password(self, password: str) -> Iterator[None]:
+        """Let alice have another password meanwhile."""
+        usual = self.machine.run("getent", "shadow", "alice").stdout.split(":")[1]
+        self.machine.run("chpasswd", input=f"alice:{password}\n")
+        try:
+            yield
+        finally:
+            self.machine.run("usermod", "-p", usual, "alice")
+
     def create(self, name: str, directory: str, check: bool = True, **options: str) -> Result:
         """Create a volume as alice, with the key unless the options say otherwise."""
         given = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": KEY, **options}

@@ -102,16 +102,15 @@ def test_server_that_takes_few_sessions_has_a_login_for_each_volume_beyond(host:
 
 
 def test_another_password_is_never_let_in_by_a_connection_that_stands(host: Host) -> None:
-    host.machine.sh("printf right >/root/right; printf wrong >/root/wrong; chmod 600 /root/right /root/wrong")
-    host.machine.sh("echo alice:right | chpasswd")
     directory = host.directory("secret")
-    for name, file in (("let-in", "/root/right"), ("refused", "/root/wrong")):
-        options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", f"password_file={file}", "-o", "check=mount")
-        host.machine.run("docker", "volume", "create", "-d", "sshfs", *options, name)
-    host.start("let-in", "let-in", STAY)
-    refused = host.run("refused", "true", check=False)
+    for name, password in (("let-in", "right"), ("refused", "wrong")):
+        host.machine.write(f"/root/{password}.password", f"{password}\n", mode=0o600)
+        options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", f"password_file=/root/{password}.password")
+        host.machine.run("docker", "volume", "create", "-d", "sshfs", "-o", "check=mount", *options, name)
+    with host.password("right"):
+        host.start("user-of-let-in", "let-in", STAY)
+        refused = host.run("refused", "true", check=False)
     assert "localhost refused to let alice in with the password" in refused.stderr
-    host.machine.run("docker", "rm", "-f", "let-in")
 
 
 def test_volume_with_a_connection_of_its_own_shares_none(host: Host) -> None:

@@ -397,17 +397,6 @@ def test_a_killed_docker_amid_a_copy_leaves_nothing_mounted(
 # Servers that refuse
 
 
-@contextmanager
-def a_password(host: Host, password: str) -> Iterator[None]:
-    """Let alice have another password meanwhile."""
-    usual = host.machine.run("getent", "shadow", "alice").stdout.split(":")[1]
-    host.machine.run("chpasswd", input=f"alice:{password}\n")
-    try:
-        yield
-    finally:
-        host.machine.run("usermod", "-p", usual, "alice")
-
-
 def create_with_password(host: Host, name: str) -> str:
     """Create a volume that logs in with alice's password, and return its directory on the server."""
     machine, directory = host.machine, host.directory(name)
@@ -423,7 +412,7 @@ def test_after_a_change_of_the_password_the_server_is_asked_a_few_times_only(
     machine, directory = host.machine, create_with_password(host, "password")
     with logging(host, "password", directory) as log:
         since = host.from_here()
-        with a_password(host, "another one"):
+        with host.password("another one"):
             server.cut()
             log.await_failure()
             reason = await_state(host, "password", "unresponsive", "Permission denied")
@@ -671,7 +660,7 @@ def test_a_password_that_is_put_right_is_found_a_minute_later(
     machine, directory = host.machine, create_with_password(host, "righted")
     with logging(host, "righted", directory) as log:
         since = host.from_here()
-        with a_password(host, "another one"):
+        with host.password("another one"):
             server.cut()
             log.await_failure()
             await_state(host, "righted", "unresponsive", "Permission denied")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -40,7 +40,10 @@ class Client:
 
     Attributes:
         directory: Where it has them.
+        creates: Whether its preflights are those of a Create.
     """
+
+    creates: ClassVar[bool] = False
 
     directory: Path
 
@@ -77,7 +80,7 @@ class Client:
 
     def run(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> None:
         """Make the checks."""
-        self.preflight.run(self.volume(to, path, **opts), Deadline.after(seconds))
+        self.preflight.run(self.volume(to, path, **opts), Deadline.after(seconds), creating=self.creates)
 
     def refusal(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> errors.PluginError:
         """Make the checks and return the error of the one that fails."""

@@ -29,6 +29,8 @@ AGAIN = ["stat /photos", "list /photos"]
 class Keeper(Client):
     """A host whose preflights leave their connections to the next."""
 
+    creates = True
+
     connections: KeptConnections
 
     @property
@@ -61,6 +63,14 @@ def test_further_volume_is_checked_over_the_same_connection_from_the_directory_o
     assert server.connections == 1
 
 
+def test_preflight_before_a_mount_uses_a_kept_connection_and_leaves_none(keeper: Keeper, server: Server) -> None:
+    """A server may allow only one."""
+    keeper.run(server, password="hunter2")
+    keeper.preflight.run(keeper.volume(server, password="hunter2"), Deadline.after(5))
+    assert server.connections == 1
+    await_that(lambda: server.open_connections == 0, lambda: "it is kept")
+
+
 def test_observer_sees_the_checks_that_are_made(keeper: Keeper, server: Server) -> None:
     seen: list[Check] = []
 
@@ -71,7 +81,7 @@ def test_observer_sees_the_checks_that_are_made(keeper: Keeper, server: Server) 
 
     observed = replace(keeper.preflight, observer=observer)
     for _ in range(2):
-        observed.run(keeper.volume(server, password="hunter2"), Deadline.after(5))
+        observed.run(keeper.volume(server, password="hunter2"), Deadline.after(5), creating=True)
     assert seen[-2:] == [Check.CREDENTIALS, Check.DIRECTORY]
     assert Check.LOGIN in seen[:-2]
 
@@ -141,7 +151,7 @@ def test_directory_is_made_over_a_kept_connection(keeper: Keeper, files: Path) -
 def test_each_volume_over_a_kept_connection_has_its_own_pin(keeper: Keeper, server: Server) -> None:
     for name in ("photos", "films"):
         volume = keeper.volume(server, password="hunter2", host_key=shown().fingerprint)
-        keeper.preflight.run(replace(volume, name=VolumeName(name)), Deadline.after(5))
+        keeper.preflight.run(replace(volume, name=VolumeName(name)), Deadline.after(5), creating=True)
     assert server.connections == 1
     assert keeper.pinned == ["films", "photos"]
     assert keeper.known == ""
