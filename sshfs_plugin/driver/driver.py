@@ -220,6 +220,11 @@ class Driver:
         mounted = self._supervisor.mounted()
         return [self._state(entry, mounted) for entry in self._registry.all()]
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many volumes there are, and how many of them are mounted."""
+        mounted = sum(self._registry.find(name) is not None for name in self._supervisor.mounted())
+        return len(self._registry), mounted
+
     def look_after(self, seconds: float) -> None:
         """Ask every mount whether it answers, release those without a holder, and read unusable records again.
 

@@ -112,6 +112,9 @@ class Registry:
                 entry.failed(record.error)
                 log.error("%s", record.error)
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def look_again(self, entry: Entry) -> None:
         """Read an unusable record once more, since an administrator may have mended it."""
         if isinstance(entry.record, Unusable):

@@ -371,9 +371,8 @@ def _severity(error: errors.PluginError) -> int:
 
 
 def _summary(driver: Driver) -> str:
-    states = driver.list_volumes()
-    mounted = sum(state.mountpoint is not None for state in states)
-    return f"{len(states)} volume{'s' if len(states) != 1 else ''}, {mounted} mounted"
+    volumes, mounted = driver.counts()
+    return f"{volumes} volume{'s' if volumes != 1 else ''}, {mounted} mounted"
 
 
 def _encode(answer: Answer, status: int) -> flask.Response:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from support.clients import ID, OTHER_ID, SSHCMD, DockerClient
-from support.driver import FakeHost, slow_slots
+from support.driver import FakeHost, create, mount, slow_slots
 from support.waiting import Background, Gate, await_that
 
 from sshfs_plugin import errors
@@ -328,6 +328,7 @@ def test_the_summary_is_told_when_the_reply_was_written_and_the_hold_is_on_recor
     driver: Driver, host: FakeHost
 ) -> None:
     told: list[tuple[str, dict[str, int]]] = []
+    host.supervisor.live.add("no-volume")
     client = api.create_app(
         driver,
         slow_slots=slow_slots(),
@@ -353,3 +354,23 @@ def test_a_client_over_tcp_is_no_known_process_and_so_may_be_a_new_dockerd(clien
         environ = {"gunicorn.socket": over_tcp}
         client.post("/Plugin.Activate", headers={"Accept": "*/*"}, environ_overrides=environ)
     assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}
+
+
+@pytest.mark.parametrize("verb", ["Create", "Mount", "Unmount", "Remove", "Get", "Path"])
+def test_call_about_a_volume_looks_at_no_other(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    for name in ("films", "music", "photos"):
+        create(driver, name)
+        mount(driver, name)
+    looked_at = set()
+
+    def unit(name: str) -> str:
+        looked_at.add(name)
+        return f"docker-volume-sshfs@{name}.service"
+
+    monkeypatch.setattr(host.supervisor, "unit", unit)
+    client = api.create_app(driver, slow_slots=slow_slots(), tell=print).test_client()
+    status, _ = post(client, verb, {"Name": "photos", "ID": ID, "Opts": OPTS})
+    assert status == 200
+    assert looked_at <= {"photos"}
