@@ -13,7 +13,7 @@ from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.http import api, journal, listening
 from sshfs_plugin.mounts.supervisors import supervisor
-from sshfs_plugin.preflight import KeptConnections, Preflight
+from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import KnownHosts
@@ -38,7 +38,7 @@ def create_app() -> flask.Flask:
     driver = Driver(
         volumes=VolumeRecords(settings.volumes),
         holder_records=HolderRecords(settings.holders),
-        preflight=Preflight(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings), kept=KeptConnections()),
+        preflight=DeferredPreflight(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings)),
         supervisor=supervisor(settings),
     )
     driver.load()

@@ -12,7 +12,8 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
-from sshfs_plugin.preflight import Check, Note, Preflight
+from sshfs_plugin.preflight import Check, Note
+from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import UNSEEN, Keyring, is_below_tmp
 from sshfs_plugin.ssh.known_hosts import KnownHosts

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
@@ -24,10 +25,13 @@ from sshfs_plugin.driver.values import Caller, Condition, State
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.host import uptime
 from sshfs_plugin.mounts.supervisor import Supervisor
-from sshfs_plugin.preflight import Preflight, Prepared
+from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import CheckAt, MountID, Unusable, Volume, VolumeName, volume_name
+
+if TYPE_CHECKING:
+    from sshfs_plugin.preflight.preflight import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ class Driver:
         *,
         volumes: VolumeRecords,
         holder_records: HolderRecords,
-        preflight: Preflight,
+        preflight: DeferredPreflight,
         supervisor: Supervisor,
         up_seconds: Callable[[], float] = uptime.seconds,
     ) -> None:
@@ -358,7 +362,7 @@ class Driver:
         entry.answering, entry.left_until = True, 0.0
         return device
 
-    def _start(self, entry: Entry, asked: float, deadline: Deadline, login: Login, prepared: Prepared | None) -> None:
+    def _start(self, entry: Entry, asked: float, deadline: Deadline, login: Login, prepared: "Prepared | None") -> None:
         """Mount a volume, after the rest of a preflight unless that can be spared."""
         volume = entry.volume
         with self._connecting(volume, asked, deadline):

@@ -9,17 +9,5 @@ by default are offered, so that ssh can use a server that has passed.
 
 from sshfs_plugin.preflight.checks import Check, Note
 from sshfs_plugin.preflight.host_key import Standing, require_unbroken
-from sshfs_plugin.preflight.kept import KeptConnections
-from sshfs_plugin.preflight.keyscan import shown_host_keys
-from sshfs_plugin.preflight.preflight import Preflight, Prepared
 
-__all__ = [
-    "Check",
-    "KeptConnections",
-    "Note",
-    "Preflight",
-    "Prepared",
-    "Standing",
-    "require_unbroken",
-    "shown_host_keys",
-]
+__all__ = ["Check", "Note", "Standing", "require_unbroken"]

@@ -21,7 +21,7 @@ from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume, VolumeName
+from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume
 
 GRACE_SECONDS = 0.2
 """How long after the deadline the connection is closed. Before that the limits of single answers end, at the deadline:
@@ -64,14 +64,6 @@ class Preflight:
         known_hosts = self.known_hosts.reading(volume.known_hosts)
         verified = known_hosts.verified(volume.remote.host, volume.remote.port)
         return Prepared(self, volume, login, verified)
-
-    def login(self, volume: Volume) -> Login:
-        """Read a volume's keys or password, for a mount without a preflight.
-
-        Raises:
-            CredentialsError: It can't be used.
-        """
-        return self.keyring.login(volume.credentials)
 
     def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Make all checks, and record the server's host key if it is new.
@@ -162,10 +154,6 @@ class Preflight:
                     if volume.read_only
                     else f"{try_writing(sftp, remote)} made and removed"
                 )
-
-    def forget(self, name: VolumeName) -> None:
-        """Remove a volume's pinned host key."""
-        self.known_hosts.unpin(name)
 
     def _login(self, volume: Volume) -> Login:
         with self.observer(Check.CREDENTIALS) as note:

@@ -13,7 +13,7 @@ from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.driver.values import Caller
 from sshfs_plugin.holders import Client
 from sshfs_plugin.mounts.supervisor import Supervisor
-from sshfs_plugin.preflight import Preflight
+from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from support.clients import ID, SSHCMD
 from support.preflight import FakePreflight
@@ -53,9 +53,9 @@ class FakeHost:
         return cast(HolderRecords, self.holder_records)
 
     @property
-    def real_preflight(self) -> Preflight:
+    def real_preflight(self) -> DeferredPreflight:
         """The preflight, to one who asks for a real one."""
-        return cast(Preflight, self.preflight)
+        return cast(DeferredPreflight, self.preflight)
 
     @property
     def real_supervisor(self) -> Supervisor:

@@ -14,7 +14,7 @@ import pytest
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
-from sshfs_plugin.preflight import Preflight
+from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The composition root: parts that fit together, on a host that is a directory."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.clients import ID, SSHCMD
 from support.driver import FakeHost
+from support.service import TREE
 from support.waiting import LIMIT_SECONDS, Background, Gate
 
 from sshfs_plugin import app, errors, options
@@ -38,6 +41,18 @@ def test_application_serves_the_volumes_on_record(settings: Settings) -> None:
     assert reply.json
     (listed,) = reply.json["Volumes"]
     assert (listed["Name"], listed["Mountpoint"], listed["Status"]["holders"]) == ("photos", "", 0)
+
+
+def test_application_starts_without_paramiko_which_only_checks_of_servers_need() -> None:
+    imported = subprocess.run(
+        [sys.executable, "-c", "import sshfs_plugin.app, sys; print(*sys.modules)"],
+        cwd=TREE,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "sshfs_plugin.driver.driver" in imported
+    assert {"paramiko", "cryptography"}.isdisjoint(imported)
 
 
 def test_application_checks_servers_for_real_and_records_nothing_that_fails(settings: Settings) -> None:

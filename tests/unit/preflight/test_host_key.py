@@ -12,6 +12,7 @@ from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
+from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.ssh.known_hosts import line
 from sshfs_plugin.volume import VolumeName
 
@@ -192,5 +193,6 @@ def test_host_key_when_the_volume_names_a_file_is_looked_up_there_and_in_our_own
 
 def test_host_key_when_its_volume_is_removed_is_not_pinned_any_more(client: Client, server: Server) -> None:
     client.run(server, password="hunter2", host_key=shown().fingerprint)
-    client.preflight.forget(VolumeName("photos"))
+    preflight = client.preflight
+    DeferredPreflight(keyring=preflight.keyring, known_hosts=preflight.known_hosts).forget(VolumeName("photos"))
     assert client.pinned == []

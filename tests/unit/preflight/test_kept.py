@@ -16,8 +16,9 @@ from support.waiting import Background, await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.preflight import Check, KeptConnections, Note, Preflight, preflight
-from sshfs_plugin.preflight.kept import ALTOGETHER, PER_LOGIN, Connection
+from sshfs_plugin.preflight import Check, Note, preflight
+from sshfs_plugin.preflight.kept import ALTOGETHER, PER_LOGIN, Connection, KeptConnections
+from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.ssh.known_hosts import line
 from sshfs_plugin.volume import VolumeName
 

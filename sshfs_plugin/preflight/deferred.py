@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""The preflight as the service has it, which starts without paramiko."""
+
+import threading
+from typing import TYPE_CHECKING
+
+from sshfs_plugin.ssh.credentials import Keyring, Login
+from sshfs_plugin.ssh.known_hosts import KnownHosts
+from sshfs_plugin.volume import Volume, VolumeName
+
+if TYPE_CHECKING:
+    from sshfs_plugin.preflight.preflight import Preflight, Prepared
+
+
+class DeferredPreflight:
+    """A preflight that is imported when the first volume is to be checked.
+
+    With paramiko that takes 0.1 s and 8 MB, and the service is started by a call that waits for it.
+    """
+
+    def __init__(self, *, keyring: Keyring, known_hosts: KnownHosts) -> None:
+        self._keyring, self._known_hosts = keyring, known_hosts
+        self._importing = threading.Lock()
+        self._imported: Preflight | None = None
+
+    def prepare(self, volume: Volume) -> "Prepared":
+        """Make the checks that need no server, as ``Preflight.prepare`` does."""
+        with self._importing:
+            if not self._imported:
+                from sshfs_plugin.preflight.kept import KeptConnections
+                from sshfs_plugin.preflight.preflight import Preflight
+
+                self._imported = Preflight(keyring=self._keyring, known_hosts=self._known_hosts, kept=KeptConnections())
+        return self._imported.prepare(volume)
+
+    def login(self, volume: Volume) -> Login:
+        """Read a volume's keys or password, for a mount without a preflight.
+
+        Raises:
+            CredentialsError: It can't be used.
+        """
+        return self._keyring.login(volume.credentials)
+
+    def forget(self, name: VolumeName) -> None:
+        """Remove a volume's pinned host key."""
+        self._known_hosts.unpin(name)
