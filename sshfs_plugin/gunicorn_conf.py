@@ -4,6 +4,7 @@
 The socket comes from systemd (or systemd-socket-activate), which gunicorn takes by itself.
 """
 
+import gc
 import logging
 import os
 import ssl
@@ -69,6 +70,11 @@ def on_starting(server: Any) -> None:
     except errors.ExposedSocket as error:
         logging.getLogger(__name__).critical("%s", error)
         sys.exit(os.EX_CONFIG)
+
+
+def pre_fork(_server: object, _worker: object) -> None:
+    """Keep the garbage collector off all that is there: its marks would give each process a copy of what they share."""
+    gc.freeze()
 
 
 def post_worker_init(_worker: object) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How gunicorn is told to serve, read as gunicorn reads it."""
 
+import gc
 import importlib
 import logging
 import os
@@ -66,6 +67,16 @@ def test_number_of_threads_is_a_setting_and_workers_are_not(load: Load, monkeypa
     settings = load()
     assert (settings.workers, settings.threads) == (1, 24)
     assert settings.worker_connections > settings.threads
+
+
+def test_what_both_processes_share_is_never_marked_by_the_garbage_collector(load: Load) -> None:
+    settings = load()
+    settings.pre_fork(None, None)
+    try:
+        assert gc.get_freeze_count() > len(sys.modules)
+        assert not any(shared is settings.__dict__ for shared in gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_setting_that_makes_no_sense_ends_the_service_for_good(
