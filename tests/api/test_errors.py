@@ -4,14 +4,15 @@
 import json
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from support.clients import ID, OTHER_ID, SSHCMD, DockerClient
 from support.driver import FakeHost, create, mount, slow_slots
-from support.waiting import Background, Gate, await_that
+from support.waiting import Background, Gate, await_that, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
@@ -374,3 +375,39 @@ def test_call_about_a_volume_looks_at_no_other(
     status, _ = post(client, verb, {"Name": "photos", "ID": ID, "Opts": OPTS})
     assert status == 200
     assert looked_at <= {"photos"}
+
+
+def test_list_says_what_get_says_whatever_has_changed_since_the_last_list(
+    client: FlaskClient, driver: Driver, host: FakeHost
+) -> None:
+    create(driver, "films")
+    create(driver, "photos")
+    lost = "connection refused", datetime(2026, 11, 26, tzinfo=UTC)
+
+    def create_anew() -> None:
+        driver.remove("films", soon())
+        create(driver, "films", allow_other="")
+
+    def fail() -> None:
+        host.supervisor.start_problems["films"] = errors.MountFailed("volume 'films' could not be mounted")
+        post(client, "Mount", {"Name": "films", "ID": ID})
+
+    changes: list[Callable[[], object]] = [
+        lambda: mount(driver),
+        lambda: mount(driver, mount_id=OTHER_ID),
+        lambda: host.supervisor.outages.update(photos=lost),
+        host.supervisor.outages.clear,
+        fail,
+        create_anew,
+        lambda: driver.remove("films", soon()),
+    ]
+    before = post(client, "List", {})
+    for change in changes:
+        change()
+        status, answer = listed = post(client, "List", {})
+        assert status == 200
+        assert listed != before
+        for volume in answer["Volumes"]:
+            assert post(client, "Get", {"Name": volume["Name"]}) == (200, {"Volume": volume, "Err": ""})
+        before = listed
+    assert [volume["Name"] for volume in answer["Volumes"]] == ["photos"]
