@@ -137,6 +137,11 @@ class Plugin(Client):
 
     def start(self) -> None:
         """Start it; it answers when this returns."""
+        self.listen()
+        self.call("Plugin.Activate")
+
+    def listen(self) -> None:
+        """Open its socket and start it, as the first connection does; it does not answer yet when this returns."""
         environment = {**self.settings.environment(), "PYTHONPATH": str(ROOT)}
         settings = [f"--setenv={name}={value}" for name, value in environment.items()]
         with self.log.open("ab") as log:
@@ -155,7 +160,6 @@ class Plugin(Client):
                 start_new_session=True,
             )
         await_that(self._is_open, "the socket is open")
-        self.call("Plugin.Activate")
 
     def _is_open(self) -> bool:
         # the file is there a moment before anybody listens
@@ -184,10 +188,15 @@ class Plugin(Client):
 
     def kill_worker(self) -> None:
         """Kill gunicorn's worker alone; its master starts another."""
+        _, *workers = self.processes()
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """Return gunicorn's master and its workers."""
         assert self._process
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        for child in children.split():
-            os.kill(int(child), signal.SIGKILL)
+        return [self._process.pid, *map(int, children.split())]
 
     def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop and start."""
