@@ -2,6 +2,7 @@
 """Which volumes share a connection, and what is written for one that is to be made."""
 
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.service import settings_below
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.mounts.connections import SESSIONS, Connection, Connections
@@ -20,6 +22,13 @@ from sshfs_plugin.volume import Volume, VolumeName
 KEY = Path("/root/.ssh/id_rsa")
 LOGIN = Login(identity_files=(KEY,), contents={KEY: b"as it is"})
 PINNED = "SHA256:" + "m" * 42 + "A"
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """Give a host in a directory whose name is short enough for sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="sshfs-") as directory:
+        yield settings_below(Path(directory))
 
 
 @pytest.fixture
