@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ class _Reader:
         self._process = command.start([sys.executable, "-I", "-S", file_reader.__file__])
         assert self._process.stdin and self._process.stdout  # noqa: S101 (command.start has seen to it)
         self._asks, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+        # at the latest when this process ends
+        self._end = weakref.finalize(self, command.end, self._process)
         # it ends by itself when it was idle for long, and somebody must have waited for that
         threading.Thread(target=self._process.wait, name="file reader", daemon=True).start()
 
@@ -83,7 +86,7 @@ class _Reader:
 
     def end(self) -> None:
         """End it; if it hangs in the kernel, that takes until its file system answers."""
-        command.end(self._process)
+        self._end()
 
 
 class Readers:
