@@ -124,6 +124,8 @@ class ProcessSupervisor(Supervisor):
         )
         if making.wait():
             connection.remove()
+        else:  # it was read, and a volume that is removed is to leave nothing
+            connection.password.unlink(missing_ok=True)
 
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
         """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""
