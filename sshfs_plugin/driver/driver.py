@@ -353,7 +353,11 @@ class Driver:
                 raise
             # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
             prepared = self._preflight.prepare(volume)
-            self._start(entry, asked, deadline, prepared.login, prepared)
+            try:
+                self._start(entry, asked, deadline, prepared.login, prepared)
+            except errors.MountError:
+                entry.passed_until = 0.0
+                raise
         device = self._supervisor.mounted().get(name)
         if not device:
             raise errors.MountFailed(

@@ -6,9 +6,11 @@ that decides how it is made and whom it may reach: server, login, keys or passwo
 What a volume's relay does where its connection takes no session, hangs or is lost is in ``relay/shared.py``.
 """
 
+import errno
 import hashlib
-import itertools
 import json
+import logging
+import os
 import secrets
 import shutil
 import socket
@@ -18,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshfs_plugin import errors
 from sshfs_plugin.mounts.unit_files import password_variables, replace_file
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
@@ -26,17 +27,22 @@ from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
 
+log = logging.getLogger(__name__)
+
 SESSIONS = 10
 """How many volumes share a connection: as many sessions does sshd take by default (MaxSessions)."""
 
-MAKING_SECONDS = 30.0
+MAKING_SECONDS = 50.0
 """For how long a connection without a socket may be one that is just being made."""
 
 ANSWER_SECONDS = 0.5
 
+LONGEST_SOCKET = 107 - len(".0123456789abcdef")
+"""The longest path of a socket, in bytes, less what ssh adds to it while it makes the socket."""
+
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class SharedConnection:
     """The files of one shared connection.
 
     Attributes:
@@ -62,7 +68,7 @@ class Connection:
 
     @property
     def password(self) -> Path:
-        """The password, if one is on record."""
+        """The password, if one is on record and the connection is yet to be made."""
         return self.directory / "password"
 
     @property
@@ -76,6 +82,11 @@ class Connection:
         return self.directory / "volumes"
 
     @property
+    def socket(self) -> Path:
+        """The socket on which it takes sessions."""
+        return self.directory / "socket"
+
+    @property
     def shared_by(self) -> set[str]:
         """The names of the volumes that share it."""
         try:
@@ -84,17 +95,14 @@ class Connection:
             return set()
 
     @property
-    def socket(self) -> Path:
-        """The socket on which it takes sessions."""
-        return self.directory / "socket"
-
-    @property
-    def takes_sessions(self) -> bool:
-        """Whether it has been made, and has not ended."""
+    def stands(self) -> bool:
+        """Whether it has been made, and has not ended; one that hangs stands as well."""
         with socket.socket(socket.AF_UNIX) as attempt:
             attempt.settimeout(ANSWER_SECONDS)
             try:
                 attempt.connect(str(self.socket))
+            except (BlockingIOError, TimeoutError):  # it does not take the connections that wait
+                return True
             except OSError:
                 return False
         return True
@@ -106,17 +114,18 @@ class Connection:
 
     @property
     def is_being_made(self) -> bool:
-        """Whether somebody else has begun to make it just now; one that was killed leaves its socket behind."""
-        with suppress(OSError):
+        """Whether it may be; one that was killed leaves its socket behind."""
+        try:
             return not self.socket.exists() and time.time() - self.ssh_config.stat().st_mtime < MAKING_SECONDS
-        return False
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """Remove the files."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-class Connections:
+class SharedConnections:
     """The shared connections of this host.
 
     Args:
@@ -126,46 +135,58 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._known_hosts = KnownHosts.of(settings)
-        self._choosing = threading.Lock()
+        self._choosing, self._salting = threading.Lock(), threading.Lock()
 
-    def stands(self, volume: Volume, login: Login) -> bool:
-        """Tell whether a volume can share a connection that has been made, so that its login needs no check."""
-        return volume.shares_connection and self._first_free(volume, login).takes_sessions
+    def can_be_joined(self, volume: Volume, login: Login) -> bool:
+        """Tell whether a connection stands that a volume can share, so that its login needs no check.
 
-    def join(self, volume: Volume, login: Login) -> tuple[Connection, bool]:
+        A pinned host key is not known before a check has found it.
+        """
+        if not volume.shares_connection or (volume.pinned_host_key and not self._pinned(volume).exists()):
+            return False
+        found = self._joinable(volume, self._key(volume, login))
+        return found is not None and found.stands
+
+    def join(self, volume: Volume, login: Login) -> tuple[SharedConnection | None, bool]:
         """Choose the connection that a volume shares from now on, and write its files if it is yet to be made.
 
         Returns:
-            The connection, and whether the caller has to make it.
-
-        Raises:
-            StateError: A file could not be written.
+            The connection, None if the volume is to share none, and whether the caller has to make it.
         """
-        with self._choosing:
-            connection = self._first_free(volume, login)
-            is_new = not (connection.takes_sessions or connection.is_being_made)
-            try:
-                if is_new:
-                    self._write(connection, volume, login)
+        self.leave(volume.name)
+        if not volume.shares_connection:
+            return None, False
+        key = self._key(volume, login)
+        try:
+            with self._choosing:
+                found = self._joinable(volume, key)
+                connection = found or self._new(key, volume, login)
                 (connection.volumes / volume.name).touch(0o600)
-            except OSError as error:
-                raise errors.StateUnwritable("write to", connection.directory, error) from error
-            return connection, is_new
+                return connection, found is None
+        except OSError as error:  # it has ended just now, or /run is full
+            log.warning("shares no connection: %s", error)
+            return None, False
 
     def leave(self, name: VolumeName) -> None:
         """Note that a volume shares no connection any more."""
         for file in self._settings.connections.glob(f"*/volumes/{name}"):
             file.unlink(missing_ok=True)
 
-    def _first_free(self, volume: Volume, login: Login) -> Connection:
-        """Return the first connection that the volume shares already, or that takes one more, be it made or not."""
-        key = self._key(volume, login)
-        for number in itertools.count():
-            connection = Connection(self._settings.connections / f"{key}-{number}")
-            others = connection.shared_by - {volume.name}
-            if len(others) < SESSIONS and not (connection.hangs and connection.takes_sessions):
+    def remove_ended(self) -> None:
+        """Remove what is left of connections that have ended, or were never made."""
+        for directory in self._settings.connections.glob("*/"):
+            connection = SharedConnection(directory)
+            if not (connection.stands or connection.is_being_made):
+                connection.remove()
+
+    def _joinable(self, volume: Volume, key: str) -> SharedConnection | None:
+        """Return a connection of a key that takes one more volume, or will when it is made."""
+        for directory in sorted(self._settings.connections.glob(f"{key}-*")):
+            connection = SharedConnection(directory)
+            is_full = len(connection.shared_by - {volume.name}) >= SESSIONS
+            if not is_full and not connection.hangs and (connection.stands or connection.is_being_made):
                 return connection
-        raise AssertionError("not reached")
+        return None
 
     def _key(self, volume: Volume, login: Login) -> str:
         """Return a name for all that decides how a connection is made; nobody can guess a password from it."""
@@ -182,23 +203,31 @@ class Connections:
 
     def _salt(self) -> bytes:
         file = self._settings.connections / "salt"
-        try:
-            return file.read_bytes()
-        except OSError:
-            salt = secrets.token_hex(32)
-            with suppress(OSError):  # without it no connection is found again, and each volume has one of its own
-                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                replace_file(file, salt)
-            return salt.encode()
+        with self._salting:
+            try:
+                return file.read_bytes()
+            except OSError:
+                salt = secrets.token_hex(32)
+                with suppress(OSError):  # without it no connection is found again
+                    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    replace_file(file, salt)
+                return salt.encode()
 
-    def _write(self, connection: Connection, volume: Volume, login: Login) -> None:
-        connection.remove()
+    def _pinned(self, volume: Volume) -> Path:
+        return self._known_hosts.pinned / volume.name
+
+    def _new(self, key: str, volume: Volume, login: Login) -> SharedConnection:
+        """Write the files of a new connection, whose name no other has had."""
+        connection = SharedConnection(self._settings.connections / f"{key}-{secrets.token_hex(2)}")
+        if len(os.fsencode(connection.socket)) > LONGEST_SOCKET:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(connection.socket))
         connection.directory.mkdir(mode=0o700)
         connection.volumes.mkdir(mode=0o700)
         if volume.pinned_host_key:
-            shutil.copy(self._known_hosts.pinned / volume.name, connection.known_hosts)
+            shutil.copy(self._pinned(volume), connection.known_hosts)
         config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts)
         replace_file(connection.ssh_config, config)
         askpass = self._settings.libexec / "askpass"
         values = {"LOGIN": volume.remote.login, **password_variables(login, connection.password, askpass)}
         replace_file(connection.environment, sshfs.environment_file(values))
+        return connection

@@ -10,20 +10,17 @@ import os
 import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
-import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.mounts.connections import Connection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
 CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
-_MAKE = '. "$1/environment"; exec ssh -F "$1/ssh_config" -S "$1/socket" -N -f "$LOGIN"'
-"""What docker-volume-sshfs-connection@.service does."""
 
 
 class ProcessSupervisor(Supervisor):
@@ -43,14 +40,15 @@ class ProcessSupervisor(Supervisor):
         if self.is_kept(name) and not self._ends(name, deadline):
             self.require_answer(name, deadline)
             return
-        if connection := self.write_files(volume, login):
-            threading.Thread(target=self._make, args=(connection,), daemon=True).start()
+        connection = self.write_files(volume, login)
         for directory in (self.settings.logs, self.settings.locks):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
         ours, theirs = socket.socketpair()
         with ours:
             keeper = self._start_keeper(name, said, theirs)
+            if connection:
+                self._keep("connection", connection.directory, said.open("ab"), stdin=subprocess.DEVNULL)
             ours.settimeout(max(limit, 0.01))
             try:
                 answers = ours.recv(1)
@@ -103,29 +101,20 @@ class ProcessSupervisor(Supervisor):
     end = await_end
 
     def _start_keeper(self, name: VolumeName, said: Path, reports: socket.socket) -> subprocess.Popen[bytes]:
-        with said.open("wb") as output, reports:
+        with reports:
+            return self._keep("volume", name, said.open("wb"), stdin=reports.fileno())
+
+    def _keep(self, program: str, what: str | Path, said: BinaryIO, *, stdin: int) -> subprocess.Popen[bytes]:
+        """Start the step ``keep`` of one of our programs, which outlives this process."""
+        with said:
             return subprocess.Popen(  # noqa: S603 (our own program)
-                [self.settings.libexec / "volume", "keep", name],
-                stdin=reports.fileno(),
-                stdout=output,
-                stderr=output,
+                [self.settings.libexec / program, "keep", what],
+                stdin=stdin,
+                stdout=said,
+                stderr=said,
                 env={**os.environ, **self.settings.environment()},
                 start_new_session=True,
             )
-
-    def _make(self, connection: Connection) -> None:
-        """Make a shared connection, which outlives this process and ends by itself once it is idle."""
-        making = subprocess.Popen(  # noqa: S603 (our own words)
-            ["/bin/sh", "-ac", _MAKE, "sh", connection.directory],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        if making.wait():
-            connection.remove()
-        else:  # it was read, and a volume that is removed is to leave nothing
-            connection.password.unlink(missing_ok=True)
 
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
         """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""

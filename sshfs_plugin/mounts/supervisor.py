@@ -15,14 +15,21 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel, mountinfo
-from sshfs_plugin.mounts.connections import Connection, Connections
+from sshfs_plugin.mounts.connections import SharedConnection, SharedConnections
 from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
-_UNINFORMATIVE = ("read: Connection reset by peer", "remote host has disconnected", "Warning: Permanently added")
-"""How lines begin that explain no failure: the first two are sshfs's after any failure of ssh, the last is no error."""
+_UNINFORMATIVE = (
+    "read: Connection reset by peer",
+    "remote host has disconnected",
+    "Warning: Permanently added",
+    "the connection that is shared",
+)
+"""How lines begin that explain no failure: the first two are sshfs's after any failure of ssh, the third is no error,
+and the last is the relay's, where ssh itself says why.
+"""
 
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
@@ -48,12 +55,12 @@ class Supervisor(ABC):
 
     settings: Settings
     hint: ClassVar[str]
-    connections: Connections = field(init=False)
+    connections: SharedConnections = field(init=False)
     _releasing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         """Find the shared connections of this host."""
-        object.__setattr__(self, "connections", Connections(self.settings))
+        object.__setattr__(self, "connections", SharedConnections(self.settings))
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return the mountpoint of a volume, whether it is mounted or not."""
@@ -86,9 +93,13 @@ class Supervisor(ABC):
         return there - {mount.mountpoint.name for mount in mountinfo.mounts() if mount.mountpoint.parent == directory}
 
     def settle(self) -> None:
-        """Withdraw the release requests of an earlier process, which knew nothing of the holders to come."""
+        """Withdraw the release requests of an earlier process, and remove what is left of connections that have ended.
+
+        That process knew nothing of the holders to come.
+        """
         for request in self.settings.releases.glob("*"):
             request.unlink(missing_ok=True)
+        self.connections.remove_ended()
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a volume is mounted and its server answers within so many seconds."""
@@ -129,15 +140,15 @@ class Supervisor(ABC):
 
     def is_connected(self, volume: Volume, login: Login) -> bool:
         """Tell whether a volume can share a connection that stands, so that its login needs no check."""
-        return self.connections.stands(volume, login)
+        return self.connections.can_be_joined(volume, login)
 
-    def write_files(self, volume: Volume, login: Login) -> Connection | None:
-        """Write what a volume's unit reads; return the connection that it shares if that is yet to be made.
+    def write_files(self, volume: Volume, login: Login) -> SharedConnection | None:
+        """Write what a volume's unit reads; return the connection that is to be made for it, if one is.
 
         Raises:
             StateError: A file could not be written.
         """
-        connection, is_new = self.connections.join(volume, login) if volume.shares_connection else (None, False)
+        connection, is_new = self.connections.join(volume, login)
         self.files(volume.name).write(volume, login, self.settings, connection.directory if connection else None)
         return connection if is_new else None
 

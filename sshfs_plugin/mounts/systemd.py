@@ -57,20 +57,23 @@ class SystemdSupervisor(Supervisor):
             StateError: What the unit reads could not be written.
         """
         name, unit = volume.name, _unit(volume.name)
-        files, units = self.files(name), [unit]
+        files, connection = self.files(name), None
         if self.is_kept(name):
             files.answered.unlink(missing_ok=True)
-        elif connection := self.write_files(volume, login):
-            units.insert(0, f"docker-volume-sshfs-connection@{connection.name}.service")
+        else:
+            connection = self.write_files(volume, login)
         started, limit = time.time(), deadline.left(START_SECONDS)
+        units = [unit]
         try:
-            job = _systemctl("start", *units, seconds=limit)
+            if connection:
+                units.append(f"docker-volume-sshfs-connection@{connection.name}.service")
+                _systemctl("start", "--no-block", units[1], seconds=limit)
+            job = _systemctl("start", unit, seconds=limit)
         except errors.ProgramStuck:
             self._give_up_start(name)
             raise mount_timed_out(name, limit) from None
-        # without the shared connection, the volume has one of its own
-        if job.returncode and not (units[1:] and files.answered.exists()):
-            said = _last_words(unit, started) or job.stderr
+        if job.returncode:
+            said = _last_words(units, started) or job.stderr
             self._give_up_start(name)
             raise mount_failed(name, said)
         if not files.answered.exists():  # the unit was active before
@@ -173,16 +176,17 @@ def _reset_failed(unit: str, *, seconds: float) -> None:
     command.run(["systemctl", "reset-failed", unit], seconds=seconds)
 
 
-def _systemctl(verb: str, *units: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    return command.run(["systemctl", verb, "--job-mode=ignore-dependencies", *units], seconds=seconds)
+def _systemctl(verb: str, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    return command.run(["systemctl", verb, "--job-mode=ignore-dependencies", *words], seconds=seconds)
 
 
-def _last_words(unit: str, since: float) -> str:
-    """Return what the unit's processes have written to the journal, where it may arrive late.
+def _last_words(units: Sequence[str], since: float) -> str:
+    """Return what the processes of units have written to the journal, where it may arrive late.
 
-    The lines are matched by the unit's name: one of forty has no invocation ID.
+    The lines are matched by the units' names: one of forty has no invocation ID.
     """
-    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{since:.6f}", f"_SYSTEMD_UNIT={unit}"]
+    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{since:.6f}"]
+    read += [f"_SYSTEMD_UNIT={unit}" for unit in units]
     limit = Deadline.after(LAST_WORDS_SECONDS)
     said = ""
     with contextlib.suppress(errors.ProgramStuck):

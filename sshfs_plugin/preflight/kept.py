@@ -27,7 +27,7 @@ ALTOGETHER = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Connection:
+class KeptConnection:
     """A connection that is logged in, with SFTP; one preflight at a time can use it.
 
     Attributes:
@@ -62,11 +62,11 @@ class KeptConnections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[Connection, Hashable] = {}
+        self._kept: dict[KeptConnection, Hashable] = {}
         self._timer: threading.Timer | None = None
         self._timer_ends = 0.0
 
-    def take(self, login: Hashable) -> Connection | None:
+    def take(self, login: Hashable) -> KeptConnection | None:
         """Return a kept connection of a login, which is the caller's from now on; None if there is none."""
         while True:
             with self._lock:
@@ -78,7 +78,7 @@ class KeptConnections:
                 return same[-1]
             same[-1].close()
 
-    def keep(self, login: Hashable, connection: Connection) -> None:
+    def keep(self, login: Hashable, connection: KeptConnection) -> None:
         """Keep a connection that nobody uses any more; of too many, the one with the oldest login is closed."""
         surplus = []
         with self._lock:
@@ -98,10 +98,10 @@ class KeptConnections:
             self._remove(dropped)
         _close(dropped)
 
-    def _of(self, login: Hashable) -> list[Connection]:
+    def _of(self, login: Hashable) -> list[KeptConnection]:
         return [connection for connection, its_login in self._kept.items() if its_login == login]
 
-    def _remove(self, connections: Iterable[Connection]) -> None:
+    def _remove(self, connections: Iterable[KeptConnection]) -> None:
         for connection in connections:
             del self._kept[connection]
 
@@ -130,10 +130,10 @@ class KeptConnections:
         _close(old)
 
 
-def _oldest(connections: Iterable[Connection]) -> Connection:
+def _oldest(connections: Iterable[KeptConnection]) -> KeptConnection:
     return min(connections, key=lambda connection: connection.until)
 
 
-def _close(connections: Iterable[Connection]) -> None:
+def _close(connections: Iterable[KeptConnection]) -> None:
     for connection in connections:
         connection.close()

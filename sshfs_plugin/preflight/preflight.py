@@ -12,7 +12,7 @@ from sshfs_plugin.preflight.checks import Check, Observer, unobserved
 from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
-from sshfs_plugin.preflight.kept import KEPT_SECONDS, Connection, KeptConnections
+from sshfs_plugin.preflight.kept import KEPT_SECONDS, KeptConnection, KeptConnections
 from sshfs_plugin.preflight.local_host import require_able
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.sftp import Client, lacks, open_sftp
@@ -93,20 +93,24 @@ class Preflight:
         remote = volume.remote
         # read only now: another preflight may have added a key while this one waited
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
+        identity = _identity(volume, login, known)
         with _asking_for_port(remote):
-            connection = self._passed_again(volume, _identity(volume, login, known), deadline, creating=creating)
+            connection = self._passed_again(volume, identity, deadline) if creating else None
+            if self.kept and not creating:
+                # before a mount the login itself is in question, and one of them may be all that the server allows
+                self.kept.drop(identity)
             connection = connection or self._passed(volume, login, known, deadline, creating=creating)
         with _closed_on_failure(connection.transport):
             if self.remembers:
                 known = self._remember(volume, connection.host_key, known)
-        if self.kept and creating:  # before a mount it may be the last connection that the server allows
+        if self.kept and creating:
             self.kept.keep(_identity(volume, login, known), connection)
         else:
             connection.close()
 
     def _passed(
         self, volume: Volume, login: Login, known: tuple[HostKey, ...], deadline: Deadline, *, creating: bool
-    ) -> Connection:
+    ) -> KeptConnection:
         """Make all checks of the server, and return the connection."""
         remote = volume.remote
         transport, host_key = self._verified(volume, known, deadline)
@@ -119,12 +123,10 @@ class Preflight:
                 for lack in lacks(sftp.extensions):
                     note(lack)
             self._check_directory(sftp, volume, creating=creating)
-        return Connection(transport=transport, sftp=sftp, host_key=host_key, until=until)
+        return KeptConnection(transport=transport, sftp=sftp, host_key=host_key, until=until)
 
-    def _passed_again(
-        self, volume: Volume, identity: Hashable, deadline: Deadline, *, creating: bool
-    ) -> Connection | None:
-        """Make the checks that are left where a connection is kept, and return it; None if they fail.
+    def _passed_again(self, volume: Volume, identity: Hashable, deadline: Deadline) -> KeptConnection | None:
+        """Make the checks of a Create that are left where a connection is kept, and return it; None if they fail.
 
         An error may come of the connection's age: it is broken, or its login does not have a group of which the user
         has become a member since. So only those of a new connection count.
@@ -135,7 +137,7 @@ class Preflight:
         limit = Deadline.after(min(KEPT_ANSWERS_SECONDS, deadline.left() / 2))
         try:
             with _closed_on_failure(connection.transport), ended_at(limit, connection.transport):
-                self._check_directory(connection.sftp, volume, creating=creating)
+                self._check_directory(connection.sftp, volume, creating=True)
         except errors.PreflightError:
             self.kept.drop(identity)  # the others are as old
             return None

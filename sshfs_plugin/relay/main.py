@@ -31,7 +31,10 @@ def main() -> None:
     os.closerange(FIRST_OTHER_DESCRIPTOR, DESCRIPTORS)
     command = ["/usr/bin/ssh", *sys.argv[1:]]
     connection = os.environ.get("SSHFS_PLUGIN_CONNECTION", "")
-    session = shared.begin_session(command, connection)
+    try:
+        session = shared.begin_session(command, connection)
+    except shared.NotMade:
+        sys.exit("the connection that is shared could not be made")
     ssh = session or Ssh(command, quiet=False)
     greeting = os.read(SSHFS, GREETING_BYTES) if session else b""
     ssh.send(greeting)
@@ -41,7 +44,7 @@ def main() -> None:
 
     if session and greeting and not shared.has_begun(session, connection):
         session.end()
-        outage.say("the shared connection takes no further session: the volume has a connection of its own")
+        outage.say("the connection that is shared takes no further session: the volume has a connection of its own")
         ssh = Ssh(command, quiet=False)
         ssh.send(greeting)
     outage_file = os.environ.get("SSHFS_PLUGIN_OUTAGE", "")

@@ -7,27 +7,38 @@ from time import monotonic
 
 from sshfs_plugin.relay.ssh import Ssh
 
-MAKING_SECONDS = 20.0
+MAKING_SECONDS = 50.0
 """How long to wait for a connection that is just being made."""
 
-SESSION_SECONDS = 5.0
-"""How long a session may take to begin; then the connection counts as hung, and no other volume waits for it."""
+SESSION_SECONDS = 2.0
+"""How long a session may take to begin; then the connection counts as hung, and no other volume waits for it.
+
+It is short, since Podman waits for a Mount for 4.5 seconds.
+"""
 
 LOOK_SECONDS = 0.005
 
 
+class NotMade(Exception):
+    """The connection could not be made; a login by ourselves would be refused as well, and count with the server."""
+
+
 def begin_session(command: list[str], directory: str) -> Ssh | None:
-    """Start an ssh that asks a shared connection for a session; return None if there is no connection.
+    """Start an ssh that asks a shared connection for a session; return None if the connection has ended.
 
     Where the connection takes no session, this ssh ends.
 
     Args:
         command: What starts an ssh with a connection of its own.
         directory: That of the shared connection; empty for none.
+
+    Raises:
+        NotMade: It was being made.
     """
     socket = f"{directory}/socket"
-    if not directory or not _await(socket, directory):
+    if not directory or not os.path.exists(directory):
         return None
+    _await(socket, directory)
     # with another proxy ssh would make a connection of its own, and nobody would know what became of the session
     return Ssh([command[0], f"-oControlPath={socket}", "-oProxyCommand=false", *command[1:]], quiet=True)
 
@@ -43,11 +54,9 @@ def has_begun(ssh: Ssh, directory: str) -> bool:
     return False
 
 
-def _await(socket: str, directory: str) -> bool:
-    """Tell whether there is a connection; one that is being made is waited for."""
+def _await(socket: str, directory: str) -> None:
     limit = monotonic() + MAKING_SECONDS
     while not os.path.exists(socket):
         if not os.path.exists(directory) or monotonic() > limit:
-            return False
+            raise NotMade
         select((), (), (), LOOK_SECONDS)
-    return True

@@ -24,6 +24,7 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import SSH_PORT
 
 _SEARCH_SECONDS = 10.0
+_NOT_FOUND = 1
 _SEARCHES_REMEMBERED = 256
 
 
@@ -245,13 +246,17 @@ def _search(file: Path, name: str, content: bytes, read: Callable[[Path], bytes]
         read: Reads the file.
 
     Raises:
+        StateError: It could not be searched; that no key is known would let any key pass as a new one.
         _Fleeting: It has another content by now, or one that is not read to its end.
     """
     try:
-        found = command.run(["ssh-keygen", "-F", name, "-f", file], seconds=_SEARCH_SECONDS).stdout
+        search = command.run(["ssh-keygen", "-F", name, "-f", file], seconds=_SEARCH_SECONDS)
     except errors.ProgramStuck:
         raise errors.FileStuck(str(file), _SEARCH_SECONDS) from None
-    keys = _keys_in(found, file)
+    if search.returncode not in (0, _NOT_FOUND):
+        said = errors.last_words(search.stderr.splitlines()) or f"exit status {search.returncode}"
+        raise errors.StateError(f"ssh-keygen could not look for {name} in {file} ({said})", "try again")
+    keys = _keys_in(search.stdout, file)
     now = read(file)
     if hashlib.sha256(now).digest() != content or len(now) >= local_files.LARGEST:
         raise _Fleeting(keys)

@@ -108,7 +108,7 @@ class Plugin(Client):
     def __enter__(self) -> "Plugin":
         for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
             path.mkdir()
-        for program in ("volume", "askpass"):
+        for program in ("volume", "connection", "askpass"):
             (self.settings.libexec / program).symlink_to(ROOT / "libexec" / program)
         for program, options in (("release", ""), ("relay", "-S ")):
             path = self.settings.libexec / program

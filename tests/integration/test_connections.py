@@ -15,7 +15,7 @@ from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
 from sshfs_plugin import options
 from sshfs_plugin.host.command import run
-from sshfs_plugin.mounts.connections import SESSIONS, Connection, Connections
+from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Keyring
@@ -91,6 +91,18 @@ def test_a_connection_that_stands_lets_no_other_key_and_no_missing_directory_pas
         plugin.mount("cc")
 
 
+def test_a_login_that_is_refused_is_tried_twice_for_a_mount_and_no_more(plugin: Plugin, server: Server) -> None:
+    """For the connection that two volumes wait for, and to find the cause; servers ban who is refused often."""
+    for name in ("aa", "bb"):
+        plugin.create(name, server.options(server.data))
+    (server.directory / "authorized_keys").write_text("")
+    for name in ("aa", "bb"):
+        with pytest.raises(Refused, match="is the public key in the authorized_keys of daemon there"):
+            plugin.mount(name)
+    log = server.directory / "log"
+    await_that(lambda: log.read_text().count("authenticating user daemon") == 4, "two for each volume")
+
+
 def test_a_key_that_was_replaced_by_another_is_noticed_at_once(plugin: Plugin, server: Server) -> None:
     key = plugin.settings.runtime / "key"
     shutil.copy(server.key, key)
@@ -110,14 +122,20 @@ def test_connection_ends_once_it_is_idle(server: Server, monkeypatch: pytest.Mon
     volume = options.parse(
         VolumeName("aa"), server.options(server.data, check="never", host_key_check="no"), datetime.now(UTC)
     )
-    connection, _ = Connections(settings).join(volume, Keyring.of(settings).login(volume.credentials))
+    connection, _ = SharedConnections(settings).join(volume, Keyring.of(settings).login(volume.credentials))
+    assert connection
     make(connection, volume.remote.login)
-    assert connection.takes_sessions
-    await_that(lambda: not connection.takes_sessions, "it has ended")
+    assert connection.stands
+    await_end(connection)
     await_that(lambda: not server.connections(), "the server knows")
 
 
-def make(connection: Connection, login: str) -> None:
+def await_end(connection: SharedConnection) -> None:
+    """Wait until a connection has ended."""
+    await_that(lambda: not connection.stands, "it has ended")
+
+
+def make(connection: SharedConnection, login: str) -> None:
     """Make a connection as its unit does."""
     words = ["ssh", "-F", str(connection.ssh_config), "-S", str(connection.socket), "-N", "-f", login]
     subprocess.run(words, check=True, timeout=60)

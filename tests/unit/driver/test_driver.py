@@ -301,6 +301,17 @@ def test_mount_that_fails_on_a_connection_that_stands_is_checked_and_tried_again
     assert host.supervisor.started == ["photos"]
 
 
+def test_check_that_passes_and_a_mount_that_fails_all_the_same_count_for_nothing(
+    driver: Driver, host: FakeHost
+) -> None:
+    create(driver)
+    host.supervisor.start_problems["photos"] = errors.MountFailed("Permission denied (publickey).")
+    for _ in range(2):
+        with pytest.raises(errors.MountFailed):
+            mount(driver)
+    assert host.preflight.checked == ["photos"] * 3, "at create, after the first mount, and before the second"
+
+
 def test_mount_that_is_never_checked_is_not_either_when_it_fails(driver: Driver, host: FakeHost) -> None:
     create(driver, check="never")
     host.supervisor.connected.add("photos")

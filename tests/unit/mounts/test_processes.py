@@ -22,10 +22,11 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import Volume, VolumeName
 
 PHOTOS = VolumeName("photos")
+OPTIONS = {"sshcmd": "bob@nas:/photos", "password": "hunter2"}
 
 
 def volume(name: str) -> Volume:
-    return options.parse(VolumeName(name), {"sshcmd": "bob@nas:/photos", "password": "hunter2"}, datetime.now(UTC))
+    return options.parse(VolumeName(name), {**OPTIONS, "own_connection": "yes"}, datetime.now(UTC))
 
 
 PHOTOS_VOLUME = volume(PHOTOS)

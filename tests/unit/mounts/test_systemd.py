@@ -80,27 +80,32 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
     keeping.start(replace(SHARING, name=music), LOGIN, soon())
     made = f"docker-volume-sshfs-connection@{connection.name}.service"
     starts = [call for call in programs.calls("systemctl") if call.startswith("start")]
-    assert starts == [f"start {IGNORING} {made} {UNIT}", f"start {IGNORING} docker-volume-sshfs@music.service"]
+    assert starts == [
+        f"start {IGNORING} --no-block {made}",
+        f"start {IGNORING} {UNIT}",
+        f"start {IGNORING} docker-volume-sshfs@music.service",
+    ]
     for name in (PHOTOS, music):
         assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in keeping.files(name).environment.read_text()
     keeping.forget(music)
     assert {path.name for path in (connection / "volumes").iterdir()} == {PHOTOS}
 
 
-def test_start_is_a_success_although_the_shared_connection_could_not_be_made(
+def test_failed_start_speaks_in_the_words_of_the_connection_that_could_not_be_made(
     keeping: SystemdSupervisor, programs: Programs
 ) -> None:
-    programs.add("systemctl", f": >{keeping.files(PHOTOS).answered}; exit 1")
-    keeping.start(SHARING, LOGIN, soon())
-
-
-def test_start_that_fails_beside_the_shared_connection_is_a_failure(
-    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
-    programs.add("systemctl", '[ "$1" != start ] || exit 1')
-    with pytest.raises(errors.MountFailed):
+    programs.add("systemctl", f'[ "$5" != {UNIT} ] && [ "$3" != {UNIT} ] || exit 1')
+    programs.add(
+        "journalctl",
+        """[ "$1" = --sync ] || {
+        echo "bob@nas: Permission denied (publickey)."
+        echo "the connection that is shared could not be made"
+    }""",
+    )
+    with pytest.raises(errors.MountFailed, match=r"its last words: bob@nas: Permission denied \(publickey\)\.$"):
         keeping.start(SHARING, LOGIN, soon())
+    read = programs.calls("journalctl")[-1]
+    assert re.search(rf" _SYSTEMD_UNIT={UNIT} _SYSTEMD_UNIT=docker-volume-sshfs-connection@[0-9a-f-]+\.service$", read)
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(

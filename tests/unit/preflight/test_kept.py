@@ -17,7 +17,7 @@ from support.waiting import Background, await_that
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight import Check, Note, preflight
-from sshfs_plugin.preflight.kept import ALTOGETHER, PER_LOGIN, Connection, KeptConnections
+from sshfs_plugin.preflight.kept import ALTOGETHER, PER_LOGIN, KeptConnection, KeptConnections
 from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.ssh.known_hosts import line
 from sshfs_plugin.volume import VolumeName
@@ -64,12 +64,12 @@ def test_further_volume_is_checked_over_the_same_connection_from_the_directory_o
     assert server.connections == 1
 
 
-def test_preflight_before_a_mount_uses_a_kept_connection_and_leaves_none(keeper: Keeper, server: Server) -> None:
-    """A server may allow only one."""
+def test_preflight_before_a_mount_logs_in_anew_and_leaves_no_connection(keeper: Keeper, server: Server) -> None:
+    """A server may allow only one, and have changed its mind about the login."""
     keeper.run(server, password="hunter2")
     keeper.preflight.run(keeper.volume(server, password="hunter2"), Deadline.after(5))
-    assert server.connections == 1
-    await_that(lambda: server.open_connections == 0, lambda: "it is kept")
+    assert server.connections == 2
+    await_that(lambda: server.open_connections == 0, lambda: "one is kept")
 
 
 def test_observer_sees_the_checks_that_are_made(keeper: Keeper, server: Server) -> None:
@@ -264,7 +264,7 @@ def test_connection_that_breaks_just_when_it_is_used_costs_a_new_one(
     keeper: Keeper, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper.run(server, password="hunter2")
-    monkeypatch.setattr(Connection, "is_open", True)
+    monkeypatch.setattr(KeptConnection, "is_open", True)
     server.hang_up()
     keeper.run(server, password="hunter2")
     assert server.seen == FIRST * 2
@@ -291,7 +291,7 @@ def test_deadline_when_a_kept_connection_is_silent_leaves_time_for_a_new_one(
     keeper.run(server, password="hunter2")
     awake, server.account = server.account, replace(server.account, stalls_at="stat /photos")
     deadline = Deadline.after(2)
-    run = in_background(keeper.preflight.run, keeper.volume(server, password="hunter2"), deadline)
+    run = in_background(keeper.preflight.run, keeper.volume(server, password="hunter2"), deadline, creating=True)
     await_that(lambda: server.seen == [*FIRST, "stat /photos"], lambda: f"{server.seen}")
     server.account = awake
     run.result()

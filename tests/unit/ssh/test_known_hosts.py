@@ -162,6 +162,16 @@ def test_lookup_in_a_file_that_changes_meanwhile_is_not_remembered(known: KnownH
     assert blobs(known.lookup("nas", 22)) == [key().blob]
 
 
+def test_lookup_that_was_killed_is_an_error_and_not_remembered(known: KnownHosts, programs: Programs) -> None:
+    """To know no key would let any key pass as a new one."""
+    known.add("nas", 22, key())
+    programs.add("ssh-keygen", "kill -KILL $$")
+    with pytest.raises(errors.StateError, match=f"ssh-keygen could not look for nas in {known.own} .exit status -9."):
+        known.lookup("nas", 22)
+    programs.add("ssh-keygen", 'exec /usr/bin/ssh-keygen "$@"')
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
+
+
 def test_lookup_in_a_very_large_file_sees_what_changes_at_its_end(known: KnownHosts) -> None:
     others = "# a comment\n" * (local_files.LARGEST // 10)
     for last in (key(), key("rsa")):
