@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 8.0
 
-LOOK_SECONDS, PAUSE_SECONDS = 0.5, 0.05
-"""For how long to try again what a process uses, which may only be a look at the mount: the service looks at each."""
+LOOK_SECONDS, PAUSE_SECONDS = 1.5, 0.05
+"""For how long to try again what a process uses. It may be the service's look at the mount, which a relay that has just
+lost its connection lets wait for a second.
+"""
 
 
 def answer_requests(settings: Settings) -> None:
