@@ -97,14 +97,14 @@ class SharedConnection:
     @property
     def stands(self) -> bool:
         """Whether it has been made, and has not ended; one that hangs stands as well."""
-        with socket.socket(socket.AF_UNIX) as attempt:
-            attempt.settimeout(ANSWER_SECONDS)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX) as attempt:
+                attempt.settimeout(ANSWER_SECONDS)
                 attempt.connect(str(self.socket))
-            except (BlockingIOError, TimeoutError):  # it does not take the connections that wait
-                return True
-            except OSError:
-                return False
+        except (BlockingIOError, TimeoutError):  # it does not take the connections that wait
+            return True
+        except OSError:
+            return False
         return True
 
     @property
