@@ -33,7 +33,7 @@ SESSIONS = 10
 """How many volumes share a connection: as many sessions does sshd take by default (MaxSessions)."""
 
 MAKING_SECONDS = 50.0
-"""For how long a connection without a socket may be one that is just being made."""
+"""How long it may take to make a connection."""
 
 ANSWER_SECONDS = 0.5
 
@@ -87,6 +87,11 @@ class SharedConnection:
         return self.directory / "socket"
 
     @property
+    def making(self) -> Path:
+        """An empty file that is there until it has been made."""
+        return self.directory / "making"
+
+    @property
     def shared_by(self) -> set[str]:
         """The names of the volumes that share it."""
         try:
@@ -114,9 +119,9 @@ class SharedConnection:
 
     @property
     def is_being_made(self) -> bool:
-        """Whether it may be; one that was killed leaves its socket behind."""
+        """Whether it is; of one that a killed service was about to make, the file stays."""
         try:
-            return not self.socket.exists() and time.time() - self.ssh_config.stat().st_mtime < MAKING_SECONDS
+            return time.time() - self.making.stat().st_mtime < MAKING_SECONDS
         except OSError:
             return False
 
@@ -223,6 +228,7 @@ class SharedConnections:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(connection.socket))
         connection.directory.mkdir(mode=0o700)
         connection.volumes.mkdir(mode=0o700)
+        connection.making.touch(0o600)
         if volume.pinned_host_key:
             shutil.copy(self._pinned(volume), connection.known_hosts)
         config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts)

@@ -36,9 +36,8 @@ def begin_session(command: list[str], directory: str) -> Ssh | None:
         NotMade: It was being made.
     """
     socket = f"{directory}/socket"
-    if not directory or not os.path.exists(directory):
+    if not directory or not _await(socket, f"{directory}/making"):
         return None
-    _await(socket, directory)
     # with another proxy ssh would make a connection of its own, and nobody would know what became of the session
     return Ssh([command[0], f"-oControlPath={socket}", "-oProxyCommand=false", *command[1:]], quiet=True)
 
@@ -54,9 +53,15 @@ def has_begun(ssh: Ssh, directory: str) -> bool:
     return False
 
 
-def _await(socket: str, directory: str) -> None:
+def _await(socket: str, making: str) -> bool:
+    """Tell whether there is a connection; one that is being made is waited for. Raises NotMade."""
+    if not os.path.exists(making):
+        return os.path.exists(socket)
     limit = monotonic() + MAKING_SECONDS
-    while not os.path.exists(socket):
-        if not os.path.exists(directory) or monotonic() > limit:
+    while os.path.exists(making) and not os.path.exists(socket):
+        if monotonic() > limit:
             raise NotMade
         select((), (), (), LOOK_SECONDS)
+    if not os.path.exists(socket):
+        raise NotMade
+    return True

@@ -34,6 +34,7 @@ def volume(name: str, **opts: str) -> Volume:
 @contextmanager
 def made(connection: SharedConnection, backlog: int = 100) -> Iterator[None]:
     """Let a connection take sessions meanwhile."""
+    connection.making.unlink()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(connection.socket))
         listening.listen(backlog)
@@ -140,7 +141,7 @@ def test_connection_that_has_ended_and_left_its_files_is_not_used_again(
         with made(connection):
             pass
     else:
-        monkeypatch.setattr("sshfs_plugin.mounts.connections.MAKING_SECONDS", -1.0)
+        monkeypatch.setattr("sshfs_plugin.mounts.connections.MAKING_SECONDS", -1.0)  # of a service that was killed
     other, is_new = connections.join(volume("music"), LOGIN)
     assert is_new
     assert other != connection, "the end of the one could remove the files of the other"

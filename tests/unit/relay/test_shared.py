@@ -65,13 +65,15 @@ def test_connection_that_begins_no_session_counts_as_hung(
     assert (connection / "hung").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("name", ["", "never-made"])
-def test_no_session_is_asked_for_where_there_is_no_connection(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["", "gone", "connection"])
+def test_no_session_is_asked_for_where_there_is_no_connection(tmp_path: Path, connection: Path, name: str) -> None:
+    """It was never to be shared, or has ended, or takes no further session and is about to end."""
     directory = str(tmp_path / name) if name else ""
     assert shared.begin_session(ssh(tmp_path, ""), directory) is None
 
 
 def test_connection_that_is_being_made_is_waited_for(tmp_path: Path, connection: Path) -> None:
+    (connection / "making").touch()
     command, begun = ssh(tmp_path, "exec cat"), []
     waiting = threading.Thread(target=lambda: begun.append(shared.begin_session(command, str(connection))))
     waiting.start()
@@ -88,8 +90,9 @@ def test_connection_that_cannot_be_made_is_told(
     tmp_path: Path, connection: Path, monkeypatch: pytest.MonkeyPatch, in_time: bool
 ) -> None:
     """A login by the volume itself would be one more that is refused."""
+    (connection / "making").touch()
     monkeypatch.setattr(shared, "MAKING_SECONDS", LIMIT_SECONDS if in_time else 0.05)
     if in_time:
-        threading.Timer(0.05, connection.rmdir).start()
+        threading.Timer(0.05, (connection / "making").unlink).start()
     with pytest.raises(shared.NotMade):
         shared.begin_session(ssh(tmp_path, ""), str(connection))
