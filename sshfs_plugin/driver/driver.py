@@ -209,6 +209,7 @@ class Driver:
             self._preflight.forget(entry.name)
             self._supervisor.forget(entry.name)
             self._registry.remove(entry)
+            self._supervisor.connections.end_idle()
         log.info("removed; the files on the server stay as they are")
 
     def get(self, name: str) -> State:

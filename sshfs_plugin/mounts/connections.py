@@ -20,6 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sshfs_plugin import errors
+from sshfs_plugin.host import command
+from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.unit_files import password_variables, replace_file
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
@@ -36,6 +39,7 @@ MAKING_SECONDS = 50.0
 """How long it may take to make a connection."""
 
 ANSWER_SECONDS = 0.5
+END_SECONDS = 1.0
 
 LONGEST_SOCKET = 107 - len(".0123456789abcdef")
 """The longest path of a socket, in bytes, less what ssh adds to it while it makes the socket."""
@@ -177,17 +181,28 @@ class SharedConnections:
         for file in self._settings.connections.glob(f"*/volumes/{name}"):
             file.unlink(missing_ok=True)
 
+    def end_idle(self) -> None:
+        """End the connections that no volume shares, which otherwise stay for a while."""
+        with self._choosing:
+            for connection in self._all():
+                if connection.stands and not (connection.shared_by or connection.is_being_made):
+                    words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
+                    with suppress(OSError, errors.ProgramStuck):
+                        command.run(words, seconds=END_SECONDS)
+                        kernel.await_absence(connection.directory, END_SECONDS)
+
     def remove_ended(self) -> None:
         """Remove what is left of connections that have ended, or were never made."""
-        for directory in self._settings.connections.glob("*/"):
-            connection = SharedConnection(directory)
+        for connection in self._all():
             if not (connection.stands or connection.is_being_made):
                 connection.remove()
 
+    def _all(self, names: str = "*") -> list[SharedConnection]:
+        return [SharedConnection(directory) for directory in sorted(self._settings.connections.glob(f"{names}/"))]
+
     def _joinable(self, volume: Volume, key: str) -> SharedConnection | None:
         """Return a connection of a key that takes one more volume, or will when it is made."""
-        for directory in sorted(self._settings.connections.glob(f"{key}-*")):
-            connection = SharedConnection(directory)
+        for connection in self._all(f"{key}-*"):
             is_full = len(connection.shared_by - {volume.name}) >= SESSIONS
             if not is_full and not connection.hangs and (connection.stands or connection.is_being_made):
                 return connection

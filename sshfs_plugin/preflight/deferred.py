@@ -42,5 +42,7 @@ class DeferredPreflight:
         return self._keyring.login(volume.credentials)
 
     def forget(self, name: VolumeName) -> None:
-        """Remove a volume's pinned host key."""
+        """Remove a volume's pinned host key, and close what is kept: its user may be about to be removed, too."""
         self._known_hosts.unpin(name)
+        if self._imported and self._imported.kept:
+            self._imported.kept.close()

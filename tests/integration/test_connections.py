@@ -63,6 +63,17 @@ def test_volumes_share_a_connection_and_each_connects_by_itself_when_it_is_lost(
     assert len(masters(plugin)) == 1
 
 
+def test_a_volume_that_is_removed_leaves_no_connection_unless_another_uses_it(plugin: Plugin, server: Server) -> None:
+    mounted(plugin, server, ["aa", "bb"])
+    plugin.unmount("aa")
+    plugin.call("Remove", Name="aa")
+    await_that(lambda: len(server.connections()) == 1, "the check has ended")
+    plugin.unmount("bb")
+    assert len(server.connections()) == 1, "it may be mounted again in a moment"
+    plugin.call("Remove", Name="bb")
+    await_that(lambda: not server.connections(), "the server has nobody left")
+
+
 def test_all_of_a_connections_sessions_are_used_before_another_is_made(plugin: Plugin, server: Server) -> None:
     mounted(plugin, server, [f"v{number}" for number in range(SESSIONS + 1)])
     await_that(lambda: len(server.connections()) == 2, "the last volume has another connection")

@@ -13,6 +13,21 @@ from support.waiting import Gate
 
 
 @dataclass
+class FakeConnections:
+    """Shared connections that are none.
+
+    Attributes:
+        ended: How often the idle ones were to end.
+    """
+
+    ended: int = 0
+
+    def end_idle(self) -> None:
+        """Note it."""
+        self.ended += 1
+
+
+@dataclass
 class FakeSupervisor:
     """Mounts that exist by name alone.
 
@@ -39,6 +54,7 @@ class FakeSupervisor:
         unprovided: Those whose unit would find nothing to read.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
         connected: Those that can share a connection that stands.
+        connections: The shared connections.
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
         clear_problem: Why they can't be.
@@ -66,6 +82,7 @@ class FakeSupervisor:
     unprovided: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
     connected: set[str] = field(default_factory=set)
+    connections: FakeConnections = field(default_factory=FakeConnections)
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
     clear_problem: MountError | None = None

@@ -112,6 +112,12 @@ def test_create_refuses_a_wrong_option_before_it_asks_any_server(driver: Driver,
     assert host.preflight.checked == []
 
 
+def test_remove_ends_connections_that_no_volume_shares_any_more(driver: Driver, host: FakeHost) -> None:
+    create(driver)
+    driver.remove("photos", soon())
+    assert host.supervisor.connections.ended == 1
+
+
 def test_remove_and_create_leave_a_volume_alone_whose_process_goes_on_although_it_is_unmounted(
     driver: Driver, host: FakeHost
 ) -> None:
