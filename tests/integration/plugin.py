@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -134,6 +135,8 @@ class Plugin(Client):
         for connection in self.settings.connections.glob("*/socket"):
             words = ["ssh", "-F", "/dev/null", "-S", str(connection), "-O", "exit", "none"]
             subprocess.run(words, check=False, capture_output=True, timeout=60)
+            # what a unit does at its end; else the connection would seem to be in the making for a while
+            shutil.rmtree(connection.parent, ignore_errors=True)
 
     def start(self) -> None:
         """Start it; it answers when this returns."""
