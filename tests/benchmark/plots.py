@@ -9,7 +9,7 @@ from types import MappingProxyType
 from .figures import SIDES, Figure, Result, shown
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 60, 100, 40, 50
+LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 50
 FONT = 'font-family="sans-serif" font-size="13"'
 COLOURS: Mapping[str, str] = MappingProxyType({"volume": "#0072b2", "bare sshfs": "#d55e00", "rclone": "#009e73"})
 """Of each side; people who see few colours can tell these apart."""

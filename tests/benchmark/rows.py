@@ -89,12 +89,15 @@ def place(scratch: Path) -> Iterator[Place]:
             distance: stack.enter_context(delayed(server.port, distance / 1000)) for distance in DISTANCES if distance
         }
         running = stack.enter_context(service(scratch))
+        volumes, bare = Volumes(running, server), Bare(server, scratch / "bare")
+        stack.callback(volumes.clear)
+        stack.callback(bare.clear)
         yield Place(
             service=running,
             server=server,
             ports={NEAR: server.port, **far},
-            volumes=Volumes(running, server),
-            bare=Bare(server, scratch / "bare"),
+            volumes=volumes,
+            bare=bare,
             rclone=stack.enter_context(rclone(server, scratch)),
         )
 

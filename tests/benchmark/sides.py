@@ -101,6 +101,14 @@ class Volumes:
         """Forget it."""
         self._service.call("Remove", Name=f"benchmark-{name}")
 
+    def clear(self) -> None:
+        """Remove what an interrupted run has left."""
+        for volume in self._service.call("List")["Volumes"]:
+            if volume["Name"].startswith("benchmark-"):
+                with contextlib.suppress(Refused):  # it is not mounted
+                    self._service.unmount(volume["Name"])
+                self._service.call("Remove", Name=volume["Name"])
+
 
 class Bare:
     """sshfs mounts as a user would make them by hand."""
@@ -129,6 +137,11 @@ class Bare:
         """Forget it."""
         del self._commands[name]
         (self.directory / name).rmdir()
+
+    def clear(self) -> None:
+        """Unmount what an interrupted run has left."""
+        for name in self._commands:
+            subprocess.run(["umount", "--lazy", self.directory / name], check=False, capture_output=True)
 
 
 class Rclone:
