@@ -93,6 +93,7 @@ BLAME = block("CONTRIBUTING.md", "git config blame.ignoreRevsFile")
 SOME_TESTS = block("CONTRIBUTING.md", "/usr/bin/python3 -m pytest -q tests/unit/options/test_options.py")
 TOOLS = block("CONTRIBUTING.md", ".venv/bin/ruff check")
 BENCHMARK = block("CONTRIBUTING.md", "sudo ./scripts/benchmark")
+MEASURE = block("docs/performance.md", "sudo ./scripts/benchmark --lab")
 ROW = block("CONTRIBUTING.md", "ssh_option(")
 EVERYTHING = block("CONTRIBUTING.md", "sudo env CI=true")
 RELEASE = block("CONTRIBUTING.md", "./scripts/release --key")
@@ -113,7 +114,10 @@ def test_tests_that_a_newcomer_is_told_to_run_exist(command: str) -> None:
     assert chosen in (ROOT / file).read_text()
 
 
-@pytest.mark.parametrize("command", [*QUICK.splitlines(), *BENCHMARK.splitlines(), *EVERYTHING.splitlines(), RELEASE])
+@pytest.mark.parametrize(
+    "command",
+    [*QUICK.splitlines(), *BENCHMARK.splitlines(), *MEASURE.splitlines(), *EVERYTHING.splitlines(), RELEASE],
+)
 def test_scripts_that_a_newcomer_is_told_to_run_exist_and_take_these_words(command: str) -> None:
     program, *words = shlex.split(re.sub(r"^sudo (env \S+ )?", "", command))
     script = ROOT / program
