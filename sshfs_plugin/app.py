@@ -36,7 +36,7 @@ def create_app() -> flask.Flask:
     """
     settings = Settings.from_environment()
     driver = Driver(
-        volumes=VolumeRecords(settings.volumes),
+        volumes=VolumeRecords.of(settings),
         holder_records=HolderRecords(settings.holders),
         preflight=DeferredPreflight(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings)),
         supervisor=supervisor(settings),

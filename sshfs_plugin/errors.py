@@ -81,7 +81,7 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("readonly", "read_only"), "ro"),
     **dict.fromkeys(("key", "keyfile", "sshkey", "ssh_key", "private_key"), "IdentityFile"),
     **dict.fromkeys(("pass", "passwd", "pwd"), "password"),
-    **dict.fromkeys(("server", "address", "remote"), "host"),
+    **dict.fromkeys(("server", "address"), "host"),
     **dict.fromkeys(("path", "dir", "folder"), "directory"),
     **dict.fromkeys(("mode", "file_mode", "dir_mode"), "umask"),
 }
@@ -166,6 +166,19 @@ class PluginBusy(VolumeError):
             "the sshfs plugin is busy with too many slow calls",
             "try again in a moment; journalctl -u docker-volume-sshfs tells which servers are slow",
         )
+
+
+class RemoteUnusable(PluginError):
+    """The file that describes a remote can't be used, or not for this volume; no server was asked.
+
+    Attributes:
+        file: The file.
+        complaint: What is wrong with it, as the end of a sentence about it.
+    """
+
+    def __init__(self, remote: str, file: object, complaint: str, hint: str) -> None:
+        super().__init__(f"remote '{remote}' can't be used, {file} {complaint}", hint)
+        self.file, self.complaint = str(file), complaint
 
 
 class CredentialsError(PluginError):

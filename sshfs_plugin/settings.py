@@ -24,7 +24,7 @@ class Settings:
         state: The directory of what must outlive a reboot: volume records and known hosts.
         mounts: The directory of the mountpoints, which are named after their volumes.
         runtime: The directory of what must not outlive a reboot: holders, and the files of mounted volumes' units.
-        configuration: The directory of the default key.
+        configuration: The directory of the default key and of the remotes' files.
         libexec: The directory of the programs that systemd and ssh run.
         home: The directory that ``~`` stands for in options.
         root: The directory below which Docker's own directories are.
@@ -122,6 +122,11 @@ class Settings:
     def logs(self) -> Path:
         """The directory of what sshfs and ssh print for volumes that are mounted without systemd."""
         return self.runtime / "logs"
+
+    @property
+    def remotes(self) -> Path:
+        """The directory of the remotes' files."""
+        return self.configuration / "remotes.d"
 
     @property
     def default_key(self) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NewType
+from typing import NewType, TypeAlias
 
 from sshfs_plugin import errors
 
@@ -154,8 +154,9 @@ class Volume:
 
     Attributes:
         name: Its name.
-        options: The given options with their canonical values, without those that equal the default; they are recorded,
-            and compared when a volume is created again.
+        given: The options that it was created with, with their canonical values; they are recorded, and compared when
+            a volume is created again.
+        options: The options that hold, given ones and those of its remote's file, without those that equal the default.
         remote: The directory on the server.
         credentials: How to log in.
         host_key_check: What to do about the server's host key.
@@ -172,6 +173,7 @@ class Volume:
     """
 
     name: VolumeName
+    given: Mapping[str, str] = field(repr=False)
     options: Mapping[str, str] = field(repr=False)
     remote: Remote
     credentials: Credentials
@@ -188,9 +190,45 @@ class Volume:
     created_at: datetime
 
     @property
+    def remote_name(self) -> str:
+        """The name of the remote whose file says where the server is; empty if the given options say it."""
+        return self.given.get("remote", "")
+
+    @property
     def read_only(self) -> bool:
         """Whether nobody can write to it."""
         return ("ro", None) in self.sshfs_options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unresolved:
+    """A volume whose remote can't be used at the moment: it can be shown and removed, and stays mounted if it is.
+
+    Attributes:
+        name: Its name.
+        given: As of a volume.
+        created_at: As of a volume.
+        file: The remote's file.
+        complaint: What is wrong with that, as the end of a sentence about it.
+        hint: What to do about it.
+    """
+
+    name: VolumeName
+    given: Mapping[str, str] = field(repr=False)
+    created_at: datetime
+    file: str
+    complaint: str
+    hint: str
+
+    @property
+    def remote_name(self) -> str:
+        """The name of the remote."""
+        return self.given.get("remote", "")
+
+    @property
+    def error(self) -> errors.RemoteUnusable:
+        """The error for a call that needs the volume itself."""
+        return errors.RemoteUnusable(self.remote_name, self.file, self.complaint, self.hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,12 +251,28 @@ class Unusable:
         return errors.RecordUnusable(self.name, self.record, self.complaint)
 
 
-def usable(volume: Volume | Unusable) -> Volume:
-    """Return a volume whose record can be used.
+Record: TypeAlias = Volume | Unresolved | Unusable
+"""What is made of a volume's record."""
+
+
+def known(record: Record) -> Volume | Unresolved:
+    """Return a volume of which is known what it was created with.
 
     Raises:
         RecordUnusable: Its record can't be read or understood.
     """
-    if isinstance(volume, Unusable):
-        raise volume.error
-    return volume
+    if isinstance(record, Unusable):
+        raise record.error
+    return record
+
+
+def usable(record: Record) -> Volume:
+    """Return a volume that can be mounted, as far as this host knows.
+
+    Raises:
+        RecordUnusable: Its record can't be read or understood.
+        RemoteUnusable: The file of its remote can't be used.
+    """
+    if not isinstance(record, Volume):
+        raise record.error
+    return record

@@ -11,7 +11,7 @@ from sshfs_plugin.state.records import VolumeRecords
 
 def volumes() -> list[str]:
     """Return the names of the volumes on record."""
-    return VolumeRecords(Settings.from_environment().volumes).names()
+    return VolumeRecords.of(Settings.from_environment()).names()
 
 
 def servers() -> list[str]:

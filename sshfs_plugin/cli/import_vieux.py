@@ -90,13 +90,13 @@ def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
     if move.volume is None:
         return _Verdict.LEFT_OUT, move.problem
     try:
-        existing = VolumeRecords(settings.volumes).load(move.volume.name)
+        existing = VolumeRecords.of(settings).load(move.volume.name)
     except errors.VolumeNotFound:
         return _Verdict.MADE, ""
-    except errors.RecordUnusable as error:
+    except (errors.RecordUnusable, errors.RemoteUnusable) as error:
         return _Verdict.LEFT_OUT, str(error)
     for volume in (move.volume, *move.others):
-        differing = [name for name in options.differences(existing, volume) if name != "check"]
+        differing = [name for name in options.differences(existing.given, volume.given) if name != "check"]
         if not differing:
             return _Verdict.THERE, ""
     return _Verdict.LEFT_OUT, str(errors.VolumeExists(move.name, differing))

@@ -28,7 +28,7 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
     name, deadline = volume_name(text), Deadline.after(RELEASE_SECONDS)
     mounts = supervisor(settings)
     was_mounted = name in mounts.mounted()
-    if not was_mounted and name not in VolumeRecords(settings.volumes).names():
+    if not was_mounted and name not in VolumeRecords.of(settings).names():
         raise errors.VolumeNotFound(name)
     if by_force:
         mounts.release_by_force(name, deadline)

@@ -15,7 +15,7 @@ from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import VolumeName, known
 
 SERVICE_SECONDS, SYSTEMD_SECONDS = 25.0, 5.0
 """An open socket may have to start the service first, for which systemd gives it 20 seconds."""
@@ -168,6 +168,6 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
 def _options(settings: Settings, name: VolumeName) -> dict[str, str]:
     """Return the recorded options without the password; empty if the record is unusable, or has gone meanwhile."""
     recorded: Mapping[str, str] = {}
-    with suppress(errors.VolumeNotFound, errors.RecordUnusable):
-        recorded = VolumeRecords(settings.volumes).load(name).options
+    with suppress(errors.RecordUnusable):
+        recorded = known(VolumeRecords.of(settings).read(name)).given
     return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}

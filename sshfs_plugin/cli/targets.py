@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sshfs_plugin import errors, options
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.values import is_ipv6, number, sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
@@ -73,7 +74,7 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
     """Return the volume that the arguments mean: one on record, or one that could be created.
 
     Args:
-        settings: This host's, with the directory of the records.
+        settings: This host's, with the directories of the records and of the remotes.
         where: ``user@host:/dir``, the name of a volume, which has no colon, or None if the options tell.
         given: Options as after ``docker volume create -o``.
         port: The value of ``-p``, if it is given; then it must not be among the options as well.
@@ -82,18 +83,20 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
         RequestError: The name or an option is wrong, or they contradict each other.
         VolumeNotFound: There is no volume of that name.
         RecordUnusable: Its record can't be read or understood.
+        RemoteUnusable: The file of its remote can't be used.
     """
     opts = {name: value for name, _, value in (option.partition("=") for option in given)}
     if port:
         if "port" in (name.casefold() for name in opts):
             raise errors.InvalidOption("port", "says again what -p says: give one of them")
         opts["port"] = str(port)
+    remotes = Remotes.of(settings)
     if where is None:
-        return options.parse(_NO_VOLUME, opts, datetime.now(UTC))
+        return options.parse(_NO_VOLUME, opts, datetime.now(UTC), remotes)
     if ":" in where:
         if "sshcmd" in (name.casefold() for name in opts):
             raise errors.InvalidOption("sshcmd", f"says again what {where} says: give one of them")
-        return options.parse(_NO_VOLUME, {"sshcmd": where, **opts}, datetime.now(UTC))
+        return options.parse(_NO_VOLUME, {"sshcmd": where, **opts}, datetime.now(UTC), remotes)
     if "@" in where:
         server, slash, directory = where.partition("/")
         cure = f"{server}:{slash}{directory}" if slash else f"{where}:/dir, or {where}: for the login directory"
@@ -103,7 +106,7 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
             f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
         )
     try:
-        return VolumeRecords(settings.volumes).load(volume_name(where))
+        return VolumeRecords.of(settings).load(volume_name(where))
     except errors.VolumeNotFound:
         hint = f"if it is a server, say user@{where}:/dir; {errors.IS_IT_LOCAL}"
         raise errors.VolumeNotFound(where, hint) from None

@@ -28,7 +28,7 @@ from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
-from sshfs_plugin.volume import CheckAt, MountID, Unusable, Volume, VolumeName, volume_name
+from sshfs_plugin.volume import CheckAt, MountID, Unresolved, Unusable, Volume, VolumeName, volume_name
 
 if TYPE_CHECKING:
     from sshfs_plugin.preflight.preflight import Prepared
@@ -69,6 +69,7 @@ class Driver:
         up_seconds: Callable[[], float] = uptime.seconds,
     ) -> None:
         self._registry = Registry(volumes, holder_records)
+        self._remotes = volumes.remotes
         self._preflight = preflight
         self._supervisor = supervisor
         self._up_seconds = up_seconds
@@ -104,6 +105,7 @@ class Driver:
             RequestError: The name or an option is wrong.
             VolumeExists: There is one with other options.
             RecordUnusable: There is one whose options can't be read.
+            RemoteUnusable: The file of its remote can't be used.
             VolumeInUse: A volume of that name, whose record is lost, is mounted and in use.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
             UnmountFailed: The mount of a volume of that name, whose record is lost, could not be unmounted.
@@ -111,14 +113,15 @@ class Driver:
             StateError: It could not be recorded.
         """
         asked = time.monotonic()
-        volume = options.parse(volume_name(name), opts, datetime.now(UTC))
-        with self._locks.on_volume(volume.name, deadline):
-            if existing := self._registry.find(volume.name):
+        named, given = volume_name(name), options.given(opts)
+        with self._locks.on_volume(named, deadline):
+            if existing := self._registry.find(named):
                 self._registry.look_again(existing)
-                if differing := options.differences(existing.volume, volume):
-                    raise errors.VolumeExists(volume.name, differing)
+                if differing := options.differences(existing.known.given, given):
+                    raise errors.VolumeExists(named, differing)
                 return
-            self._require_release(volume.name, deadline)
+            volume = options.restore(named, given, datetime.now(UTC), self._remotes)
+            self._require_release(named, deadline)
             entry = Entry(record=volume)
             if volume.check is CheckAt.CREATE:
                 prepared = self._preflight.prepare(volume)
@@ -142,12 +145,12 @@ class Driver:
             InvalidRequest: The ID is empty.
             RecordUnusable: The volume's record can't be read or understood.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
-            InvalidOption, PreflightError, CredentialsError, StateError, MountError: It can't be mounted; nothing is
-                left behind.
+            InvalidOption, RemoteUnusable, CredentialsError, PreflightError, StateError, MountError: It can't be
+                mounted; nothing is left behind.
         """
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            with self._shared_failures.attempt(_identity(entry.volume), asked, _is_refusal):
+            with self._shared_failures.attempt(_identity(entry.known), asked, _is_refusal):
                 device = self._ensure_mounted_early(entry, asked, deadline)
             if not caller.has_gone():
                 self._registry.count(
@@ -158,7 +161,7 @@ class Driver:
                 log.warning("the client has gone and holds nothing")
                 if not entry.holders.live:
                     self._release(entry, Deadline.after(UNMOUNT_SECONDS))
-        return self._supervisor.mountpoint(entry.volume.name)
+        return self._supervisor.mountpoint(entry.name)
 
     def confirm(self, name: str, mount_id: str) -> None:
         """Record a holder, now that the reply to its Mount has been sent."""
@@ -249,7 +252,8 @@ class Driver:
         self._clear_left_over()
 
     def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
-        self._registry.look_again(entry)
+        if not isinstance(entry.record, Volume):
+            self._registry.look_again(entry)
         if is_mounted:
             self._look_at(entry, seconds)
             self._provide(entry)
@@ -335,7 +339,7 @@ class Driver:
 
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
         """Mount a volume unless it is mounted and its server answers; return the device of the mount."""
-        name = entry.volume.name
+        name = entry.name
         device = self._supervisor.mounted().get(name)
         if device and self._supervisor.answers(name, deadline.left(2)):
             return device
@@ -462,7 +466,7 @@ def _condition(entry: Entry, device: str | None, *, is_lost: bool) -> Condition:
         device: That of its mount; None if it is not mounted.
         is_lost: Whether it has no connection to its server.
     """
-    if isinstance(entry.record, Unusable):
+    if isinstance(entry.record, Unusable) or (device is None and isinstance(entry.record, Unresolved)):
         return Condition.UNUSABLE
     if device is None:
         return Condition.LOST if entry.holders.count else Condition.UNMOUNTED
@@ -476,7 +480,7 @@ def _is_refusal(error: errors.PluginError) -> bool:
     return isinstance(error, errors.LoginRefused)
 
 
-def _identity(volume: Volume) -> Hashable:
+def _identity(volume: Volume | Unresolved) -> Hashable:
     """Return a key that a later volume of the same name does not have."""
     return volume.name, volume.created_at
 

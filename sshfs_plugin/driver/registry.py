@@ -17,7 +17,7 @@ from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.holders import Holders
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
-from sshfs_plugin.volume import Unusable, Volume, VolumeName, usable
+from sshfs_plugin.volume import Record, Unresolved, Volume, VolumeName, known, usable
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Entry:
     """What is remembered of one volume.
 
     Attributes:
-        record: The volume, or what is wrong with its record.
+        record: The volume, or what is wrong with its record or its remote.
         holders: Its holders.
         recorded: The holders that are on disk.
         login: The login with which its preflight has passed last.
@@ -38,7 +38,7 @@ class Entry:
         last_error_at: When that was.
     """
 
-    record: Volume | Unusable
+    record: Record
     holders: Holders = field(default_factory=Holders)
     recorded: Holders = field(default_factory=Holders)
     login: Login | None = None
@@ -55,11 +55,21 @@ class Entry:
         return self.record.name
 
     @property
+    def known(self) -> Volume | Unresolved:
+        """What is on record of it.
+
+        Raises:
+            RecordUnusable: Its record can't be read or understood.
+        """
+        return known(self.record)
+
+    @property
     def volume(self) -> Volume:
         """The volume itself.
 
         Raises:
             RecordUnusable: Its record can't be read or understood.
+            RemoteUnusable: The file of its remote can't be used.
         """
         return usable(self.record)
 
@@ -77,7 +87,7 @@ class Entry:
         self.last_error, self.last_error_at = str(error), datetime.now(UTC)
 
     def recovered(self) -> None:
-        """Forget the last failure, unless it is that of a record that is still unusable."""
+        """Forget the last failure, unless it is that of a record or a remote that is still unusable."""
         if isinstance(self.record, Volume):
             self.last_error, self.last_error_at = "", None
 
@@ -108,7 +118,7 @@ class Registry:
         for name, record in self._volumes.load_all().items():
             holders = records.get(name, Holders())
             self._entries[name] = entry = Entry(record=record, holders=holders, recorded=holders)
-            if isinstance(record, Unusable):
+            if not isinstance(record, Volume):
                 entry.failed(record.error)
                 log.error("%s", record.error)
 
@@ -116,17 +126,21 @@ class Registry:
         return len(self._entries)
 
     def look_again(self, entry: Entry) -> None:
-        """Read an unusable record once more, since an administrator may have mended it."""
-        if isinstance(entry.record, Unusable):
-            record = self._volumes.read(entry.name)
-            if record == entry.record:
-                return
-            entry.record = record
-            if isinstance(record, Unusable):
-                entry.failed(record.error)
-            else:
-                entry.recovered()
-                log.info("the record can be used again")
+        """Read a record once more that is unusable or names a remote: an administrator may have edited the files."""
+        before = entry.record
+        if isinstance(before, Volume) and not before.remote_name:
+            return
+        record = self._volumes.read(entry.name)
+        if record == before:
+            return
+        entry.record, entry.passed_until = record, 0.0
+        if not isinstance(record, Volume):
+            entry.failed(record.error)
+        elif isinstance(before, Volume):
+            log.info("the file of the remote '%s' was edited", record.remote_name)
+        else:
+            entry.recovered()
+            log.info("the record can be used again")
 
     def find(self, name: str) -> Entry | None:
         """Return the entry of a volume, or None."""

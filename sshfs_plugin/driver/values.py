@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sshfs_plugin.holders import Client
-from sshfs_plugin.volume import Unusable, Volume
+from sshfs_plugin.volume import Record
 
 
 class Condition(enum.StrEnum):
@@ -23,7 +23,7 @@ class Condition(enum.StrEnum):
     LOST = "lost"
     """It is not mounted although containers hold it; they must be restarted."""
     UNUSABLE = "unusable"
-    """Its record can't be read or understood."""
+    """Its record, or the file of its remote, can't be read or understood."""
 
     @property
     def is_well(self) -> bool:
@@ -51,7 +51,7 @@ class State:
     """What is known of a volume without waiting for a server or for systemd.
 
     Attributes:
-        record: The volume, or what is wrong with its record.
+        record: The volume, or what is wrong with its record or its remote.
         mountpoint: Where it is mounted, None while it is not.
         condition: Its condition.
         since: Since when it has been in that condition, as far as this process has seen.
@@ -62,7 +62,7 @@ class State:
         last_error_at: When that was.
     """
 
-    record: Volume | Unusable
+    record: Record
     mountpoint: Path | None
     condition: Condition
     since: datetime

@@ -28,7 +28,7 @@ from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.driver.values import Caller, State
 from sshfs_plugin.holders import Client
 from sshfs_plugin.http import sockets
-from sshfs_plugin.volume import LONGEST_NAME, Volume, VolumeName
+from sshfs_plugin.volume import LONGEST_NAME, Unresolved, Unusable, Volume, VolumeName
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def _path(driver: Driver, call: Call) -> Answer:
 def _volume(state: State) -> Answer:
     """Return a volume as List and Get have it: Docker passes over what it does not need in a List (docs/facts.md)."""
     volume = {"Name": state.record.name, "Mountpoint": str(state.mountpoint or ""), "Status": _status(state)}
-    if isinstance(state.record, Volume):
+    if not isinstance(state.record, Unusable):
         volume["CreatedAt"] = _time(state.record.created_at)
     return volume
 
@@ -183,14 +183,17 @@ def _volume(state: State) -> Answer:
 def _status(state: State) -> Answer:
     """Return the ``Status`` that ``docker volume inspect`` shows; nothing of it is secret."""
     status: Answer = {"state": state.condition.value, "since": _time(state.since), "holders": state.holders}
-    if isinstance(state.record, Volume):
+    if not isinstance(state.record, Unusable):
         status |= _described(state.record)
     when = _time(state.last_error_at) if state.last_error_at else ""
     known = {"unit": state.unit, "lastError": state.last_error, "lastErrorAt": when}
     return status | {key: text for key, text in known.items() if text}
 
 
-def _described(volume: Volume) -> Answer:
+def _described(volume: Volume | Unresolved) -> Answer:
+    """Describe a volume to whoever may talk to Docker, who need not know what the file of its remote says."""
+    if isinstance(volume, Unresolved) or volume.remote_name:
+        return {"remote": f"{volume.remote_name}:{volume.given.get('directory', '')}"}
     return {
         "remote": f"{volume.remote.source} port {volume.remote.port}",
         "access": volume.access.summary,

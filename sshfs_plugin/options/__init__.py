@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from sshfs_plugin import errors
+from sshfs_plugin.options.remotes import PACKAGED, Remotes
 from sshfs_plugin.options.table import TABLE, Destination, Shape, Value, can_begin, lookup, negates, why_ignored
 from sshfs_plugin.options.table.files import DEFAULT, PROFILES, STRICT
 from sshfs_plugin.options.values import NO, YES, flag
@@ -59,7 +60,7 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
 
 
 def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
-    """Map each option's name to its canonical value, leaving out what would hold anyway."""
+    """Map each option's name to its canonical value, leaving out what has no effect at all."""
     canonical: dict[str, Value] = {}
     said: dict[str, str] = {}
     for name, value in singles:
@@ -80,6 +81,11 @@ def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
             if negates(name) is not negates(other):
                 raise errors.InvalidOption(name, f"contradicts '{other}': leave one of them out")
             raise errors.InvalidOption(option.name, "is given twice with different values")
+    return canonical
+
+
+def _without_defaults(canonical: Mapping[str, Value]) -> dict[str, Value]:
+    """Leave out what would hold anyway."""
     implied = _implied(canonical)
     return {name: value for name, value in canonical.items() if name in implied or value != lookup(name).default}
 
@@ -134,10 +140,10 @@ def _require_consistency(values: Mapping[str, str], given: Mapping[str, str]) ->
         raise errors.InvalidOption("create_directory", f"needs the check: leave check={values['check']} out")
 
 
-def _require_no_port_in_directory(volume: Volume) -> None:
+def _require_no_port_in_directory(remote: Remote, options: Mapping[str, str]) -> None:
     """Refuse ``nas:2222:/dir``, where 2222 must be meant as the port; in ``nas:2222/dir`` it may be a directory."""
-    meant, directory = volume.remote.with_port_from_directory, volume.remote.directory
-    if meant and re.match("[0-9]+:(/|$)", directory) and "port" not in volume.options:
+    meant, directory = remote.with_port_from_directory, remote.directory
+    if meant and re.match("[0-9]+:(/|$)", directory) and "port" not in options:
         raise errors.InvalidOption(
             "sshcmd",
             f"has no place for a port, say -o port={meant.port} -o sshcmd={meant.source}; a directory that is called "
@@ -185,39 +191,90 @@ def _options_for(destination: Destination, options: Mapping[str, str]) -> Iterat
             yield option.negations[0], None
 
 
-def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime) -> Volume:
+def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime, remotes: Remotes = PACKAGED) -> Volume:
     """Make a volume of the options of a Create; those without effect are logged and left out.
 
     Args:
         name: The volume's name, checked already.
         opts: As the client sent them: all values are text.
         created_at: The time of the Create, with a time zone.
+        remotes: Where a remote is looked up.
 
     Raises:
         UnknownOption, RefusedOption, InvalidOption: An option is wrong; the error names it and says why.
+        RemoteUnusable: The file of the volume's remote is wrong, or does not go with the options.
     """
-    volume = _volume(name, split(opts), created_at)
-    _require_no_port_in_directory(volume)
-    return volume
+    return restore(name, given(opts), created_at, remotes)
 
 
-def restore(name: VolumeName, options: Mapping[str, str], created_at: datetime) -> Volume:
-    """Make a volume of recorded options: as in :attr:`Volume.options`, none of their values is a list of options.
+def given(opts: Mapping[str, str]) -> dict[str, str]:
+    """Return the options of a Create as they are recorded: as in :attr:`Volume.given`. No file is read.
 
     Raises:
-        UnknownOption, RefusedOption, InvalidOption: As :func:`parse` does.
+        UnknownOption, RefusedOption, InvalidOption: An option is wrong.
     """
-    return _volume(name, options.items(), created_at)
+    canonical = _canonical(split(opts))
+    if "remote" in canonical:
+        return _beside_remote(canonical)
+    remote, others = _remote(_without_defaults(canonical))
+    _require_no_port_in_directory(remote, others)
+    return {"sshcmd": remote.source, **others}
 
 
-def _volume(name: VolumeName, singles: Iterable[tuple[str, str]], created_at: datetime) -> Volume:
-    remote, others = _remote(_canonical(singles))
-    options = {"sshcmd": remote.source, **others}
+def restore(name: VolumeName, recorded: Mapping[str, str], created_at: datetime, remotes: Remotes = PACKAGED) -> Volume:
+    """Make a volume of recorded options: as in :attr:`Volume.given`, none of their values is a list of options.
+
+    Raises:
+        UnknownOption, RefusedOption, InvalidOption, RemoteUnusable: As :func:`parse` does.
+    """
+    canonical = _canonical(recorded.items())
+    if "remote" not in canonical:
+        remote, others = _remote(_without_defaults(canonical))
+        options = {"sshcmd": remote.source, **others}
+        return _volume(name, options, options, remote, created_at)
+    own = _beside_remote(canonical)
+    remote_name, layer = own["remote"], _layer(own["remote"], remotes)
+    try:
+        remote, others = _remote(_without_defaults({**layer, **own}))
+        return _volume(name, own, {"sshcmd": remote.source, **others}, remote, created_at)
+    except errors.InvalidOption as error:
+        raise remotes.unusable(remote_name, f"is not valid for this volume ({error})") from None
+
+
+def _beside_remote(canonical: Mapping[str, Value]) -> dict[str, str]:
+    """Return the options of a volume that has a remote. Those that equal the default count before the remote's."""
+    for name in ("sshcmd", "host"):
+        if name in canonical:
+            raise errors.InvalidOption(
+                name,
+                "contradicts 'remote', whose file says where the server is: say remote=NAME and directory=/dir alone",
+            )
+    return {name: value for name, value in canonical.items() if isinstance(value, str) and name != "type"}
+
+
+def _layer(name: str, remotes: Remotes) -> dict[str, Value]:
+    """Return the options in a remote's file."""
+    try:
+        layer = _canonical(remotes.read(name).items())
+    except errors.RequestError as error:
+        raise remotes.unusable(name, f"is not valid ({error})") from None
+    for option in ("sshcmd", "remote", "o"):
+        if option in layer:
+            raise remotes.unusable(name, f"can't have the option '{option}'", "say host, user and port there")
+    if "host" not in layer:
+        raise remotes.unusable(name, "lacks the option 'host'", "write host = NAME there")
+    return layer
+
+
+def _volume(
+    name: VolumeName, given: Mapping[str, str], options: dict[str, str], remote: Remote, created_at: datetime
+) -> Volume:
     values = {option.name: option.default for option in TABLE if option.default} | options
     _require_consistency(values, options)
     said = _implied(options) | options
     return Volume(
         name=name,
+        given=given,
         options=options,
         remote=remote,
         credentials=Credentials(
@@ -247,6 +304,6 @@ def typed(options: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def differences(one: Volume, other: Volume) -> tuple[str, ...]:
-    """Name the options in which two volumes differ, in the order of the table."""
-    return tuple(option.name for option in TABLE if one.options.get(option.name) != other.options.get(option.name))
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, ...]:
+    """Name the options in which two volumes differ, by those that were given, in the order of the table."""
+    return tuple(option.name for option in TABLE if one.get(option.name) != other.get(option.name))

@@ -12,7 +12,8 @@ import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
 
-from sshfs_plugin.volume import SSH_PORT, Remote
+from sshfs_plugin import errors
+from sshfs_plugin.volume import SSH_PORT, Remote, volume_name
 
 YES, NO = "yes", "no"
 SSHFS = "sshfs"
@@ -129,6 +130,14 @@ def plain_text(text: str) -> str:
     if any(unicodedata.category(character) in _FORBIDDEN for character in text):
         raise ValueError("must not hold line breaks or control characters")
     return text
+
+
+def remote(text: str) -> str:
+    """Check the name of a remote, which may be what the name of a volume may be: there is a file of that name."""
+    try:
+        return volume_name(text)
+    except errors.InvalidVolumeName as error:
+        raise ValueError(f"must be the name of a remote, and {error.hint}, not {text!r}") from None
 
 
 def secret_path(text: str) -> str:

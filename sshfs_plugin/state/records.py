@@ -21,7 +21,9 @@ from typing import Any
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.holders import Client, Holder, Holders
-from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName, usable, volume_name
+from sshfs_plugin.options.remotes import PACKAGED, Remotes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import MountID, Record, Unresolved, Unusable, Volume, VolumeName, usable, volume_name
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,22 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowErr
 
 @dataclass(frozen=True, slots=True)
 class VolumeRecords:
-    """The volume records in a directory, readable by root alone since they may hold passwords."""
+    """The volume records in a directory, readable by root alone since they may hold passwords.
+
+    Attributes:
+        directory: The directory.
+        remotes: The remotes that volumes may name. A record never holds what a remote's file says.
+    """
 
     directory: Path
+    remotes: Remotes = PACKAGED
 
-    def load_all(self) -> dict[VolumeName, Volume | Unusable]:
+    @classmethod
+    def of(cls, settings: Settings) -> "VolumeRecords":
+        """Return the records of a host with these settings."""
+        return cls(settings.volumes, Remotes.of(settings))
+
+    def load_all(self) -> dict[VolumeName, Record]:
         """Return every volume on record.
 
         Raises:
@@ -57,16 +70,17 @@ class VolumeRecords:
         Raises:
             VolumeNotFound: There is no such record.
             RecordUnusable: There is one that can't be read or understood.
+            RemoteUnusable: The file of its remote can't be used.
         """
         if not os.path.lexists(_path(self.directory, name)):
             raise errors.VolumeNotFound(name)
         return usable(self.read(name))
 
-    def read(self, name: VolumeName) -> Volume | Unusable:
-        """Read one volume; if its record can't be understood, return why."""
+    def read(self, name: VolumeName) -> Record:
+        """Read one volume, and its remote's file; if these can't be used, return why."""
         record = _path(self.directory, name)
         try:
-            return _volume_from(name, _read(record))
+            return _volume_from(name, _read(record), self.remotes)
         except _BROKEN as error:
             return Unusable(name=name, record=record, complaint=_complaint(error))
 
@@ -78,7 +92,7 @@ class VolumeRecords:
         """
         _save(
             _path(self.directory, volume.name),
-            {"created_at": volume.created_at.isoformat(), "options": dict(volume.options)},
+            {"created_at": volume.created_at.isoformat(), "options": dict(volume.given)},
         )
 
     def remove(self, name: VolumeName) -> None:
@@ -139,12 +153,18 @@ class HolderRecords:
         )
 
 
-def _volume_from(name: VolumeName, record: Any) -> Volume:
+def _volume_from(name: VolumeName, record: Any, remotes: Remotes) -> Volume | Unresolved:
     created_at = datetime.fromisoformat(record["created_at"])
     offset = created_at.utcoffset()
     if offset is None or offset % timedelta(minutes=1):
         raise ValueError("created_at has no time zone that Docker takes, and it would forget the volume")
-    return options.restore(name, record["options"], created_at)
+    given = record["options"]
+    try:
+        return options.restore(name, given, created_at, remotes)
+    except errors.RemoteUnusable as error:
+        return Unresolved(
+            name=name, given=given, created_at=created_at, file=error.file, complaint=error.complaint, hint=error.hint
+        )
 
 
 def _holders_from(record: Any) -> Holders:

@@ -5,17 +5,19 @@ from dataclasses import dataclass, field
 
 from sshfs_plugin.errors import StateError
 from sshfs_plugin.holders import Holders
-from sshfs_plugin.volume import Unusable, Volume, VolumeName
+from sshfs_plugin.options.remotes import PACKAGED, Remotes
+from sshfs_plugin.volume import Record, Volume, VolumeName
 
 
 @dataclass
 class MemoryVolumes:
     """Volume records that last as long as the test."""
 
-    records: dict[VolumeName, Volume | Unusable] = field(default_factory=dict)
+    remotes: Remotes = PACKAGED
+    records: dict[VolumeName, Record] = field(default_factory=dict)
     problem: StateError | None = None
 
-    def load_all(self) -> dict[VolumeName, Volume | Unusable]:
+    def load_all(self) -> dict[VolumeName, Record]:
         """Return every volume on record."""
         return dict(self.records)
 
@@ -23,7 +25,7 @@ class MemoryVolumes:
         """Return the names on record."""
         return sorted(self.records)
 
-    def read(self, name: VolumeName) -> Volume | Unusable:
+    def read(self, name: VolumeName) -> Record:
         """Return a volume that is on record."""
         return self.records[name]
 

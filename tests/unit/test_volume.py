@@ -98,6 +98,7 @@ def test_access_is_everyones_when_others_are_let_in_unchecked(
 def test_repr_when_there_is_a_password_does_not_show_it() -> None:
     volume = Volume(
         name=volume_name("photos"),
+        given={"sshcmd": "bob@nas:/photos", "password": "hunter2"},
         options={"sshcmd": "bob@nas:/photos", "password": "hunter2"},
         remote=remote(),
         credentials=Credentials(password="hunter2"),

@@ -12,6 +12,7 @@ from sshfs_plugin.options.values import (
     one_of,
     plain_text,
     port,
+    remote,
     sshcmd,
     user,
 )
@@ -30,6 +31,13 @@ TOPIC = Topic(
             shape=Shape.FREE,
         ),
         Option(
+            name="remote",
+            value="name",
+            meaning="A server that a file on this host describes, with `directory` in place of `sshcmd`. The file is "
+            "`/etc/docker-volume-sshfs/remotes.d/NAME.conf`; what is given beside it counts before what it says.",
+            canonical=remote,
+        ),
+        Option(
             name="host",
             value="name",
             meaning="The server, with `user` and `directory` in place of `sshcmd`; an IPv6 address needs no brackets.",
@@ -44,7 +52,8 @@ TOPIC = Topic(
         Option(
             name="directory",
             value="path",
-            meaning="The directory there, beside `host`; without it, or if it is relative, the login directory counts.",
+            meaning="The directory there, beside `host` or `remote`; without it, or if it is relative, the login "
+            "directory counts.",
             canonical=directory,
             shape=Shape.FREE,
         ),

@@ -932,11 +932,11 @@ def test_reads_survive_a_lost_connection_for_so_long_unless_that_is_switched_off
 def test_differences_when_volumes_are_the_same_in_other_words_are_none() -> None:
     one = parse({"sshcmd": "bob@nas:/photos/", "identity_file": "/keys/nas", "port": "22"})
     other = parse({"sshcmd": "bob@nas:/photos,ro"[:-3], "IDENTITYFILE": "/keys/nas", "ro": "no"})
-    assert options.differences(one, other) == ()
+    assert options.differences(one.given, other.given) == ()
 
 
 def test_differences_when_there_are_some_are_named_in_the_order_of_the_table() -> None:
-    assert options.differences(volume(uid="1", port="2222"), volume(ro="")) == ("port", "ro", "uid")
+    assert options.differences(volume(uid="1", port="2222").given, volume(ro="").given) == ("port", "ro", "uid")
 
 
 # Whatever is typed

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""Volumes of remotes: what a remote's file may say, what is given beside it, and what is told when it is wrong."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support.remotes import NAS, describe
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.options import table
+from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.volume import Remote, Volume, VolumeName
+
+CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def remotes(tmp_path: Path) -> Remotes:
+    return Remotes(tmp_path / "remotes.d")
+
+
+def volume(remotes: Remotes, **opts: str) -> Volume:
+    return options.parse(VolumeName("photos"), {"remote": "nas", **opts}, CREATED_AT, remotes)
+
+
+def complaint(remotes: Remotes, **opts: str) -> str:
+    """Return what is wrong with the remote, without the part that is always the same."""
+    with pytest.raises(errors.RemoteUnusable) as refused:
+        volume(remotes, **opts)
+    beginning = f"remote 'nas' can't be used, {remotes.file('nas')} "
+    assert str(refused.value).startswith(beginning)
+    return str(refused.value).removeprefix(beginning)
+
+
+def refusal(remotes: Remotes, **opts: str) -> str:
+    with pytest.raises(errors.RequestError) as refused:
+        volume(remotes, **opts)
+    return str(refused.value)
+
+
+# What a volume is
+
+
+def test_remote_says_where_the_server_is_and_the_volume_which_directory(remotes: Remotes) -> None:
+    describe(remotes, NAS + "port = 2222\n")
+    made = volume(remotes, directory="/photos")
+    assert made.remote == Remote(user="alice", host="nas.lan", port=2222, directory="/photos")
+
+
+def test_only_what_was_given_is_recorded_and_compared(remotes: Remotes) -> None:
+    describe(remotes, NAS + f"password = {SECRET}\n")
+    before = volume(remotes, directory="/photos", ro="")
+    assert before.given == {"remote": "nas", "directory": "/photos", "ro": "yes"}
+    describe(remotes, "host = other.lan\n")
+    after = options.restore(before.name, before.given, CREATED_AT, remotes)
+    assert after.remote.host == "other.lan"
+    assert options.differences(before.given, after.given) == ()
+
+
+def test_any_option_in_the_file_is_a_default_of_its_volumes(remotes: Remotes) -> None:
+    describe(
+        remotes,
+        NAS + "identity_file = /keys/nas\nCompression: yes\nro =\numask = 22\nprofile = metadata\ndirectory = /all\n",
+    )
+    made = volume(remotes)
+    assert made.credentials.identity_file == "/keys/nas"
+    assert ("Compression", "yes") in made.ssh_options
+    assert {("ro", None), ("umask", "022")} <= set(made.sshfs_options)
+    assert made.options["profile"] == "metadata"
+    assert made.remote.directory == "/all"
+
+
+def test_what_is_given_counts_before_the_file_even_if_it_is_the_default(remotes: Remotes) -> None:
+    describe(remotes, NAS + "port = 2222\nro = yes\nConnectTimeout = 30\ndirectory = /all\n")
+    made = volume(remotes, user="bob", port="22", rw="", ConnectTimeout="10", directory="/photos")
+    assert made.remote == Remote(user="bob", host="nas.lan", port=22, directory="/photos")
+    assert not made.read_only
+    assert dict(made.ssh_options)["ConnectTimeout"] == "10"
+
+
+def test_volume_of_a_remote_is_the_one_that_the_same_options_make(remotes: Remotes) -> None:
+    describe(remotes, NAS + "uid = 1000\nport = 2222\n")
+    one = volume(remotes, directory="/photos", ro="")
+    other = options.parse(
+        one.name, {"sshcmd": "alice@nas.lan:/photos", "port": "2222", "uid": "1000", "ro": ""}, CREATED_AT
+    )
+    assert one.options == {**other.options, "remote": "nas"}
+    for part in ("remote", "credentials", "access", "sshfs_options", "ssh_options", "check", "shares_connection"):
+        assert getattr(one, part) == getattr(other, part), part
+
+
+def test_password_may_hold_what_has_a_meaning_in_other_files(remotes: Remotes) -> None:
+    odd = "a#b;c%d$e=f:g\"h'i,j größe"
+    describe(remotes, f"{NAS}# a comment\n; another\npassword = {odd}\n")
+    assert volume(remotes).credentials.password == odd
+    assert SECRET not in repr(volume(remotes))
+
+
+def test_file_may_begin_with_the_mark_that_windows_editors_write(remotes: Remotes) -> None:
+    describe(remotes, heading="\ufeff[remote]\n")
+    assert volume(remotes).remote.host == "nas.lan"
+
+
+@pytest.mark.parametrize("option", ["sshcmd", "host"])
+def test_another_server_beside_a_remote_is_refused(remotes: Remotes, option: str) -> None:
+    describe(remotes)
+    value = "bob@nas:/photos" if option == "sshcmd" else "nas"
+    assert refusal(remotes, **{option: value}) == (
+        f"option '{option}' contradicts 'remote', whose file says where the server is: "
+        "say remote=NAME and directory=/dir alone"
+    )
+
+
+@pytest.mark.parametrize("name", ["../nas", "n", "-nas", ".nas", "nas\n", "a/b", ""])
+def test_name_that_could_be_another_path_is_refused(remotes: Remotes, name: str) -> None:
+    assert refusal(remotes, remote=name).startswith("option 'remote' must be the name of a remote")
+
+
+# What is wrong with a file
+
+
+def test_missing_file_is_named(remotes: Remotes) -> None:
+    assert complaint(remotes) == "does not exist: docker-volume-sshfs remote list shows which there are"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644])
+def test_file_that_is_not_for_root_alone_is_refused(remotes: Remotes, mode: int) -> None:
+    describe(remotes).chmod(mode)
+    assert complaint(remotes) == f"is open to users other than root: chmod 600 {remotes.file('nas')}"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_file_of_another_user_is_refused(remotes: Remotes) -> None:
+    os.chown(describe(remotes), 1000, 1000)
+    assert complaint(remotes) == f"belongs to a user other than root: chown root {remotes.file('nas')}"
+
+
+def test_what_is_no_file_is_not_waited_for(remotes: Remotes) -> None:
+    remotes.directory.mkdir()
+    os.mkfifo(remotes.file("nas"))
+    assert complaint(remotes).startswith("can't be read (it is not a regular file)")
+
+
+def test_file_that_is_no_text_is_refused(remotes: Remotes) -> None:
+    describe(remotes).write_bytes(b"[remote]\nhost = \xff\n")
+    assert complaint(remotes).startswith("is not UTF-8 text")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host = nas\n", "has no heading above line 1: write [remote] above the options, and no other heading"),
+        ("[nas]\nhost = nas\n", "has other headings than it should: write [remote] above"),
+        ("", "has other headings than it should: write [remote] above"),
+        ("[remote]\n[other]\n", "has other headings than it should: write [remote] above"),
+        ("[remote]\nhost = nas\n[remote]\n", "has a second heading in line 3: write [remote] above"),
+        ("[remote]\nhost = nas\nhost = nas2\n", "says an option again in line 3: leave one of them out"),
+        ("[remote]\nhost = nas\nHOST = nas2\n", "is not valid (option 'host' is given twice with different values)"),
+        ("[remote]\nhost = nas\nro\n", "can't be understood in line 3: write one option a line, NAME = VALUE"),
+        ("[remote]\nuser = bob\n", "lacks the option 'host': write host = NAME there"),
+        ("[remote]\nhots = nas\n", "is not valid (unknown option 'hots': did you mean 'host'?): mend it, and"),
+        ("[remote]\nhost = nas\nport = x\n", "is not valid (option 'port' must be a number from 1 to 65535, not 'x')"),
+        ("[remote]\nhost = nas\nProxyCommand = nc\n", "is not valid (option 'ProxyCommand' is refused: it would run"),
+        ("[remote]\nhost = nas\n[DEFAULT]\nport = 2\n", "has other headings than it should: write [remote] above"),
+        ("[remote]\nsshcmd = bob@nas:\n", "can't have the option 'sshcmd': say host, user and port there"),
+        ("[remote]\nhost = nas\nremote = b2\n", "can't have the option 'remote': say host, user and port there"),
+        ("[remote]\nhost = nas\no = ro\n", "can't have the option 'o': say host, user and port there"),
+    ],
+)
+def test_file_that_makes_no_sense_is_named_with_what_is_wrong(remotes: Remotes, text: str, said: str) -> None:
+    describe(remotes, text, heading="")
+    assert complaint(remotes).startswith(said)
+
+
+def test_options_that_do_not_go_with_those_of_the_file_are_named(remotes: Remotes) -> None:
+    describe(remotes, NAS + f"password = {SECRET}\n")
+    assert complaint(remotes, password_file="/keys/password") == (
+        "is not valid for this volume (option 'password_file' contradicts 'password': give one of them): "
+        "mend it, and it counts from the next mount"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"password {SECRET}",
+        f"password {SECRET}=1",
+        f"{SECRET}",
+        f"{SECRET} = \n{SECRET} = ",
+        f"password = {SECRET}\n  {SECRET}",
+        f"password = {SECRET}\npassword = {SECRET}",
+        f"password = {SECRET}\n[{SECRET}]",
+        f"password_file = {SECRET}",
+        f"password = {SECRET}\x07",
+        f"password = {SECRET}{'x' * 5000}",
+    ],
+)
+def test_secret_in_a_file_is_told_to_nobody(remotes: Remotes, line: str, caplog: pytest.LogCaptureFixture) -> None:
+    describe(remotes, f"{NAS}{line}\n")
+    said = complaint(remotes)
+    if not line.startswith(f"{SECRET} ="):  # that is the name of an option
+        assert SECRET not in said
+    assert SECRET not in caplog.text
+
+
+def test_every_option_of_the_table_can_be_in_a_file_or_is_refused_there(remotes: Remotes) -> None:
+    for option in table.TABLE:
+        describe(remotes, f"{NAS}{option.name} = \n" if option.name not in ("host", "user") else NAS)
+        try:
+            volume(remotes)
+        except errors.RemoteUnusable as error:
+            assert f"'{option.name}'" in str(error)
+
+
+# Names
+
+
+def test_names_are_those_of_files_that_can_be_meant(remotes: Remotes) -> None:
+    assert remotes.names() == []
+    for name in ("nas", "backup.lan", "x", ".hidden"):
+        describe(remotes, name=name)
+    (remotes.directory / "nas.conf.dpkg-old").touch()
+    assert remotes.names() == ["backup.lan", "nas"]
