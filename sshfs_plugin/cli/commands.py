@@ -155,6 +155,45 @@ def forget(ctx: click.Context, host: str, port: int | None) -> None:
     ctx.exit(host_keys.forget(targets.settings_for_root(), targets.server(host, port)))
 
 
+_remote = click.argument("name", shell_complete=_suggesting(completion.remotes))
+
+
+@command_line.group()
+def remote() -> None:
+    """Show or check the servers that files on this host describe.
+
+    The file of NAME is /etc/docker-volume-sshfs/remotes.d/NAME.conf.
+    """
+
+
+@remote.command("list")
+@click.pass_context
+def list_remotes(ctx: click.Context) -> None:
+    """List the remotes with their servers and volumes."""
+    from sshfs_plugin.cli import remotes, targets
+
+    ctx.exit(remotes.show_all(targets.settings_for_root()))
+
+
+@remote.command("show")
+@_remote
+def show_remote(name: str) -> None:
+    """Show what the file of NAME says."""
+    from sshfs_plugin.cli import remotes, targets
+
+    remotes.show(targets.settings_for_root(), name)
+
+
+@remote.command("check")
+@_remote
+@click.pass_context
+def check_remote(ctx: click.Context, name: str) -> None:
+    """Try whether NAME can serve a volume, check by check, and each of its volumes can be made."""
+    from sshfs_plugin.cli import remotes, targets
+
+    ctx.exit(remotes.check(targets.settings_for_root(), name))
+
+
 @command_line.command()
 @click.argument("name", required=False, shell_complete=_suggesting(completion.option_names))
 def options(name: str | None) -> None:

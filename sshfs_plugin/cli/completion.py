@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.table import REFUSED, TABLE
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
@@ -12,6 +13,11 @@ from sshfs_plugin.state.records import VolumeRecords
 def volumes() -> list[str]:
     """Return the names of the volumes on record."""
     return VolumeRecords.of(Settings.from_environment()).names()
+
+
+def remotes() -> list[str]:
+    """Return the names of the remotes."""
+    return Remotes.of(Settings.from_environment()).names()
 
 
 def servers() -> list[str]:

@@ -145,6 +145,7 @@ def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
 def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> None:
     facts = volume.facts
     typed = _options(settings, VolumeName(volume.name))
+    in_file = f"see docker-volume-sshfs remote show {typed['remote']}" if "remote" in typed else "unknown"
     lines = {
         "name": volume.name,
         "remote": volume.remote,
@@ -154,8 +155,8 @@ def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> Non
         "holders": str(facts["holders"]),
         "unit": f"{volume.unit}, {states[volume.unit]}" if volume.unit in states else volume.unit or "none",
         "last error": f"{volume.last_error} ({facts['lastErrorAt']})" if volume.last_error else "none",
-        "access": facts.get("access", "unknown"),
-        "host key": facts.get("hostKey", "unknown"),
+        "access": facts.get("access", in_file),
+        "host key": facts.get("hostKey", in_file),
         "created": facts["createdAt"] or "unknown",
         "options": ", ".join(f"{option}={value}" for option, value in typed.items()),
         "its calls": f"journalctl -u docker-volume-sshfs VOLUME={volume.name}",

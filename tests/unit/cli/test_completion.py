@@ -7,9 +7,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+from support.remotes import describe
 from support.ssh_keys import host_key
 
 from sshfs_plugin import options
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.state.records import VolumeRecords
@@ -36,7 +38,9 @@ def test_suggestions_are_commands_volumes_servers_and_options(settings: Settings
     volumes.save(options.parse(VolumeName("photos"), {"sshcmd": "bob@nas:"}, datetime.now(UTC)))
     key = host_key("ed25519")
     KnownHosts.of(settings).add("nas", 2222, HostKey(kind=key.get_name(), blob=key.asbytes()))
+    describe(Remotes.of(settings))
     assert suggestions(settings, "s") == ["status"]
+    assert suggestions(settings, "remote", "show", "") == ["nas"]
     assert suggestions(settings, "check", "ph") == ["photos"]
     assert suggestions(settings, "status", "") == ["photos"]
     assert suggestions(settings, "host-key", "forget", "") == ["[nas]:2222"]

@@ -14,6 +14,7 @@ from support.administrator import Administrator
 from support.clients import ID, SSHCMD
 from support.driver import FakeHost, caller, slow_slots
 from support.programs import Programs
+from support.remotes import describe
 from support.serving import serving
 from support.waiting import soon
 
@@ -24,6 +25,7 @@ from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command
 from sshfs_plugin.http import api
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
@@ -128,6 +130,27 @@ def test_status_where_containers_have_lost_their_volume_ends_with_one(
     said = administrator("status")
     assert said.code == 1
     assert "photos  not mounted, although containers hold it  1 " in said.out
+
+
+def test_status_of_a_volume_of_a_remote_names_what_tells_the_rest(
+    administrator: Administrator, service: Driver, settings: Settings, host: FakeHost
+) -> None:
+    remotes = Remotes.of(settings)
+    describe(remotes, "host = nas.lan\npassword = hunter2\n")
+    settings.volumes.mkdir(parents=True)
+    given = {"remote": "nas", "directory": "/photos"}
+    records = VolumeRecords.of(settings)
+    records.save(options.parse(VolumeName("photos"), given, datetime.now(UTC), remotes))
+    host.volumes.records |= records.load_all()
+    service.load()
+    for _ in ("with a good file", "with a wrong one"):
+        said = administrator("status", "photos")
+        assert (said.code, said.err) == (0, "")
+        assert "remote:     nas:/photos\n" in said.out
+        assert "host key:   see docker-volume-sshfs remote show nas\n" in said.out
+        assert "options:    remote=nas, directory=/photos\n" in said.out
+        assert "nas.lan" not in said.out
+        describe(remotes, "hots = nas\n")
 
 
 def test_status_where_a_record_can_not_be_used_ends_with_one_and_says_what(

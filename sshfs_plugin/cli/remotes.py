@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""``remote``: the servers that files on this host describe, and the volumes that are made of them."""
+
+from datetime import UTC, datetime
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.cli import terminal
+from sshfs_plugin.cli.check import check as check_volume
+from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.state.records import VolumeRecords
+from sshfs_plugin.volume import Unresolved, Unusable, Volume, VolumeName
+
+_NO_VOLUME = VolumeName("remote")
+"""The name of a volume that is never recorded."""
+
+
+def show_all(settings: Settings) -> Exit:
+    """Show every remote with its server and its volumes, and those that volumes name and that are not there.
+
+    Returns:
+        FINE if the files of all can be used.
+    """
+    users: dict[str, list[str]] = {name: [] for name in Remotes.of(settings).names()}
+    for volume in _volumes(settings):
+        users.setdefault(volume.remote_name, []).append(volume.name)
+    rows, problems = [], []
+    for name, volumes in sorted(users.items()):
+        try:
+            server = _volume(settings, name).remote.account
+        except errors.PluginError as error:
+            problems.append(error)
+            server = "unusable"
+        rows.append((name, server, ", ".join(volumes)))
+    if rows:
+        terminal.table(("NAME", "SERVER", "VOLUMES"), rows)
+    else:
+        terminal.say(f"There are no remotes in {settings.remotes}.")
+    for problem in problems:
+        terminal.say(str(problem), colour="red", error=True)
+    return Exit.BROKEN if problems else Exit.FINE
+
+
+def show(settings: Settings, name: str) -> None:
+    """Show what the file of a remote says, without the password, and which volumes are made of it.
+
+    Raises:
+        InvalidOption: No remote can have that name.
+        RemoteUnusable: The file can't be used.
+    """
+    volume = _volume(settings, name)
+    said = {option: text for option, text in volume.options.items() if option not in ("remote", "sshcmd", "port")}
+    shown = (f"{option}={'(not shown)' if option == 'password' else text}" for option, text in said.items())
+    lines = {
+        "file": str(Remotes.of(settings).file(name)),
+        "server": volume.remote.account,
+        "directory": volume.remote.directory or "as each volume says, else the login directory",
+        "options": ", ".join(shown),
+        "volumes": ", ".join(volume.name for volume in _volumes(settings, name)),
+    }
+    for line, text in lines.items():
+        terminal.say(f"{line + ':':<12}{text or 'none'}")
+
+
+def check(settings: Settings, name: str) -> Exit:
+    """Make the preflight for a remote, and see whether its file goes with the options of its volumes.
+
+    Returns:
+        FINE if it does with those of all.
+
+    Raises:
+        InvalidOption: No remote can have that name, or the file names one that the service does not see.
+        RemoteUnusable: The file can't be used.
+        CredentialsError, PreflightError: The first check that has failed.
+    """
+    check_volume(settings, _volume(settings, name), writes=False)
+    problems = [volume for volume in _volumes(settings, name) if isinstance(volume, Unresolved)]
+    for volume in problems:
+        terminal.say(f"volume '{volume.name}': {volume.error}", colour="red", error=True)
+    return Exit.BROKEN if problems else Exit.FINE
+
+
+def _volume(settings: Settings, name: str) -> Volume:
+    """Return the volume that a remote makes if nothing else is given."""
+    return options.parse(_NO_VOLUME, {"remote": name}, datetime.now(UTC), Remotes.of(settings))
+
+
+def _volumes(settings: Settings, remote: str = "") -> list[Volume | Unresolved]:
+    """Return the volumes of a remote, or of all remotes."""
+    records = VolumeRecords.of(settings)
+    volumes = [records.read(VolumeName(name)) for name in records.names()]
+    return [
+        volume
+        for volume in volumes
+        if not isinstance(volume, Unusable) and volume.remote_name and remote in ("", volume.remote_name)
+    ]
