@@ -111,18 +111,21 @@ def test_purge_costs_docker_nothing(host: Host) -> None:
     assert traces(host) == ""
 
 
-def test_purge_leaves_the_file_system_as_it_was_but_for_the_user_s_key(host: Host) -> None:
+def test_purge_leaves_the_file_system_as_it_was_but_for_the_user_s_key_and_remotes(host: Host) -> None:
     machine, directory = host.machine, host.directory("traced")
     host.apt(f"purge {PACKAGE}")
     before = paths(host)
     host.install()
     machine.sh(f"cp {KEY} /etc/{PACKAGE}/id_ed25519")
+    machine.write(f"/etc/{PACKAGE}/remotes.d/nas.conf", "[remote]\nhost = nas\n", mode=0o600)
     host.create("traced", directory)
     host.run("traced", "echo precious >/data/file")
     machine.run("docker", "volume", "rm", "traced")
     host.apt(f"purge {PACKAGE}")
     try:
-        assert paths(host) ^ before == {f"/etc/{PACKAGE} d", f"/etc/{PACKAGE}/id_ed25519 f", f"{directory}/file f"}
+        own = (f"/etc/{PACKAGE} d", f"/etc/{PACKAGE}/id_ed25519 f")
+        remotes = (f"/etc/{PACKAGE}/remotes.d d", f"/etc/{PACKAGE}/remotes.d/nas.conf f")
+        assert paths(host) ^ before == {*own, *remotes, f"{directory}/file f"}
     finally:
         machine.run("rm", "-r", f"/etc/{PACKAGE}")
 
