@@ -149,9 +149,9 @@ class SharedConnections:
     def can_be_joined(self, volume: Volume, login: Login) -> bool:
         """Tell whether a connection stands that a volume can share, so that its login needs no check.
 
-        A pinned host key is not known before a check has found it.
+        A pinned host key is not known before a check has found it, under the server's name and port of now.
         """
-        if not volume.shares_connection or (volume.pinned_host_key and not self._pinned(volume).exists()):
+        if not volume.shares_connection or not self._known_hosts.has_pinned(volume):
             return False
         found = self._joinable(volume, self._key(volume, login))
         return found is not None and found.stands

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.volume import SSH_PORT
+from sshfs_plugin.volume import SSH_PORT, Volume
 
 _SEARCH_SECONDS = 10.0
 _NOT_FOUND = 1
@@ -194,6 +194,21 @@ class KnownHosts:
             new = self.pinned / f".{volume}.new"
             new.write_text(line(host, port, key))
             new.replace(self.pinned / volume)
+
+    def has_pinned(self, volume: Volume) -> bool:
+        """Tell whether the file of a volume's pinned key is as :meth:`pin` would write it, if the volume pins one.
+
+        It is not after an edit of the volume's remote.
+        """
+        if not volume.pinned_host_key:
+            return True
+        file = self.pinned / volume.name
+        try:
+            entry = file.read_text()
+        except OSError:
+            return False
+        is_named = entry.startswith(f"{pattern(volume.remote.host, volume.remote.port)} ")
+        return is_named and [key.fingerprint for key in _keys_in(entry, file)] == [volume.pinned_host_key]
 
     def unpin(self, volume: str) -> None:
         """Remove a volume's pinned key.

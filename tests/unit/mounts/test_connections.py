@@ -14,12 +14,13 @@ from sshfs_plugin import options
 from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
 from sshfs_plugin.volume import Volume, VolumeName
 
 KEY = Path("/root/.ssh/id_rsa")
 LOGIN = Login(identity_files=(KEY,), contents={KEY: b"as it is"})
-PINNED = "SHA256:" + "m" * 42 + "A"
+SHOWN = HostKey(kind="ssh-ed25519", blob=b"\0\0\0\x0bssh-ed25519")
+PINNED, OTHER = SHOWN.fingerprint, "SHA256:" + "m" * 42 + "A"
 
 
 @pytest.fixture
@@ -219,8 +220,19 @@ def test_pinned_host_key_is_shared_by_the_volumes_that_pin_it(
     with made(connection):
         assert connections.can_be_joined(volume("music", host_key=PINNED), LOGIN)
         assert not connections.can_be_joined(volume("unknown", host_key=PINNED), LOGIN), "its key is yet to be found"
-    assert connection.known_hosts.read_text() == "nas ssh-ed25519 AAAA\n"
+    assert connection.known_hosts.read_text() == line("nas", 22, SHOWN)
     assert f'UserKnownHostsFile "{connection.known_hosts}"' in connection.ssh_config.read_text()
+
+
+@pytest.mark.parametrize(("port", "pinned"), [("2222", PINNED), ("22", OTHER)])
+def test_host_key_that_was_pinned_before_a_remote_was_edited_is_yet_to_be_found(
+    connections: SharedConnections, settings: Settings, port: str, pinned: str
+) -> None:
+    pin(settings, "photos", int(port))
+    pin(settings, "music")
+    connection = joined(connections, volume("photos", port=port, host_key=pinned), LOGIN)
+    with made(connection):
+        assert not connections.can_be_joined(volume("music", port=port, host_key=pinned), LOGIN)
 
 
 def test_volume_shares_nothing_where_nothing_can_be_written(connections: SharedConnections, settings: Settings) -> None:
@@ -229,6 +241,6 @@ def test_volume_shares_nothing_where_nothing_can_be_written(connections: SharedC
     assert connections.join(volume("photos"), LOGIN) == (None, False)
 
 
-def pin(settings: Settings, name: str) -> None:
+def pin(settings: Settings, name: str, port: int = 22) -> None:
     settings.pinned.mkdir(parents=True, exist_ok=True)
-    (settings.pinned / name).write_text("nas ssh-ed25519 AAAA\n")
+    KnownHosts.of(settings).pin(name, "nas", port, SHOWN)
