@@ -71,7 +71,7 @@ def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
         port = "" if remote.port == SSH_PORT else f"-p {remote.port} "
         account = shlex.quote(f"{remote.user}@{remote.host}")
         key = shlex.quote(str(login.identity_files[0]))
-        without = " (who logs in where sshcmd names nobody)" if remote.user == "root" else ""
+        without = " (who logs in where nobody is named)" if remote.user == "root" else ""
         return (
             f"is the public key in the authorized_keys of {remote.user} there "
             f"(sudo ssh-copy-id -i {key} {port}{account}), and is that the right user{without}?"

@@ -94,7 +94,8 @@ class Preflight:
         # read only now: another preflight may have added a key while this one waited
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
         identity = _identity(volume, login, known)
-        with _asking_for_port(remote):
+        # the port of a remote is in its file, whatever the directory begins with
+        with contextlib.nullcontext() if volume.remote_name else _asking_for_port(remote):
             connection = self._passed_again(volume, identity, deadline) if creating else None
             if self.kept and not creating:
                 # before a mount the login itself is in question, and one of them may be all that the server allows

@@ -5,14 +5,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.impostors import closed_port, impostor, silent_port
+from support.remotes import describe
 from support.ssh_client import HOST, Client
 from support.ssh_server import Server
+from support.waiting import soon
 
-from sshfs_plugin import errors
+from sshfs_plugin import errors, options
+from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.volume import VolumeName
 
 # The name and the connection
 
@@ -94,6 +100,18 @@ def test_any_check_when_the_port_is_said_and_said_again_in_the_directory_says_wh
     assert isinstance(error, errors.DirectoryUnusable)
     said = f"-o port={server.port} -o sshcmd=bob@127.0.0.1:/photos"
     assert error.hint.startswith(f"if {server.port} is meant to be the port, say {said}; make it first")
+
+
+def test_connection_when_a_file_says_the_port_asks_for_none(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", reached_at(closed_port()))
+    remotes = Remotes(tmp_path)
+    describe(remotes, "host = nas\nuser = bob\npassword = hunter2\n")
+    opts = {"remote": "nas", "directory": "3300/photos"}
+    volume = options.parse(VolumeName("photos"), opts, datetime.now(UTC), remotes)
+    with pytest.raises(errors.HostUnreachable, match="is an SSH server running there, and is 'port' right?"):
+        client.preflight.run(volume, soon())
 
 
 @pytest.mark.parametrize("path", ["2024/photos", "/3300/photos"])
