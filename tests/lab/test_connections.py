@@ -19,10 +19,9 @@ def units(host: Host) -> list[str]:
     return [line.split()[0] for line in listed.splitlines()]
 
 
-def main_pid(host: Host) -> str:
+def ssh_of_connection(host: Host) -> str:
     """Return the process of the only shared connection."""
-    (unit,) = units(host)
-    return host.property(unit, "MainPID")
+    return host.machine.run("pgrep", "-f", f"^ssh -F {CONNECTIONS}/").stdout.strip()
 
 
 def volumes(host: Host, count: int) -> list[str]:
@@ -54,7 +53,7 @@ def test_volumes_of_a_server_share_a_login_and_each_is_on_its_own_when_it_is_los
     assert logins(host, since) == 1
     assert host.property(units(host)[0], "ActiveState") == "active"
 
-    host.machine.run("kill", "-KILL", main_pid(host))
+    host.machine.run("kill", "-KILL", ssh_of_connection(host))
     host.machine.until(lambda: reads(host, first) and reads(host, second), timeout=30)
     host.machine.until(lambda: not units(host))
     assert host.machine.run("ls", "-A", CONNECTIONS).stdout.split() == ["salt"]
@@ -66,7 +65,7 @@ def test_volumes_of_a_server_share_a_login_and_each_is_on_its_own_when_it_is_los
 def test_connection_that_hangs_is_left_alone_and_holds_up_one_volume_for_seconds(host: Host) -> None:
     first, second, third = volumes(host, 3)
     use(host, first)
-    hanging = main_pid(host)
+    hanging = ssh_of_connection(host)
     host.machine.run("kill", "-STOP", hanging)
     try:
         use(host, second)
