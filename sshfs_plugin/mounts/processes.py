@@ -12,7 +12,6 @@ import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
 import time
 from pathlib import Path
-from typing import BinaryIO
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
@@ -44,11 +43,12 @@ class ProcessSupervisor(Supervisor):
         for directory in (self.settings.logs, self.settings.locks):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
+        said.write_bytes(b"")
         ours, theirs = socket.socketpair()
         with ours:
             keeper = self._start_keeper(name, said, theirs)
             if connection:
-                self._keep("connection", connection.directory, said.open("ab"), stdin=subprocess.DEVNULL)
+                self._keep("connection", connection.directory, said, stdin=subprocess.DEVNULL)
             ours.settimeout(max(limit, 0.01))
             try:
                 answers = ours.recv(1)
@@ -102,16 +102,16 @@ class ProcessSupervisor(Supervisor):
 
     def _start_keeper(self, name: VolumeName, said: Path, reports: socket.socket) -> subprocess.Popen[bytes]:
         with reports:
-            return self._keep("volume", name, said.open("wb"), stdin=reports.fileno())
+            return self._keep("volume", name, said, stdin=reports.fileno())
 
-    def _keep(self, program: str, what: str | Path, said: BinaryIO, *, stdin: int) -> subprocess.Popen[bytes]:
-        """Start the step ``keep`` of one of our programs, which outlives this process."""
-        with said:
+    def _keep(self, program: str, what: str | Path, said: Path, *, stdin: int) -> subprocess.Popen[bytes]:
+        """Start the step ``keep`` of one of our programs, which outlives this process, and adds its words to a file."""
+        with said.open("ab") as output:
             return subprocess.Popen(  # noqa: S603 (our own program)
                 [self.settings.libexec / program, "keep", what],
                 stdin=stdin,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, **self.settings.environment()},
                 start_new_session=True,
             )
