@@ -42,7 +42,5 @@ class DeferredPreflight:
         return self._keyring.login(volume.credentials)
 
     def forget(self, name: VolumeName) -> None:
-        """Remove a volume's pinned host key, and close what is kept: its user may be about to be removed, too."""
+        """Remove a volume's pinned host key."""
         self._known_hosts.unpin(name)
-        if self._imported and self._imported.kept:
-            self._imported.kept.close()

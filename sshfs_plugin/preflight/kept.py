@@ -91,13 +91,6 @@ class KeptConnections:
             self._wake_in_time()
         _close(surplus)
 
-    def close(self) -> None:
-        """Close all kept connections."""
-        with self._lock:
-            dropped = list(self._kept)
-            self._remove(dropped)
-        _close(dropped)
-
     def drop(self, login: Hashable) -> None:
         """Close the kept connections of a login."""
         with self._lock:

@@ -67,7 +67,7 @@ def test_a_volume_that_is_removed_leaves_no_connection_unless_another_uses_it(pl
     mounted(plugin, server, ["aa", "bb"])
     plugin.unmount("aa")
     plugin.call("Remove", Name="aa")
-    await_that(lambda: len(server.connections()) == 1, "the check has ended")
+    await_that(lambda: len(server.connections()) == 1, "the connection of the check is kept for some seconds")
     plugin.unmount("bb")
     assert len(server.connections()) == 1, "it may be mounted again in a moment"
     plugin.call("Remove", Name="bb")
