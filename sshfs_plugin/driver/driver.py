@@ -348,21 +348,16 @@ class Driver:
             # before a slot at the server is taken, since files on this host may take long to read
             prepared = self._preflight.prepare(volume) if volume.check is not CheckAt.NEVER else None
             login = prepared.login if prepared else self._preflight.login(volume)
-            if self._supervisor.is_connected(volume, login):
+            if self._supervisor.connections.can_be_joined(volume, login):
                 prepared = None
         try:
             self._start(entry, asked, deadline, login, prepared)
         except errors.MountError:
-            entry.passed_until = 0.0
             if prepared or volume.check is CheckAt.NEVER or deadline.left() < WORTH_CHECKING_SECONDS:
                 raise
             # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
             prepared = self._preflight.prepare(volume)
-            try:
-                self._start(entry, asked, deadline, prepared.login, prepared)
-            except errors.MountError:
-                entry.passed_until = 0.0
-                raise
+            self._start(entry, asked, deadline, prepared.login, prepared)
         device = self._supervisor.mounted().get(name)
         if not device:
             raise errors.MountFailed(
@@ -378,7 +373,11 @@ class Driver:
             if prepared:
                 prepared.run(deadline)
                 entry.passed(login, CHECK_HOLDS_SECONDS)
-            self._supervisor.start(volume, login, deadline)
+            try:
+                self._supervisor.start(volume, login, deadline)
+            except errors.MountError:
+                entry.passed_until = 0.0
+                raise
 
     @contextmanager
     def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:

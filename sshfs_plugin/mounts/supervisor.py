@@ -138,10 +138,6 @@ class Supervisor(ABC):
             f"docker-volume-sshfs release --force {name}",
         )
 
-    def is_connected(self, volume: Volume, login: Login) -> bool:
-        """Tell whether a volume can share a connection that stands, so that its login needs no check."""
-        return self.connections.can_be_joined(volume, login)
-
     def write_files(self, volume: Volume, login: Login) -> SharedConnection | None:
         """Write what a volume's unit reads; return the connection that is to be made for it, if one is.
 

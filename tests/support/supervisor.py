@@ -17,10 +17,16 @@ class FakeConnections:
     """Shared connections that are none.
 
     Attributes:
+        joinable: The volumes that can share one that stands.
         ended: How often the idle ones were to end.
     """
 
+    joinable: set[str] = field(default_factory=set)
     ended: int = 0
+
+    def can_be_joined(self, volume: Volume, login: Login) -> bool:
+        """Tell whether the test says so."""
+        return volume.name in self.joinable
 
     def end_idle(self) -> None:
         """Note it."""
@@ -53,7 +59,6 @@ class FakeSupervisor:
         kept: Those whose process goes on although they are not mounted.
         unprovided: Those whose unit would find nothing to read.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
-        connected: Those that can share a connection that stands.
         connections: The shared connections.
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
@@ -81,7 +86,6 @@ class FakeSupervisor:
     kept: set[str] = field(default_factory=set)
     unprovided: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
-    connected: set[str] = field(default_factory=set)
     connections: FakeConnections = field(default_factory=FakeConnections)
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
@@ -138,10 +142,6 @@ class FakeSupervisor:
         self.silent.discard(name)
         self.live.add(name)
         self.devices[name] = f"0:{len(self.started)}"
-
-    def is_connected(self, volume: Volume, login: Login) -> bool:
-        """Tell whether the test says so."""
-        return volume.name in self.connected
 
     def is_kept(self, name: VolumeName) -> bool:
         """Tell whether the volume's process goes on although it is not mounted here."""

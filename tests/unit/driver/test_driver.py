@@ -290,7 +290,7 @@ def test_mount_that_was_too_slow_after_a_check_was_spared_is_not_checked_without
 
 def test_mount_that_can_share_a_connection_that_stands_is_not_checked(driver: Driver, host: FakeHost) -> None:
     create(driver, check="mount")
-    host.supervisor.connected.add("photos")
+    host.supervisor.connections.joinable.add("photos")
     mount(driver)
     assert host.preflight.checked == []
 
@@ -299,7 +299,7 @@ def test_mount_that_fails_on_a_connection_that_stands_is_checked_and_tried_again
     driver: Driver, host: FakeHost
 ) -> None:
     create(driver, check="mount")
-    host.supervisor.connected.add("photos")
+    host.supervisor.connections.joinable.add("photos")
     host.supervisor.start_problems["photos"] = errors.MountFailed("No such file or directory")
     host.preflight.problems["photos"] = errors.DirectoryUnusable("the directory /photos does not exist on nas for bob")
     with pytest.raises(errors.DirectoryUnusable, match="/photos does not exist on nas for bob"):
@@ -320,7 +320,7 @@ def test_check_that_passes_and_a_mount_that_fails_all_the_same_count_for_nothing
 
 def test_mount_that_is_never_checked_is_not_either_when_it_fails(driver: Driver, host: FakeHost) -> None:
     create(driver, check="never")
-    host.supervisor.connected.add("photos")
+    host.supervisor.connections.joinable.add("photos")
     host.supervisor.start_problems["photos"] = errors.MountFailed("No such file or directory")
     with pytest.raises(errors.MountFailed, match="No such file"):
         mount(driver)
