@@ -286,12 +286,17 @@ class Machine:
     @contextlib.contextmanager
     def sshd_with(self, settings: str) -> Iterator[None]:
         """Let the SSH server have other settings meanwhile, before all others, since what is said first counts."""
-        file = "/etc/ssh/sshd_config.d/00-test.conf"
+        file, usual = "/etc/ssh/sshd_config.d/00-test.conf", "/etc/ssh/sshd_config.d/lab.conf"
+        before = self.read(usual)
         self.write(file, settings)
+        # of several MaxStartups, the sshd of Debian 12 takes the last
+        others = [line for line in before.splitlines() if line.split()[0] not in settings.split()]
+        self.write(usual, "\n".join([*others, ""]))
         self.run("systemctl", "restart", "ssh")
         try:
             yield
         finally:
+            self.write(usual, before)
             self.sh("rm $1; systemctl restart ssh", file)
 
     def import_busybox_image(self, tag: str = IMAGE) -> None:
