@@ -2,6 +2,7 @@
 """Who makes the preflight's checks, on a host of its own, and connects with ssh to compare."""
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,15 +79,28 @@ class Client:
             VolumeName("photos"), {"sshcmd": f"bob@{host}:{path}", "port": str(port), **opts}, datetime.now(UTC)
         )
 
-    def run(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> None:
+    def run(self, to: Server | int, path: str = "/photos", seconds: float = 60, **opts: str) -> None:
         """Make the checks."""
         self.preflight.run(self.volume(to, path, **opts), Deadline.after(seconds), creating=self.creates)
 
-    def refusal(self, to: Server | int, path: str = "/photos", seconds: float = 5, **opts: str) -> errors.PluginError:
+    def refusal(self, to: Server | int, path: str = "/photos", seconds: float = 60, **opts: str) -> errors.PluginError:
         """Make the checks and return the error of the one that fails."""
         with pytest.raises(errors.PluginError) as refused:
             self.run(to, path, seconds, **opts)
         return refused.value
+
+    def refusal_of_silence(self, to: Server, **opts: str) -> errors.PluginError:
+        """Make the checks with a limit that a server which falls silent reaches, and return the error.
+
+        The limit grows until the checks get as far as there, which takes a busy host longer.
+        """
+        for seconds in (0.4, 4, 40):
+            began = time.monotonic()
+            error = self.refusal(to, seconds=seconds, **opts)
+            assert time.monotonic() - began < seconds + 20
+            if to.account.stalls_at in to.seen:
+                return error
+        raise AssertionError(f"it never came to {to.account.stalls_at}: {error}")
 
 
 def has_ipv6() -> bool:

@@ -173,18 +173,16 @@ def test_directory_when_the_server_hangs_up_says_so(client: Client, files: Path,
 
 
 def test_directory_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
-    started = time.monotonic()
     with serving(Account(directory=files, password="hunter2", stalls_at="stat /photos")) as server:
-        error = client.refusal(server, seconds=0.4, password="hunter2")
-    assert time.monotonic() - started < 2
+        error = client.refusal_of_silence(server, password="hunter2")
     assert "the directory /photos on 127.0.0.1 can't be listed (no answer in time)" in str(error)
 
 
 def test_directory_when_each_of_many_answers_is_slow_gives_up_at_the_deadline(client: Client, files: Path) -> None:
     started = time.monotonic()
-    with serving(Account(directory=files, password="hunter2", pause=0.2)) as server:
+    with serving(Account(directory=files, password="hunter2", pause=0.5)) as server:
         client.refusal(server, "/a/b/c/d/e/f/g/h/i/j", seconds=1, password="hunter2")
-    assert time.monotonic() - started < 1.8
+    assert time.monotonic() - started < 4, "not eleven times as long as an answer takes"
 
 
 def test_directory_when_the_server_s_answer_is_in_another_charset_says_so(

@@ -290,7 +290,7 @@ def test_deadline_when_a_kept_connection_is_silent_leaves_time_for_a_new_one(
 ) -> None:
     keeper.run(server, password="hunter2")
     awake, server.account = server.account, replace(server.account, stalls_at="stat /photos")
-    deadline = Deadline.after(2)
+    deadline = Deadline.after(4)
     run = in_background(keeper.preflight.run, keeper.volume(server, password="hunter2"), deadline, creating=True)
     await_that(lambda: server.seen == [*FIRST, "stat /photos"], lambda: f"{server.seen}")
     server.account = awake
@@ -304,7 +304,7 @@ def test_server_that_is_broken_is_in_no_other_server_s_way(keeper: Keeper, files
         keeper.run(server, password="hunter2")
         keeper.run(other, password="hunter2")
         other.account = replace(account, stalls_at="stat /photos")
-        keeper.refusal(other, seconds=0.4, password="hunter2")
+        keeper.refusal_of_silence(other, password="hunter2")
         keeper.run(server, password="hunter2")
     assert server.seen == [*FIRST, *AGAIN]
 

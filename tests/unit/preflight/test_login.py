@@ -3,7 +3,6 @@
 
 import base64
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +210,8 @@ def test_login_when_the_password_has_expired_fails_instead_of_waiting_for_a_new_
 
 
 def test_login_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
-    started = time.monotonic()
     with serving(Account(directory=files, password="hunter2", stalls_at=PASSWORD)) as server:
-        error = client.refusal(server, seconds=0.4, password="hunter2")
-    assert time.monotonic() - started < 2
+        error = client.refusal_of_silence(server, password="hunter2")
     assert isinstance(error, errors.LoginUnfinished)
     assert str(error) == (
         "127.0.0.1 did not answer the login of bob in time: "
