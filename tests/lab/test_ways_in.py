@@ -178,6 +178,9 @@ def give_up_while_the_server_is_frozen(host: Host, curl: tuple[str, ...]) -> Non
     machine = host.machine
     server = host.property("ssh.service", "MainPID")
     body = '{"Name": "by-tls", "ID": "gone"}'
+    # a connection that stands would need nothing from the server that is frozen
+    machine.run("systemctl", "stop", "docker-volume-sshfs-connection@*")
+    machine.until("! ss -tnH state established dport = :22 | grep .")
     machine.run("kill", "-STOP", server)
     try:
         mount = (*curl, "-H", "Accept: x", "-d", body, f"{TLS}/VolumeDriver.Mount")
