@@ -2,10 +2,13 @@
 """The throwaway SSH server of ``scripts/throwaway-sshd``, for tests."""
 
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -80,7 +83,11 @@ class Server:
         libraries = {str(path.parent) for path in (self.directory / "pkg").glob("**/lib*.so*")}
         os.kill(listener, signal.SIGSTOP)
         self.cut_connections()
+        ended = os.pidfd_open(listener)
         os.kill(listener, signal.SIGKILL)
+        # until then the port is taken
+        select.select([ended], [], [])
+        os.close(ended)
         try:
             yield
         finally:
@@ -93,6 +100,16 @@ class Server:
                 extra_groups=[],
                 timeout=300,
             )
+            self._await_answer()
+
+    def _await_answer(self) -> None:
+        """Wait until it listens, which it does some time after it has put itself into the background."""
+        limit = time.monotonic() + 300
+        while time.monotonic() < limit:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"not up again within 300 s: {(self.directory / 'log').read_text()}")
 
     @contextmanager
     def frozen_connections(self) -> Iterator[list[int]]:
