@@ -15,7 +15,7 @@ _PACKAGES = (
     "docker.io docker-compose docker-registry podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo "
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
     "dropbear-bin proftpd-core proftpd-mod-crypto rclone needrestart apt-utils gnupg ansible-core python3-apt man-db "
-    "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout "
+    "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout python3-pytest-xdist "
     "podman-compose catatonit "
     # to build the package, and to test it as Debian does
     "autopkgtest build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all "
