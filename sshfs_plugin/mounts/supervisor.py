@@ -113,6 +113,13 @@ class Supervisor(ABC):
         except OSError:
             return None
 
+    def reconnects(self, name: VolumeName) -> int:
+        """Return how often a volume has been connected again since it was mounted."""
+        try:
+            return self.files(name).reconnects.stat().st_size
+        except OSError:
+            return 0
+
     def require_answer(self, name: VolumeName, deadline: Deadline) -> None:
         """Raise an error unless a volume is mounted and its server answers.
 

@@ -88,6 +88,11 @@ class UnitFiles:
         """The file in which the relay says why the connection is lost; there only as long as it is."""
         return self.directory / "outage"
 
+    @property
+    def reconnects(self) -> Path:
+        """The file to which the relay adds a byte each time that it has connected again; its size is their number."""
+        return self.directory / "reconnects"
+
     def remove(self) -> None:
         """Remove the files, after the unit has ended."""
         with suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""When a lost server is tried again, and what is told of it: in the journal, and in a file that the service reads."""
+"""When a lost server is tried again, and what is told of it: in the journal, and in files that the service reads."""
 
 import os
 from select import select
@@ -74,7 +74,18 @@ class Outage:
     def over(self, now: float, files: int) -> None:
         """Note that the connection is back, and how many files are open again."""
         say(f"connected again after {now - self.since:.1f} seconds; {files} open files can be read on")
+        self._count()
         forget(self._file)
+
+    def _count(self) -> None:
+        """Add a byte to the file whose size is the number of outages that are over."""
+        if not self._file:
+            return
+        try:
+            with open(os.path.join(os.path.dirname(self._file), "reconnects"), "ab") as file:
+                file.write(b"\n")
+        except OSError as error:
+            say(f"this is not counted: {error.strerror}")
 
     @property
     def _sentence(self) -> str:

@@ -51,6 +51,15 @@ def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
     assert below.left_over() == {"empty"}
 
 
+def test_reconnects_are_counted_until_the_volume_is_unmounted(below: Supervisor) -> None:
+    assert below.reconnects(PHOTOS) == 0
+    below.files(PHOTOS).directory.mkdir(parents=True)
+    below.files(PHOTOS).reconnects.write_bytes(b"\n\n")
+    assert below.reconnects(PHOTOS) == 2
+    below.forget(PHOTOS)
+    assert below.reconnects(PHOTOS) == 0
+
+
 def test_a_mount_that_does_not_answer_is_no_success(
     below: Supervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:

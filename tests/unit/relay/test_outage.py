@@ -274,6 +274,23 @@ def test_read_when_the_server_is_back_within_the_limit_gets_its_bytes(
     assert exchange(relayed, attempt, disk, reading(10, name, 0, 3)) == [data(10, b"abc")]
 
 
+def test_outages_that_are_over_are_counted_by_the_bytes_of_a_file(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    reconnects = relayed.outage.with_name("reconnects")
+    server.die()
+    servers.next().die()
+    told(relayed, lost("it was closed"))
+    assert not reconnects.exists()
+    clock.forward(5)
+    again = servers.back()
+    await_that(reconnects.exists, lambda: "it is counted")
+    clock.forward(5)
+    again.die()
+    servers.back()
+    await_that(lambda: reconnects.stat().st_size == 2, lambda: f"it is counted, {reconnects.stat().st_size}")
+
+
 def test_sshfs_when_it_ends_during_an_outage_ends_the_relay(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock
 ) -> None:
