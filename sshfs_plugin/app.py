@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import flask  # noqa: TID251 (for its type alone)
 
 from sshfs_plugin.discovery.aliases import Aliases
+from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.http import api, journal, listening
@@ -35,11 +36,16 @@ def create_app() -> flask.Flask:
         ValueError: A setting makes no sense.
     """
     settings = Settings.from_environment()
+    counters = Counters()
+    preflight = DeferredPreflight(
+        keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings), observer=counters.check
+    )
     driver = Driver(
         volumes=VolumeRecords.of(settings),
         holder_records=HolderRecords(settings.holders),
-        preflight=DeferredPreflight(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings)),
+        preflight=preflight,
         supervisor=supervisor(settings),
+        counters=counters,
     )
     driver.load()
     threading.Thread(target=_look_after, args=(driver, settings), name="look-after", daemon=True).start()

@@ -25,13 +25,14 @@ class PluginError(Exception):
         hint: What to do about it; may be empty where the sentence says it all.
         volume: The name of the volume that it is about, where the client does not tell it; else empty. The text begins
             with it unless the sentence has it already.
+        check: The name of the preflight's check that has failed, for programs; else empty.
     """
 
     def __init__(self, sentence: str, hint: str = "") -> None:
         super().__init__(sentence, hint)
         self.sentence = printable(_bounded(sentence))
         self.hint = printable(_bounded(hint))
-        self.volume = ""
+        self.volume = self.check = ""
 
     def __str__(self) -> str:
         volume = f"volume {self.volume!r}"

@@ -43,6 +43,15 @@ class Service:
         volumes: list[dict[str, Any]] = self._ask("VolumeDriver.List", {})["Volumes"]
         return volumes
 
+    def counters(self) -> dict[str, Any]:
+        """Return what the service has counted since it was started, as ``docs/openapi.json`` describes it.
+
+        Raises:
+            ServiceError: The service can't be reached or does not answer; the error says what to do.
+        """
+        counters: dict[str, Any] = self._ask("Service.Counters", {})["Counters"]
+        return counters
+
     def create(self, name: str, opts: Mapping[str, str]) -> None:
         """Make a volume, as ``docker volume create`` does.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.locks import Locks, SharedFailures, reachability
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.values import Caller, Condition, State
@@ -57,17 +58,23 @@ SPARE_SECONDS = 10.0
 
 
 class Driver:
-    """The nine verbs of a Docker volume plugin, without HTTP."""
+    """The nine verbs of a Docker volume plugin, without HTTP.
 
-    def __init__(
+    Attributes:
+        counters: What is counted meanwhile.
+    """
+
+    def __init__(  # noqa: PLR0913 (the parts of the service meet here)
         self,
         *,
         volumes: VolumeRecords,
         holder_records: HolderRecords,
         preflight: DeferredPreflight,
         supervisor: Supervisor,
+        counters: Counters | None = None,
         up_seconds: Callable[[], float] = uptime.seconds,
     ) -> None:
+        self.counters = counters or Counters()
         self._registry = Registry(volumes, holder_records)
         self._remotes = volumes.remotes
         self._preflight = preflight
@@ -233,6 +240,11 @@ class Driver:
         mounted = sum(self._registry.find(name) is not None for name in self._supervisor.mounted())
         return len(self._registry), mounted
 
+    def reconnects(self) -> dict[VolumeName, int]:
+        """Return how often each mounted volume has been connected again since it was mounted."""
+        names = (VolumeName(name) for name in self._supervisor.mounted() if self._registry.find(name))
+        return {name: self._supervisor.reconnects(name) for name in names}
+
     def look_after(self, seconds: float) -> None:
         """Ask every mount whether it answers, release those without a holder, and read unusable records again.
 
@@ -364,6 +376,7 @@ class Driver:
                 f"volume '{name}' was mounted, and its sshfs ended at once", "journalctl -t sshfs tells why; try again"
             )
         entry.answering, entry.left_until = True, 0.0
+        self.counters.mounted(time.monotonic() - asked)
         return device
 
     def _start(self, entry: Entry, asked: float, deadline: Deadline, login: Login, prepared: "Prepared | None") -> None:
@@ -422,6 +435,7 @@ class Driver:
 
     def _log_release(self, entry: Entry, *, released: bool) -> None:
         if released:
+            self.counters.unmounted()
             log.info("unmounted")
         elif not entry.left_until:  # logged once, however often it is tried
             log.warning("left mounted: a container or a process on this host still uses it")

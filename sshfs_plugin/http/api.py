@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The volume plugin protocol over HTTP: decode, call the driver, encode.
+"""The volume plugin protocol over HTTP, and one call of our own: decode, call the driver, encode.
 
 No other module knows status codes, content types or ``{"Err": ...}``. Every error is sent as status 500 with a JSON
 body, the one form that both clients understand: Podman ignores an ``Err`` in a 200, and Docker shows any other body as
@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.driver.counters import LIMITS, Durations
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.driver.values import Caller, State
@@ -172,6 +173,26 @@ def _path(driver: Driver, call: Call) -> Answer:
     return {"Mountpoint": str(driver.get(call.name).mountpoint or "")}
 
 
+def _counters(driver: Driver, _call: Call) -> Answer:
+    counted = driver.counters
+    return {
+        "Counters": {
+            "startedAt": _time(counted.started_at),
+            "calls": [{"verb": verb, "count": count} for verb, count in counted.calls.copy().items()],
+            "failures": [{**kind._asdict(), "count": count} for kind, count in counted.failures.copy().items()],
+            "mounts": _durations(counted.mounts),
+            "checks": [{"check": check, **_durations(durations)} for check, durations in counted.checks.items()],
+            "unmounts": counted.unmounts,
+            "reconnects": [{"volume": name, "count": count} for name, count in driver.reconnects().items()],
+        }
+    }
+
+
+def _durations(durations: Durations) -> Answer:
+    within = [{"seconds": limit, "count": count} for limit, count in zip(LIMITS, durations.within, strict=True)]
+    return {"count": durations.count, "seconds": round(durations.seconds, 6), "within": within}
+
+
 def _volume(state: State) -> Answer:
     """Return a volume as List and Get have it: Docker passes over what it does not need in a List (docs/facts.md)."""
     volume = {"Name": state.record.name, "Mountpoint": str(state.mountpoint or ""), "Status": _status(state)}
@@ -214,12 +235,14 @@ class _Route:
         seconds: How long Docker waits for it, less a margin.
         slow: Whether it may wait for servers, and so needs a slot for slow calls.
         changes: Whether it may change the number of volumes or mounts.
+        counted: Whether calls of it are.
     """
 
     verb: Verb
     seconds: float = DOCKER_SECONDS
     slow: bool = False
     changes: bool = False
+    counted: bool = True
 
 
 ROUTES: Mapping[str, _Route] = {
@@ -233,6 +256,8 @@ ROUTES: Mapping[str, _Route] = {
     "VolumeDriver.Get": _Route(verb=_get),
     "VolumeDriver.List": _Route(verb=_Listing()),
     "VolumeDriver.Path": _Route(verb=_path),
+    # for docker-volume-sshfs metrics
+    "Service.Counters": _Route(verb=_counters, counted=False),
 }
 
 
@@ -253,12 +278,14 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
 
     def serve(path: str) -> flask.Response:
         route, verb = ROUTES[path], path.rpartition(".")[2]
-        with context.about(VERB=verb), _errors_logged():
+        if route.counted:
+            driver.counters.called(verb)
+        with context.about(VERB=verb), _errors_noted(driver, verb):
             call = _decode(route)
             subject = {"VERB": verb, "VOLUME": call.name, "MOUNT_ID": call.mount_id}
         with (
             context.about(**subject),
-            _errors_logged(),
+            _errors_noted(driver, verb),
             slow_slots.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
         ):
             try:
@@ -376,17 +403,20 @@ def _when_closed(response: flask.Response, act: Callable[[], None]) -> flask.Res
 
 
 @contextmanager
-def _errors_logged() -> Iterator[None]:
+def _errors_noted(driver: Driver, verb: str) -> Iterator[None]:
+    """Log an error with which a call ends, and count it."""
     try:
         yield
-    except errors.PluginError as error:
-        log.log(_severity(error), "%s", error)
+    except errors.VolumeNotFound as error:  # Docker asks for volumes that do not exist all day long
+        log.debug("%s", error)
         raise
-
-
-def _severity(error: errors.PluginError) -> int:
-    """Return the log level of an error: Docker asks for volumes that do not exist all day long."""
-    return logging.DEBUG if isinstance(error, errors.VolumeNotFound) else logging.ERROR
+    except errors.PluginError as error:
+        log.error("%s", error)
+        driver.counters.failed(verb, error)
+        raise
+    except Exception as error:  # it is logged where it is answered
+        driver.counters.failed(verb, error)
+        raise
 
 
 def _summary(driver: Driver) -> str:

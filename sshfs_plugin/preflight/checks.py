@@ -21,6 +21,11 @@ class Check(enum.Enum):
     DIRECTORY = "directory"
     WRITING = "writing"
 
+    @property
+    def label(self) -> str:
+        """Its name for programs."""
+        return self.name.lower()
+
 
 Note: TypeAlias = Callable[[str], None]
 """Is called with a few words on what a check has found; they hold no secret, but some come from the server."""

@@ -4,6 +4,7 @@
 import threading
 from typing import TYPE_CHECKING
 
+from sshfs_plugin.preflight.checks import Observer, unobserved
 from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
@@ -16,10 +17,15 @@ class DeferredPreflight:
     """A preflight that is imported when the first volume is to be checked.
 
     With paramiko that takes 0.1 s and 8 MB, and the service is started by a call that waits for it.
+
+    Args:
+        keyring: The keys and passwords of this host.
+        known_hosts: The known hosts of this host.
+        observer: Is told of each check.
     """
 
-    def __init__(self, *, keyring: Keyring, known_hosts: KnownHosts) -> None:
-        self._keyring, self._known_hosts = keyring, known_hosts
+    def __init__(self, *, keyring: Keyring, known_hosts: KnownHosts, observer: Observer = unobserved) -> None:
+        self._keyring, self._known_hosts, self._observer = keyring, known_hosts, observer
         self._importing = threading.Lock()
         self._imported: Preflight | None = None
 
@@ -30,7 +36,12 @@ class DeferredPreflight:
                 from sshfs_plugin.preflight.kept import KeptConnections
                 from sshfs_plugin.preflight.preflight import Preflight
 
-                self._imported = Preflight(keyring=self._keyring, known_hosts=self._known_hosts, kept=KeptConnections())
+                self._imported = Preflight(
+                    keyring=self._keyring,
+                    known_hosts=self._known_hosts,
+                    observer=self._observer,
+                    kept=KeptConnections(),
+                )
         return self._imported.prepare(volume)
 
     def login(self, volume: Volume) -> Login:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The written description of the nine calls, and what is wrong with an answer by it."""
+"""The written description of the calls, and what is wrong with an answer by it."""
 
 import json
 import re
@@ -16,6 +16,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
     "string": (str,),
     "integer": (int,),
+    "number": (int, float),
     "null": (type(None),),
 }
 _HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -43,6 +43,7 @@ class FakeSupervisor:
         devices: The device of the latest mount of each.
         silent: Those whose mount does not answer.
         outages: Those that have no connection to their server, with the reason and since when.
+        reconnected: How often volumes have been connected again.
         used: Those that a container or process uses.
         start_problems: What a start fails with.
         release_problems: What a release fails with.
@@ -70,6 +71,7 @@ class FakeSupervisor:
     devices: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     outages: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    reconnected: dict[str, int] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     start_problems: dict[str, Exception] = field(default_factory=dict)
     release_problems: dict[str, MountError] = field(default_factory=dict)
@@ -113,6 +115,10 @@ class FakeSupervisor:
     def outage(self, name: VolumeName) -> tuple[str, datetime] | None:
         """Return why a volume has no connection, and since when."""
         return self.outages.get(name)
+
+    def reconnects(self, name: VolumeName) -> int:
+        """Return how often a volume has been connected again."""
+        return self.reconnected.get(name, 0)
 
     def left_over(self) -> set[str]:
         """Return the mountpoints of which the test says so."""

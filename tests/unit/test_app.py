@@ -67,6 +67,18 @@ def test_application_checks_servers_for_real_and_records_nothing_that_fails(sett
     assert list(settings.volumes.iterdir()) == []
 
 
+def test_application_counts_the_check_that_fails_under_its_name() -> None:
+    client = app.create_app().test_client()
+    client.post("/VolumeDriver.Create", json={"Name": "photos", "Opts": {"sshcmd": "me@localhost:", "port": "1"}})
+    reply = client.post("/Service.Counters").json
+    assert reply
+    assert reply["Counters"]["failures"] == [
+        {"verb": "Create", "check": "connection", "error": "HostUnreachable", "count": 1}
+    ]
+    made = [counted["check"] for counted in reply["Counters"]["checks"] if counted["count"]]
+    assert made == ["credentials", "name", "connection"]
+
+
 def test_application_does_not_start_without_its_records(settings: Settings) -> None:
     settings.state.write_text("a file where a directory should be")
     with pytest.raises(errors.StateError, match="cannot read .*volumes, Not a directory"):
