@@ -351,6 +351,20 @@ class ServiceRefusal(ServiceError):
         self.said = said
 
 
+class PackageMissing(PluginError):
+    """A package that one command alone needs is not installed."""
+
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(f"{what} need the package {package}, which is not installed", f"apt install {package}")
+
+
+class OutputUnwritable(PluginError):
+    """A file that an administrator wants can't be written."""
+
+    def __init__(self, file: object, error: OSError) -> None:
+        super().__init__(f"cannot write {file}, {error.strerror}", "is its directory there, and on a disk with room?")
+
+
 class LegacyStateUnusable(RequestError):
     """The state file of vieux/sshfs can't be read, or is something else."""
 

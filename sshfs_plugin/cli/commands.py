@@ -90,6 +90,23 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
 
 
 @command_line.command()
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write them to a file, which is replaced as a whole.",
+)
+def metrics(output: Path | None) -> None:
+    """Show volumes, mounts, checks and failures as Prometheus reads them.
+
+    node_exporter reads files in its textfile directory whose names end in .prom.
+    """
+    from sshfs_plugin.cli import metrics, targets
+
+    metrics.metrics(targets.settings_for_root(), output)
+
+
+@command_line.command()
 @click.argument("name", shell_complete=_suggesting(completion.volumes))
 @click.option("--force", is_flag=True, help="Also if it is in use or hangs: whoever uses it loses it.")
 def release(name: str, force: bool) -> None:

@@ -32,22 +32,29 @@ IN_WORDS: Mapping[Condition, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Volume:
-    """A volume as the service describes it."""
+class ListedVolume:
+    """A volume as the service describes it.
+
+    Attributes:
+        said: What List says of it.
+    """
 
     said: Mapping[str, Any]
 
     @property
     def name(self) -> str:
+        """Its name."""
         return str(self.said["Name"])
 
     @property
     def status(self) -> Mapping[str, Any]:
+        """Its ``Status``."""
         status: Mapping[str, Any] = self.said["Status"]
         return status
 
     @property
     def condition(self) -> Condition:
+        """Its condition. Raises ServiceError."""
         try:
             return Condition(self.status["state"])
         except ValueError:
@@ -58,14 +65,17 @@ class _Volume:
 
     @property
     def remote(self) -> str:
+        """Its server and directory."""
         return str(self.status.get("remote", "unknown"))
 
     @property
     def unit(self) -> str:
+        """The unit that it has while it is mounted; empty where there is no systemd."""
         return str(self.status.get("unit", ""))
 
     @property
     def last_error(self) -> str:
+        """Its last error; empty if there is none."""
         return str(self.status.get("lastError", ""))
 
     def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
@@ -94,7 +104,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     service = reach(settings, listens, seconds=SERVICE_SECONDS)
     try:
-        volumes = [_Volume(said) for said in service.volumes()]
+        volumes = [ListedVolume(said) for said in service.volumes()]
     except errors.ServiceError as error:
         raise _with_the_sockets_failure(error) from None
     if name:
@@ -131,7 +141,7 @@ def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError
     )
 
 
-def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
+def _show_all(volumes: list[ListedVolume], states: Mapping[str, str]) -> None:
     for unit in (systemd.SOCKET, systemd.SERVICE):
         if unit in states:
             terminal.say(f"{unit}: {states[unit]}")
@@ -142,7 +152,7 @@ def _show_all(volumes: list[_Volume], states: Mapping[str, str]) -> None:
     terminal.table(header, [volume.row(states) for volume in volumes])
 
 
-def _show(settings: Settings, volume: _Volume, states: Mapping[str, str]) -> None:
+def _show(settings: Settings, volume: ListedVolume, states: Mapping[str, str]) -> None:
     facts = volume.facts
     typed = _options(settings, VolumeName(volume.name))
     in_file = f"see docker-volume-sshfs remote show {typed['remote']}" if "remote" in typed else "unknown"

@@ -22,6 +22,11 @@ def say(text: str = "", *, colour: str | None = None, error: bool = False) -> No
     click.echo(click.style(shown, fg=colour) if colour else shown, err=error)
 
 
+def say_text(text: str) -> None:
+    """Print lines for programs."""
+    click.echo(text, nl=False)
+
+
 def say_json(value: Any) -> None:
     """Print a value for programs."""
     click.echo(json.dumps(value, indent=2))

@@ -16,7 +16,7 @@ _PACKAGES = (
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
     "dropbear-bin proftpd-core proftpd-mod-crypto rclone needrestart apt-utils gnupg ansible-core python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout python3-pytest-xdist "
-    "podman-compose catatonit "
+    "podman-compose catatonit prometheus-node-exporter python3-prometheus-client "
     # to build the package, and to test it as Debian does
     "autopkgtest build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all "
     "python3-docutils python3-setuptools"
@@ -94,7 +94,7 @@ sshd -t
 systemctl enable lab-writable.service docker.service ssh.service
 systemctl mask apt-daily.timer apt-daily-upgrade.timer podman-auto-update.timer
 # servers that a test starts when it wants them
-systemctl disable proftpd.service docker-registry.service
+systemctl disable proftpd.service docker-registry.service prometheus-node-exporter.service
 # the kernel is the host's
 systemctl mask systemd-modules-load.service
 """
