@@ -12,6 +12,7 @@ from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
+from sshfs_plugin.events import Event
 from sshfs_plugin.http import api, journal, listening
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.preflight.deferred import DeferredPreflight
@@ -79,5 +80,5 @@ def _tell_what_is_in_the_way(settings: Settings, told: str) -> str:
     """Log what Docker finds in place of this service, unless it is what was logged before, and return it."""
     other = Aliases.of(settings).in_the_way(listening.addresses())
     if other and other != told:
-        log.warning("%s", other)
+        log.warning("%s", other, extra=Event.HIDDEN_FROM_DOCKER.fields)
     return other

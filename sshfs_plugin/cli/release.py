@@ -4,6 +4,8 @@
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.events import Event
+from sshfs_plugin.http import journal
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
@@ -32,6 +34,7 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
         raise errors.VolumeNotFound(name)
     if by_force:
         mounts.release_by_force(name, deadline)
+        journal.note(f"release --force {name}: unmounted", Event.RELEASED_BY_FORCE, name)
         terminal.say(f"{name} is unmounted.", colour="green")
         terminal.say(
             f"Containers that had it have lost it until they are restarted: docker ps -a --filter volume={name}"

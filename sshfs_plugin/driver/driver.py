@@ -11,7 +11,7 @@ State is changed after the act that it records, except that a holder is dropped 
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.locks import Locks, SharedFailures, reachability
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.values import Caller, Condition, State
+from sshfs_plugin.events import Event
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.host import uptime
 from sshfs_plugin.mounts.supervisor import Supervisor
@@ -51,6 +52,13 @@ LEAVE_SECONDS = 300.0
 
 EARLY_SECONDS = 300.0
 """For how long after its start this host may be up before its servers are."""
+
+_NEWS: Mapping[Condition, tuple[Event, str]] = {
+    Condition.UNRESPONSIVE: (Event.UNRESPONSIVE, "the mount does not answer"),
+    Condition.REMOUNTED: (Event.REMOUNTED, "mounted anew: containers that had it before have lost it"),
+    Condition.LOST: (Event.LOST, "not mounted any more, although containers hold it"),
+}
+"""What is said when a volume comes into a condition for which no call is to blame."""
 
 TRY_EVERY_SECONDS = 5.0
 SPARE_SECONDS = 10.0
@@ -84,6 +92,7 @@ class Driver:
         self._shared_failures = SharedFailures()
         self._docker_process = 0
         self._cleared: set[str] = set()
+        self._told: dict[VolumeName, Condition] = {}
 
     def load(self) -> None:
         """Take over from the last process: read the records, and ask the kernel for live mounts.
@@ -136,7 +145,7 @@ class Driver:
                     prepared.run(deadline, creating=True)
                 entry.passed(prepared.login, CHECK_HOLDS_SECONDS)
             self._registry.add(entry)
-        log.info("created: %s", volume.remote.source)
+        log.info("created: %s", volume.remote.source, extra=Event.CREATED.fields)
 
     def mount(self, name: str, mount_id: str, caller: Caller, deadline: Deadline) -> Path:
         """Mount a volume unless it is mounted, and count the mount ID as a holder.
@@ -163,7 +172,7 @@ class Driver:
                 self._registry.count(
                     entry, lambda holders: holders.mounted(holder, caller.client, device), record=False
                 )
-                log.info("mounted")
+                log.info("mounted", extra=Event.MOUNTED.fields)
             else:
                 log.warning("the client has gone and holds nothing")
                 if not entry.holders.live:
@@ -220,7 +229,7 @@ class Driver:
             self._supervisor.forget(entry.name)
             self._registry.remove(entry)
             self._supervisor.connections.end_idle()
-        log.info("removed; the files on the server stay as they are")
+        log.info("removed; the files on the server stay as they are", extra=Event.REMOVED.fields)
 
     def get(self, name: str) -> State:
         """Return what is known of a volume, at once.
@@ -260,8 +269,22 @@ class Driver:
                     self._look_after(entry, seconds, is_mounted=entry.name in mounted)
                 except Exception:  # go on with the other volumes
                     log.exception("looking after the volume failed")
-        self.list_volumes()  # notes since when each volume is in its condition
+        self._tell(self.list_volumes())  # which also notes since when each volume is in its condition
         self._clear_left_over()
+
+    def _tell(self, states: Sequence[State]) -> None:
+        """Log the conditions that have changed since the last time."""
+        before, self._told = self._told, {state.record.name: state.condition for state in states}
+        for name, condition in self._told.items():
+            was = before.get(name)
+            if condition is was:
+                continue
+            with context.about(VOLUME=name):
+                if condition in _NEWS:
+                    event, words = _NEWS[condition]
+                    log.warning("%s", words, extra=event.fields)
+                elif was is Condition.UNRESPONSIVE and condition is Condition.MOUNTED:
+                    log.warning("the mount answers again", extra=Event.ANSWERS_AGAIN.fields)
 
     def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
         if not isinstance(entry.record, Volume):
@@ -292,8 +315,6 @@ class Driver:
             # the relay tells of the end of an outage at once, and a volume that was unmounted meanwhile needs no answer
             entry.answering = None
             return
-        if entry.answering not in (None, answering):
-            log.warning("the mount %s", "answers again" if answering else "does not answer")
         entry.answering = answering
         if answering:
             entry.recovered()
@@ -424,7 +445,7 @@ class Driver:
             try:
                 released = self._supervisor.release(entry.name, deadline)
             except errors.MountError as error:
-                log.error("left mounted: %s", error)
+                log.error("left mounted: %s", error, extra=Event.UNMOUNT_FAILED.fields)
                 released = False
             else:
                 self._log_release(entry, released=released)
@@ -436,9 +457,11 @@ class Driver:
     def _log_release(self, entry: Entry, *, released: bool) -> None:
         if released:
             self.counters.unmounted()
-            log.info("unmounted")
+            log.info("unmounted", extra=Event.UNMOUNTED.fields)
         elif not entry.left_until:  # logged once, however often it is tried
-            log.warning("left mounted: a container or a process on this host still uses it")
+            log.warning(
+                "left mounted: a container or a process on this host still uses it", extra=Event.LEFT_MOUNTED.fields
+            )
 
     def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
         device = mounted.get(entry.name)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sshfs_plugin import errors
+from sshfs_plugin import context, errors
 from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.events import Event
 from sshfs_plugin.holders import Holders
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
@@ -119,8 +120,7 @@ class Registry:
             holders = records.get(name, Holders())
             self._entries[name] = entry = Entry(record=record, holders=holders, recorded=holders)
             if not isinstance(record, Volume):
-                entry.failed(record.error)
-                log.error("%s", record.error)
+                _unusable(entry, record.error)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -135,12 +135,12 @@ class Registry:
             return
         entry.record, entry.passed_until = record, 0.0
         if not isinstance(record, Volume):
-            entry.failed(record.error)
+            _unusable(entry, record.error)
         elif isinstance(before, Volume):
             log.info("the file of the remote '%s' was edited", record.remote_name)
         else:
             entry.recovered()
-            log.info("the record can be used again")
+            log.info("the record can be used again", extra=Event.USABLE_AGAIN.fields)
 
     def find(self, name: str) -> Entry | None:
         """Return the entry of a volume, or None."""
@@ -202,3 +202,10 @@ class Registry:
                 log.error("the holders are not on record: %s", error)
             else:
                 entry.recorded = recorded
+
+
+def _unusable(entry: Entry, error: errors.PluginError) -> None:
+    """Note and log what is wrong with a volume's record or remote."""
+    entry.failed(error)
+    with context.about(VOLUME=entry.name):
+        log.error("%s", error, extra=Event.UNUSABLE.fields)

@@ -27,6 +27,7 @@ from sshfs_plugin.driver.counters import LIMITS, Durations
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.driver.values import Caller, State
+from sshfs_plugin.events import Event
 from sshfs_plugin.holders import Client
 from sshfs_plugin.http import sockets
 from sshfs_plugin.volume import LONGEST_NAME, Unresolved, Unusable, Volume, VolumeName
@@ -261,6 +262,12 @@ ROUTES: Mapping[str, _Route] = {
 }
 
 
+_FAILURES: Mapping[str, Event] = {
+    "Create": Event.CREATE_FAILED,
+    "Mount": Event.MOUNT_FAILED,
+    "Remove": Event.REMOVE_FAILED,
+}
+
 HOST = "docker-volume-sshfs"
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Any]
 
@@ -411,7 +418,7 @@ def _errors_noted(driver: Driver, verb: str) -> Iterator[None]:
         log.debug("%s", error)
         raise
     except errors.PluginError as error:
-        log.error("%s", error)
+        log.error("%s", error, extra=_FAILURES[verb].fields if verb in _FAILURES else None)
         driver.counters.failed(verb, error)
         raise
     except Exception as error:  # it is logged where it is answered

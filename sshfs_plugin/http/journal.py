@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import context, errors
+from sshfs_plugin.events import Event
 from systemd import daemon  # noqa: TID251 (this is the place)
+from systemd import journal as systemd_journal  # noqa: TID251
 from systemd.journal import JournalHandler  # noqa: TID251 (this is the place)
 
 IDENTIFIER = "docker-volume-sshfs"
@@ -60,6 +62,12 @@ def _streams() -> list[logging.Handler]:
     news.addFilter(lambda record: record.levelno < logging.WARNING)
     trouble.setLevel(logging.WARNING)
     return [news, trouble]
+
+
+def note(text: str, event: Event, volume: str) -> None:
+    """Tell the journal, where there is one, what an administrator has done to a volume by a command."""
+    if JOURNAL.exists():
+        systemd_journal.send(text, MESSAGE_ID=event.value, VOLUME=volume, SYSLOG_IDENTIFIER=IDENTIFIER)
 
 
 def status(text: str) -> None:

@@ -84,3 +84,26 @@ def test_metrics_of_a_stopped_service_say_so_in_the_file_and_in_the_journal(moni
         machine.run("systemctl", "start", f"{PACKAGE}.socket")
     assert "docker_volume_sshfs_up 0.0\n" in machine.read(FILE)
     assert "sshfs.sock is closed" in machine.journal("-u", f"{PACKAGE}-metrics.service", since)
+
+
+def test_the_journal_has_all_of_a_volume_and_explains_it(host: Host) -> None:
+    host.create("photos", host.directory("photos"))
+    host.run("photos", "true")
+    host.create("photos", "/elsewhere", check=False)
+    _, commands = section(PAGE, "The journal")
+    said = host.machine.sh('sh -c "$1" 2>&1', commands).stdout
+    assert "Mount photos: mounted" in said
+    assert "-- Subject: The volume photos is mounted for a container" in said
+    assert "-- Documentation: man:docker-volume-sshfs(8)" in said
+    of_volume = host.machine.journal(
+        "VOLUME=photos", "--output=json", "--output-fields=SYSLOG_IDENTIFIER,_SYSTEMD_UNIT"
+    )
+    assert f"{PACKAGE}.service" in of_volume
+
+
+def test_lines_of_sshfs_itself_have_the_name_of_their_volume(host: Host) -> None:
+    directory = host.directory("in.words-2")
+    host.create("in.words-2", directory)
+    with host.writing("in.words-2", directory):
+        host.cut_connections()
+        host.machine.until(lambda: "connected again after" in host.machine.journal("VOLUME=in.words-2", "-t", "sshfs"))

@@ -11,6 +11,8 @@ from support.kernel import FakeKernel
 from support.programs import Programs
 
 from sshfs_plugin import options
+from sshfs_plugin.events import Event
+from sshfs_plugin.http import journal
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
@@ -50,6 +52,15 @@ def mounted(settings: Settings, fake_kernel: FakeKernel) -> Path:
     return mountpoint
 
 
+@pytest.fixture(autouse=True)
+def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Give what the journal is told."""
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path)
+    monkeypatch.setattr("systemd.journal.send", lambda text, **fields: told.append({"MESSAGE": text, **fields}))
+    return told
+
+
 @pytest.mark.usefixtures("mounted")
 def test_release_unmounts_what_nobody_uses_and_leaves_units_to_the_service(
     administrator: Administrator, systemctl: Programs
@@ -69,6 +80,23 @@ def test_release_says_how_to_find_who_uses_it(administrator: Administrator, syst
         "docker-volume-sshfs release --force photos takes it away from them\n"
     )
     assert UNIT not in str(systemctl.calls("systemctl"))
+
+
+@pytest.mark.usefixtures("mounted")
+def test_release_by_force_is_in_the_journal_and_one_that_takes_nothing_away_is_not(
+    administrator: Administrator, noted: list[dict[str, str]]
+) -> None:
+    administrator("release", "photos")
+    assert noted == []
+    administrator("release", "--force", "photos")
+    assert noted == [
+        {
+            "MESSAGE": "release --force photos: unmounted",
+            "MESSAGE_ID": Event.RELEASED_BY_FORCE,
+            "VOLUME": "photos",
+            "SYSLOG_IDENTIFIER": "docker-volume-sshfs",
+        }
+    ]
 
 
 def test_release_by_force_asks_nobody_and_says_what_it_costs(

@@ -3,6 +3,7 @@
 
 import errno
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from sshfs_plugin import context, errors
 from sshfs_plugin.driver import driver as rules
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.events import Event
 from sshfs_plugin.volume import VolumeName
 
 
@@ -254,6 +256,25 @@ def test_look_after_notes_which_mounts_do_not_answer(
     host.supervisor.live.clear()
     driver.look_after(1)
     assert driver.get("photos").condition is Condition.LOST
+
+
+def test_look_after_tells_once_of_a_condition_for_which_no_call_is_to_blame(
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    changes: tuple[tuple[Callable[[], None], Event], ...] = (
+        (lambda: host.supervisor.outages.update(photos=("it is lost", datetime.now(UTC))), Event.UNRESPONSIVE),
+        (host.supervisor.outages.clear, Event.ANSWERS_AGAIN),
+        (lambda: host.supervisor.devices.update(photos="0:77"), Event.REMOUNTED),
+        (host.supervisor.live.clear, Event.LOST),
+    )
+    for change, told in changes:
+        caplog.clear()
+        change()
+        driver.look_after(1)
+        driver.look_after(1)
+        assert [getattr(record, "MESSAGE_ID", "") for record in caplog.records] == [told]
 
 
 def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: FakeHost) -> None:
