@@ -95,10 +95,6 @@ def test_the_journal_has_all_of_a_volume_and_explains_it(host: Host) -> None:
     assert "Mount photos: mounted" in said
     assert "-- Subject: The volume photos is mounted for a container" in said
     assert "-- Documentation: man:docker-volume-sshfs(8)" in said
-    of_volume = host.machine.journal(
-        "VOLUME=photos", "--output=json", "--output-fields=SYSLOG_IDENTIFIER,_SYSTEMD_UNIT"
-    )
-    assert f"{PACKAGE}.service" in of_volume
 
 
 def test_lines_of_sshfs_itself_have_the_name_of_their_volume(host: Host) -> None:
