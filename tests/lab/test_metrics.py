@@ -9,7 +9,7 @@ import pytest
 
 from .commands import on_host
 from .documents import section
-from .host import PACKAGE, ROOT, Host
+from .host import PACKAGE, ROOT, STAY, Host
 from .promtool import promtool
 
 PAGE = "docs/metrics.md"
@@ -48,17 +48,17 @@ def test_metrics_reach_node_exporter_and_are_as_prometheus_wants_them(monitored:
     directory = host.directory("measured")
     host.create("measured", directory)
     service = f"{PACKAGE}-metrics.service"
-    with host.writing("measured", directory):
-        host.cut_connections()
-        machine.until(lambda: '_reconnects_total{volume="measured"} 1.0' in machine.run(PACKAGE, "metrics").stdout)
-        assert not host.create("refused", directory, check=False, sshcmd=f"nobody@localhost:{directory}")
-        since = host.from_here()
-        machine.run("systemctl", "start", service)
-        machine.run("systemctl", "start", "prometheus-node-exporter")
-        try:
-            told = scraped(host)
-        finally:
-            machine.run("systemctl", "stop", "prometheus-node-exporter")
+    host.start("user", "measured", STAY)
+    host.cut_connections()
+    machine.until(lambda: '_reconnects_total{volume="measured"} 1.0' in machine.run(PACKAGE, "metrics").stdout)
+    assert not host.create("refused", directory, check=False, sshcmd=f"nobody@localhost:{directory}")
+    since = host.from_here()
+    machine.run("systemctl", "start", service)
+    machine.run("systemctl", "start", "prometheus-node-exporter")
+    try:
+        told = scraped(host)
+    finally:
+        machine.run("systemctl", "stop", "prometheus-node-exporter")
     for sample in (
         "docker_volume_sshfs_up 1",
         'docker_volume_sshfs_volume_state{state="mounted",volume="measured"} 1',
@@ -86,20 +86,16 @@ def test_metrics_of_a_stopped_service_say_so_in_the_file_and_in_the_journal(moni
     assert "sshfs.sock is closed" in machine.journal("-u", f"{PACKAGE}-metrics.service", since)
 
 
-def test_the_journal_has_all_of_a_volume_and_explains_it(host: Host) -> None:
-    host.create("photos", host.directory("photos"))
-    host.run("photos", "true")
-    host.create("photos", "/elsewhere", check=False)
+def test_the_journal_has_all_of_a_volume_by_sshfs_as_well_and_explains_it(host: Host) -> None:
+    machine, directory = host.machine, host.directory("photos")
+    host.create("photos", directory)
+    host.start("user", "photos", STAY)
+    host.cut_connections()
+    machine.until(lambda: "connected again after" in machine.journal("VOLUME=photos", "-t", "sshfs"))
+    machine.run(PACKAGE, "release", "--force", "photos")
     _, commands = section(PAGE, "The journal")
-    said = host.machine.sh('sh -c "$1" 2>&1', commands).stdout
-    assert "Mount photos: mounted" in said
-    assert "-- Subject: The volume photos is mounted for a container" in said
-    assert "-- Documentation: man:docker-volume-sshfs(8)" in said
-
-
-def test_lines_of_sshfs_itself_have_the_name_of_their_volume(host: Host) -> None:
-    directory = host.directory("in.words-2")
-    host.create("in.words-2", directory)
-    with host.writing("in.words-2", directory):
-        host.cut_connections()
-        host.machine.until(lambda: "connected again after" in host.machine.journal("VOLUME=in.words-2", "-t", "sshfs"))
+    said = machine.sh('sh -c "$1" 2>&1', commands).stdout
+    for line in ("Create photos: created", "Mount photos: mounted", "the connection is lost", "release --force photos"):
+        assert line in said
+    assert "Subject: The volume photos is mounted for a container\n" in said
+    assert "Subject: An administrator has unmounted the volume photos by force\n" in said
