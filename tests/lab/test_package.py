@@ -123,6 +123,8 @@ def test_the_units_are_sound(host: Host) -> None:
         REOPEN,
         "docker-volume-sshfs@x.service",
         "docker-volume-sshfs-release.service",
+        "docker-volume-sshfs-metrics.service",
+        "docker-volume-sshfs-metrics.timer",
     )
     verified = host.machine.run("systemd-analyze", "verify", "--man=no", *units, check=False)
     complaints = [line for line in verified.stderr.splitlines() if "docker-volume-sshfs" in line]

@@ -120,6 +120,8 @@ def test_purge_leaves_the_file_system_as_it_was_but_for_the_user_s_key_and_remot
     machine.write(f"/etc/{PACKAGE}/remotes.d/nas.conf", "[remote]\nhost = nas\n", mode=0o600)
     host.create("traced", directory)
     host.run("traced", "echo precious >/data/file")
+    machine.run("systemctl", "enable", "--now", f"{PACKAGE}-metrics.timer")
+    machine.run("systemctl", "start", f"{PACKAGE}-metrics.service")
     machine.run("docker", "volume", "rm", "traced")
     host.apt(f"purge {PACKAGE}")
     try:
