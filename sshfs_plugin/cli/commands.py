@@ -90,6 +90,19 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
 
 
 @command_line.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Look for whatever is wrong on this host, and say how to cure it.
+
+    Nothing is changed, and no server is asked.
+    """
+    from sshfs_plugin.cli import doctor, targets
+
+    ctx.exit(doctor.doctor(targets.settings_for_root(), as_json=as_json))
+
+
+@command_line.command()
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

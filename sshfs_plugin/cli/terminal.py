@@ -38,6 +38,11 @@ def step(name: str, seconds: float, found: str, *, holds: bool) -> None:
     click.echo(f"{mark} {printable(name):<15} {seconds:6.2f} s  {printable(found)}".rstrip())
 
 
+def judged(text: str, word: str, *, colour: str) -> None:
+    """Print a line after a word that judges it."""
+    click.echo(f"{click.style(f'{word:<8}', fg=colour)}{printable(text)}")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below a header, each column as wide as it must be."""
     shown = [[printable(cell) for cell in row] for row in (header, *rows)]

@@ -184,7 +184,7 @@ class SharedConnections:
     def end_idle(self) -> None:
         """End the connections that no volume shares, which otherwise stay for a while."""
         with self._choosing:
-            for connection in self._all():
+            for connection in self.all():
                 if connection.stands and not (connection.shared_by or connection.is_being_made):
                     words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
                     with suppress(OSError, errors.ProgramStuck):
@@ -193,16 +193,17 @@ class SharedConnections:
 
     def remove_ended(self) -> None:
         """Remove what is left of connections that have ended, or were never made."""
-        for connection in self._all():
+        for connection in self.all():
             if not (connection.stands or connection.is_being_made):
                 connection.remove()
 
-    def _all(self, names: str = "*") -> list[SharedConnection]:
+    def all(self, names: str = "*") -> list[SharedConnection]:
+        """Return the connections whose names match a pattern, those included that have ended and left their files."""
         return [SharedConnection(directory) for directory in sorted(self._settings.connections.glob(f"{names}/"))]
 
     def _joinable(self, volume: Volume, key: str) -> SharedConnection | None:
         """Return a connection of a key that takes one more volume, or will when it is made."""
-        for connection in self._all(f"{key}-*"):
+        for connection in self.all(f"{key}-*"):
             is_full = len(connection.shared_by - {volume.name}) >= SESSIONS
             if not is_full and not connection.hangs and (connection.stands or connection.is_being_made):
                 return connection

@@ -142,13 +142,21 @@ class SystemdSupervisor(Supervisor):
 
 
 def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
-    """Return the state of each unit as systemd names it, ``active (running)``; empty where systemd can't be asked."""
+    """Return the state of each unit as systemd names it, ``active (running)``; empty where systemd can't be asked.
+
+    Patterns stand for all units that systemd has loaded.
+    """
     try:
         shown = command.run(["systemctl", "show", "--property=Id,ActiveState,SubState", *units], seconds=seconds)
     except (OSError, errors.ProgramStuck):
         return {}
     blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.stdout.split("\n\n"))
     return {block["Id"]: f"{block['ActiveState']} ({block['SubState']})" for block in blocks if "Id" in block}
+
+
+def is_enabled(unit: str, *, seconds: float) -> bool:
+    """Tell whether a unit will be started with the host. Raises OSError or ProgramStuck."""
+    return command.run(["systemctl", "is-enabled", "--quiet", unit], seconds=seconds).returncode == 0
 
 
 def listening(unit: str, *, seconds: float) -> tuple[str, ...]:

@@ -123,6 +123,20 @@ class KnownHosts:
         named = {name for entry in lines for name in entry.partition(" ")[0].split(",")}
         return sorted(name for name in named if name and not name.startswith(("|", "@", "#", "!")))
 
+    def faulty_lines(self) -> list[int]:
+        """Return the numbers of the lines in the plugin's own file that hold no key; none if there is no file.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        lines = self.own.read_text(errors="replace").splitlines() if self.own.exists() else []
+        entries = ((number, entry.strip()) for number, entry in enumerate(lines, 1))
+        return [
+            number
+            for number, entry in entries
+            if entry and not entry.startswith(("#", "@cert-authority")) and not _keys_in(entry, self.own)
+        ]
+
     def add(self, host: str, port: int, key: HostKey) -> None:
         """Add a server's key to the plugin's own file unless it is known already. On return it is on disk.
 

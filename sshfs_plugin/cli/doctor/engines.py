@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Docker and Podman, and the plugin vieux/sshfs that may still be there."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sshfs_plugin import errors
+from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.discovery.docker import NAME
+from sshfs_plugin.host import command
+from sshfs_plugin.mounts import systemd
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.vieux import legacy
+
+SECONDS = 10.0
+_CONTAINERS = "etc/containers"
+
+
+def docker(_settings: Settings) -> Iterator[Finding]:
+    """Look whether Docker answers, and has taken this driver up."""
+    if not shutil.which("docker"):
+        if not shutil.which("podman"):
+            yield Finding.error("engine-missing", "neither Docker nor Podman is installed", "apt install docker.io")
+        return
+    cure = "systemctl start docker; journalctl -u docker tells why it does not run"
+    try:
+        asked = command.run(["docker", "info", "--format", "{{json .Plugins.Volume}}"], seconds=SECONDS)
+        drivers = json.loads(asked.stdout or "null")
+    except errors.ProgramStuck as error:
+        yield Finding.error("docker-silent", f"Docker does not answer, {error.sentence}", "systemctl status docker")
+        return
+    except ValueError:
+        drivers = None
+    if asked.returncode or not isinstance(drivers, list):
+        said = errors.last_words(asked.stderr.splitlines()) or "it does not say why"
+        # who uses Podman may have Docker's command without its engine
+        judged = Finding.warning if shutil.which("podman") else Finding.error
+        yield judged("docker-unreachable", f"Docker can't be reached, {said}", cure)
+    elif NAME in drivers:
+        yield Finding.fine("docker", "Docker answers, and has taken the driver up")
+    else:
+        yield Finding.warning(
+            "docker-unaware",
+            "Docker answers, but has not taken the driver up, so Swarm would give it no task with a volume of it",
+            "systemctl restart docker-volume-sshfs-activate.service, or use a volume",
+        )
+
+
+def podman(settings: Settings) -> Iterator[Finding]:
+    """Look whether Podman is told of this plugin; where Docker is, it need not be."""
+    if not shutil.which("podman"):
+        return
+    main = settings.root / _CONTAINERS / "containers.conf"
+    files = [main, *sorted((main.parent / "containers.conf.d").glob("*.conf"))]
+    told = ""
+    for file in files:
+        with suppress(FileNotFoundError, KeyError, TypeError):
+            try:
+                told = tomllib.loads(file.read_text())["engine"]["volume_plugins"][NAME]
+            except ValueError as error:
+                yield Finding.error(
+                    "podman-broken", f"Podman can't read {file} ({error})", "mend it: man containers.conf"
+                )
+    listens = systemd.listening(systemd.SOCKET, seconds=SECONDS) or (f"unix://{settings.socket}",)
+    paths = [Path(address.removeprefix("unix://")) for address in listens if address.startswith("unix:")]
+    cure = f'write into {main}: [engine.volume_plugins] and below it {NAME} = "{settings.socket}"'
+    if told and Path(told) not in paths:
+        yield Finding.error("podman-misled", f"Podman looks for the plugin at {told}, where it is not", cure)
+    elif told:
+        yield Finding.fine("podman", "Podman knows where the plugin is")
+    elif not shutil.which("docker"):
+        yield Finding.error("podman-unaware", "Podman does not know the plugin", cure)
+
+
+def vieux(settings: Settings) -> Iterator[Finding]:
+    """Look for vieux/sshfs and its forks."""
+    for plugin in legacy.installed(settings.root):
+        name = plugin.name.removesuffix(":latest")
+        yield Finding.warning(
+            "vieux-installed",
+            f"the plugin {name} is still installed, and has its own volumes",
+            f"docker-volume-sshfs import-vieux takes them over; then docker plugin rm -f {name}",
+        )

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""Files on this host: keys and passwords, remotes, records, known hosts, and what is left over."""
+
+import shlex
+import time
+from collections.abc import Iterator
+
+from sshfs_plugin import errors
+from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import local_files
+from sshfs_plugin.mounts.connections import SharedConnections
+from sshfs_plugin.mounts.supervisors import supervisor
+from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.credentials import Keyring
+from sshfs_plugin.ssh.known_hosts import KnownHosts
+from sshfs_plugin.state.records import VolumeRecords
+from sshfs_plugin.volume import Credentials, Record, Unresolved, Unusable, Volume, VolumeName
+
+KEYS_SECONDS = 30.0
+IDLE_SECONDS = 600.0
+"""A shared connection that no volume uses ends after five minutes."""
+
+
+def keys(settings: Settings) -> Iterator[Finding]:
+    """Look whether the keys and passwords of all volumes can be used, and the default key."""
+    users: dict[Credentials, list[str]] = {}
+    for volume in _volumes(settings):
+        users.setdefault(volume.credentials, []).append(volume.name)
+    if local_files.exists(settings.default_key):
+        users.setdefault(Credentials(), [])
+    keyring, deadline, wrong = Keyring.of(settings), Deadline.after(KEYS_SECONDS), False
+    for number, (credentials, volumes) in enumerate(users.items()):
+        if not deadline.left():
+            left = len(users) - number
+            yield Finding.warning(
+                "keys", f"{left} keys or passwords were not looked at, the others took too long", "see above"
+            )
+            return
+        try:
+            keyring.login(credentials)
+        except errors.CredentialsError as error:
+            wrong = True
+            whose = f" (for {', '.join(volumes)})" if volumes else ""
+            yield Finding.error("key-unusable", f"{error.sentence}{whose}", error.hint)
+    if users and not wrong:
+        yield Finding.fine("keys", "the keys and passwords of all volumes can be used")
+
+
+def remotes(settings: Settings) -> Iterator[Finding]:
+    """Look whether the files of all remotes can be used."""
+    described = Remotes.of(settings)
+    wrong = False
+    for name in described.names():
+        try:
+            described.read(name)
+        except errors.RemoteUnusable as error:
+            wrong = True
+            yield Finding.of("remote-unusable", error)
+    if described.names() and not wrong:
+        yield Finding.fine("remotes", "the files of all remotes can be read")
+
+
+def records(settings: Settings) -> Iterator[Finding]:
+    """Look whether the records of all volumes can be used, each with the file of its remote."""
+    read = _records(settings)
+    broken = [record for record in read if isinstance(record, Unusable | Unresolved)]
+    for record in broken:
+        whose = "" if isinstance(record, Unusable) else f"the volume '{record.name}' can't be used, "
+        yield Finding.error("record-unusable", f"{whose}{record.error.sentence}", record.error.hint)
+    if read and not broken:
+        yield Finding.fine("records", "the records of all volumes can be used")
+
+
+def relay(settings: Settings) -> Iterator[Finding]:
+    """Look for volumes that go without the relay, and so meet sshfs #224."""
+    for volume in _volumes(settings):
+        if volume.read_seconds is None:
+            yield Finding.warning(
+                "relay-off",
+                f"the volume '{volume.name}' has relay=no: a read that a lost connection cuts off looks like the end "
+                "of the file (sshfs #224)",
+                f"docker volume rm {volume.name}, and create it without relay=no",
+            )
+
+
+def known_hosts(settings: Settings) -> Iterator[Finding]:
+    """Look for lines of the plugin's own known hosts that mean nothing to ssh."""
+    file = settings.known_hosts
+    lines = KnownHosts.of(settings).faulty_lines()
+    for number in lines:
+        yield Finding.warning(
+            "known-hosts-faulty",
+            f"line {number} of {file} can't be understood, so its server would be taken for a new one",
+            f"sed -i {number}d {shlex.quote(str(file))}",
+        )
+    if not lines and file.exists():
+        yield Finding.fine("known-hosts", f"{file} can be understood")
+
+
+def left_overs(settings: Settings) -> Iterator[Finding]:
+    """Look for mountpoints, mounts and connections that no volume has."""
+    names, mounts, clean = set(VolumeRecords.of(settings).names()), supervisor(settings), True
+    for name in sorted(mounts.left_over() - names):
+        clean = False
+        path = shlex.quote(str(settings.mounts / name))
+        yield Finding.warning(
+            "mountpoint-left",
+            f"the mountpoint {path} is left over: there is no such volume, and nothing is mounted there",
+            f"look what is in it; then chattr -i {path} && rmdir {path}",
+        )
+    for name in sorted(set(mounts.mounted()) - names):
+        clean = False
+        cure = f"docker-volume-sshfs release {name}, which leaves it if it is used"
+        yield Finding.warning(
+            "mount-left", f"{settings.mounts / VolumeName(name)} is mounted, and no volume has it", cure
+        )
+    for connection in SharedConnections(settings).all():
+        unit = f"docker-volume-sshfs-connection@{connection.name}"
+        if connection.is_being_made:
+            continue
+        if not connection.stands:
+            clean = False
+            cure = "systemctl restart docker-volume-sshfs.service removes it"
+            yield Finding.warning(
+                "connection-ended", f"of a shared connection that has ended, {connection.directory} is left", cure
+            )
+        elif connection.hangs:
+            clean = False
+            volumes = ", ".join(sorted(connection.shared_by)) or "no volume"
+            cure = f"systemctl stop {unit}: its volumes then connect by themselves"
+            yield Finding.warning("connection-hangs", f"the connection that {volumes} share hangs", cure)
+        elif not connection.shared_by and time.time() - connection.volumes.stat().st_mtime > IDLE_SECONDS:
+            clean = False
+            yield Finding.warning(
+                "connection-unused", "a shared connection stands that no volume uses", f"systemctl stop {unit}"
+            )
+    if clean:
+        yield Finding.fine("left-overs", "nothing is left of volumes that do not exist")
+
+
+def _records(settings: Settings) -> list[Record]:
+    records = VolumeRecords.of(settings)
+    return [records.read(VolumeName(name)) for name in records.names()]
+
+
+def _volumes(settings: Settings) -> list[Volume]:
+    return [record for record in _records(settings) if isinstance(record, Volume)]

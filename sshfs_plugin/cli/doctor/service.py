@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""The plugin's own socket, service and units, and whether Docker finds them."""
+
+import os
+from collections.abc import Iterator
+
+from sshfs_plugin import errors
+from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.cli.reach import reach
+from sshfs_plugin.cli.status import IN_WORDS, ListedVolume
+from sshfs_plugin.discovery import docker
+from sshfs_plugin.discovery.aliases import Aliases
+from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.mounts import systemd
+from sshfs_plugin.mounts.supervisors import supervisor
+from sshfs_plugin.mounts.systemd import SystemdSupervisor
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.state.records import VolumeRecords
+
+SECONDS = 5.0
+SERVICE_SECONDS = 25.0
+"""An open socket may have to start the service first, for which systemd gives it 20 seconds."""
+
+_RESTART = "restart them: docker ps --filter volume={name} shows them"
+_CURES = {
+    Condition.UNRESPONSIVE: "docker-volume-sshfs check {name} tells what is wrong with its server",
+    Condition.REMOUNTED: _RESTART,
+    Condition.LOST: _RESTART,
+}
+"""What to do about the conditions of volumes; that of an unusable record is told with the records."""
+
+
+def socket(settings: Settings) -> Iterator[Finding]:
+    """Look whether the socket is open, and will be after the next boot."""
+    if not _has_systemd(settings):
+        return
+    state = _state(systemd.SOCKET)
+    if state.startswith("failed"):
+        yield Finding.error(
+            "socket-failed",
+            f"{systemd.SOCKET} is closed, since the service has failed too often",
+            "journalctl -u docker-volume-sshfs tells why; then systemctl reset-failed 'docker-volume-sshfs*' && "
+            f"systemctl start {systemd.SOCKET}",
+        )
+    elif not state.startswith("active"):
+        yield Finding.error(
+            "socket-closed",
+            f"{systemd.SOCKET} is closed, {state or 'unknown to systemd'}",
+            f"systemctl enable --now {systemd.SOCKET}",
+        )
+    elif systemd.is_enabled(systemd.SOCKET, seconds=SECONDS):
+        yield Finding.fine("socket", f"the socket is open, {', '.join(_listens())}")
+    else:
+        yield Finding.warning(
+            "socket-disabled",
+            f"{systemd.SOCKET} is open, but will not be after the next boot",
+            f"systemctl enable {systemd.SOCKET}",
+        )
+
+
+def service(settings: Settings) -> Iterator[Finding]:
+    """Look whether the service answers, and whether its volumes are well."""
+    if _has_systemd(settings) and not _state(systemd.SOCKET).startswith("active"):
+        return
+    try:
+        volumes = [ListedVolume(said) for said in reach(settings, _listens(), seconds=SERVICE_SECONDS).volumes()]
+        conditions = {volume.name: volume.condition for volume in volumes}
+    except errors.ServiceError as error:
+        yield Finding.of("service-silent", error)
+        return
+    yield Finding.fine("service", f"the service answers, and has {len(volumes)} volume{'s' * (len(volumes) != 1)}")
+    for volume in volumes:
+        condition = conditions[volume.name]
+        if cure := _CURES.get(condition, ""):
+            words = f"the volume '{volume.name}' is {IN_WORDS[condition]}"
+            yield Finding.error(f"volume-{condition}", words, cure.format(name=volume.name))
+        elif volume.last_error and condition is not Condition.UNUSABLE:
+            yield Finding.warning(
+                "volume-failed",
+                f"the last call for the volume '{volume.name}' has failed, {volume.last_error}",
+                f"docker-volume-sshfs check {volume.name} tells whether it would by now",
+            )
+
+
+def units(settings: Settings) -> Iterator[Finding]:
+    """Look for units that have failed, and for those of volumes that do not exist."""
+    if not _has_systemd(settings):
+        return
+    names = set(VolumeRecords.of(settings).names())
+    states = systemd.states(["docker-volume-sshfs*"], seconds=SECONDS)
+    if not states:
+        yield Finding.warning("units", "systemd does not tell the states of units", "systemctl status")
+    wrong = False
+    for unit, state in sorted(states.items()):
+        volume = unit.partition("@")[2].removesuffix(".service") if unit.startswith("docker-volume-sshfs@") else ""
+        if state.startswith("failed") and unit != systemd.SOCKET:
+            wrong = True
+            yield Finding.warning(
+                "unit-failed",
+                f"{unit} has failed",
+                f"journalctl -u {unit} tells why; systemctl reset-failed {unit} lets it be forgotten",
+            )
+        elif volume and volume not in names and state.startswith("active"):
+            wrong = True
+            yield Finding.warning(
+                "unit-left",
+                f"{unit} runs, and there is no volume of that name",
+                f"docker-volume-sshfs release {volume} unmounts it, if nothing uses it",
+            )
+    if states and not wrong:
+        yield Finding.fine("units", "no unit has failed")
+
+
+def spec(settings: Settings) -> Iterator[Finding]:
+    """Look whether Docker finds this service, and nothing else in its place."""
+    listens = _listens()
+    if other := Aliases.of(settings).in_the_way(listens):
+        what, _, cure = other.partition(": ")
+        yield Finding.error("spec-shadowed", what, cure)
+        return
+    link = settings.root / docker.SPECS / f"{docker.NAME}.spec"
+    if not os.path.lexists(link) and not docker.find(settings.root):
+        cure = f"ln -s {settings.spec} {link}"
+        yield Finding.error("spec-missing", f"Docker can't find the plugin, {link} is missing", cure)
+    elif listens and not docker.find(settings.root):
+        cure = f"systemctl restart {systemd.SOCKET} writes it"
+        yield Finding.error("spec-broken", f"Docker can't find the plugin, {settings.spec} is missing", cure)
+    elif listens:
+        yield Finding.fine("spec", "Docker finds this plugin under its name")
+
+
+def _has_systemd(settings: Settings) -> bool:
+    return isinstance(supervisor(settings), SystemdSupervisor)
+
+
+def _listens() -> tuple[str, ...]:
+    return systemd.listening(systemd.SOCKET, seconds=SECONDS)
+
+
+def _state(unit: str) -> str:
+    return systemd.states([unit], seconds=SECONDS).get(unit, "")

@@ -1,0 +1,490 @@
+# SPDX-License-Identifier: MIT
+"""docker-volume-sshfs doctor: each fault of a host is named together with its cure, and nothing is changed."""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support.administrator import Administrator, Said
+from support.clients import SSHCMD
+from support.driver import FakeHost, create, mount, slow_slots
+from support.kernel import FakeKernel
+from support.programs import Programs
+from support.remotes import describe
+from support.serving import serving
+from support.ssh_keys import write_key
+
+from sshfs_plugin import errors, options
+from sshfs_plugin.cli import doctor
+from sshfs_plugin.cli.doctor import engines
+from sshfs_plugin.cli.doctor import host as this_host
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.http import api
+from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.state.records import VolumeRecords
+from sshfs_plugin.volume import VolumeName
+
+ACTIVE = "ActiveState=active\\nSubState=running\\n\\n"
+
+SYSTEMCTL = """
+case "$*" in
+*Listen*) cat "$HERE/listen" ;;
+*Id,*) printf "$(cat "$HERE/states")" ;;
+is-enabled*) test ! -e "$HERE/disabled" ;;
+esac
+"""
+
+
+@pytest.fixture
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Let systemd keep the volumes."""
+    monkeypatch.setattr("sshfs_plugin.mounts.supervisors.ProcessSupervisor", None)
+    settings = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "systemd"})
+    for directory in (settings.runtime, settings.volumes, settings.mounts, settings.configuration):
+        directory.mkdir(parents=True, exist_ok=True)
+    return settings
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Give the names of the programs of this host, to which a test may add, or from which it may take."""
+    there = {*this_host.PROGRAMS, "docker", "dpkg-query"}
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name in there else None)
+    return there
+
+
+@pytest.fixture
+def spec(settings: Settings) -> Path:
+    """Give the link that Docker reads."""
+    settings.spec.write_text(f"unix://{settings.socket}\n")
+    link = settings.root / "etc/docker/plugins/sshfs.spec"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(settings.spec)
+    return link
+
+
+@pytest.fixture(autouse=True)
+def healthy(  # noqa: PLR0913 (a host has many parts)
+    settings: Settings,
+    programs: Programs,
+    installed: set[str],
+    spec: Path,
+    fake_kernel: FakeKernel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Let all be well on this host."""
+    programs.add("systemctl", SYSTEMCTL)
+    (programs.directory / "listen").write_text(f"Listen={settings.socket} (Stream)\n")
+    units(programs)
+    programs.add("docker", """echo '["local","sshfs"]'""")
+    programs.add("dpkg-query", "echo 99")
+    programs.add("dpkg", "exit 1")
+    programs.add("timedatectl", "echo yes")
+    monkeypatch.setattr(this_host, "FUSE", Path("/dev/null"))
+
+
+def units(programs: Programs, **states: str) -> None:
+    """Let there be the socket and the service, running, and others."""
+    own = {"docker-volume-sshfs.socket": "active", "docker-volume-sshfs.service": "active", **states}
+    blocks = (f"Id={unit}\\nActiveState={state}\\nSubState=x\\n\\n" for unit, state in own.items())
+    (programs.directory / "states").write_text("".join(blocks))
+
+
+@pytest.fixture(autouse=True)
+def service(driver: Driver, settings: Settings, healthy: None) -> Iterator[Driver]:
+    """Serve a driver at the socket."""
+    with serving(api.create_app(driver, slow_slots=slow_slots(), tell=lambda _: None), settings.socket):
+        yield driver
+
+
+def record(settings: Settings, name: str, **opts: str) -> None:
+    """Put a volume on record."""
+    given = {"sshcmd": SSHCMD, **opts} if "remote" not in opts else opts
+    volume = options.restore(VolumeName(name), given, datetime.now(UTC), Remotes.of(settings))
+    VolumeRecords.of(settings).save(volume)
+
+
+def wrong(said: Said) -> list[str]:
+    """Return what is wrong, each with its cure."""
+    lines = said.out.splitlines()
+    pairs = zip(lines, [*lines[1:], ""], strict=True)
+    return [f"{line} -> {cure.strip()}" for line, cure in pairs if line.startswith(("error", "warning"))]
+
+
+def test_healthy_host_has_nothing_wrong(administrator: Administrator, service: Driver, settings: Settings) -> None:
+    write_key(settings.default_key, "ed25519")
+    describe(Remotes.of(settings))
+    record(settings, "photos")
+    settings.known_hosts.write_text("# mine\n\nnas ssh-ed25519 AAAA\n@cert-authority *.lan ssh-ed25519 AAAA\n")
+    create(service)
+    said = administrator("doctor")
+    assert (said.code, said.err, wrong(said)) == (0, "", [])
+    assert said.out.splitlines()[0] == f"fine    the socket is open, unix://{settings.socket}"
+    assert "fine    the service answers, and has 1 volume\n" in said.out
+    assert said.out.endswith("Nothing is wrong.\n")
+    assert len(said.lines) >= len(doctor.CHECKS) - 3
+
+
+def test_programs_get_findings_with_their_codes(administrator: Administrator, programs: Programs) -> None:
+    programs.add("timedatectl", "echo no")
+    said = administrator("doctor", "--json")
+    found = json.loads(said.out)["findings"]
+    assert said.code == 0, "a warning is no error"
+    assert [finding for finding in found if finding["level"] != "fine"] == [
+        {
+            "code": "clock-unsynchronised",
+            "level": "warning",
+            "what": "the clock is not synchronised with a server",
+            "cure": "apt install systemd-timesyncd, unless this host has its time from elsewhere",
+        }
+    ]
+
+
+def test_doctor_is_for_root(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    said = Administrator(settings)("doctor")
+    assert (said.code, said.err.endswith("say sudo before the command\n")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "inactive",
+            "error   docker-volume-sshfs.socket is closed, inactive (x) -> "
+            "systemctl enable --now docker-volume-sshfs.socket",
+        ),
+        (
+            "failed",
+            "error   docker-volume-sshfs.socket is closed, since the service has failed too often -> "
+            "journalctl -u docker-volume-sshfs tells why; then systemctl reset-failed 'docker-volume-sshfs*' && "
+            "systemctl start docker-volume-sshfs.socket",
+        ),
+    ],
+)
+def test_closed_socket(administrator: Administrator, programs: Programs, state: str, told: str) -> None:
+    units(programs, **{"docker-volume-sshfs.socket": state})
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (1, [told])
+
+
+def test_socket_that_the_next_boot_does_not_open(administrator: Administrator, programs: Programs) -> None:
+    (programs.directory / "disabled").touch()
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        0,
+        [
+            "warning docker-volume-sshfs.socket is open, but will not be after the next boot -> "
+            "systemctl enable docker-volume-sshfs.socket"
+        ],
+    )
+
+
+def test_service_that_does_not_answer(
+    administrator: Administrator, settings: Settings, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sshfs_plugin.cli.doctor.service.SERVICE_SECONDS", 0.2)
+    silent = settings.runtime / "silent.sock"
+    (programs.directory / "listen").write_text(f"Listen={silent} (Stream)\n")
+    settings.spec.write_text(f"unix://{silent}\n")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(silent))
+        listener.listen()
+        said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        1,
+        ["error   the plugin's service does not answer -> journalctl -u docker-volume-sshfs tells why"],
+    )
+
+
+def test_volumes_that_are_not_well_and_one_that_has_failed(
+    administrator: Administrator, service: Driver, host: FakeHost, settings: Settings, programs: Programs
+) -> None:
+    for name in ("photos", "music", "films", "books"):
+        create(service, name)
+        record(settings, name)
+    for name in ("photos", "music", "films"):
+        mount(service, name)
+    host.supervisor.live.discard("photos")
+    host.supervisor.devices["music"] = "0:99"
+    host.supervisor.outages["films"] = ("the connection is lost", datetime.now(UTC))
+    host.supervisor.start_problems["books"] = errors.MountFailed("sshfs could not mount volume 'books'")
+    with pytest.raises(errors.MountFailed):
+        mount(service, "books")
+    found = [line for line in wrong(administrator("doctor")) if "volume '" in line]
+    assert found == [
+        "warning the last call for the volume 'books' has failed, sshfs could not mount volume 'books' -> "
+        "docker-volume-sshfs check books tells whether it would by now",
+        "error   the volume 'films' is mounted, but the server does not answer -> "
+        "docker-volume-sshfs check films tells what is wrong with its server",
+        "error   the volume 'music' is mounted anew, and lost to containers that had it before -> "
+        "restart them: docker ps --filter volume=music shows them",
+        "error   the volume 'photos' is not mounted, although containers hold it -> "
+        "restart them: docker ps --filter volume=photos shows them",
+    ]
+
+
+def test_units_that_have_failed_or_have_no_volume(
+    administrator: Administrator, programs: Programs, settings: Settings
+) -> None:
+    record(settings, "photos")
+    units(
+        programs,
+        **{
+            "docker-volume-sshfs@photos.service": "active",
+            "docker-volume-sshfs@films.service": "active",
+            "docker-volume-sshfs-release.service": "failed",
+        },
+    )
+    assert [line for line in wrong(administrator("doctor")) if ".service" in line] == [
+        "warning docker-volume-sshfs-release.service has failed -> journalctl -u docker-volume-sshfs-release.service "
+        "tells why; systemctl reset-failed docker-volume-sshfs-release.service lets it be forgotten",
+        "warning docker-volume-sshfs@films.service runs, and there is no volume of that name -> "
+        "docker-volume-sshfs release films unmounts it, if nothing uses it",
+    ]
+
+
+def test_spec_that_is_shadowed_missing_or_leads_nowhere(
+    administrator: Administrator, settings: Settings, spec: Path
+) -> None:
+    settings.spec.unlink()
+    assert wrong(administrator("doctor")) == [
+        f"error   Docker can't find the plugin, {settings.spec} is missing -> "
+        "systemctl restart docker-volume-sshfs.socket writes it"
+    ]
+    spec.unlink()
+    assert wrong(administrator("doctor")) == [
+        f"error   Docker can't find the plugin, {spec} is missing -> ln -s {settings.spec} {spec}"
+    ]
+    spec.write_text("unix:///run/other.sock\n")
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        1,
+        [
+            f"error   Docker calls unix:///run/other.sock, by {spec}, and not this plugin -> "
+            "remove that, and restart Docker"
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (
+            "echo 'Cannot connect to the Docker daemon' >&2; exit 1",
+            "error   Docker can't be reached, Cannot connect to the Docker daemon -> "
+            "systemctl start docker; journalctl -u docker tells why it does not run",
+        ),
+        (
+            "echo '[\"local\"]'",
+            "warning Docker answers, but has not taken the driver up, so Swarm would give it no task with a volume of "
+            "it -> systemctl restart docker-volume-sshfs-activate.service, or use a volume",
+        ),
+        (
+            "exec sleep 100",
+            "error   Docker does not answer, docker did not end within 0 seconds -> systemctl status docker",
+        ),
+    ],
+)
+def test_docker_that_is_not_as_it_should_be(
+    administrator: Administrator, programs: Programs, program: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "SECONDS", 0.3 if "sleep" in program else 30)
+    programs.add("docker", program)
+    assert wrong(administrator("doctor")) == [told]
+
+
+def test_podman_that_does_not_know_the_plugin_or_looks_elsewhere(
+    administrator: Administrator, installed: set[str], settings: Settings
+) -> None:
+    installed.add("podman")
+    assert wrong(administrator("doctor")) == [], "Docker is there"
+    installed.discard("docker")
+    file = settings.root / "etc/containers/containers.conf"
+    cure = f'write into {file}: [engine.volume_plugins] and below it sshfs = "{settings.socket}"'
+    assert wrong(administrator("doctor")) == [f"error   Podman does not know the plugin -> {cure}"]
+    file.parent.mkdir(parents=True)
+    file.write_text('[engine.volume_plugins]\nsshfs = "/run/elsewhere.sock"\n')
+    assert wrong(administrator("doctor")) == [
+        f"error   Podman looks for the plugin at /run/elsewhere.sock, where it is not -> {cure}"
+    ]
+    file.write_text(f'[engine.volume_plugins]\nsshfs = "{settings.socket}"\n')
+    assert wrong(administrator("doctor")) == []
+    installed.discard("podman")
+    assert wrong(administrator("doctor")) == ["error   neither Docker nor Podman is installed -> apt install docker.io"]
+
+
+def test_vieux_that_is_still_installed(administrator: Administrator, settings: Settings) -> None:
+    config = settings.root / "var/lib/docker/plugins/0123/config.json"
+    config.parent.mkdir(parents=True)
+    mounts = [{"Destination": "/mnt/state", "Source": "/var/lib/docker/plugins/"}]
+    plugin = {
+        "Name": "vieux/sshfs:latest",
+        "Config": {"Env": [], "Interface": {"Socket": "sshfs.sock"}},
+        "Settings": {"Mounts": mounts},
+    }
+    config.write_text(json.dumps({"plugin": plugin}))
+    assert wrong(administrator("doctor")) == [
+        "warning the plugin vieux/sshfs is still installed, and has its own volumes -> "
+        "docker-volume-sshfs import-vieux takes them over; then docker plugin rm -f vieux/sshfs"
+    ]
+
+
+def test_host_without_fuse_or_a_program(
+    administrator: Administrator, installed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fuse = tmp_path / "fuse"
+    monkeypatch.setattr(this_host, "FUSE", fuse)
+    installed.discard("chattr")
+    cure = "modprobe fuse; where this host is a container itself, its manager has to give it /dev/fuse"
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        1,
+        [
+            f"error   nothing can be mounted, {fuse} can't be opened (No such file or directory) -> {cure}",
+            "error   the program chattr is missing -> apt install --reinstall e2fsprogs",
+        ],
+    )
+    fuse.touch()
+    assert f"error   nothing can be mounted, {fuse} is no device -> {cure}" in wrong(administrator("doctor"))
+
+
+def test_version_with_a_known_fault(administrator: Administrator, programs: Programs) -> None:
+    programs.add("dpkg-query", "case $4 in sshfs) echo 3.7.3-1.1 ;; *) echo 99 ;; esac")
+    programs.add("dpkg", 'test "$2" = 3.7.3-1.1')
+    assert wrong(administrator("doctor")) == [
+        "warning sshfs 3.7.3-1.1 has CVE-2026-47187 and CVE-2026-48711, which are mended in 3.7.3-1.2 -> "
+        "apt update && apt install --only-upgrade sshfs"
+    ]
+
+
+def test_clock_before_this_version_was_made(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 86400.0)
+    assert "error   the clock is wrong, it shows a time before this version -> timedatectl set-ntp true" in wrong(
+        administrator("doctor")
+    )
+
+
+def test_key_that_others_can_read_is_told_once_with_its_volumes(
+    administrator: Administrator, settings: Settings
+) -> None:
+    key = write_key(settings.configuration / "nas key", "ed25519")
+    key.chmod(0o644)
+    for name in ("photos", "music"):
+        record(settings, name, IdentityFile=str(key))
+    assert wrong(administrator("doctor")) == [
+        f"error   cannot use the identity file {key}, ssh refuses it because other users can read it "
+        f"(for music, photos) -> chmod 600 '{key}'"
+    ]
+
+
+def test_default_key_is_looked_at_before_there_is_a_volume(administrator: Administrator, settings: Settings) -> None:
+    write_key(settings.default_key, "ed25519").chmod(0o644)
+    assert wrong(administrator("doctor")) == [
+        f"error   cannot use the identity file {settings.default_key}, ssh refuses it because other users can read it "
+        f"-> chmod 600 {settings.default_key}"
+    ]
+
+
+def test_remote_that_others_can_read_and_the_volume_of_it(administrator: Administrator, settings: Settings) -> None:
+    file = describe(Remotes.of(settings))
+    record(settings, "photos", remote="nas")
+    file.chmod(0o644)
+    problem = f"remote 'nas' can't be used, {file} is open to users other than root"
+    assert wrong(administrator("doctor")) == [
+        f"error   {problem} -> chmod 600 {file}",
+        f"error   the volume 'photos' can't be used, {problem} -> chmod 600 {file}",
+    ]
+
+
+def test_record_that_is_damaged_is_read_and_left(administrator: Administrator, settings: Settings) -> None:
+    file = settings.volumes / "photos.json"
+    file.write_text("{")
+    unfinished = settings.volumes / ".unfinished-x"
+    unfinished.touch()
+    (told,) = wrong(administrator("doctor"))
+    assert told.startswith(f"error   volume 'photos' is unusable, its record {file} can't be understood")
+    assert "docker volume rm photos gives the volume up" in told
+    assert (file.read_text(), unfinished.exists()) == ("{", True)
+
+
+def test_volume_without_the_relay(administrator: Administrator, settings: Settings) -> None:
+    record(settings, "photos", relay="no")
+    assert wrong(administrator("doctor")) == [
+        "warning the volume 'photos' has relay=no: a read that a lost connection cuts off looks like the end of the "
+        "file (sshfs #224) -> docker volume rm photos, and create it without relay=no"
+    ]
+
+
+def test_line_of_known_hosts_that_means_nothing(administrator: Administrator, settings: Settings) -> None:
+    settings.known_hosts.write_text("nas ssh-ed25519 AAAA\nfilm ssh-ed25519 \n")
+    assert wrong(administrator("doctor")) == [
+        f"warning line 2 of {settings.known_hosts} can't be understood, so its server would be taken for a new one -> "
+        f"sed -i 2d {settings.known_hosts}"
+    ]
+
+
+def test_mountpoint_and_mount_without_a_volume(
+    administrator: Administrator, settings: Settings, fake_kernel: FakeKernel
+) -> None:
+    for name in ("empty", "films", "photos"):
+        (settings.mounts / name).mkdir()
+    record(settings, "photos")
+    fake_kernel.mount(settings.mounts / "films")
+    left = settings.mounts / "empty"
+    assert wrong(administrator("doctor")) == [
+        f"warning the mountpoint {left} is left over: there is no such volume, and nothing is mounted there -> "
+        f"look what is in it; then chattr -i {left} && rmdir {left}",
+        f"warning {settings.mounts}/films is mounted, and no volume has it -> "
+        "docker-volume-sshfs release films, which leaves it if it is used",
+    ]
+    assert left.exists()
+
+
+def test_connections_that_have_ended_hang_or_serve_nobody(administrator: Administrator, settings: Settings) -> None:
+    for name in ("ended-1", "hangs-2", "unused-3", "used-4"):
+        (settings.connections / name / "volumes").mkdir(parents=True)
+    (settings.connections / "hangs-2/hung").touch()
+    for name in ("hangs-2", "used-4"):
+        (settings.connections / name / "volumes/photos").touch()
+    record(settings, "photos")
+    for name in ("unused-3", "used-4"):
+        os.utime(settings.connections / name / "volumes", (1, 1))
+    listeners = []
+    for name in ("hangs-2", "unused-3", "used-4"):
+        listeners.append(socket.socket(socket.AF_UNIX))
+        listeners[-1].bind(str(settings.connections / name / "socket"))
+        listeners[-1].listen()
+    found = wrong(administrator("doctor"))
+    for listener in listeners:
+        listener.close()
+    unit = "systemctl stop docker-volume-sshfs-connection@"
+    assert found == [
+        f"warning of a shared connection that has ended, {settings.connections}/ended-1 is left -> "
+        "systemctl restart docker-volume-sshfs.service removes it",
+        f"warning the connection that photos share hangs -> {unit}hangs-2: its volumes then connect by themselves",
+        f"warning a shared connection stands that no volume uses -> {unit}unused-3",
+    ]
+
+
+def test_check_that_cannot_be_made_is_told_and_the_others_are_made(
+    administrator: Administrator, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(this_host, "SECONDS", 0.3)
+    programs.add("dpkg-query", "exec sleep 100")
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        0,
+        [
+            "warning versions can't be looked at, dpkg-query did not end within 0 seconds -> "
+            "is this host overloaded? try again"
+        ],
+    )
+    assert "the clock is synchronised" in said.out
