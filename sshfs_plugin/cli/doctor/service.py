@@ -60,7 +60,7 @@ def socket(settings: Settings) -> Iterator[Finding]:
 
 def service(settings: Settings) -> Iterator[Finding]:
     """Look whether the service answers, and whether its volumes are well."""
-    if _has_systemd(settings) and not _state(systemd.SOCKET).startswith("active"):
+    if not _may_be_open(settings):
         return
     try:
         volumes = [ListedVolume(said) for said in reach(settings, _listens(), seconds=SERVICE_SECONDS).volumes()]
@@ -122,6 +122,8 @@ def spec(settings: Settings) -> Iterator[Finding]:
     if not os.path.lexists(link) and not docker.find(settings.root):
         cure = f"ln -s {settings.spec} {link}"
         yield Finding.error("spec-missing", f"Docker can't find the plugin, {link} is missing", cure)
+    elif not _may_be_open(settings):  # what the link leads to is there as long as the socket is open
+        return
     elif listens and not docker.find(settings.root):
         cure = f"systemctl restart {systemd.SOCKET} writes it"
         yield Finding.error("spec-broken", f"Docker can't find the plugin, {settings.spec} is missing", cure)
@@ -131,6 +133,11 @@ def spec(settings: Settings) -> Iterator[Finding]:
 
 def _has_systemd(settings: Settings) -> bool:
     return isinstance(supervisor(settings), SystemdSupervisor)
+
+
+def _may_be_open(settings: Settings) -> bool:
+    """Tell whether the socket is open, as far as systemd can tell."""
+    return not _has_systemd(settings) or _state(systemd.SOCKET).startswith("active")
 
 
 def _listens() -> tuple[str, ...]:
