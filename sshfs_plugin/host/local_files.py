@@ -7,6 +7,7 @@ this process from ending.
 
 import errno
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,19 @@ class File:
     mode: int
     owner: int
     content: bytes
+
+
+class NotPrivate(Exception):
+    """A file can't be used as one that is for root alone.
+
+    Attributes:
+        complaint: What is wrong with it, as the end of a sentence about it.
+        cure: The command that mends it; empty if there is none.
+    """
+
+    def __init__(self, complaint: str, cure: str = "") -> None:
+        super().__init__(complaint)
+        self.complaint, self.cure = complaint, cure
 
 
 def why_absent(path: Path) -> str:
@@ -82,6 +96,28 @@ def read(path: Path) -> File:
     if not stat.S_ISREG(file.mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
     return file
+
+
+def read_private(path: Path) -> bytes:
+    """Return the content of a file that only root may have written, and only root can read.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        NotPrivate: It can't be read, or others than root can read or change it.
+    """
+    try:
+        file = read(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise NotPrivate(f"can't be read ({error.strerror})") from None
+    except errors.FileStuck:
+        raise NotPrivate("can't be read, its file system does not answer") from None
+    if file.owner not in (0, os.getuid()):
+        raise NotPrivate("belongs to a user other than root", f"chown root {shlex.quote(str(path))}")
+    if file.mode & 0o077:
+        raise NotPrivate("is open to users other than root", f"chmod 600 {shlex.quote(str(path))}")
+    return file.content
 
 
 def _look(path: Path, wanted: int = 0) -> File:

@@ -6,9 +6,7 @@ what is wrong with one is told without its lines.
 """
 
 import configparser
-import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,22 +56,14 @@ class Remotes:
             RemoteUnusable: The file is missing, can't be read or understood, or is not for root alone.
         """
         try:
-            file = local_files.read(self.file(name))
-            text = file.content.decode("utf-8-sig")
+            text = local_files.read_private(self.file(name)).decode("utf-8-sig")
         except FileNotFoundError:
             hint = "docker-volume-sshfs remote list shows which there are"
             raise self.unusable(name, "does not exist", hint) from None
-        except OSError as error:
-            raise self.unusable(name, f"can't be read ({error.strerror})") from None
-        except errors.FileStuck:
-            raise self.unusable(name, "can't be read, its file system does not answer") from None
+        except local_files.NotPrivate as why:
+            raise self.unusable(name, why.complaint, why.cure or MEND) from None
         except UnicodeDecodeError:
             raise self.unusable(name, "is not UTF-8 text") from None
-        path = shlex.quote(str(self.file(name)))
-        if file.owner not in (0, os.getuid()):
-            raise self.unusable(name, "belongs to a user other than root", f"chown root {path}")
-        if file.mode & 0o077:
-            raise self.unusable(name, "is open to users other than root", f"chmod 600 {path}")
         return self._parsed(name, text)
 
     def _parsed(self, name: str, text: str) -> dict[str, str]:
