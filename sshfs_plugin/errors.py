@@ -194,6 +194,18 @@ class IdentityFileUnusable(CredentialsError):
     """The identity file is missing, unreadable, not a private key, or one that ssh would not take."""
 
 
+class IdentityFileLocked(IdentityFileUnusable):
+    """The identity file has a passphrase, and none is given."""
+
+
+class SecretUnusable(CredentialsError):
+    """A secret is missing, open to others than root, or nothing to log in with. The error holds nothing of it."""
+
+
+class AgentUnusable(CredentialsError):
+    """The ssh-agent is missing, hung or locked, or has no key."""
+
+
 class FileStuck(CredentialsError):
     """The file system of a key, or of another file that an option names, does not answer."""
 

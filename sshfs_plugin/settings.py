@@ -24,7 +24,8 @@ class Settings:
         state: The directory of what must outlive a reboot: volume records and known hosts.
         mounts: The directory of the mountpoints, which are named after their volumes.
         runtime: The directory of what must not outlive a reboot: holders, and the files of mounted volumes' units.
-        configuration: The directory of the default key and of the remotes' files.
+        configuration: The directory of the default key, of the remotes' files and of secrets.
+        credentials: The directory of the credentials that systemd has handed to the service; there while that runs.
         libexec: The directory of the programs that systemd and ssh run.
         home: The directory that ``~`` stands for in options.
         root: The directory below which Docker's own directories are.
@@ -38,6 +39,7 @@ class Settings:
     mounts: Path = Path("/var/lib/docker-volume-sshfs/mounts")
     runtime: Path = Path("/run/docker-volume-sshfs")
     configuration: Path = Path("/etc/docker-volume-sshfs")
+    credentials: Path = Path("/run/credentials/docker-volume-sshfs.service")
     libexec: Path = Path("/usr/libexec/docker-volume-sshfs")
     home: Path = Path("/root")
     root: Path = Path("/")
@@ -127,6 +129,11 @@ class Settings:
     def remotes(self) -> Path:
         """The directory of the remotes' files."""
         return self.configuration / "remotes.d"
+
+    @property
+    def secrets(self) -> Path:
+        """The directory of secrets, each in a file of its name."""
+        return self.configuration / "secrets.d"
 
     @property
     def default_key(self) -> Path:

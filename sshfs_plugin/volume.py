@@ -99,12 +99,18 @@ class Credentials:
         password_file: The path of a file whose first line is the password.
         identity_file: The path of a private key.
         certificate_file: The path of that key's certificate.
+        secret: The name of a secret, which is a private key or a password.
+        passphrase_secret: The name of the secret that is the passphrase of the private key.
+        identity_agent: The path of the socket of an ssh-agent, whose keys are used.
     """
 
     password: str = field(default="", repr=False)
     password_file: str = ""
     identity_file: str = ""
     certificate_file: str = ""
+    secret: str = ""
+    passphrase_secret: str = ""
+    identity_agent: str = ""
 
 
 class HostKeyCheck(enum.Enum):

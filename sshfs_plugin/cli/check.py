@@ -10,19 +10,20 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.preflight import Check, Note
 from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.credentials import UNSEEN, Keyring, is_below_tmp
+from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Volume
 
 CHECK_SECONDS = 100.0
 """As long as a Create of Docker's may take."""
 
-_FILES = ("IdentityFile", "CertificateFile", "password_file", "known_hosts", "uidfile", "gidfile")
+_FILES = ("IdentityFile", "CertificateFile", "IdentityAgent", "password_file", "known_hosts", "uidfile", "gidfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +96,5 @@ def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
         return
     for name in _FILES:
         file = volume.options.get(name, "")
-        if is_below_tmp(Path(file)):
-            raise errors.InvalidOption(name, f"names {file}, and {UNSEEN}")
+        if local_files.is_below_tmp(Path(file)):
+            raise errors.InvalidOption(name, f"names {file}, and {local_files.UNSEEN}")

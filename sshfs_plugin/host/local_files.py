@@ -20,6 +20,8 @@ ANSWER_SECONDS = 5.0
 LARGEST = 1 << 20
 """Bytes of a file that are read at most."""
 
+UNSEEN = "the service does not see what is below /tmp: move it elsewhere"
+
 _readers = Readers()
 
 
@@ -36,6 +38,11 @@ class File:
     mode: int
     owner: int
     content: bytes
+
+
+def is_below_tmp(path: Path) -> bool:
+    """Tell whether a path is below /tmp or /var/tmp, which the service does not see (``PrivateTmp=`` of its unit)."""
+    return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")  # noqa: S108 (to warn of it)
 
 
 class NotPrivate(Exception):
@@ -58,7 +65,7 @@ def why_absent(path: Path) -> str:
         FileStuck: Its file system does not answer.
     """
     try:
-        _look(path)
+        look(path)
     except OSError as error:
         return f"{error.strerror}"
     return ""
@@ -80,7 +87,7 @@ def is_file(path: Path) -> bool:
         FileStuck: Its file system does not answer.
     """
     try:
-        return stat.S_ISREG(_look(path).mode)
+        return stat.S_ISREG(look(path).mode)
     except OSError:
         return False
 
@@ -92,7 +99,7 @@ def read(path: Path) -> File:
         OSError: It can't be read or is no regular file.
         FileStuck: Its file system does not answer.
     """
-    file = _look(path, LARGEST)
+    file = look(path, LARGEST)
     if not stat.S_ISREG(file.mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
     return file
@@ -120,8 +127,13 @@ def read_private(path: Path) -> bytes:
     return file.content
 
 
-def _look(path: Path, wanted: int = 0) -> File:
-    """Return what is at a path, with so many bytes of its content. Raises OSError or FileStuck."""
+def look(path: Path, wanted: int = 0) -> File:
+    """Return what is at a path, with so many bytes of its content if it is a regular file.
+
+    Raises:
+        OSError: Nothing can be seen there.
+        FileStuck: Its file system does not answer.
+    """
     try:
         error, mode, owner, content = _readers.ask(path, wanted, ANSWER_SECONDS)
     except TimeoutError:

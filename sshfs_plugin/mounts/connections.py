@@ -23,7 +23,7 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
-from sshfs_plugin.mounts.unit_files import password_variables, replace_file
+from sshfs_plugin.mounts.unit_files import copy_key, password_variables, replace_file
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
@@ -72,8 +72,13 @@ class SharedConnection:
 
     @property
     def password(self) -> Path:
-        """The password, if one is on record and the connection is yet to be made."""
+        """The password, if one is on record or a credential, and the connection is yet to be made."""
         return self.directory / "password"
+
+    @property
+    def key(self) -> Path:
+        """The copy of a key that ssh can't use where it is, until the connection is made."""
+        return self.directory / "key"
 
     @property
     def known_hosts(self) -> Path:
@@ -215,7 +220,7 @@ class SharedConnections:
         known = self._known_hosts.reading(volume.known_hosts).lookup(remote.host, remote.port)
         parts = [
             remote.account,
-            sshfs.shared_ssh_config(volume, login, self._known_hosts, sshfs.NOWHERE),
+            sshfs.shared_ssh_config(volume, login, self._known_hosts, sshfs.NOWHERE, sshfs.NOWHERE),
             volume.pinned_host_key,
             login.digest.hex(),
             *(f"{key.file} {key.kind} {key.blob.hex()} {key.revoked}" for key in known),
@@ -247,8 +252,9 @@ class SharedConnections:
         connection.making.touch(0o600)
         if volume.pinned_host_key:
             shutil.copy(self._pinned(volume), connection.known_hosts)
-        config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts)
+        config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts, connection.key)
         replace_file(connection.ssh_config, config)
+        copy_key(login, connection.key)
         askpass = self._settings.libexec / "askpass"
         values = {"LOGIN": volume.remote.login, **password_variables(login, connection.password, askpass)}
         replace_file(connection.environment, sshfs.environment_file(values))

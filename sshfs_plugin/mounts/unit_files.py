@@ -44,8 +44,13 @@ class UnitFiles:
 
     @property
     def password(self) -> Path:
-        """The password of a volume that has one on record; there only for such a volume."""
+        """The password of a volume that has one on record or as a credential; there only for such a volume."""
         return self.directory / "password"
+
+    @property
+    def key(self) -> Path:
+        """The copy of a key that ssh can't use where it is; there only for a volume that has such a key."""
+        return self.directory / "key"
 
     @property
     def answered(self) -> Path:
@@ -68,7 +73,8 @@ class UnitFiles:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.answered.unlink(missing_ok=True)
-            replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings)))
+            replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings), self.key))
+            copy_key(login, self.key)
             values = {
                 "SOURCE": volume.remote.source,
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
@@ -122,7 +128,7 @@ def password_variables(login: Login, on_record: Path, askpass: Path) -> dict[str
 
     Args:
         login: What is logged in with.
-        on_record: The file to write if the password is on record; it is removed if none is.
+        on_record: The file to write if the password is in no file that ssh's helper can read; it is removed if it is.
         askpass: Our helper.
     """
     file = login.password_file
@@ -138,6 +144,14 @@ def password_variables(login: Login, on_record: Path, askpass: Path) -> dict[str
         "SSH_ASKPASS_REQUIRE": "force",
         "SSHFS_PLUGIN_PASSWORD_FILE": str(file),
     }
+
+
+def copy_key(login: Login, copy: Path) -> None:
+    """Write the file of a login's copied key; it is removed if there is none."""
+    if login.copied_key:
+        replace_file(copy, login.copied_key)
+    else:
+        copy.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, text: str) -> None:

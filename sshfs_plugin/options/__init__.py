@@ -128,16 +128,30 @@ def _require_consistency(values: Mapping[str, str], given: Mapping[str, str]) ->
                 )
     if values.get("idmap") == "file" and not {"uidfile", "gidfile"} & set(values):
         raise errors.InvalidOption("idmap", "is 'file' and needs a uidfile or a gidfile")
-    if "CertificateFile" in values and "IdentityFile" not in values:
-        raise errors.InvalidOption("CertificateFile", "needs the IdentityFile to which it belongs")
-    if values.get("password") and values.get("password_file"):
-        raise errors.InvalidOption("password_file", "contradicts 'password': give one of them")
+    _require_one_login(values)
     if "host_key" in values and values["check"] == CheckAt.NEVER.value:
         raise errors.InvalidOption("host_key", "needs the check: leave check=never out")
     if "host_key" in values and values["host_key_check"] == HostKeyCheck.NO.value:
         raise errors.InvalidOption("host_key", "contradicts host_key_check=no: leave one of them out")
     if values["create_directory"] == YES and values["check"] != CheckAt.CREATE.value:
         raise errors.InvalidOption("create_directory", f"needs the check: leave check={values['check']} out")
+
+
+def _require_one_login(values: Mapping[str, str]) -> None:
+    """Raise InvalidOption if two options say the same about the login; what a secret holds is not known yet."""
+    has_key = bool({"IdentityFile", "secret"} & set(values))
+    if "CertificateFile" in values and not has_key:
+        raise errors.InvalidOption("CertificateFile", "needs the IdentityFile to which it belongs")
+    if "passphrase_secret" in values and not has_key:
+        raise errors.InvalidOption("passphrase_secret", "needs the IdentityFile or the secret that is the private key")
+    for name, other in (
+        ("password_file", "password"),
+        ("secret", "password"),
+        ("secret", "password_file"),
+        ("IdentityAgent", "IdentityFile"),
+    ):
+        if values.get(name) and values.get(other):
+            raise errors.InvalidOption(name, f"contradicts '{other}': give one of them")
 
 
 def _require_no_port_in_directory(remote: Remote, options: Mapping[str, str]) -> None:
@@ -282,6 +296,9 @@ def _volume(
             password_file=values.get("password_file", ""),
             identity_file=values.get("IdentityFile", ""),
             certificate_file=values.get("CertificateFile", ""),
+            secret=values.get("secret", ""),
+            passphrase_secret=values.get("passphrase_secret", ""),
+            identity_agent=values.get("IdentityAgent", ""),
         ),
         host_key_check=HostKeyCheck(values["host_key_check"]),
         pinned_host_key=values.get("host_key", ""),

@@ -148,6 +148,13 @@ def secret_path(text: str) -> str:
         raise ValueError("must be the path of a file, absolute or from ~/ (root's home)") from None
 
 
+def secret_name(text: str) -> str:
+    """Check the name of a secret, which is that of a file. The error does not quote the text: it may be the secret."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}", text):
+        raise ValueError("must be the name of a secret, of letters, digits, '_', '.' and '-', and no '.' at its start")
+    return text
+
+
 def path(text: str) -> str:
     """Check the path of a file on this host."""
     if not plain_text(text).startswith(("/", "~/")):
@@ -160,6 +167,13 @@ def path(text: str) -> str:
 def known_hosts_file(text: str) -> str:
     """Check the path of a file of host keys; ``none`` stands for an empty file, as in ssh_config."""
     return "/dev/null" if text.casefold() == "none" else path(text)
+
+
+def socket(text: str) -> str:
+    """Check the path of a socket on this host."""
+    if not plain_text(text).startswith("/"):
+        raise ValueError(f"must be the absolute path of a socket on this host, not {text!r}")
+    return path(text)
 
 
 def path_for_sshfs(text: str) -> str:

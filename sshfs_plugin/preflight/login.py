@@ -16,12 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
+from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login, certificate_beside
+from sshfs_plugin.ssh.known_hosts import fingerprint
 from sshfs_plugin.volume import SSH_PORT, Remote
 
 log = logging.getLogger(__name__)
 
 _BY_KEY, _BY_PASSWORD = {"publickey"}, {"password", "keyboard-interactive"}
+
+_SIGN_FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
+"""How an ssh-agent is told which algorithm to use; without a flag it uses the only one, or SHA-1."""
+
+_CERTIFICATE = "-cert-v01@openssh.com"
 
 _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactive": "a typed password"}
 
@@ -36,11 +43,17 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
         LoginRefused: The server let none of them in; the error names what was tried and the methods that it offers.
         LoginUnfinished: The server broke the login off, or did not answer in time.
         IdentityFileUnusable: A key is of a kind that the preflight does not know.
+        AgentUnusable: The ssh-agent does not sign with a key that the server takes.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
         (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, login, path))
         for path in login.identity_files
     ]
+    if login.agent:
+        proofs += [
+            (f"the ssh-agent's key {fingerprint(blob)}", _BY_KEY, functools.partial(_try_agent, transport, remote, key))
+            for blob, key in ((blob, _AgentKey(login.agent, blob)) for blob in login.agent_keys)
+        ]
     if login.password:
         give_password = functools.partial(_try_password, transport, remote, login.password)
         proofs.append(("the password", _BY_PASSWORD, give_password))
@@ -65,17 +78,18 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
 
 def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
     """Return what to do about the methods that a server still offers after all keys and the password were tried."""
-    if not login.identity_files and not login.password:
+    if not login.identity_files and not login.agent and not login.password:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     if _BY_KEY & set(offered) and login.identity_files:
         port = "" if remote.port == SSH_PORT else f"-p {remote.port} "
         account = shlex.quote(f"{remote.user}@{remote.host}")
         key = shlex.quote(str(login.identity_files[0]))
-        without = " (who logs in where nobody is named)" if remote.user == "root" else ""
-        return (
-            f"is the public key in the authorized_keys of {remote.user} there "
-            f"(sudo ssh-copy-id -i {key} {port}{account}), and is that the right user{without}?"
-        )
+        copy = f"sudo ssh-copy-id -i {key} {port}{account}"
+        how = f"sudo ssh-keygen -y -f {key} prints it" if login.copied_key else copy
+        return f"is the public key in the authorized_keys of {remote.user} there ({how}), {_is_user_right(remote)}"
+    if _BY_KEY & set(offered) and login.agent:
+        listing = f"SSH_AUTH_SOCK={shlex.quote(str(login.agent.path))} ssh-add -L prints them"
+        return f"is one of them in the authorized_keys of {remote.user} there ({listing}), {_is_user_right(remote)}"
     if _BY_PASSWORD & set(offered):
         if login.password:
             return f"are the password and the login name {remote.user} right?"
@@ -83,6 +97,56 @@ def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
     if _BY_KEY & set(offered):
         return "give a key with IdentityFile"
     return "a volume can log in with keys and passwords only, let the server take one of them"
+
+
+def _is_user_right(remote: Remote) -> str:
+    without = " (who logs in where nobody is named)" if remote.user == "root" else ""
+    return f"and is that the right user{without}?"
+
+
+def _try_agent(transport: paramiko.Transport, remote: Remote, key: "_AgentKey", offered: list[str]) -> list[str]:
+    """Offer a key of an ssh-agent, and return the methods that are left to try."""
+    if not _can_sign(transport, key):
+        return offered
+    try:
+        return _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
+    except errors.LoginUnfinished:
+        if key.problem:
+            raise key.problem from None
+        raise
+
+
+class _AgentKey(paramiko.PKey):  # type: ignore[misc]  # Debian's paramiko carries no types
+    """A key, or a certificate, that an ssh-agent keeps.
+
+    Attributes:
+        problem: Why the agent did not sign; None if it did or was not asked.
+    """
+
+    public_blob = None
+
+    def __init__(self, agent: Agent, blob: bytes) -> None:
+        self._agent, self._blob = agent, blob
+        self.problem: errors.PluginError | None = None
+
+    def get_name(self) -> str:
+        """Return its kind, as known_hosts has it."""
+        kind: str = paramiko.Message(self._blob).get_text()
+        return kind
+
+    def asbytes(self) -> bytes:
+        return self._blob
+
+    def can_sign(self) -> bool:
+        return True
+
+    def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:
+        """Let the agent sign. This is called in paramiko's thread, where an error has no way to the caller."""
+        try:
+            return self._agent.sign(self._blob, data, _SIGN_FLAGS.get((algorithm or "").removesuffix(_CERTIFICATE), 0))
+        except errors.PluginError as error:
+            self.problem = error
+            raise paramiko.SSHException(str(error)) from error
 
 
 def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
@@ -113,7 +177,7 @@ def _can_sign(transport: paramiko.Transport, key: paramiko.PKey) -> bool:
 
     Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
     """
-    if not isinstance(key, paramiko.RSAKey):
+    if "rsa" not in key.get_name():
         return True
     ours = {name for name in transport.preferred_pubkeys if "rsa" in name}
     theirs = transport.server_extensions.get("server-sig-algs", b"")

@@ -162,7 +162,11 @@ class Preflight:
         with self.observer(Check.CREDENTIALS) as note:
             login = self.keyring.login(volume.credentials)
             require_able(volume, login, self.known_hosts)
-            kept = [str(path) for path in login.identity_files] + (["a password"] if login.password else [])
+            kept = [str(path) for path in login.identity_files]
+            if login.agent:
+                kept.append(f"{len(login.agent_keys)} keys of the ssh-agent at {login.agent.path}")
+            if login.password:
+                kept.append("a password")
             note(", ".join(kept) or "none given, none found")
         return login
 

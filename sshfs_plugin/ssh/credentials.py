@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The keys and passwords of volumes: the files that options name, read when needed and checked as ssh checks them."""
 
+import base64
 import contextlib
 import functools
 import hashlib
@@ -13,6 +14,8 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.agent import Agent
+from sshfs_plugin.ssh.secrets import Secret, Secrets
 from sshfs_plugin.volume import Credentials
 
 KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
@@ -20,7 +23,6 @@ KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 
 _KEYGEN_SECONDS = 10.0
 _KEYS_REMEMBERED = 256
-UNSEEN = "the service does not see what is below /tmp: move it elsewhere"
 
 _NO_PRIVATE_KEY = (
     "it is not a private key that ssh can read",
@@ -37,7 +39,10 @@ class Login:
         password: Empty if there is none.
         password_file: The file that holds the password; None if it is on record, or if there is none.
         identity_files: Private keys that ssh can use, in the order in which to try them.
-        certificate_file: The certificate that an option names for the only key; None if none does.
+        copied_key: The content of the only key if ssh must be given a copy of it, without its passphrase; else empty.
+        certificate_file: The certificate of the only key, where ssh would not find it by itself; else None.
+        agent: The ssh-agent whose keys are used; None if none is.
+        agent_keys: Its public keys.
         contents: The content of each key, of the named certificate, or of the certificates beside the keys.
         kept_digest: The digest of all of it, where the contents are not kept.
     """
@@ -45,13 +50,16 @@ class Login:
     password: str = field(default="", repr=False)
     password_file: Path | None = None
     identity_files: tuple[Path, ...] = ()
+    copied_key: str = field(default="", repr=False)
     certificate_file: Path | None = None
+    agent: Agent | None = None
+    agent_keys: tuple[bytes, ...] = ()
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
     kept_digest: bytes = field(default=b"", repr=False)
 
     @property
     def without_contents(self) -> "Login":
-        """The same login without the content of files, to be kept in memory: for a mount ssh reads them itself."""
+        """The same login without the content of files that ssh reads itself for a mount, to be kept in memory."""
         return replace(self, contents={}, kept_digest=self.digest)
 
     @property
@@ -59,7 +67,8 @@ class Login:
         """Of all that is given to a server, contents included: two logins that differ in anything differ in this."""
         if self.kept_digest:
             return self.kept_digest
-        given = (self.password, self.identity_files, self.certificate_file, sorted(self.contents.items()))
+        agent = self.agent and (self.agent.path, self.agent_keys)
+        given = (self.password, self.identity_files, self.certificate_file, agent, sorted(self.contents.items()))
         return hashlib.sha256(repr(given).encode()).digest()
 
 
@@ -70,45 +79,91 @@ class Keyring:
     Attributes:
         default_key: Used when a volume names neither key nor password, if it exists.
         home: The directory that ``~`` stands for; keys in its ``.ssh`` are used if there is no default key.
+        secrets: Keys, passwords and passphrases that volumes name.
     """
 
     default_key: Path
     home: Path
+    secrets: Secrets
 
     @classmethod
     def of(cls, settings: Settings) -> "Keyring":
         """Return the keyring of a host with these settings."""
-        return cls(default_key=settings.default_key, home=settings.home)
+        return cls(default_key=settings.default_key, home=settings.home, secrets=Secrets.of(settings))
 
     def login(self, credentials: Credentials) -> Login:
         """Read the keys, certificates or password that a volume's options name.
 
         Raises:
-            PasswordFileUnusable, IdentityFileUnusable: A named file can't be used; the error says why.
+            PasswordFileUnusable, IdentityFileUnusable, SecretUnusable, AgentUnusable: What is named can't be used; the
+                error says why.
+            InvalidOption: What a secret holds contradicts another option.
             FileStuck: The file system of one of them does not answer.
         """
-        contents: dict[Path, bytes] = {}
-        certificate_file = None
-        if credentials.certificate_file:
-            certificate_file = self._expand(credentials.certificate_file)
-            contents[certificate_file] = require_certificate(certificate_file)
-        if credentials.identity_file:
-            identity_file = self._expand(credentials.identity_file)
-            keys = {identity_file: require_usable(identity_file)}
-        elif credentials.password or credentials.password_file:
-            keys = {}
+        secret = self.secrets.read(credentials.secret) if credentials.secret else None
+        if secret:
+            _require_consistency(credentials, secret)
+        if secret and secret.is_key:
+            login = self._with_key(credentials, secret.file, secret)
+        elif credentials.identity_file:
+            login = self._with_key(credentials, self._expand(credentials.identity_file))
+        elif credentials.identity_agent:
+            agent = Agent(Path(credentials.identity_agent))
+            login = Login(agent=agent, agent_keys=agent.keys())
+        elif secret or credentials.password or credentials.password_file:
+            login = Login()
         else:
             keys = self._default_keys()
-        if not certificate_file:
-            contents |= _certificates_beside(keys)
-        password_file = self._expand(credentials.password_file) if credentials.password_file else None
+            login = Login(identity_files=tuple(keys), contents=_certificates_beside(keys) | keys)
+        return self._with_password(login, credentials, secret)
+
+    def _with_key(self, credentials: Credentials, file: Path, secret: Secret | None = None) -> Login:
+        """Return the login with one key, of which ssh is given a copy if it could not use the file itself."""
+        key, was_locked = self._read_key(credentials, file, secret)
+        is_copied = was_locked or bool(secret and secret.is_credential)
+        named = self._expand(credentials.certificate_file) if credentials.certificate_file else None
+        if named:
+            certificates = {named: require_certificate(named)}
+        else:
+            certificates = {} if secret and secret.is_credential else _certificates_beside([file])
+        # beside a copy ssh would find none
+        beside = next(iter(certificates), None) if is_copied else None
         return Login(
-            password=_read_password(password_file) if password_file else credentials.password,
-            password_file=password_file,
-            identity_files=tuple(keys),
-            certificate_file=certificate_file,
-            contents=contents | keys,
+            identity_files=(file,),
+            copied_key=key.decode() if is_copied else "",
+            certificate_file=named or beside,
+            contents={**certificates, file: key},
         )
+
+    def _read_key(self, credentials: Credentials, file: Path, secret: Secret | None) -> tuple[bytes, bool]:
+        """Return a private key without its passphrase, and whether it has one."""
+        subject = secret.subject if secret else f"cannot use the identity file {file}"
+        try:
+            return require_usable(file, subject), False
+        except errors.IdentityFileLocked:
+            if not credentials.passphrase_secret:
+                raise
+        passphrase = self.secrets.passphrase(credentials.passphrase_secret)
+        try:
+            return unlocked(local_files.read(file).content, passphrase), True
+        except WrongPassphrase:
+            raise errors.IdentityFileUnusable(
+                f"{subject}, the secret '{credentials.passphrase_secret}' is not its passphrase",
+                f"ssh-keygen -y -f {shlex.quote(str(file))} tries one",
+            ) from None
+        except (OSError, UnknownLock):
+            raise errors.IdentityFileUnusable(
+                f"{subject}, it has a passphrase in a form that is not known here",
+                f"ssh-keygen -p -f {shlex.quote(str(file))} puts it into the usual one",
+            ) from None
+
+    def _with_password(self, login: Login, credentials: Credentials, secret: Secret | None) -> Login:
+        if credentials.password_file:
+            file = self._expand(credentials.password_file)
+            return replace(login, password=_read_password(file), password_file=file)
+        if secret and not secret.is_key:
+            return replace(login, password=secret.text, password_file=None if secret.is_credential else secret.file)
+        return replace(login, password=credentials.password)
 
     def _default_keys(self) -> dict[Path, bytes]:
         if local_files.exists(self.default_key):
@@ -122,6 +177,26 @@ class Keyring:
 
     def _expand(self, path: str) -> Path:
         return self.home / path[2:] if path.startswith("~/") else Path(path)
+
+
+def _require_consistency(credentials: Credentials, secret: Secret) -> None:
+    """Raise InvalidOption if what a secret holds contradicts another option, or lacks what that needs."""
+    if secret.is_key:
+        for name, given in (
+            ("IdentityFile", credentials.identity_file),
+            ("IdentityAgent", credentials.identity_agent),
+        ):
+            if given:
+                raise errors.InvalidOption(
+                    name, f"contradicts the secret '{secret.name}', which is a private key: leave one of them out"
+                )
+    elif not credentials.identity_file:
+        for name, given in (
+            ("passphrase_secret", credentials.passphrase_secret),
+            ("CertificateFile", credentials.certificate_file),
+        ):
+            if given:
+                raise errors.InvalidOption(name, f"needs a private key, and the secret '{secret.name}' is a password")
 
 
 def _read_password(path: Path) -> str:
@@ -157,14 +232,19 @@ def certificate_beside(key: Path) -> Path:
     return key.with_name(f"{key.name}-cert.pub")
 
 
-def require_usable(identity_file: Path) -> bytes:
+def require_usable(identity_file: Path, subject: str = "") -> bytes:
     """Return the content of an identity file, if ssh can use it as a private key.
 
+    Args:
+        identity_file: The file.
+        subject: How an error begins.
+
     Raises:
-        IdentityFileUnusable: ssh can't; the error says why and what to do.
+        IdentityFileLocked: It needs a passphrase.
+        IdentityFileUnusable: ssh can't use it; the error says why and what to do.
         FileStuck: Its file system does not answer.
     """
-    subject = f"cannot use the identity file {identity_file}"
+    subject = subject or f"cannot use the identity file {identity_file}"
     try:
         file = local_files.read(identity_file)
     except FileNotFoundError:
@@ -173,9 +253,14 @@ def require_usable(identity_file: Path) -> bytes:
     except OSError as error:
         hint = "it must be a private key file that root can read"
         raise errors.IdentityFileUnusable(f"{subject}, {error.strerror}", hint) from None
-    if problem := _verdict(identity_file, file):
-        what, hint = problem
+    if b"PRIVATE KEY" not in file.content:
+        what, hint = _what_it_is(identity_file, file.content)
         raise errors.IdentityFileUnusable(f"{subject}, {what}", hint)
+    try:
+        _require_verdict_of_ssh(identity_file, file.mode, file.owner, hashlib.sha256(file.content).digest())
+    except _Refused as refused:
+        kind = errors.IdentityFileLocked if refused.is_locked else errors.IdentityFileUnusable
+        raise kind(f"{subject}, {refused.what}", refused.hint) from None
     return file.content
 
 
@@ -198,23 +283,12 @@ def require_certificate(certificate_file: Path) -> bytes:
     return content
 
 
-def _verdict(path: Path, file: local_files.File) -> tuple[str, str] | None:
-    """Return what keeps ssh from using a file as a private key, and what to do about it; None if nothing does."""
-    if b"PRIVATE KEY" not in file.content:
-        return _what_it_is(path, file.content)
-    try:
-        _require_verdict_of_ssh(path, file.mode, file.owner, hashlib.sha256(file.content).digest())
-    except _Refused as refused:
-        return refused.what, refused.hint
-    return None
-
-
 class _Refused(Exception):
     """ssh-keygen could not use a key."""
 
-    def __init__(self, what: str, hint: str) -> None:
+    def __init__(self, what: str, hint: str, *, is_locked: bool = False) -> None:
         super().__init__(what)
-        self.what, self.hint = what, hint
+        self.what, self.hint, self.is_locked = what, hint, is_locked
 
 
 @functools.lru_cache(maxsize=_KEYS_REMEMBERED)
@@ -233,20 +307,52 @@ def _require_verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes)
     if "passphrase" in complaint:
         raise _Refused(
             "it needs a passphrase, which nobody could type when the volume is mounted",
-            "use a key without one, for this purpose alone (ssh-keygen -N '')",
+            "put it into a secret and say passphrase_secret=NAME, or use a key without one (ssh-keygen -N '')",
+            is_locked=True,
         )
     raise _Refused(*_NO_PRIVATE_KEY)
 
 
-def is_below_tmp(path: Path) -> bool:
-    """Tell whether a path is below /tmp or /var/tmp, which the service does not see (``PrivateTmp=`` of its unit)."""
-    return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")  # noqa: S108 (to warn of it)
+class WrongPassphrase(Exception):
+    """A passphrase is not that of a key."""
+
+
+class UnknownLock(Exception):
+    """A key, or how it is encrypted, is of a kind that only ssh itself knows."""
+
+
+def unlocked(key: bytes, passphrase: str) -> bytes:
+    """Return a private key without its passphrase, in OpenSSH's own form.
+
+    ssh-keygen would take the passphrase on its command line, or want it in a file.
+
+    Raises:
+        WrongPassphrase: It is not the key's.
+        UnknownLock: The key can't be decrypted here.
+    """
+    # imported here for the few volumes that need it: a service starts in the time of a call
+    from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in key
+    load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    try:
+        return load(key, passphrase.encode()).private_bytes(*form)
+    except UnsupportedAlgorithm:
+        raise UnknownLock from None
+    except InvalidTag:
+        raise WrongPassphrase from None
+    except ValueError:
+        # Debian 12's cryptography does not know these ciphers, and gets stuck after the encrypted part
+        is_unknown = is_openssh and b"@openssh.com" in base64.b64decode(key.splitlines()[1][:68] + b"==")
+        raise (UnknownLock if is_unknown else WrongPassphrase) from None
 
 
 def _where_is(path: Path, option: str) -> str:
     """Return a hint on where a missing file may be."""
-    if is_below_tmp(path):
-        return UNSEEN
+    if local_files.is_below_tmp(path):
+        return local_files.UNSEEN
     return f"is '{option}' a path on this host? (~ is root's home)"
 
 

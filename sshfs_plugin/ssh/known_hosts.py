@@ -47,8 +47,13 @@ class HostKey:
     @property
     def fingerprint(self) -> str:
         """The fingerprint as ``ssh-keygen -l`` prints it."""
-        digest = hashlib.sha256(self.blob).digest()
-        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+        return fingerprint(self.blob)
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return the fingerprint of a public key in SSH's wire format, as ``ssh-keygen -l`` prints it."""
+    digest = hashlib.sha256(blob).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def pattern(host: str, port: int) -> str:

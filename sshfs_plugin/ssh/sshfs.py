@@ -58,13 +58,20 @@ def environment_file(values: Mapping[str, str]) -> str:
 _NEEDS_ESCAPE, _BACKSLASH = re.compile(r'(["\\$`])'), r"\\\1"
 
 
-def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts) -> str:
-    """Return the text of the ssh_config under which a volume's own connections are made."""
-    keywords = _keywords(volume, login, known_hosts, known_hosts.pinned / volume.name)
+def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, key: Path = NOWHERE) -> str:
+    """Return the text of the ssh_config under which a volume's own connections are made.
+
+    Args:
+        volume: The volume.
+        login: What it logs in with.
+        known_hosts: The known hosts of this host.
+        key: The file of the login's copied key, if it has one.
+    """
+    keywords = _keywords(volume, login, known_hosts, known_hosts.pinned / volume.name, key)
     return f"# Made for the volume {volume.name} at each mount.\n{_all_hosts(keywords)}"
 
 
-def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path) -> str:
+def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path, key: Path) -> str:
     """Return the text of the ssh_config under which a connection is made that a volume shares with others.
 
     Args:
@@ -72,8 +79,9 @@ def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pin
         login: What all of them log in with.
         known_hosts: The known hosts of this host.
         pinned: The file of the pinned host key, if there is one.
+        key: The file of the login's copied key, if it has one.
     """
-    keywords = _keywords(volume, login, known_hosts, pinned)
+    keywords = _keywords(volume, login, known_hosts, pinned, key)
     shared = ("ControlMaster", "yes"), ("ControlPersist", str(IDLE_SECONDS))
     return f"# Made for volumes that share a connection.\n{_all_hosts((*keywords, *shared))}"
 
@@ -83,13 +91,17 @@ def _all_hosts(keywords: Iterable[tuple[str, str]]) -> str:
     return f"Host *\n{lines}\n"
 
 
-def _keywords(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path) -> Iterator[tuple[str, str]]:
+def _keywords(
+    volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path, key: Path
+) -> Iterator[tuple[str, str]]:
     yield "Port", str(volume.remote.port)
     # else ssh would look up an address in its canonical form (127.0.0.1 for 127.1), and the preflight as it was typed
     yield "HostKeyAlias", pattern(volume.remote.host, volume.remote.port)
-    yield "IdentitiesOnly", "yes"
-    yield "IdentityAgent", "none"
-    for identity_file in login.identity_files or ("none",):
+    # else ssh would use none of the agent's keys, since none is named
+    yield "IdentitiesOnly", "no" if login.agent else "yes"
+    yield "IdentityAgent", _quoted(login.agent.path) if login.agent else "none"
+    identity_files = (key,) if login.copied_key else login.identity_files
+    for identity_file in identity_files or ("none",):
         yield "IdentityFile", _quoted(identity_file)
     if login.certificate_file:
         yield "CertificateFile", _quoted(login.certificate_file)

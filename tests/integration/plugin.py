@@ -99,6 +99,7 @@ class Plugin(Client):
             mounts=directory / "mounts",
             runtime=directory / "run",
             configuration=directory / "etc",
+            credentials=directory / "credentials",
             libexec=directory / "libexec",
             home=directory / "home",
             supervisor="process",

@@ -113,6 +113,7 @@ def settings_below(directory: Path) -> Settings:
         mounts=directory / "mounts",
         runtime=directory / "run",
         configuration=directory / "etc",
+        credentials=directory / "credentials",
         libexec=directory / "libexec",
         home=directory / "root",
         root=directory,

@@ -19,6 +19,7 @@ from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.ssh.secrets import Secrets
 from sshfs_plugin.volume import Volume, VolumeName
 from support.impostors import LOOPBACK
 from support.ssh_keys import host_key, public_key
@@ -52,7 +53,11 @@ class Client:
     def preflight(self) -> Preflight:
         """The preflight, anew each time."""
         return Preflight(
-            keyring=Keyring(default_key=self.directory / "id_ed25519", home=self.directory),
+            keyring=Keyring(
+                default_key=self.directory / "id_ed25519",
+                home=self.directory,
+                secrets=Secrets(self.directory / "credentials", self.directory / "secrets.d"),
+            ),
             known_hosts=KnownHosts(
                 own=self.directory / "known_hosts",
                 others=(self.directory / ".ssh/known_hosts",),

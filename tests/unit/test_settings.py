@@ -22,6 +22,8 @@ def test_settings_when_the_environment_is_empty_are_those_of_the_package() -> No
     assert settings.logs == Path("/run/docker-volume-sshfs/logs")
     assert settings.libexec == Path("/usr/libexec/docker-volume-sshfs")
     assert settings.default_key == Path("/etc/docker-volume-sshfs/id_ed25519")
+    assert settings.credentials == Path("/run/credentials/docker-volume-sshfs.service")
+    assert settings.secrets == Path("/etc/docker-volume-sshfs/secrets.d")
     assert (settings.supervisor, settings.home) == ("auto", Path("/root"))
 
 

@@ -2,7 +2,16 @@
 """Options that say how to log in, and which host keys to trust."""
 
 from sshfs_plugin.options.table.row import Option, Shape, Topic
-from sshfs_plugin.options.values import fingerprint, known_hosts_file, one_of, path, plain_text, secret_path
+from sshfs_plugin.options.values import (
+    fingerprint,
+    known_hosts_file,
+    one_of,
+    path,
+    plain_text,
+    secret_name,
+    secret_path,
+    socket,
+)
 from sshfs_plugin.volume import HostKeyCheck
 
 LOGIN = Topic(
@@ -31,6 +40,28 @@ LOGIN = Topic(
             meaning="A file on this host, of mode 600 and not below /tmp, whose first line is the password; it is "
             "read at each connection.",
             canonical=secret_path,
+            shape=Shape.LIST,
+        ),
+        Option(
+            name="secret",
+            value="name",
+            meaning="A private key or a password by the name of a secret: a credential that systemd hands to the "
+            "service, else the file `/etc/docker-volume-sshfs/secrets.d/NAME`. See credentials.md.",
+            canonical=secret_name,
+        ),
+        Option(
+            name="passphrase_secret",
+            value="name",
+            meaning="The secret that is the passphrase of the private key, which `IdentityFile` or `secret` names.",
+            canonical=secret_name,
+        ),
+        Option(
+            name="IdentityAgent",
+            aliases=("identity_agent",),
+            value="path",
+            meaning="The socket on this host of an ssh-agent, which root runs and which answers without a person at "
+            "hand: the keys that it holds are used. It can't be below /tmp.",
+            canonical=socket,
             shape=Shape.LIST,
         ),
         Option(

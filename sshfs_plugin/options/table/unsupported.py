@@ -47,11 +47,12 @@ REFUSED: Mapping[str, str] = {
 """Options that a volume must not use, each with the reason that the user is given."""
 
 HARMLESS: Mapping[str, str] = {
+    "IdentityAgent": "none",
     "PermitLocalCommand": "no",
     **dict.fromkeys(("ephemeral", "one_time"), "false"),
     **dict.fromkeys(("KnownHostsCommand", "ProxyCommand", "ProxyJump", "RemoteCommand", "RevokedHostKeys"), "none"),
 }
-"""Refused options, each with the value that says no more than what holds anyway."""
+"""Options, each with the value that says no more than what holds anyway."""
 
 ALWAYS_SO = "it is always so"
 _BY_CREDENTIALS = "the key and the password that the volume has decide how to log in"
@@ -80,7 +81,6 @@ IGNORED: Mapping[str, str] = {
             "HostbasedAcceptedAlgorithms",
             "HostbasedAuthentication",
             "HostbasedKeyTypes",
-            "IdentityAgent",
             "KbdInteractiveAuthentication",
             "KbdInteractiveDevices",
             "NumberOfPasswordPrompts",

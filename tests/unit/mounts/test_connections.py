@@ -13,6 +13,7 @@ import pytest
 from sshfs_plugin import options
 from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
 from sshfs_plugin.volume import Volume, VolumeName
@@ -81,6 +82,8 @@ def test_login_needs_no_check_while_a_connection_stands_that_takes_the_volume(co
         ({}, replace(LOGIN, contents={KEY: b"another"})),
         ({}, replace(LOGIN, identity_files=())),
         ({}, replace(LOGIN, password="hunter2")),
+        ({}, replace(LOGIN, copied_key="a key")),
+        ({}, replace(LOGIN, agent=Agent(Path("/agent")), agent_keys=(b"a key",))),
     ],
 )
 def test_volumes_that_log_in_otherwise_share_nothing(
@@ -200,6 +203,15 @@ def test_files_of_a_connection_are_for_root_alone_and_go_with_it(connections: Sh
     assert "hünter" not in environment + connection.ssh_config.read_text()
     connection.remove()
     assert not connection.directory.exists()
+
+
+def test_copied_key_is_with_the_connection(connections: SharedConnections) -> None:
+    login = replace(LOGIN, copied_key="a key\n")
+    connection = joined(connections, volume("photos"), login)
+    assert (connection.key.read_text(), connection.key.stat().st_mode & 0o777) == ("a key\n", 0o600)
+    assert f'IdentityFile "{connection.key}"\n' in connection.ssh_config.read_text()
+    with made(connection):
+        assert connections.can_be_joined(volume("music"), login)
 
 
 def test_name_of_a_connection_can_be_seen_by_all_and_tells_no_password(settings: Settings) -> None:

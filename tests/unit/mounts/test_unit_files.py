@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.ssh_keys import write_key
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.mounts.unit_files import UnitFiles
@@ -75,6 +76,34 @@ def test_password_that_is_on_record_is_in_a_file_for_root_alone_and_nowhere_else
         'SSHFS_PLUGIN_PASSWORD_OF="photos"',
     ]
     assert "hünter" not in environment + files.ssh_config.read_text()
+
+
+def test_key_that_ssh_can_not_use_where_it_is_is_copied_for_root_alone(files: UnitFiles, settings: Settings) -> None:
+    settings.credentials.mkdir(parents=True)
+    key = write_key(settings.credentials / "nas", "ed25519")
+    write(files, volume({"secret": "nas"}), settings)
+    assert files.key.read_text() == key.read_text()
+    assert files.key.stat().st_mode & 0o777 == 0o600
+    assert f'IdentityFile "{files.key}"\n' in files.ssh_config.read_text()
+    assert "ASKPASS" not in files.environment.read_text()
+
+
+def test_copied_key_of_an_earlier_volume_of_the_name_does_not_stay(files: UnitFiles, settings: Settings) -> None:
+    settings.credentials.mkdir(parents=True)
+    write_key(settings.credentials / "nas", "ed25519")
+    write(files, volume({"secret": "nas"}), settings)
+    write(files, volume({}), settings)
+    assert not files.key.exists()
+
+
+def test_password_that_is_a_credential_is_in_a_file_for_root_alone(files: UnitFiles, settings: Settings) -> None:
+    settings.credentials.mkdir(parents=True)
+    credential = settings.credentials / "nas"
+    credential.touch(0o400)
+    credential.write_text("hunter2\n")
+    write(files, volume({"secret": "nas"}), settings)
+    assert files.password.read_text() == "hunter2\n"
+    assert f'SSHFS_PLUGIN_PASSWORD_FILE="{files.password}"\n' in files.environment.read_text()
 
 
 def test_password_file_is_read_where_it_is_so_that_a_new_password_is_found(

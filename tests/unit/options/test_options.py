@@ -315,6 +315,16 @@ def test_value_when_it_is_the_default_is_the_same_as_none(option: str, typed: st
         ("IdentityFile", "/keys/${USER}", "must not hold '${', which ssh would replace"),
         ("IdentityFile", "/keys/a\nProxyCommand id", "must not hold line breaks or control characters"),
         ("password_file", "secret", "must be the path of a file, absolute or from ~/ (root's home)"),
+        *(
+            (option, typed, "must be the name of a secret, of letters, digits, '_', '.' and '-', and no '.' at its st")
+            for option in ("secret", "passphrase_secret")
+            for typed in ("", ".nas", "../nas", "a/b", "nas\n", "größe", "hunter 2", "x" * 201)
+        ),
+        ("IdentityAgent", "agent.sock", "must be the absolute path of a socket on this host, not 'agent.sock'"),
+        ("IdentityAgent", "~/agent", "must be the absolute path of a socket on this host, not '~/agent'"),
+        ("IdentityAgent", "SSH_AUTH_SOCK", "must be the absolute path of a socket on this host, not 'SSH_AUTH_SOCK'"),
+        ("IdentityAgent", "$AGENT", "must be the absolute path of a socket on this host, not '$AGENT'"),
+        ("IdentityAgent", "/run/${USER}", "must not hold '${', which ssh would replace"),
         ("host_key", "MD5:aa:bb", "must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not 'MD5:aa:bb'"),
         ("host_key", "SHA256:short", "must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not"),
         ("host_key", FINGERPRINT.removeprefix("SHA256:"), "must be a fingerprint such as ssh-keygen -l prints"),
@@ -385,6 +395,37 @@ def test_value_when_canonical_is_its_own_canonical_value(option: table.Option) -
 def test_password_when_refused_is_not_repeated() -> None:
     said = refusal({"sshcmd": "nas:", "password": "hunter2\n"})
     assert said == "option 'password' must not hold line breaks or control characters"
+
+
+def test_secret_when_its_name_makes_no_sense_is_not_repeated() -> None:
+    assert "hunter" not in refusal({"sshcmd": "nas:", "secret": "hunter2!"})
+
+
+def test_login_by_names_and_an_agent_is_kept_as_given() -> None:
+    credentials = volume(secret="nas", passphrase_secret="nas.pass", identity_agent="/run/agent").credentials
+    assert (credentials.secret, credentials.passphrase_secret) == ("nas", "nas.pass")
+    assert credentials.identity_agent == "/run/agent"
+    assert volume(IdentityAgent="none") == volume()
+
+
+@pytest.mark.parametrize(
+    ("opts", "said"),
+    [
+        ({"secret": "nas", "password": "hunter2"}, "option 'secret' contradicts 'password': give one of them"),
+        ({"secret": "nas", "password_file": "/nas"}, "option 'secret' contradicts 'password_file': give one of them"),
+        (
+            {"IdentityAgent": "/agent", "IdentityFile": "/nas"},
+            "option 'IdentityAgent' contradicts 'IdentityFile': give one of them",
+        ),
+        (
+            {"passphrase_secret": "nas"},
+            "option 'passphrase_secret' needs the IdentityFile or the secret that is the private key",
+        ),
+        ({"CertificateFile": "/nas"}, "option 'CertificateFile' needs the IdentityFile to which it belongs"),
+    ],
+)
+def test_login_when_two_options_say_the_same_or_one_lacks_another_is_refused(opts: dict[str, str], said: str) -> None:
+    assert refusal({"sshcmd": "nas:", **opts}) == said
 
 
 def test_password_file_when_given_is_kept_as_a_path() -> None:

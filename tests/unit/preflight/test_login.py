@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
+from support.agents import agent, tell
 from support.ssh_client import FORMS, Client, connect, public, shown
 from support.ssh_keys import public_key, write_key
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, serving
@@ -353,3 +354,75 @@ def test_login_when_the_certificate_is_broken_succeeds_with_the_key_and_logs_why
     with serving(Account(directory=files, keys=[public(certified)], ways=[(KEY,)])) as server:
         client.run(server, IdentityFile=str(certified))
     assert f"cannot use the certificate {certificate}" in caplog.text
+
+
+# Secrets and agents
+
+
+def test_login_with_a_key_that_has_a_passphrase_succeeds(client: Client, files: Path, keys: dict[str, Path]) -> None:
+    key = Path(shutil.copy(keys["ed25519"], client.directory / "key"))
+    key.chmod(0o600)
+    command.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "hunter2", "-f", key], seconds=10).check_returncode()
+    secret(client, "pass", "hunter2")
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server:
+        client.run(server, IdentityFile=str(key), passphrase_secret="pass")
+
+
+@pytest.mark.parametrize("kind", ["a key", "a password"])
+def test_login_with_a_secret_succeeds(client: Client, files: Path, keys: dict[str, Path], kind: str) -> None:
+    secret(client, "nas", keys["rsa"].read_text() if kind == "a key" else "hunter2\n")
+    with serving(Account(directory=files, keys=[public(keys["rsa"])], password="hunter2")) as server:
+        client.run(server, secret="nas")
+    assert server.seen[1] == (KEY if kind == "a key" else PASSWORD)
+
+
+@pytest.mark.parametrize("form", ["ed25519", "ecdsa", "rsa"])
+def test_login_with_the_keys_of_an_agent_succeeds(
+    client: Client, files: Path, keys: dict[str, Path], form: str
+) -> None:
+    other = write_key(client.directory / "other", "ed25519", 3)
+    with agent(other, keys[form]) as place, serving(Account(directory=files, keys=[public(keys[form])])) as server:
+        client.run(server, IdentityAgent=str(place))
+        if form != "rsa":  # paramiko's server does not tell ssh that it takes SHA-2
+            assert connect(client, client.volume(server, IdentityAgent=str(place))).returncode == 0
+
+
+def test_login_with_a_certificate_in_an_agent_succeeds(client: Client, files: Path, keys: dict[str, Path]) -> None:
+    key = Path(shutil.copy(keys["ed25519"], client.directory / "key"))
+    shutil.copy(public_key(keys["ed25519"]), public_key(key))
+    key.chmod(0o600)
+    authority = write_key(client.directory / "authority", "ed25519", 3)
+    command.run(["ssh-keygen", "-q", "-s", authority, "-I", "bob", "-n", "bob", public_key(key)], seconds=10)
+    account = Account(directory=files, keys=[public(keys["ed25519"])], certificates=True)
+    with agent(key) as place, serving(account) as server:
+        client.run(server, IdentityAgent=str(place))
+
+
+def test_login_when_no_key_of_the_agent_is_authorized_names_them(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    with agent(keys["ed25519"]) as place, serving(Account(directory=files)) as server:
+        error = client.refusal(server, IdentityAgent=str(place))
+    printed = command.run(["ssh-keygen", "-lf", public_key(keys["ed25519"])], seconds=10).stdout.split()[1]
+    assert str(error) == (
+        f"127.0.0.1 refused to let bob in with the ssh-agent's key {printed} (it takes a password, a key): is one of "
+        f"them in the authorized_keys of bob there (SSH_AUTH_SOCK={place} ssh-add -L prints them), and is that the "
+        "right user?"
+    )
+
+
+def test_login_when_the_agent_refuses_to_sign_says_so(client: Client, files: Path, keys: dict[str, Path]) -> None:
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server, agent() as place:
+        tell(place, "-c", keys["ed25519"])  # to be confirmed by a person, and nobody is there
+        error = client.refusal(server, IdentityAgent=str(place))
+    assert str(error) == (
+        f"cannot use the ssh-agent at {place}, it refuses to sign: is it locked, or does it ask a person (ssh-add -c)?"
+    )
+
+
+def secret(client: Client, name: str, text: str) -> None:
+    """Put a secret on the host that makes the checks."""
+    file = client.preflight.keyring.secrets.directory / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch(0o600)
+    file.write_text(text)

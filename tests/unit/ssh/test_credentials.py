@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.agents import agent
 from support.programs import Programs
-from support.ssh_keys import write_key
+from support.ssh_keys import public_key, write_key
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Keyring, Login, certificate_beside, require_usable
+from sshfs_plugin.ssh.secrets import Secrets
 from sshfs_plugin.volume import Credentials
 
 FORMS = ["ed25519", "ecdsa", "rsa", "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8"]
@@ -26,7 +29,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
-    keyring = Keyring(default_key=tmp_path / "etc/id_ed25519", home=tmp_path / "root")
+    keyring = Keyring(
+        default_key=tmp_path / "etc/id_ed25519",
+        home=tmp_path / "root",
+        secrets=Secrets(tmp_path / "credentials", tmp_path / "etc/secrets.d"),
+    )
     (keyring.home / ".ssh").mkdir(parents=True)
     keyring.default_key.parent.mkdir()
     return keyring
@@ -117,7 +124,7 @@ def test_identity_file_when_it_has_a_passphrase_says_why_that_can_not_work(
     file = lock(copy(keys[form], tmp_path / "nas"))
     assert refusal(file) == (
         f"cannot use the identity file {file}, it needs a passphrase, which nobody could type when the volume is "
-        "mounted: use a key without one, for this purpose alone (ssh-keygen -N '')"
+        "mounted: put it into a secret and say passphrase_secret=NAME, or use a key without one (ssh-keygen -N '')"
     )
 
 
@@ -242,6 +249,9 @@ def test_digest_of_a_login_differs_with_anything_that_a_server_is_given(tmp_path
         Login(identity_files=(key,), contents={key: b"another key"}),
         Login(identity_files=(key,), contents={key: content, certificate_beside(key): b"a certificate"}),
         Login(identity_files=(key,), certificate_file=certificate_beside(key), contents={key: content}),
+        Login(agent=Agent(key), agent_keys=(b"a key",)),
+        Login(agent=Agent(tmp_path), agent_keys=(b"a key",)),
+        Login(agent=Agent(key), agent_keys=(b"another key",)),
     ]
     assert len({login.digest for login in logins}) == len(logins)
     assert Login(password="hunter2").digest == logins[1].digest
@@ -249,7 +259,11 @@ def test_digest_of_a_login_differs_with_anything_that_a_server_is_given(tmp_path
 
 def test_keyring_of_a_host_follows_its_settings() -> None:
     keyring = Keyring.of(Settings(configuration=Path("/srv/etc"), home=Path("/home/admin")))
-    assert keyring == Keyring(default_key=Path("/srv/etc/id_ed25519"), home=Path("/home/admin"))
+    assert keyring == Keyring(
+        default_key=Path("/srv/etc/id_ed25519"),
+        home=Path("/home/admin"),
+        secrets=Secrets(Path("/run/credentials/docker-volume-sshfs.service"), Path("/srv/etc/secrets.d")),
+    )
 
 
 # Password files
@@ -370,3 +384,182 @@ def test_login_when_a_file_is_a_pipe_does_not_wait_for_it(keyring: Keyring, tmp_
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(errors.CredentialsError, match="it is not a regular file"):
         keyring.login(Credentials(**{option: str(tmp_path / "pipe")}))
+
+
+# Secrets
+
+
+def secret(directory: Path, content: bytes, name: str = "nas") -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / name
+    file.write_bytes(content)
+    file.chmod(0o400)
+    return file
+
+
+def test_secret_of_root_that_is_a_key_is_used_where_it_is(keys: dict[str, Path], keyring: Keyring) -> None:
+    file = secret(keyring.secrets.directory, keys["ed25519"].read_bytes())
+    login = keyring.login(Credentials(secret="nas"))
+    assert (login.identity_files, login.copied_key, login.password) == ((file,), "", "")
+
+
+def test_credential_that_is_a_key_is_copied_for_ssh(keys: dict[str, Path], keyring: Keyring) -> None:
+    file = secret(keyring.secrets.credentials, keys["ed25519"].read_bytes())
+    login = keyring.login(Credentials(secret="nas"))
+    assert login.identity_files == (file,)
+    assert login.copied_key == keys["ed25519"].read_text()
+    assert login.without_contents.copied_key == login.copied_key, "a further mount writes it as well"
+
+
+def test_secret_of_root_that_is_a_password_is_read_where_it_is(keyring: Keyring) -> None:
+    file = secret(keyring.secrets.directory, b"hunter2\n")
+    login = keyring.login(Credentials(secret="nas"))
+    assert (login.password, login.password_file, login.identity_files) == ("hunter2", file, ())
+
+
+def test_credential_that_is_a_password_is_copied_for_ssh(keyring: Keyring) -> None:
+    secret(keyring.secrets.credentials, b"hunter2\n")
+    login = keyring.login(Credentials(secret="nas"))
+    assert (login.password, login.password_file, login.identity_files) == ("hunter2", None, ())
+
+
+def test_secret_that_is_a_password_can_stand_beside_a_key(keys: dict[str, Path], keyring: Keyring) -> None:
+    secret(keyring.secrets.directory, b"hunter2\n")
+    login = keyring.login(Credentials(secret="nas", identity_file=str(keys["ed25519"])))
+    assert (login.password, login.identity_files) == ("hunter2", (keys["ed25519"],))
+
+
+@pytest.mark.parametrize(
+    ("content", "credentials", "said"),
+    [
+        (
+            "a key",
+            Credentials(secret="nas", identity_file="/other"),
+            "option 'IdentityFile' contradicts the secret 'nas', which is a private key: leave one of them out",
+        ),
+        (
+            "a key",
+            Credentials(secret="nas", identity_agent="/agent"),
+            "option 'IdentityAgent' contradicts the secret 'nas', which is a private key: leave one of them out",
+        ),
+        (
+            "hunter2",
+            Credentials(secret="nas", passphrase_secret="other"),
+            "option 'passphrase_secret' needs a private key, and the secret 'nas' is a password",
+        ),
+        (
+            "hunter2",
+            Credentials(secret="nas", certificate_file="/nas-cert.pub"),
+            "option 'CertificateFile' needs a private key, and the secret 'nas' is a password",
+        ),
+    ],
+)
+def test_secret_when_it_is_not_what_another_option_wants_is_told(
+    keys: dict[str, Path], keyring: Keyring, content: str, credentials: Credentials, said: str
+) -> None:
+    secret(keyring.secrets.directory, keys["ed25519"].read_bytes() if content == "a key" else content.encode())
+    with pytest.raises(errors.InvalidOption) as refused:
+        keyring.login(credentials)
+    assert str(refused.value) == said
+
+
+def test_secret_that_is_half_a_key_is_told_of_as_a_secret(keys: dict[str, Path], keyring: Keyring) -> None:
+    file = secret(keyring.secrets.directory, keys["rsa"].read_bytes()[:600])
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        keyring.login(Credentials(secret="nas"))
+    assert str(refused.value) == f"cannot use the secret 'nas' in {file}, {NOT_A_KEY}"
+
+
+# Passphrases
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_key_with_a_passphrase_is_unlocked_for_ssh(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring, form: str
+) -> None:
+    file = lock(copy(keys[form], tmp_path / "nas"))
+    secret(keyring.secrets.directory, b"correct horse\n", "pass")
+    login = keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
+    assert login.identity_files == (file,)
+    unlocked = tmp_path / "unlocked"
+    unlocked.touch(0o600)
+    unlocked.write_text(login.copied_key)
+    require_usable(unlocked)
+    public = command.run(["ssh-keygen", "-y", "-f", unlocked], seconds=10).stdout.split()
+    assert public[:2] == public_key(keys[form]).read_text().split()[:2]
+    assert login.contents == {file: login.copied_key.encode()}
+
+
+def test_secret_can_be_a_key_with_a_passphrase(keys: dict[str, Path], tmp_path: Path, keyring: Keyring) -> None:
+    secret(keyring.secrets.credentials, lock(copy(keys["ed25519"], tmp_path / "nas")).read_bytes())
+    secret(keyring.secrets.credentials, b"correct horse", "pass")
+    login = keyring.login(Credentials(secret="nas", passphrase_secret="pass"))
+    assert "BEGIN OPENSSH PRIVATE KEY" in login.copied_key
+
+
+def test_certificate_beside_a_key_with_a_passphrase_is_named_to_ssh(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring
+) -> None:
+    file = lock(copy(keys["ed25519"], tmp_path / "nas"))
+    certificate_beside(file).write_text("ssh-ed25519-cert-v01@openssh.com AAAA")
+    secret(keyring.secrets.directory, b"correct horse", "pass")
+    login = keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
+    assert login.certificate_file == certificate_beside(file)
+
+
+@pytest.mark.parametrize("form", ["ed25519", "rsa-PEM", "ecdsa-PKCS8"])
+def test_wrong_passphrase_is_told_and_not_repeated(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring, form: str
+) -> None:
+    file = lock(copy(keys[form], tmp_path / "nas"))
+    secret(keyring.secrets.directory, b"wrong", "pass")
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
+    assert str(refused.value) == (
+        f"cannot use the identity file {file}, the secret 'pass' is not its passphrase: "
+        f"ssh-keygen -y -f {file} tries one"
+    )
+
+
+def test_secret_with_a_passphrase_and_none_given_says_how_to_give_it(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring
+) -> None:
+    file = secret(keyring.secrets.directory, lock(copy(keys["ed25519"], tmp_path / "nas")).read_bytes())
+    with pytest.raises(errors.IdentityFileLocked) as refused:
+        keyring.login(Credentials(secret="nas"))
+    assert str(refused.value) == (
+        f"cannot use the secret 'nas' in {file}, it needs a passphrase, which nobody could type when the volume is "
+        "mounted: put it into a secret and say passphrase_secret=NAME, or use a key without one (ssh-keygen -N '')"
+    )
+
+
+def test_passphrase_of_a_key_that_has_none_is_not_asked_for(keys: dict[str, Path], keyring: Keyring) -> None:
+    login = keyring.login(Credentials(identity_file=str(keys["ed25519"]), passphrase_secret="missing"))
+    assert (login.identity_files, login.copied_key) == ((keys["ed25519"],), "")
+
+
+@pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes128-ctr"])
+def test_key_that_is_encrypted_in_an_unusual_way_says_how_to_mend_it(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring, cipher: str
+) -> None:
+    file = copy(keys["ed25519"], tmp_path / "nas")
+    words = ["-q", "-p", "-P", "", "-N", "correct horse", "-Z", cipher, "-f", str(file)]
+    command.run(["ssh-keygen", *words], seconds=10).check_returncode()
+    secret(keyring.secrets.directory, b"correct horse", "pass")
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
+    assert str(refused.value) == (
+        f"cannot use the identity file {file}, it has a passphrase in a form that is not known here: "
+        f"ssh-keygen -p -f {file} puts it into the usual one"
+    )
+
+
+# An agent
+
+
+def test_agent_is_used_without_any_other_key(keys: dict[str, Path], keyring: Keyring) -> None:
+    copy(keys["rsa"], keyring.default_key)
+    with agent(keys["ed25519"]) as place:
+        login = keyring.login(Credentials(identity_agent=str(place), password="hunter2"))
+    assert (login.agent, len(login.agent_keys), login.identity_files) == (Agent(place), 1, ())
+    assert login.password == "hunter2"
