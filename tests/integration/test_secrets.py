@@ -14,9 +14,11 @@ import pytest
 from support import ssh_keys, ssh_server
 
 from integration.plugin import Plugin, Refused
+from sshfs_plugin.host import command
 
 IN_OPTION, IN_LIST, IN_LIST_OF_O = "s3cret-in-option", "s3cret,in=list", "s3cret-in-list-of-o"
 IN_FILE, IN_LOGIN, IN_URL, IN_USER = "s3cret-in-file", "s3cret-in-login", "s3cret-in-url", "s3cret-in-user"
+CREDENTIAL, PASSPHRASE, SEVERAL_LINES = "s3cret-credential", "s3cret-passphrase", "s3cret-in-several-lines"
 WRONG, WRONG_IN_FILE, NO_OPTION = "s3cret-that-is-wrong", "s3cret-that-is-wrong-in-file", "s3cret-of-no-option"
 
 
@@ -102,8 +104,26 @@ def test_no_secret_is_read_anywhere_but_in_files_of_root(
     for name, password in files.items():
         (tmp_path / name).write_text(f"{password}\n")
         (tmp_path / name).chmod(0o644 if name == "open" else 0o600)
-    passwords = {IN_OPTION, IN_LIST, IN_LIST_OF_O, IN_FILE}
-    secrets = {IN_LOGIN, IN_URL, IN_USER, WRONG, WRONG_IN_FILE, NO_OPTION, *passwords, *key_body(key)}
+    locked = ssh_keys.write_key(tmp_path / "locked", "ed25519")
+    words = ("-q", "-p", "-P", "", "-N", PASSPHRASE, "-f", locked)
+    command.run(["ssh-keygen", *words], seconds=10).check_returncode()
+    plugin.settings.credentials.mkdir()
+    for name, text in {"nas": CREDENTIAL, "pass": PASSPHRASE, "bad": f"{SEVERAL_LINES}\n\n"}.items():
+        (plugin.settings.credentials / name).touch(0o600)
+        (plugin.settings.credentials / name).write_text(text)
+    passwords = {IN_OPTION, IN_LIST, IN_LIST_OF_O, IN_FILE, CREDENTIAL}
+    secrets = {
+        PASSPHRASE,
+        SEVERAL_LINES,
+        IN_LOGIN,
+        IN_URL,
+        IN_USER,
+        WRONG,
+        WRONG_IN_FILE,
+        NO_OPTION,
+        *passwords,
+        *key_body(key),
+    }
     readers = Readers(plugin, frozenset(secrets))
     nas = {"sshcmd": "bob@127.0.0.1:/", "port": str(password_server.port)}
 
@@ -118,6 +138,7 @@ def test_no_secret_is_read_anywhere_but_in_files_of_root(
         "by-list": (IN_LIST, {"ro,password": IN_LIST}),
         "by-o": (IN_LIST_OF_O, {"o": f"ro,password={IN_LIST_OF_O}"}),
         "by-file": (IN_FILE, {"password_file": str(tmp_path / "right")}),
+        "by-secret": (CREDENTIAL, {"secret": "nas"}),
     }
     with readers.looking_at_processes():
         for name, (password, opts) in good.items():
@@ -128,6 +149,8 @@ def test_no_secret_is_read_anywhere_but_in_files_of_root(
         accepting(password="", keys=[key.with_name("key.pub").read_text()])
         assert create("by-key", IdentityFile=str(key)), readers.answers[-1]
         assert readers.call("Mount", Name="by-key", ID="one"), readers.answers[-1]
+        assert create("by-locked", IdentityFile=str(locked), passphrase_secret="pass"), readers.answers[-1]
+        assert readers.call("Mount", Name="by-locked", ID="one"), readers.answers[-1]
         assert passwords - {IN_FILE} <= readers.look_at_files() <= passwords - {IN_FILE}
 
         for name, bad in {
@@ -139,6 +162,9 @@ def test_no_secret_is_read_anywhere_but_in_files_of_root(
             "bad-5": {"password_file": WRONG},
             "bad-6": {"IdentityFile": str(bad_key)},
             "bad-7": {"password": WRONG, "password_file": str(tmp_path / "wrong")},
+            "bad-13": {"secret": "bad"},
+            "bad-14": {"secret": WRONG + "!"},
+            "bad-15": {"IdentityFile": str(locked), "passphrase_secret": "nas"},
             "bad-8": {"sshcmd": f"bob:{IN_LOGIN}@127.0.0.1:/"},
             "bad-9": {"sshcmd": f"ssh://bob:{IN_URL}@127.0.0.1/"},
             "bad-10": {"user": f"bob:{IN_USER}"},

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""Secrets by name and the keys of an agent: what the check lets pass sshfs takes, now and when it connects again."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.agents import agent, tell
+from support.ssh_keys import public_key, write_key
+
+from integration.plugin import Plugin, Refused, await_that
+from integration.sshd import Server, start_server
+from integration.test_logins import make_key
+
+
+@pytest.fixture
+def nas(server: Server) -> Iterator[Server]:
+    """Give a server of this test's own, whose connections it ends."""
+    with start_server(model=server) as nas:
+        yield nas
+
+
+def put(directory: Path, content: bytes, name: str = "nas") -> Path:
+    """Write a secret, as root or systemd does."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    file = directory / name
+    file.unlink(missing_ok=True)
+    file.touch(0o600)
+    file.write_bytes(content)
+    return file
+
+
+def options(server: Server, directory: Path, **login: str) -> dict[str, str]:
+    """Return the options of a volume that logs in by these alone."""
+    given = server.options(directory, **login)
+    del given["IdentityFile"]
+    return given | login
+
+
+def use(plugin: Plugin, server: Server, directory: Path) -> None:
+    """Mount the volume "photos", write to it, and read on after its connection was lost and the service has ended."""
+    mountpoint = plugin.mount("photos")
+    (mountpoint / "file").write_text("a file")
+    with (mountpoint / "file").open() as file:
+        plugin.stop(signal.SIGKILL)
+        server.cut_connections()
+        assert file.read() == "a file"
+    assert (directory / "file").exists()
+    plugin.start()
+
+
+@pytest.mark.parametrize("place", ["credentials", "secrets.d"])
+@pytest.mark.parametrize("own", ["", "own_connection"])
+def test_secret_that_is_a_key_mounts_and_connects_again(plugin: Plugin, nas: Server, place: str, own: str) -> None:
+    where = plugin.settings.credentials if place == "credentials" else plugin.settings.secrets
+    put(where, nas.key.read_bytes())
+    directory = nas.make("photos")
+    plugin.create("photos", options(nas, directory, secret="nas", **({own: "yes"} if own else {})))
+    use(plugin, nas, directory)
+    copy = plugin.settings.unit_files / "photos/key"
+    assert copy.exists() == (place == "credentials")
+    plugin.unmount("photos")
+    plugin.call("Remove", Name="photos")
+    await_that(lambda: not copied_keys(plugin), "no copy of the key is left")
+
+
+def copied_keys(plugin: Plugin) -> list[Path]:
+    """Return the copies of keys that are left."""
+    return list(plugin.settings.runtime.glob("*/*/key"))
+
+
+def test_copy_of_a_shared_connections_key_goes_once_that_is_made(plugin: Plugin, nas: Server) -> None:
+    put(plugin.settings.credentials, nas.key.read_bytes())
+    for name in ("aa", "bb"):
+        plugin.create(name, options(nas, nas.make(name), secret="nas"))
+        plugin.mount(name)
+    await_that(lambda: len(nas.connections()) == 1, "the volumes share a connection")
+    assert {file.parent.name for file in copied_keys(plugin)} == {"aa", "bb"}
+    for name in ("aa", "bb"):
+        plugin.unmount(name)
+    assert copied_keys(plugin) == [], plugin.log.read_text()
+
+
+def test_key_with_a_passphrase_mounts_and_connects_again(plugin: Plugin, nas: Server, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key", "-t", "ed25519", passphrase="correct horse")
+    nas.allow(public_key(key))
+    directory = nas.make("photos")
+    given = options(nas, directory, IdentityFile=str(key), passphrase_secret="pass")
+    with pytest.raises(Refused, match=r"cannot use the secret 'pass', neither \S+ nor \S+ has a file of that name"):
+        plugin.create("photos", given)
+    put(plugin.settings.secrets, b"wrong\n", "pass")
+    with pytest.raises(Refused, match=rf"cannot use the identity file {key}, the secret 'pass' is not its passphrase"):
+        plugin.create("photos", given)
+    put(plugin.settings.secrets, b"correct horse\n", "pass")
+    plugin.create("photos", given)
+    use(plugin, nas, directory)
+    plugin.unmount("photos")
+
+
+def test_secret_that_is_a_key_with_a_passphrase_in_another_mounts_unchecked(
+    plugin: Plugin, nas: Server, tmp_path: Path
+) -> None:
+    key = make_key(tmp_path / "key", "-t", "rsa", "-b", "2048", "-m", "PEM", passphrase="correct horse")
+    nas.allow(public_key(key))
+    put(plugin.settings.credentials, key.read_bytes())
+    put(plugin.settings.credentials, b"correct horse", "pass")
+    directory = nas.make("photos")
+    plugin.create("photos", options(nas, directory, secret="nas", passphrase_secret="pass", check="never"))
+    use(plugin, nas, directory)
+    plugin.unmount("photos")
+
+
+@pytest.mark.parametrize("form", ["ed25519", "ecdsa", "rsa"])
+def test_keys_of_an_agent_mount_and_connect_again(plugin: Plugin, nas: Server, tmp_path: Path, form: str) -> None:
+    key = write_key(tmp_path / "key", form)
+    nas.allow(public_key(key))
+    directory = nas.make("photos")
+    with agent(write_key(tmp_path / "other", "ed25519", 2), key) as place:
+        plugin.create("photos", options(nas, directory, IdentityAgent=str(place)))
+        use(plugin, nas, directory)
+        tell(place, "-D")
+        plugin.unmount("photos")
+        plugin.end_connections()
+        with pytest.raises(Refused, match=rf"cannot use the ssh-agent at {place}, it holds no key"):
+            plugin.mount("photos")
+
+
+def test_agent_that_hangs_keeps_no_other_volume_waiting(plugin: Plugin, nas: Server, tmp_path: Path) -> None:
+    key = write_key(tmp_path / "key", "ed25519")
+    nas.allow(public_key(key))
+    with agent(key) as place:
+        plugin.create("photos", options(nas, nas.make("photos"), IdentityAgent=str(place)))
+        plugin.create("music", nas.options(nas.make("music")))
+        hung = subprocess.run(["pgrep", "-f", f"ssh-agent -D -a {place}"], capture_output=True, text=True, check=True)
+        os.kill(int(hung.stdout), signal.SIGSTOP)
+        try:
+            with pytest.raises(
+                Refused, match=r"it did not answer within 5 seconds: does it wait for a person, or hang"
+            ):
+                plugin.call("Mount", seconds=20, Name="photos", ID="one")
+            plugin.call("Mount", seconds=20, Name="music", ID="one")
+        finally:
+            os.kill(int(hung.stdout), signal.SIGCONT)
+        plugin.mount("photos")
+        for name in ("photos", "music"):
+            plugin.unmount(name)
