@@ -82,9 +82,9 @@ class Host:
         finally:
             self.machine.run("usermod", "-p", usual, "alice")
 
-    def create(self, name: str, directory: str, check: bool = True, **options: str) -> Result:
+    def create(self, name: str, directory: str, check: bool = True, **options: str | None) -> Result:
         """Create a volume as alice, with the key unless the options say otherwise."""
-        given = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": KEY, **options}
+        given: dict[str, str | None] = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": KEY, **options}
         words = [word for option, value in given.items() if value is not None for word in ("-o", f"{option}={value}")]
         return self.machine.run("docker", "volume", "create", "-d", "sshfs", *words, name, check=check)
 

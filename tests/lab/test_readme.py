@@ -49,10 +49,15 @@ def test_the_commands_about_keys_and_host_keys_work_as_written(newcomer: Host) -
     host, machine = newcomer, newcomer.machine
     said = follow(host, "docs/credentials.md")
     assert "/srv/photos" in said
-    for volume in ("with-key", "with-password", "careful"):
+    for volume in ("with-key", "with-password", "careful", "with-secret", "with-file", "with-agent"):
         host.run(volume, f"touch /data/{volume}")
         assert machine.run("test", "-e", f"/srv/photos/{volume}")
     assert machine.run("stat", "-c", "%a", "/etc/docker-volume-sshfs/nas.password").stdout == "600\n"
+    host.clear()
+    machine.sh(
+        f"rm -r /etc/systemd/system/{PACKAGE}.service.d /etc/{PACKAGE}/nas* /etc/{PACKAGE}/secrets.d/*; "
+        f"systemctl stop volumes-agent; systemctl daemon-reload; systemctl restart {PACKAGE}.service"
+    )
 
 
 def test_a_key_that_is_good_for_files_alone_serves_a_volume(newcomer: Host) -> None:
