@@ -301,9 +301,10 @@ class Relayed:
     def kept(self) -> int:
         """Return how many bytes of packets it keeps, at least."""
         relay = self._relay
+        # copies, which are made at once: the relay goes on meanwhile
         boxes = [*relay._to_sshfs.pieces, *relay._to_ssh.pieces]
-        requests = [request.packet for request in relay._pending.values()]
-        names = [file.handle + file.server_handle for file in relay._files.by_handle.values()]
+        requests = [request.packet for request in list(relay._pending.values())]
+        names = [file.handle + file.server_handle for file in list(relay._files.by_handle.values())]
         return sum(map(len, [*boxes, *requests, *names])) + 100 * len(relay._own)
 
     def _run(self) -> None:
