@@ -107,14 +107,20 @@ def test_those_who_wait_for_a_file_take_nobodys_turn_at_the_server(plugin: Plugi
         link = plugin.directory / f"key-{number}"
         link.symlink_to(hung / "key")
         plugin.create(f"ill-{number}", server.options(server.data, check="mount", IdentityFile=str(link)))
+    # a busy host may take longer for a mount than files are waited for
+    assert any(_mounts_before_the_files_are_given_up(plugin) for _ in range(5))
+
+
+def _mounts_before_the_files_are_given_up(plugin: Plugin) -> bool:
     with ThreadPoolExecutor(CONNECTS_PER_SERVER) as threads:
         waiting = [
             threads.submit(plugin.call, "Mount", Name=f"ill-{number}", ID="one", seconds=60)
             for number in range(CONNECTS_PER_SERVER)
         ]
         plugin.mount("well")
-        assert not all(call.done() for call in waiting)
+        was_first = not all(call.done() for call in waiting)
         for call in waiting:
             with pytest.raises(Refused, match="cannot read"):
                 call.result()
     plugin.unmount("well")
+    return was_first
