@@ -9,7 +9,7 @@ from sshfs_plugin.relay import outage, packets, reopening, requests
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
 from sshfs_plugin.relay.outage import Outage
 from sshfs_plugin.relay.packets import Malformed
-from sshfs_plugin.relay.requests import Request
+from sshfs_plugin.relay.requests import FirstLook, Request
 from sshfs_plugin.relay.ssh import Ssh
 from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
 
@@ -77,6 +77,7 @@ class Relay:
         self._own: dict[int, Conversation] = {}
         self._next_id = HIGHEST_ID
         self._probe = self._probed_path = b""
+        self._first_look = FirstLook()
         self._has_version = self._sshfs_has_version = False
         self._outage: Outage | None = None
         self._started = self._heard = monotonic()
@@ -210,6 +211,9 @@ class Relay:
         request = requests.of_path(kind, packet)
         if kind == packets.EXTENDED and request.path == requests.SYNC:
             return self._sync(identity, packet, request)
+        if answer := self._first_look.answer(request, monotonic()):
+            self._to_sshfs.pieces.append(packets.build(packets.ATTRS, identity, answer))
+            return b""
         self._pending[identity] = request
         if kind == packets.OPEN and request.file:
             self._files.expect(request.file)
@@ -220,7 +224,7 @@ class Relay:
         elif request.looks:
             request.count = self._files.changes
         if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
-            self._probed_path, self._probe = request.path, request.packet[4:5] + request.packet[9:]
+            self._probed_path, self._probe = request.path, request.question
         return None
 
     def _request_of_handle(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
@@ -346,6 +350,7 @@ class Relay:
         elif kind == packets.DATA:
             self._note_read(request, packet)
         elif request.looks:
+            self._first_look.note(request, packet, monotonic())
             for file in self._files.note_stamp(request.path, packets.size_and_time(packet), request.count):
                 self._ask(reopening.stamp(file))
         elif kind == packets.ATTRS and request.file:

@@ -15,6 +15,9 @@ OF_HANDLES = frozenset((packets.CLOSE, packets.READ, packets.WRITE, packets.FSTA
 """The types of requests that begin with a handle."""
 
 
+KEPT_SECONDS = 1.0
+"""For how long the kernel takes what it was told of a directory for true, as FUSE has it by default."""
+
 CHANGES = (packets.WRITE, packets.FSETSTAT)
 """Those of them that change the file."""
 
@@ -46,9 +49,40 @@ class Request:
         """Whether the reply shows size and time of a file."""
         return self.kind in _LOOKS
 
+    @property
+    def question(self) -> bytes:
+        """The whole of it but for its length and id, if it may be repeated."""
+        return self.packet[4:5] + self.packet[9:]
+
     def is_answered_by(self, kind: int) -> bool:
         """Tell whether a reply of that type can be one to it; a STATUS always can."""
         return kind == _REPLIES.get(self.kind)
+
+
+class FirstLook:
+    """The answer about the volume's directory, which is given twice: to sshfs at its start, and to the kernel.
+
+    It is given again for as long as the kernel itself would keep it, and only until something else is asked.
+    """
+
+    __slots__ = ("_answer", "_ends", "_is_over", "_question")
+
+    def __init__(self) -> None:
+        self._question = self._answer = b""
+        self._ends, self._is_over = 0.0, False
+
+    def note(self, request: Request, reply: memoryview, now: float) -> None:
+        """Note the reply to a request that looks."""
+        if not self._is_over:
+            self._question, self._answer, self._ends = request.question, bytes(reply[9:]), now + KEPT_SECONDS
+
+    def answer(self, request: Request, now: float) -> bytes:
+        """Return what an ATTRS reply to a request says, empty if the server is to be asked."""
+        is_repeated = request.looks and request.question == self._question and now < self._ends
+        answer = self._answer if is_repeated else b""
+        self._is_over = self._is_over or is_repeated or not request.looks
+        self._question = self._answer = b""
+        return answer
 
 
 _REPLIES = {

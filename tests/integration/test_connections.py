@@ -4,12 +4,14 @@
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.delay import delayed
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
@@ -61,6 +63,20 @@ def test_volumes_share_a_connection_and_each_connects_by_itself_when_it_is_lost(
         assert not mountpoint.exists()
     plugin.mount("aa")
     assert len(masters(plugin)) == 1
+
+
+def test_mount_over_a_shared_connection_waits_for_the_server_four_times(plugin: Plugin, server: Server) -> None:
+    """For a channel, for SFTP in it, for SFTP's version, and for the directory; the last proves that it answers."""
+    round_trip = 0.5
+    with delayed(server.port, round_trip) as port:
+        for name in ("aa", "bb"):
+            plugin.create(name, server.options(server.make(name)) | {"port": str(port)})
+            started = time.monotonic()
+            plugin.mount(name)
+            seconds = time.monotonic() - started
+        assert 4 * round_trip < seconds < 6 * round_trip
+        for name in ("aa", "bb"):
+            plugin.unmount(name)
 
 
 def test_a_volume_that_is_removed_leaves_no_connection_unless_another_uses_it(plugin: Plugin, server: Server) -> None:
