@@ -163,8 +163,16 @@ def test_stop_unmounts_although_it_is_in_use_and_waits_for_sshfs_to_end(
 
 def test_stop_of_what_is_not_mounted_is_no_failure(step: Step, programs: Programs) -> None:
     programs.add("umount", "echo 'umount: not mounted' >&2; exit 32")
-    stopped = step("stop")
+    sshfs = subprocess.Popen(["true"])
+    stopped = step("stop", MAINPID=str(sshfs.pid))
+    sshfs.wait()
     assert (stopped.returncode, stopped.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("known", [{}, {"MAINPID": "0"}])
+def test_stop_when_sshfs_has_ended_has_nothing_to_do(step: Step, programs: Programs, known: dict[str, str]) -> None:
+    assert step("stop", **known).returncode == 0
+    assert not programs.calls("umount")
 
 
 # How it is called
