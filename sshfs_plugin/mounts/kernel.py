@@ -4,7 +4,6 @@
 import ctypes
 import errno
 import os
-import secrets
 import time
 from pathlib import Path
 
@@ -36,7 +35,8 @@ def answers(mountpoint: Path, seconds: float) -> bool:
     mount = mountinfo.mounted_at(mountpoint)
     if mount is None or mount.kind != mountinfo.SSHFS:
         return False
-    name = {"NAME": f".docker-volume-sshfs-{secrets.token_hex(8)}"}
+    # not the module "secrets": it loads what hashes, and each Unmount waits for the start of a release
+    name = {"NAME": f".docker-volume-sshfs-{os.urandom(8).hex()}"}
     try:
         job = command.run([*_LOOK_UP, mountpoint], seconds=seconds, environment=name)
     except errors.ProgramStuck:
