@@ -51,6 +51,8 @@ def main() -> None:
     try:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")
         relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, outage_file=outage_file)
+        if connection:  # an sshfs that has several connections shares none
+            relay.spare_second_look()
         status = relay.run()
     except CannotGoOn as reason:
         _end_sshfs()

@@ -77,7 +77,7 @@ class Relay:
         self._own: dict[int, Conversation] = {}
         self._next_id = HIGHEST_ID
         self._probe = self._probed_path = b""
-        self._first_look = FirstLook()
+        self._first_look: FirstLook | None = None
         self._has_version = self._sshfs_has_version = False
         self._outage: Outage | None = None
         self._started = self._heard = monotonic()
@@ -85,6 +85,10 @@ class Relay:
         self._reopens = False
         os.set_blocking(sshfs, False)
         outage.forget(outage_file)
+
+    def spare_second_look(self) -> None:
+        """Tell sshfs twice what the server says of the volume's directory; all that sshfs asks must come here."""
+        self._first_look = FirstLook()
 
     def run(self) -> int:
         """Pass packets on until sshfs ends, or the first connection fails; return an exit status.
@@ -211,7 +215,7 @@ class Relay:
         request = requests.of_path(kind, packet)
         if kind == packets.EXTENDED and request.path == requests.SYNC:
             return self._sync(identity, packet, request)
-        if answer := self._first_look.answer(request, monotonic()):
+        if self._first_look and (answer := self._first_look.answer(request, monotonic())):
             self._to_sshfs.pieces.append(packets.build(packets.ATTRS, identity, answer))
             return b""
         self._pending[identity] = request
@@ -350,7 +354,8 @@ class Relay:
         elif kind == packets.DATA:
             self._note_read(request, packet)
         elif request.looks:
-            self._first_look.note(request, packet, monotonic())
+            if self._first_look:
+                self._first_look.note(request, packet, monotonic())
             for file in self._files.note_stamp(request.path, packets.size_and_time(packet), request.count):
                 self._ask(reopening.stamp(file))
         elif kind == packets.ATTRS and request.file:

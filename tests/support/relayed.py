@@ -276,7 +276,9 @@ class Relayed:
         failure: What has ended it, if not sshfs.
     """
 
-    def __init__(self, servers: Servers, outage: Path, read_seconds: float = float("inf")) -> None:
+    def __init__(
+        self, servers: Servers, outage: Path, read_seconds: float = float("inf"), *, sees_all: bool = True
+    ) -> None:
         ours, theirs = socket.socketpair()
         self.sshfs, self.outage = End(ours), outage
         self._theirs, self._status = theirs, -1
@@ -288,6 +290,8 @@ class Relayed:
             read_seconds=read_seconds,
             outage_file=str(outage),
         )
+        if sees_all:
+            self._relay.spare_second_look()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -554,4 +558,4 @@ def serve(relayed: Relayed, server: Server, disk: Disk, replies: int) -> list[by
 
 
 Start: TypeAlias = Callable[..., Relayed]
-"""Starts a relay; it may be given ``read_seconds``."""
+"""Starts a relay; it may be given ``read_seconds`` and ``sees_all``."""

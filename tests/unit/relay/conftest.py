@@ -37,8 +37,8 @@ def start(servers: Servers, tmp_path: Path, clock: Clock) -> Iterator[Start]:
     """Give a way to start a relay; each has ended at the end of the test."""
     started: list[Relayed] = []
 
-    def starting(read_seconds: float = float("inf")) -> Relayed:
-        started.append(Relayed(servers, tmp_path / f"outage-{len(started)}", read_seconds))
+    def starting(read_seconds: float = float("inf"), *, sees_all: bool = True) -> Relayed:
+        started.append(Relayed(servers, tmp_path / f"outage-{len(started)}", read_seconds, sees_all=sees_all))
         return started[-1]
 
     yield starting

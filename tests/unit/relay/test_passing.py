@@ -205,6 +205,16 @@ def test_directory_is_asked_for_again_a_while_later(start: Start, servers: Serve
     assert look(relayed, server, looking(1, b"/photos"), again) == again
 
 
+def test_directory_is_asked_for_again_where_sshfs_has_other_connections(start: Start, servers: Servers) -> None:
+    """What it asks there, such as a change, is not seen here."""
+    relayed = start(sees_all=False)
+    server = relayed.connected(servers)
+    directory = attributes(0, 4096, 1_700_000_000, 0o040755)
+    look(relayed, server, looking(0, b"/photos"), directory)
+    again = with_id(directory, 1)
+    assert look(relayed, server, looking(1, b"/photos"), again) == again
+
+
 def look(relayed: Relayed, server: Server, request: bytes, reply: bytes) -> bytes:
     """Let sshfs ask and the server answer; return what sshfs is told."""
     relayed.sshfs.send(request)
