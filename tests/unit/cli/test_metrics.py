@@ -28,6 +28,12 @@ ALERTS = ROOT / "docs/alerts.yml"
 
 
 @pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command be of a package, which a checkout is not and a build is."""
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "1.2.3")
+
+
+@pytest.fixture(autouse=True)
 def systemctl(programs: Programs) -> None:
     programs.add("systemctl")
 
@@ -73,7 +79,7 @@ def test_metrics_tell_states_holders_errors_and_counts(
     assert (said.code, said.err) == (0, "")
     found = samples(said.out)
     now = datetime.now(UTC).timestamp()
-    assert (found["up"], found["build_info version=unknown"]) == (1, 1)
+    assert (found["up"], found["build_info version=1.2.3"]) == (1, 1)
     states = {name: value for name, value in found.items() if name.startswith("volume_state state")}
     assert len(states) == 2 * len(Condition)
     assert [name for name, value in states.items() if value] == [
@@ -111,7 +117,7 @@ def test_metrics_without_the_service_say_that_it_is_down_and_succeed(administrat
     said = administrator("metrics")
     assert said.code == 0
     assert "sshfs.sock is closed: systemctl enable --now docker-volume-sshfs.socket opens it" in said.err
-    assert samples(said.out) == {"up": 0, "build_info version=unknown": 1}
+    assert samples(said.out) == {"up": 0, "build_info version=1.2.3": 1}
 
 
 def test_file_of_metrics_is_replaced_as_a_whole_and_readable_by_all(

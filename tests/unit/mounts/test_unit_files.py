@@ -99,8 +99,8 @@ def test_copied_key_of_an_earlier_volume_of_the_name_does_not_stay(files: UnitFi
 def test_password_that_is_a_credential_is_in_a_file_for_root_alone(files: UnitFiles, settings: Settings) -> None:
     settings.credentials.mkdir(parents=True)
     credential = settings.credentials / "nas"
-    credential.touch(0o400)
     credential.write_text("hunter2\n")
+    credential.chmod(0o400)
     write(files, volume({"secret": "nas"}), settings)
     assert files.password.read_text() == "hunter2\n"
     assert f'SSHFS_PLUGIN_PASSWORD_FILE="{files.password}"\n' in files.environment.read_text()
