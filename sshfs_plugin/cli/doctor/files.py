@@ -40,7 +40,7 @@ def keys(settings: Settings) -> Iterator[Finding]:
             return
         try:
             keyring.login(credentials)
-        except errors.CredentialsError as error:
+        except (errors.CredentialsError, errors.InvalidOption) as error:
             wrong = True
             whose = f" (for {', '.join(volumes)})" if volumes else ""
             yield Finding.error("key-unusable", f"{error.sentence}{whose}", error.hint)

@@ -28,8 +28,9 @@ from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.state.records import VolumeRecords
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import Credentials, VolumeName
 
 ACTIVE = "ActiveState=active\\nSubState=running\\n\\n"
 
@@ -385,6 +386,20 @@ def test_key_that_others_can_read_is_told_once_with_its_volumes(
     assert wrong(administrator("doctor")) == [
         f"error   cannot use the identity file {key}, ssh refuses it because other users can read it "
         f"(for music, photos) -> chmod 600 '{key}'"
+    ]
+
+
+def test_option_that_contradicts_what_a_login_finds_hides_no_other_key(
+    administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contradicted(_keyring: Keyring, credentials: Credentials) -> Login:
+        raise errors.InvalidOption("IdentityFile", f"names {credentials.identity_file}, which is none")
+
+    monkeypatch.setattr(Keyring, "login", contradicted)
+    for name in ("music", "photos"):
+        record(settings, name, IdentityFile=f"/keys/{name}")
+    assert [line.partition(" -> ")[0] for line in wrong(administrator("doctor"))] == [
+        f"error   option 'IdentityFile' names /keys/{name}, which is none (for {name})" for name in ("music", "photos")
     ]
 
 
