@@ -173,13 +173,14 @@ class RemoteUnusable(PluginError):
     """The file that describes a remote can't be used, or not for this volume; no server was asked.
 
     Attributes:
+        remote: The name of the remote.
         file: The file.
         complaint: What is wrong with it, as the end of a sentence about it.
     """
 
     def __init__(self, remote: str, file: object, complaint: str, hint: str) -> None:
         super().__init__(f"remote '{remote}' can't be used, {file} {complaint}", hint)
-        self.file, self.complaint = str(file), complaint
+        self.remote, self.file, self.complaint = remote, str(file), complaint
 
 
 class CredentialsError(PluginError):
@@ -226,6 +227,10 @@ class HostUnresolved(PreflightError):
 
 class HostUnreachable(PreflightError):
     """No TCP connection: refused, timed out or no route."""
+
+
+class ForwardingRefused(PreflightError):
+    """A jump host does not let the login connect from there."""
 
 
 class ServerSilent(PreflightError):

@@ -6,7 +6,8 @@ They know nothing of HTTP, files or processes.
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -176,6 +177,8 @@ class Volume:
         sshfs_options: Further options for sshfs, each with its value or None.
         ssh_options: Further keywords for ssh_config.
         created_at: When it was created, with a time zone.
+        jump: The host through which its server is reached, as the volume that the remote ``ProxyJump`` names would be;
+            None if it is reached from here.
     """
 
     name: VolumeName
@@ -194,6 +197,12 @@ class Volume:
     sshfs_options: tuple[tuple[str, str | None], ...]
     ssh_options: tuple[tuple[str, str], ...]
     created_at: datetime
+    jump: "Volume | None" = None
+
+    @property
+    def jumps(self) -> tuple["Volume", ...]:
+        """All hosts through which its server is reached, in the order in which they are connected to."""
+        return (*self.jump.jumps, self.jump) if self.jump else ()
 
     @property
     def remote_name(self) -> str:
@@ -214,6 +223,7 @@ class Unresolved:
         name: Its name.
         given: As of a volume.
         created_at: As of a volume.
+        remote: The name of the remote that can't be used: its own, or a jump host.
         file: The remote's file.
         complaint: What is wrong with that, as the end of a sentence about it.
         hint: What to do about it.
@@ -222,19 +232,20 @@ class Unresolved:
     name: VolumeName
     given: Mapping[str, str] = field(repr=False)
     created_at: datetime
+    remote: str
     file: str
     complaint: str
     hint: str
 
     @property
     def remote_name(self) -> str:
-        """The name of the remote."""
+        """The name of its remote; empty if the given options say where the server is."""
         return self.given.get("remote", "")
 
     @property
     def error(self) -> errors.RemoteUnusable:
         """The error for a call that needs the volume itself."""
-        return errors.RemoteUnusable(self.remote_name, self.file, self.complaint, self.hint)
+        return errors.RemoteUnusable(self.remote, self.file, self.complaint, self.hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +266,16 @@ class Unusable:
     def error(self) -> errors.RecordUnusable:
         """The error for a call that needs the volume itself."""
         return errors.RecordUnusable(self.name, self.record, self.complaint)
+
+
+@contextmanager
+def at_jump_host(jump: Volume) -> Iterator[None]:
+    """Let an error say at which jump host it was."""
+    try:
+        yield
+    except errors.PluginError as error:
+        error.sentence = f"the jump host {jump.remote_name} ({jump.remote.login}): {error.sentence}"
+        raise
 
 
 Record: TypeAlias = Volume | Unresolved | Unusable

@@ -94,7 +94,7 @@ def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
     """Raise InvalidOption for a file below /tmp: the service, which has a /tmp of its own, would not find it."""
     if not isinstance(supervisor(settings), SystemdSupervisor):
         return
-    for name in _FILES:
-        file = volume.options.get(name, "")
+    for each, name in ((each, name) for each in (volume, *volume.jumps) for name in _FILES):
+        file = each.options.get(name, "")
         if local_files.is_below_tmp(Path(file)):
             raise errors.InvalidOption(name, f"names {file}, and {local_files.UNSEEN}")

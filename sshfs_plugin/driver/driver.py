@@ -377,7 +377,8 @@ class Driver:
         if device and self._supervisor.answers(name, deadline.left(2)):
             return device
         volume, login, prepared = entry.volume, entry.passed_login, None
-        if login and login.agent:  # it may hang by now, and ssh would wait for it without limit
+        if login and any(each.agent for each in (login, *login.jumps)):
+            # it may hang by now, and ssh would wait for it without limit
             login = self._preflight.login(volume)
         if not login:
             # before a slot at the server is taken, since files on this host may take long to read

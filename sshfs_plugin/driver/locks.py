@@ -114,7 +114,8 @@ class SharedFailures:
 def reachability(volume: Volume) -> Hashable:
     """Return the key of all that decides whether a volume's server can be reached, its ConnectTimeout included."""
     said = dict(volume.ssh_options)
-    return volume.remote.server, *(said.get(keyword) for keyword in _DECIDE_REACHABILITY)
+    through = tuple(reachability(jump) for jump in volume.jumps)
+    return volume.remote.server, through, *(said.get(keyword) for keyword in _DECIDE_REACHABILITY)
 
 
 class Locks:

@@ -128,7 +128,7 @@ class Registry:
     def look_again(self, entry: Entry) -> None:
         """Read a record once more that is unusable or names a remote: an administrator may have edited the files."""
         before = entry.record
-        if isinstance(before, Volume) and not before.remote_name:
+        if isinstance(before, Volume) and not (before.remote_name or before.jump):
             return
         record = self._volumes.read(entry.name)
         if record == before:
@@ -137,7 +137,7 @@ class Registry:
         if not isinstance(record, Volume):
             _unusable(entry, record.error)
         elif isinstance(before, Volume):
-            log.info("the file of the remote '%s' was edited", record.remote_name)
+            log.info("the file of its remote or of a jump host was edited")
         else:
             entry.recovered()
             log.info("the record can be used again", extra=Event.USABLE_AGAIN.fields)

@@ -215,7 +215,8 @@ def _status(state: State) -> Answer:
 def _described(volume: Volume | Unresolved) -> Answer:
     """Describe a volume to whoever may talk to Docker, who need not know what the file of its remote says."""
     if isinstance(volume, Unresolved) or volume.remote_name:
-        return {"remote": f"{volume.remote_name}:{volume.given.get('directory', '')}"}
+        named = f"{volume.remote_name}:{volume.given.get('directory', '')}"
+        return {"remote": volume.given.get("sshcmd", named)}
     return {
         "remote": f"{volume.remote.source} port {volume.remote.port}",
         "access": volume.access.summary,

@@ -23,7 +23,7 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
-from sshfs_plugin.mounts.unit_files import copy_key, password_variables, replace_file
+from sshfs_plugin.mounts.unit_files import replace_file, write_secrets
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
@@ -156,7 +156,7 @@ class SharedConnections:
 
         A pinned host key is not known before a check has found it, under the server's name and port of now.
         """
-        if not volume.shares_connection or not self._known_hosts.has_pinned(volume):
+        if not volume.shares_connection or not all(map(self._known_hosts.has_pinned, (volume, *volume.jumps))):
             return False
         found = self._joinable(volume, self._key(volume, login))
         return found is not None and found.stands
@@ -217,11 +217,15 @@ class SharedConnections:
     def _key(self, volume: Volume, login: Login) -> str:
         """Return a name for all that decides how a connection is made; nobody can guess a password from it."""
         remote = volume.remote
-        known = self._known_hosts.reading(volume.known_hosts).lookup(remote.host, remote.port)
+        known = [
+            key
+            for each in (volume, *volume.jumps)
+            for key in self._known_hosts.reading(each.known_hosts).lookup(each.remote.host, each.remote.port)
+        ]
         parts = [
             remote.account,
             sshfs.shared_ssh_config(volume, login, self._known_hosts, sshfs.NOWHERE, sshfs.NOWHERE),
-            volume.pinned_host_key,
+            *(each.pinned_host_key for each in (volume, *volume.jumps)),
             login.digest.hex(),
             *(f"{key.file} {key.kind} {key.blob.hex()} {key.revoked}" for key in known),
         ]
@@ -254,8 +258,7 @@ class SharedConnections:
             shutil.copy(self._pinned(volume), connection.known_hosts)
         config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts, connection.key)
         replace_file(connection.ssh_config, config)
-        copy_key(login, connection.key)
         askpass = self._settings.libexec / "askpass"
-        values = {"LOGIN": volume.remote.login, **password_variables(login, connection.password, askpass)}
+        values = {"LOGIN": volume.remote.login, **write_secrets(volume, login, connection, askpass)}
         replace_file(connection.environment, sshfs.environment_file(values))
         return connection

@@ -8,12 +8,15 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sshfs_plugin import errors
+from sshfs_plugin.options import MOST_JUMPS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.ssh.known_hosts import KnownHosts
+from sshfs_plugin.ssh.known_hosts import KnownHosts, pattern
+from sshfs_plugin.ssh.sshfs import numbered
 from sshfs_plugin.volume import Volume, VolumeName
 
 
@@ -74,14 +77,13 @@ class UnitFiles:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.answered.unlink(missing_ok=True)
             replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings), self.key))
-            copy_key(login, self.key)
             values = {
                 "SOURCE": volume.remote.source,
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
                 "SSH_CONFIG": str(self.ssh_config),
                 "OPTIONS": sshfs.options(volume, settings.libexec / "relay"),
                 **self._relay_variables(volume, connection),
-                **self._password_variables(volume.name, login, settings),
+                **self._password_variables(volume, login, settings),
             }
             replace_file(self.environment, sshfs.environment_file(values))
         except OSError as error:
@@ -117,41 +119,56 @@ class UnitFiles:
             **shared,
         }
 
-    def _password_variables(self, name: VolumeName, login: Login, settings: Settings) -> dict[str, str]:
-        """Return the variables with which ssh asks our helper for the password, that of version 1.1 included."""
-        variables = password_variables(login, self.password, settings.libexec / "askpass")
-        return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": name} if variables else {}
+    def _password_variables(self, volume: Volume, login: Login, settings: Settings) -> dict[str, str]:
+        """Return the variables with which ssh asks our helper for passwords, that of version 1.1 included."""
+        variables = write_secrets(volume, login, self, settings.libexec / "askpass")
+        return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": volume.name} if variables else {}
 
 
-def password_variables(login: Login, on_record: Path, askpass: Path) -> dict[str, str]:
-    """Return the variables with which ssh asks our helper for the password; the password itself is in a file.
+class SecretFiles(Protocol):
+    """Where the secrets of a volume or of a shared connection are written."""
+
+    @property
+    def password(self) -> Path:
+        """The password, if it is in no file that ssh's helper can read."""
+
+    @property
+    def key(self) -> Path:
+        """The key, if ssh can't use it where it is."""
+
+
+def write_secrets(volume: Volume, login: Login, files: SecretFiles, askpass: Path) -> dict[str, str]:
+    """Write the secrets that ssh can't read elsewhere, and remove those that are no more.
 
     Args:
-        login: What is logged in with.
-        on_record: The file to write if the password is in no file that ssh's helper can read; it is removed if it is.
+        volume: The volume.
+        login: What it and its jump hosts are logged in to with.
+        files: Where to write those of its server; those of its jump hosts are beside.
         askpass: Our helper.
+
+    Returns:
+        The variables with which ssh asks our helper for passwords.
     """
-    file = login.password_file
-    if login.password and file is None:
-        replace_file(on_record, f"{login.password}\n")
-        file = on_record
-    else:
-        on_record.unlink(missing_ok=True)
-    if file is None:
-        return {}
-    return {
-        "SSH_ASKPASS": str(askpass),
-        "SSH_ASKPASS_REQUIRE": "force",
-        "SSHFS_PLUGIN_PASSWORD_FILE": str(file),
-    }
+    variables = {}
+    for number in range(MOST_JUMPS + 1):
+        each = (login, *login.jumps)[number] if number <= len(login.jumps) else Login()
+        _write_or_remove(numbered(files.key, number), each.copied_key)
+        on_record = numbered(files.password, number)
+        _write_or_remove(on_record, f"{each.password}\n" if each.password and not each.password_file else "")
+        if each.password:
+            jump = f"JUMP_{number}_" if number else ""
+            variables[f"SSHFS_PLUGIN_{jump}PASSWORD_FILE"] = str(each.password_file or on_record)
+            if number:
+                remote = volume.jumps[number - 1].remote
+                variables[f"SSHFS_PLUGIN_JUMP_{number}"] = f"{remote.user}@{pattern(remote.host, remote.port)}"
+    return {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force", **variables} if variables else {}
 
 
-def copy_key(login: Login, copy: Path) -> None:
-    """Write the file of a login's copied key; it is removed if there is none."""
-    if login.copied_key:
-        replace_file(copy, login.copied_key)
+def _write_or_remove(file: Path, text: str) -> None:
+    if text:
+        replace_file(file, text)
     else:
-        copy.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, text: str) -> None:

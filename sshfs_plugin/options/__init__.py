@@ -16,6 +16,9 @@ from sshfs_plugin.volume import SSH_PORT, Access, CheckAt, Credentials, HostKeyC
 
 log = logging.getLogger(__name__)
 
+MOST_JUMPS = 3
+"""Each is a login of its own at each connection."""
+
 LONGEST_VALUE = 4096
 """Characters: as long as a path can be."""
 
@@ -245,14 +248,15 @@ def restore(name: VolumeName, recorded: Mapping[str, str], created_at: datetime,
     if "remote" not in canonical:
         remote, others = _remote(_without_defaults(canonical))
         options = {"sshcmd": remote.source, **others}
-        return _volume(name, options, options, remote, created_at)
+        return _with_jump(_volume(name, options, options, remote, created_at), remotes)
     own = _beside_remote(canonical)
     remote_name, layer = own["remote"], _layer(own["remote"], remotes)
     try:
         remote, others = _remote(_without_defaults({**layer, **own}))
-        return _volume(name, own, {"sshcmd": remote.source, **others}, remote, created_at)
+        volume = _volume(name, own, {"sshcmd": remote.source, **others}, remote, created_at)
     except errors.InvalidOption as error:
         raise remotes.unusable(remote_name, f"is not valid for this volume ({error})") from None
+    return _with_jump(volume, remotes)
 
 
 def _beside_remote(canonical: Mapping[str, Value]) -> dict[str, str]:
@@ -278,6 +282,40 @@ def _layer(name: str, remotes: Remotes) -> dict[str, Value]:
     if "host" not in layer:
         raise remotes.unusable(name, "lacks the option 'host'", "write host = NAME there")
     return layer
+
+
+def _with_jump(volume: Volume, remotes: Remotes, through: tuple[str, ...] = ()) -> Volume:
+    """Return a volume with its jump host, which is checked and trusted when the volume is.
+
+    Args:
+        volume: The volume, or a jump host.
+        remotes: Where jump hosts are looked up.
+        through: The jump hosts that lie behind it, itself included.
+
+    Raises:
+        RemoteUnusable: The file of a jump host is wrong, or there are too many.
+    """
+    name = volume.options.get("ProxyJump", "")
+    if not name:
+        return volume
+    if name in through:
+        way = " behind ".join((name, *through))
+        raise remotes.unusable(name, f"makes it a jump host for itself ({way})", "leave one ProxyJump out")
+    if len(through) == MOST_JUMPS:
+        raise remotes.unusable(
+            name, f"makes it one more than {MOST_JUMPS} jump hosts in a row", "leave one ProxyJump out"
+        )
+    layer: dict[str, Value] = {**_layer(name, remotes), "check": volume.check.value, "create_directory": NO}
+    try:
+        remote, others = _remote(_without_defaults(layer))
+        if {"%", "$"} & set(remote.user):
+            raise errors.InvalidOption("user", "must not hold '%' or '$' for a jump host: ssh would replace it")
+        options = {"sshcmd": remote.source, **others}
+        # no volume can have that name
+        jump = _volume(VolumeName(f"jump:{name}"), {"remote": name}, options, remote, volume.created_at)
+    except errors.InvalidOption as error:
+        raise remotes.unusable(name, f"is not valid for a jump host ({error})") from None
+    return replace(volume, jump=_with_jump(jump, remotes, (name, *through)))
 
 
 def _volume(

@@ -140,6 +140,16 @@ def remote(text: str) -> str:
         raise ValueError(f"must be the name of a remote, and {error.hint}, not {text!r}") from None
 
 
+def jump_host(text: str) -> str:
+    """Check the name of a remote that is a jump host."""
+    if re.search(r"[@:,/\[]", text):
+        raise ValueError(
+            f"must be the name of a remote, not {text!r}: write host and user of the jump host into "
+            "/etc/docker-volume-sshfs/remotes.d/NAME.conf and say ProxyJump=NAME"
+        )
+    return remote(text)
+
+
 def secret_path(text: str) -> str:
     """Check the path of a password file. The error does not quote the text: it may be the password itself."""
     try:

@@ -22,6 +22,9 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 _TURNED_AWAY = ("Exceeded MaxStartups", "Not allowed at this time")
 """What sshd sends instead of its version, if anything, to clients beyond MaxStartups or with a penalty."""
 
+_PROHIBITED = 1
+"""SSH_OPEN_ADMINISTRATIVELY_PROHIBITED of RFC 4254."""
+
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
@@ -101,6 +104,40 @@ def connect(
     raise _unreachable(remote, refused) from None
 
 
+def connect_through(jump: Transport, name: str, remote: Remote, seconds: float) -> paramiko.Channel:
+    """Return a connection that a jump host makes; there the server's name is resolved.
+
+    Args:
+        jump: The connection to the jump host, logged in.
+        name: The jump host's name.
+        remote: The server.
+        seconds: How long it may take.
+
+    Raises:
+        ForwardingRefused: The jump host lets the login connect nowhere, or not there.
+        HostUnreachable: It can't connect.
+    """
+    subject = f"the jump host {name} cannot connect to {remote.server}"
+    there = (remote.host, remote.port)
+    try:
+        return jump.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=max(0.1, seconds))
+    except paramiko.ChannelException as refusal:
+        if refusal.code == _PROHIBITED:
+            raise errors.ForwardingRefused(
+                f"the jump host {name} does not let the login connect to {remote.server}",
+                "its sshd_config needs AllowTcpForwarding yes or local, PermitOpen must not leave that server out, nor "
+                "must what stands before the key in authorized_keys",
+            ) from None
+        said = errors.last_words([refusal.text]) or "connection refused"
+        hint = "does the jump host know that name, is an SSH server running there, and is 'port' right?"
+        raise errors.HostUnreachable(f"{subject}, {said[0].lower()}{said[1:]}", hint) from None
+    except FAILURES as error:
+        why = "no answer in time" if jump.is_active() else f"it has closed the connection ({reason(error)})"
+        raise errors.HostUnreachable(
+            f"{subject}, {why}", "is there a route to it, and does a firewall let it in?"
+        ) from None
+
+
 def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachable:
     subject = f"cannot connect to {remote.server}"
     if isinstance(error, ConnectionRefusedError):
@@ -117,7 +154,7 @@ def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachabl
 
 def exchange_keys(
     remote: Remote,
-    connection: socket.socket,
+    connection: "socket.socket | paramiko.Channel",
     kinds: tuple[str, ...],
     seconds: float,
     said: Mapping[str, str] = NOTHING,

@@ -50,7 +50,7 @@ class DeferredPreflight:
         Raises:
             CredentialsError: It can't be used.
         """
-        return self._keyring.login(volume.credentials)
+        return self._keyring.login_of(volume)
 
     def forget(self, name: VolumeName) -> None:
         """Remove a volume's pinned host key."""

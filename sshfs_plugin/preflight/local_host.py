@@ -11,7 +11,7 @@ from sshfs_plugin.host import command, local_files
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.volume import Volume
+from sshfs_plugin.volume import Volume, at_jump_host
 
 _SECONDS = 10.0
 
@@ -35,7 +35,11 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
     if "modules" in sshfs_options:
         for name in ("from_code", "to_code"):
             _require_charset(name, sshfs_options.get(name))
-    if any(keyword in volume.options for keyword, _ in volume.ssh_options):
+    for jump in volume.jumps:
+        with at_jump_host(jump):
+            if interface := dict(jump.ssh_options).get("BindInterface"):
+                _require_interface(interface)
+    if any(keyword in each.options for each in (volume, *volume.jumps) for keyword, _ in each.ssh_options):
         _require_understood(sshfs.ssh_config(volume, login, known_hosts))
 
 

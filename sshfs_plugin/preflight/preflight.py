@@ -4,12 +4,12 @@
 import contextlib
 import time
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.checks import Check, Observer, unobserved
-from sshfs_plugin.preflight.connection import Address, connect, exchange_keys, resolve
+from sshfs_plugin.preflight.connection import Address, connect, connect_through, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.kept import KEPT_SECONDS, KeptConnection, KeptConnections
@@ -21,7 +21,7 @@ from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume
+from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume, at_jump_host
 
 GRACE_SECONDS = 0.2
 """How long after the deadline the connection is closed. Before that the limits of single answers end, at the deadline:
@@ -93,7 +93,7 @@ class Preflight:
         remote = volume.remote
         # read only now: another preflight may have added a key while this one waited
         known = self.known_hosts.accepted(remote.host, remote.port) + verified
-        identity = _identity(volume, login, known)
+        identity = self._identity(volume, login, known)
         # the port of a remote is in its file, whatever the directory begins with
         with contextlib.nullcontext() if volume.remote_name else _asking_for_port(remote):
             connection = self._passed_again(volume, identity, deadline) if creating else None
@@ -104,8 +104,9 @@ class Preflight:
         with _closed_on_failure(connection.transport):
             if self.remembers:
                 known = self._remember(volume, connection.host_key, known)
+                self._remember_jumps(volume, connection.transport)
         if self.kept and creating:
-            self.kept.keep(_identity(volume, login, known), connection)
+            self.kept.keep(self._identity(volume, login, known), connection)
         else:
             connection.close()
 
@@ -114,7 +115,8 @@ class Preflight:
     ) -> KeptConnection:
         """Make all checks of the server, and return the connection."""
         remote = volume.remote
-        transport, host_key = self._verified(volume, known, deadline)
+        jump = self._jumped(volume, login, deadline)
+        transport, host_key = self._verified(volume, known, deadline, jump)
         with _closed_on_failure(transport), ended_at(Deadline(deadline.at + GRACE_SECONDS), transport):
             until = time.monotonic() + KEPT_SECONDS
             with self.observer(Check.LOGIN) as note:
@@ -125,6 +127,24 @@ class Preflight:
                     note(lack)
             self._check_directory(sftp, volume, creating=creating)
         return KeptConnection(transport=transport, sftp=sftp, host_key=host_key, until=until)
+
+    def _jumped(self, volume: Volume, login: Login, deadline: Deadline) -> Transport | None:
+        """Log in to a volume's jump hosts, each through the one before, and return the connection to the last."""
+        if not volume.jumps:
+            return None
+        inner, reached = replace(self, observer=unobserved), None
+        with self.observer(Check.JUMP) as note:
+            for jump, its_login in zip(volume.jumps, login.jumps, strict=True):
+                with at_jump_host(jump):
+                    reached, _ = inner._verified(jump, self._known(jump), deadline, reached)
+                    with _closed_on_failure(reached), ended_at(Deadline(deadline.at + GRACE_SECONDS), reached):
+                        how = log_in(reached, jump.remote, its_login, deadline)
+                note(f"{jump.remote_name} ({jump.remote.account}) with {how}")
+        return reached
+
+    def _known(self, volume: Volume) -> tuple[HostKey, ...]:
+        """Return the known host keys of a volume's server."""
+        return self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
 
     def _passed_again(self, volume: Volume, identity: Hashable, deadline: Deadline) -> KeptConnection | None:
         """Make the checks of a Create that are left where a connection is kept, and return it; None if they fail.
@@ -144,6 +164,14 @@ class Preflight:
             return None
         return connection
 
+    def _identity(self, volume: Volume, login: Login, known: tuple[HostKey, ...]) -> Hashable:
+        """Return a key of all on this host that decides whether a login is made, how, and to whom.
+
+        It holds no secret, since it is kept in memory.
+        """
+        through = tuple(_way(jump, self._known(jump)) for jump in volume.jumps)
+        return _way(volume, known), through, login.digest
+
     def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
         remote = volume.remote
         with self.observer(Check.DIRECTORY) as note:
@@ -160,7 +188,7 @@ class Preflight:
 
     def _login(self, volume: Volume) -> Login:
         with self.observer(Check.CREDENTIALS) as note:
-            login = self.keyring.login(volume.credentials)
+            login = self.keyring.login_of(volume)
             require_able(volume, login, self.known_hosts)
             kept = [str(path) for path in login.identity_files]
             if login.agent:
@@ -170,21 +198,33 @@ class Preflight:
             note(", ".join(kept) or "none given, none found")
         return login
 
-    def _verified(self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline) -> tuple[Transport, HostKey]:
-        """Connect, check the host key, and return the connection with that key.
+    def _verified(
+        self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline, jump: Transport | None
+    ) -> tuple[Transport, HostKey]:
+        """Connect, check the host key, and return the connection with that key; the one to a jump host belongs to it.
 
         A server has keys of several kinds and shows one in a connection. Of which kind a pinned key is, its fingerprint
         does not tell, so all kinds are asked for in turn before the key counts as wrong.
         """
         said = dict(volume.ssh_options)
-        with self.observer(Check.NAME) as note:
-            addresses = resolve(volume.remote, deadline.left(float(said["ConnectTimeout"])), said)
-            note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
+        addresses: list[Address] = []
+        if not jump:
+            with self.observer(Check.NAME) as note:
+                addresses = resolve(volume.remote, deadline.left(float(said["ConnectTimeout"])), said)
+                note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
+        with _closed_on_failure(jump):
+            transport, host_key = self._trusted_of_any_kind(volume, known, deadline, jump or addresses)
+        transport.beneath = jump
+        return transport, host_key
+
+    def _trusted_of_any_kind(
+        self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline, way: Transport | list[Address]
+    ) -> tuple[Transport, HostKey]:
         in_order = families(known)
         problems: list[errors.PreflightError] = []
         for kinds in in_order if volume.pinned_host_key else (tuple(sum(in_order, ())),):
             try:
-                transport = self._encrypted(volume, addresses, kinds, deadline)
+                transport = self._encrypted(volume, way, kinds, deadline)
                 with _closed_on_failure(transport):
                     return transport, self._trusted(volume, transport, known)
             except (errors.NegotiationFailed, errors.HostKeyError) as error:
@@ -193,27 +233,38 @@ class Preflight:
         raise next((problem for problem in problems if isinstance(problem, errors.HostKeyError)), problems[0])
 
     def _trusted(self, volume: Volume, transport: Transport, known: tuple[HostKey, ...]) -> HostKey:
-        shown = transport.shown_key
-        host_key = HostKey(kind=shown.get_name(), blob=shown.asbytes())
+        host_key = _shown(transport)
         with self.observer(Check.HOST_KEY) as note:
             why = require_trusted(volume, host_key, known, self.known_hosts)
             note(f"{host_key.kind} {host_key.fingerprint}, {why}")
         return host_key
 
     def _encrypted(
-        self, volume: Volume, addresses: list[Address], kinds: tuple[str, ...], deadline: Deadline
+        self, volume: Volume, way: Transport | list[Address], kinds: tuple[str, ...], deadline: Deadline
     ) -> Transport:
+        """Connect by a jump host or to an address, and return the connection once keys are exchanged."""
         said = dict(volume.ssh_options)
         limit = float(said["ConnectTimeout"])
         with self.observer(Check.CONNECTION) as note:
-            connection = connect(volume.remote, addresses, deadline.left(limit), said)
-            with contextlib.suppress(OSError):  # the server may have gone already, as the next check will say
-                address, port = connection.getpeername()[:2]
-                note(f"{address} port {port}")
+            if isinstance(way, Transport):
+                name = volume.jumps[-1].remote_name
+                connection = connect_through(way, name, volume.remote, deadline.left(limit))
+                note(f"by the jump host {name}")
+            else:
+                connection = connect(volume.remote, way, deadline.left(limit), said)
+                with contextlib.suppress(OSError):  # the server may have gone already, as the next check will say
+                    address, port = connection.getpeername()[:2]
+                    note(f"{address} port {port}")
         with self.observer(Check.KEY_EXCHANGE) as note:
             transport = exchange_keys(volume.remote, connection, kinds, deadline.left(limit), said)
             note(errors.last_words([transport.remote_version]))
         return transport
+
+    def _remember_jumps(self, volume: Volume, transport: Transport) -> None:
+        for jump in reversed(volume.jumps):
+            assert transport.beneath  # noqa: S101 (_jumped has seen to it)
+            transport = transport.beneath
+            self._remember(jump, _shown(transport), self._known(jump))
 
     def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> tuple[HostKey, ...]:
         """Record a host key where that is to be done, and return the keys that are known then."""
@@ -261,22 +312,26 @@ def _asking_for_port(remote: Remote) -> Iterator[None]:
         raise
 
 
-def _identity(volume: Volume, login: Login, known: tuple[HostKey, ...]) -> Hashable:
-    """Return a key of all on this host that decides whether a login is made, how, and to whom.
-
-    It holds no secret, since it is kept in memory.
-    """
+def _way(volume: Volume, known: tuple[HostKey, ...]) -> Hashable:
+    """Return all that decides how a volume's server is connected to and trusted."""
     remote = volume.remote
     trusted = frozenset((key.blob, key.revoked) for key in known)
     trust = (volume.host_key_check, volume.pinned_host_key, volume.known_hosts, trusted)
-    return remote.host, remote.port, remote.user, volume.ssh_options, trust, login.digest
+    return remote.host, remote.port, remote.user, volume.ssh_options, trust
+
+
+def _shown(transport: Transport) -> HostKey:
+    """Return the host key that a server has shown."""
+    shown = transport.shown_key
+    return HostKey(kind=shown.get_name(), blob=shown.asbytes())
 
 
 @contextlib.contextmanager
-def _closed_on_failure(transport: Transport) -> Iterator[None]:
-    """Close a connection if there is an error."""
+def _closed_on_failure(transport: Transport | None) -> Iterator[None]:
+    """Close a connection, if there is one, if there is an error."""
     try:
         yield
     except BaseException:
-        transport.close()
+        if transport:
+            transport.close()
         raise

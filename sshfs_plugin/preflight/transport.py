@@ -23,11 +23,15 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
     """A connection that asks for the login service once and reads no packet without a limit.
 
     Args:
-        connection: A connected socket.
+        connection: A connected socket, or a channel of a connection to a jump host.
+
+    Attributes:
+        beneath: The connection to the jump host that it goes through, which is closed with it; None if there is none.
     """
 
     def __init__(self, connection: object) -> None:
         super().__init__(connection)
+        self.beneath: Transport | None = None
         self.packetizer = _Packets(self.sock)
         self._has_asked = False
 
@@ -41,6 +45,12 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         """What the other end has sent up to its name and version, or instead of them."""
         words: bytes = self.packetizer.first_words
         return words
+
+    def close(self) -> None:
+        """End it, and what it goes through."""
+        super().close()
+        if self.beneath:
+            self.beneath.close()
 
     def _send_message(self, data: Any) -> None:
         """Send a message, but request the login service only once; paramiko does so before each attempt to log in.

@@ -16,7 +16,7 @@ from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.secrets import Secret, Secrets
-from sshfs_plugin.volume import Credentials
+from sshfs_plugin.volume import Credentials, Volume, at_jump_host
 
 KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
@@ -45,6 +45,7 @@ class Login:
         agent_keys: Its public keys.
         contents: The content of each key, of the named certificate, or of the certificates beside the keys.
         kept_digest: The digest of all of it, where the contents are not kept.
+        jumps: What the volume's jump hosts are logged in to with.
     """
 
     password: str = field(default="", repr=False)
@@ -56,11 +57,13 @@ class Login:
     agent_keys: tuple[bytes, ...] = ()
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
     kept_digest: bytes = field(default=b"", repr=False)
+    jumps: tuple["Login", ...] = ()
 
     @property
     def without_contents(self) -> "Login":
         """The same login without the content of files that ssh reads itself for a mount, to be kept in memory."""
-        return replace(self, contents={}, kept_digest=self.digest)
+        jumps = tuple(jump.without_contents for jump in self.jumps)
+        return replace(self, contents={}, kept_digest=self.digest, jumps=jumps)
 
     @property
     def digest(self) -> bytes:
@@ -68,7 +71,8 @@ class Login:
         if self.kept_digest:
             return self.kept_digest
         agent = self.agent and (self.agent.path, self.agent_keys)
-        given = (self.password, self.identity_files, self.certificate_file, agent, sorted(self.contents.items()))
+        jumps = [jump.digest for jump in self.jumps]
+        given = (self.password, self.identity_files, self.certificate_file, agent, sorted(self.contents.items()), jumps)
         return hashlib.sha256(repr(given).encode()).digest()
 
 
@@ -90,6 +94,18 @@ class Keyring:
     def of(cls, settings: Settings) -> "Keyring":
         """Return the keyring of a host with these settings."""
         return cls(default_key=settings.default_key, home=settings.home, secrets=Secrets.of(settings))
+
+    def login_of(self, volume: Volume) -> Login:
+        """Read what a volume and its jump hosts log in with.
+
+        Raises:
+            CredentialsError, InvalidOption: As :meth:`login` does.
+        """
+        jumps = []
+        for jump in volume.jumps:
+            with at_jump_host(jump):
+                jumps.append(self.login(jump.credentials))
+        return replace(self.login(volume.credentials), jumps=tuple(jumps))
 
     def login(self, credentials: Credentials) -> Login:
         """Read the keys, certificates or password that a volume's options name.

@@ -68,7 +68,8 @@ def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, key: Path 
         key: The file of the login's copied key, if it has one.
     """
     keywords = _keywords(volume, login, known_hosts, known_hosts.pinned / volume.name, key)
-    return f"# Made for the volume {volume.name} at each mount.\n{_all_hosts(keywords)}"
+    hosts = _hosts(keywords, volume, login, known_hosts, key)
+    return f"# Made for the volume {volume.name} at each mount.\n{hosts}"
 
 
 def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path, key: Path) -> str:
@@ -83,12 +84,38 @@ def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pin
     """
     keywords = _keywords(volume, login, known_hosts, pinned, key)
     shared = ("ControlMaster", "yes"), ("ControlPersist", str(IDLE_SECONDS))
-    return f"# Made for volumes that share a connection.\n{_all_hosts((*keywords, *shared))}"
+    hosts = _hosts((*keywords, *shared), volume, login, known_hosts, key)
+    return f"# Made for volumes that share a connection.\n{hosts}"
 
 
-def _all_hosts(keywords: Iterable[tuple[str, str]]) -> str:
+def numbered(file: Path, number: int) -> Path:
+    """Return the file that is for a jump host of this number what another is for the server; 0 is the server."""
+    return file.with_name(f"{file.name}-{number}") if number else file
+
+
+def _hosts(
+    keywords: Iterable[tuple[str, str]], volume: Volume, login: Login, known_hosts: KnownHosts, key: Path
+) -> str:
+    """Return the sections of the jump hosts, under names that no server can have, and that of the server."""
+    sections, names = [], ["none"]
+    for number, (jump, its_login) in enumerate(zip(volume.jumps, login.jumps, strict=True), 1):
+        pinned = known_hosts.pinned / jump.name
+        its_keywords = (
+            ("HostName", jump.remote.host.replace("%", "%%")),
+            ("User", _quoted(jump.remote.user)),
+            ("ProxyJump", names[-1]),
+            *_keywords(jump, its_login, known_hosts, pinned, numbered(key, number)),
+        )
+        names.append(f"jump+{number}")
+        sections.append(_section(names[-1], its_keywords))
+    proxy = [("ProxyJump", names[-1])] if volume.jumps else []
+    others = " ".join(("*", *(f"!{name}" for name in names[1:])))
+    return "".join((*sections, _section(others, (*proxy, *keywords))))
+
+
+def _section(hosts: str, keywords: Iterable[tuple[str, str]]) -> str:
     lines = "\n".join(f"    {keyword} {value}" for keyword, value in keywords)
-    return f"Host *\n{lines}\n"
+    return f"Host {hosts}\n{lines}\n"
 
 
 def _keywords(

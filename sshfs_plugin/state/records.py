@@ -163,7 +163,13 @@ def _volume_from(name: VolumeName, record: Any, remotes: Remotes) -> Volume | Un
         return options.restore(name, given, created_at, remotes)
     except errors.RemoteUnusable as error:
         return Unresolved(
-            name=name, given=given, created_at=created_at, file=error.file, complaint=error.complaint, hint=error.hint
+            name=name,
+            given=given,
+            created_at=created_at,
+            remote=error.remote,
+            file=error.file,
+            complaint=error.complaint,
+            hint=error.hint,
         )
 
 

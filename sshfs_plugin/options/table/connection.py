@@ -10,6 +10,7 @@ from sshfs_plugin.options.values import (
     duration,
     flag,
     interface,
+    jump_host,
     number,
     one_of,
     quality_of_service,
@@ -49,6 +50,14 @@ TOPIC = Topic(
             "the same way do, ten to a connection, and a further one is mounted without a login: see how-it-works.md.",
             default=NO,
             canonical=flag,
+        ),
+        Option(
+            name="ProxyJump",
+            value="name",
+            meaning="The server is reached through a jump host, a remote whose file on this host says how to log in "
+            "there; that may have a `ProxyJump` itself. The server's name is resolved there. See remotes.md.",
+            canonical=jump_host,
+            shape=Shape.LIST,
         ),
         ssh_option(
             name="ServerAliveInterval",

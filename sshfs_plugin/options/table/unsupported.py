@@ -42,7 +42,6 @@ REFUSED: Mapping[str, str] = {
         "a volume stays until docker volume rm, but docker run --rm takes one along that it has made and that has no "
         "name (--mount type=volume,volume-driver=sshfs,... without source=)",
     ),
-    "ProxyJump": "the check can't go through another host: keep a tunnel open with ssh -L, and name its end",
 }
 """Options that a volume must not use, each with the reason that the user is given."""
 

@@ -77,6 +77,30 @@ def test_answer_when_a_keys_passphrase_is_wanted_is_none(file: Path, ask: Ask) -
     assert (answer.returncode, answer.stdout) == (1, "")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        ("bob@nas's password: ", "of the server"),
+        ("(bob@nas) Password: ", "of the server"),
+        ("(bob@nas) (ann@[bastion]:2222) Password: ", "of the server"),
+        ("ann@[bastion]:2222's password: ", "of the first jump host"),
+        ("(ann@[bastion]:2222) Password: ", "of the first jump host"),
+        ("EXAMPLE\\\\bob smith@10.0.0.7's password: ", "of the second jump host"),
+        ("(EXAMPLE\\\\bob smith@10.0.0.7) Password: ", "of the second jump host"),
+        ("ann@[bastion]:2223's password: ", "of the server"),
+    ],
+)
+def test_answer_is_for_whoever_asks(tmp_path: Path, prompt: str, answer: str) -> None:
+    """Ssh itself writes who logs in where before what a server asks."""
+    variables = {}
+    for prefix, whose in (("", "server"), ("JUMP_1_", "first jump host"), ("JUMP_2_", "second jump host")):
+        (tmp_path / whose).write_text(f"of the {whose}\n")
+        variables[f"SSHFS_PLUGIN_{prefix}PASSWORD_FILE"] = str(tmp_path / whose)
+    accounts = {"SSHFS_PLUGIN_JUMP_1": "ann@[bastion]:2222", "SSHFS_PLUGIN_JUMP_2": "EXAMPLE\\\\bob smith@10.0.0.7"}
+    said = command.run([ASKPASS, prompt], seconds=10, environment={**variables, **accounts})
+    assert said.stdout == f"{answer}\n"
+
+
 @pytest.mark.parametrize("content", [None, "", "\n"])
 def test_answer_when_there_is_no_password_is_what_to_do(file: Path, ask: Ask, content: str | None) -> None:
     if content is not None:

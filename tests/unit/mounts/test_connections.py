@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.remotes import NAS, describe
 
 from sshfs_plugin import options
 from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login
@@ -82,7 +84,7 @@ def test_login_needs_no_check_while_a_connection_stands_that_takes_the_volume(co
         ({}, replace(LOGIN, contents={KEY: b"another"})),
         ({}, replace(LOGIN, identity_files=())),
         ({}, replace(LOGIN, password="hunter2")),
-        ({}, replace(LOGIN, copied_key="a key")),
+        ({}, replace(LOGIN, contents={KEY: b"a key"}, copied_key="a key")),
         ({}, replace(LOGIN, agent=Agent(Path("/agent")), agent_keys=(b"a key",))),
     ],
 )
@@ -94,6 +96,29 @@ def test_volumes_that_log_in_otherwise_share_nothing(
     other, is_new = connections.join(volume("music", **opts), login)
     assert is_new
     assert other != one
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (NAS + "port = 2222\n", NAS),
+        (NAS + "Compression = yes\n", NAS),
+        (NAS + "ProxyJump = behind\n", NAS),
+    ],
+)
+def test_volumes_behind_jump_hosts_that_differ_share_nothing(
+    connections: SharedConnections, settings: Settings, one: str, other: str
+) -> None:
+    remotes = Remotes.of(settings)
+    describe(remotes, "host = behind\n", name="behind")
+    made: list[SharedConnection] = []
+    for text in (one, other, other):
+        describe(remotes, text, name="bastion")
+        given = {"sshcmd": "bob@nas:/photos", "ProxyJump": "bastion"}
+        behind = options.parse(VolumeName(f"v{len(made)}"), given, datetime.now(UTC), remotes)
+        made.append(joined(connections, behind, replace(LOGIN, jumps=(Login(),) * len(behind.jumps))))
+    assert made[0] != made[1]
+    assert made[1] == made[2]
 
 
 @pytest.mark.parametrize("opts", [{"ro": ""}, {"uid": "1000"}, {"relay": "yes"}, {"check": "never"}])

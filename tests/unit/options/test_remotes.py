@@ -215,6 +215,114 @@ def test_every_option_of_the_table_can_be_in_a_file_or_is_refused_there(remotes:
             assert f"'{option.name}'" in str(error)
 
 
+# Jump hosts
+
+
+def way(made: Volume) -> list[str]:
+    """Return the servers on the way to a volume, and its own."""
+    return [each.remote.account for each in (*made.jumps, made)]
+
+
+def test_jump_host_is_a_remote_that_may_lie_behind_others(remotes: Remotes) -> None:
+    describe(remotes, NAS + "ProxyJump = inner\n")
+    describe(remotes, "host = 10.0.0.7\nuser = bob\nport = 2222\nProxyJump = outer\n", name="inner")
+    describe(remotes, "host = bastion.example\nsecret = bastion\nCompression = yes\n", name="outer")
+    made = volume(remotes)
+    assert way(made) == ["root@bastion.example port 22", "bob@10.0.0.7 port 2222", "alice@nas.lan port 22"]
+    assert made.jumps[0].credentials.secret == "bastion"
+    assert ("Compression", "yes") in made.jumps[0].ssh_options
+    assert ("Compression", "yes") not in made.ssh_options
+    assert options.restore(made.name, made.given, CREATED_AT, remotes) == made
+
+
+def test_volume_without_a_remote_can_have_a_jump_host(remotes: Remotes) -> None:
+    describe(remotes, name="bastion")
+    made = options.parse(
+        VolumeName("photos"),
+        {"sshcmd": "bob@10.0.0.7:/", "ProxyJump": "bastion", "check": "mount"},
+        CREATED_AT,
+        remotes,
+    )
+    assert way(made) == ["alice@nas.lan port 22", "bob@10.0.0.7 port 22"]
+    assert made.given["ProxyJump"] == "bastion"
+    assert made.jumps[0].check is made.check
+
+
+def test_jump_host_that_is_given_counts_before_that_of_the_file(remotes: Remotes) -> None:
+    describe(remotes, NAS + "ProxyJump = one\n")
+    describe(remotes, "host = one\n", name="one.lan")
+    describe(remotes, "host = other\n", name="other")
+    assert way(volume(remotes, ProxyJump="other"))[0] == "root@other port 22"
+
+
+@pytest.mark.parametrize("typed", ["bob@bastion", "bastion:22", "ssh://bastion", "one,other", "[::1]"])
+def test_jump_host_that_is_no_remote_says_to_write_one(remotes: Remotes, typed: str) -> None:
+    describe(remotes)
+    assert refusal(remotes, ProxyJump=typed) == (
+        f"option 'ProxyJump' must be the name of a remote, not {typed!r}: write host and user of the jump host into "
+        "/etc/docker-volume-sshfs/remotes.d/NAME.conf and say ProxyJump=NAME"
+    )
+
+
+def test_no_jump_host_is_what_none_says(remotes: Remotes) -> None:
+    describe(remotes)
+    assert volume(remotes, ProxyJump="none").jumps == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            {"bastion": "user = bob"},
+            "bastion: lacks the option 'host': write host = NAME there",
+        ),
+        (
+            {"bastion": "host = one\nProxyJump = other", "other": "host = two\nProxyJump = bastion"},
+            "bastion: makes it a jump host for itself (bastion behind other behind bastion): "
+            "leave one ProxyJump out",
+        ),
+        (
+            {
+                "bastion": "host = one\nProxyJump = two",
+                "two": "host = two\nProxyJump = three",
+                "three": "host = three\nProxyJump = four",
+                "four": "host = four",
+            },
+            "four: makes it one more than 3 jump hosts in a row: leave one ProxyJump out",
+        ),
+        (
+            {"bastion": "host = one\nuser = a%b"},
+            "bastion: is not valid for a jump host (option 'user' must not hold '%' or '$' for "
+            "a jump host: ssh would replace it): mend it, and it counts from the next mount",
+        ),
+        (
+            {"bastion": f"host = one\npassword = {SECRET}\nsecret = one"},
+            "bastion: is not valid for a jump host (option 'secret' contradicts 'password': "
+            "give one of them): mend it, and it counts from the next mount",
+        ),
+        (
+            {},
+            "bastion: does not exist: docker-volume-sshfs remote list shows which there are",
+        ),
+    ],
+)
+def test_jump_host_that_can_not_be_used_is_named(remotes: Remotes, files: dict[str, str], said: str) -> None:
+    describe(remotes, NAS + "ProxyJump = bastion\n")
+    for name, text in files.items():
+        describe(remotes, f"{text}\n", name=name)
+    with pytest.raises(errors.RemoteUnusable) as refused:
+        volume(remotes)
+    name, _, complaint = said.partition(": ")
+    assert str(refused.value) == f"remote '{name}' can't be used, {remotes.file(name)} {complaint}"
+
+
+def test_pinned_key_of_a_jump_host_needs_the_check_of_the_volume(remotes: Remotes) -> None:
+    describe(remotes, NAS + "ProxyJump = bastion\ncheck = never\n")
+    describe(remotes, f"host = one\nhost_key = SHA256:{'m' * 42}A\n", name="bastion")
+    with pytest.raises(errors.RemoteUnusable, match=r"option 'host_key' needs the check: leave check=never out"):
+        volume(remotes)
+
+
 # Names
 
 

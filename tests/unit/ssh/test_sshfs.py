@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.impostors import LOOPBACK
+from support.remotes import describe
 from support.ssh_keys import host_key, public_key, write_key
 from support.ssh_server import KEY, Account, serving
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
@@ -215,3 +217,35 @@ def test_ssh_when_every_path_is_strange_logs_in_with_that_key_to_that_known_host
         config.write_text(text, "utf-8")
         login = command.run(["ssh", "-F", config, "-s", f"bob@{LOOPBACK}", "sftp"], seconds=5)
     assert (login.returncode, login.stderr) == (0, "")
+
+
+# Jump hosts
+
+
+def test_ssh_config_has_a_section_for_each_jump_host_and_none_of_it_is_the_servers(tmp_path: Path) -> None:
+    remotes = Remotes(tmp_path / "remotes.d")
+    user = "EXAMPLE\\bob smith"
+    describe(remotes, f"host = fe80::7%eth0\nuser = {user}\nport = 2222\nCompression = yes\n", name="outer")
+    describe(remotes, f"host = inner\nProxyJump = outer\nhost_key = {PINNED}\n", name="inner")
+    given = {"sshcmd": "bob@nas:/photos", "ProxyJump": "inner"}
+    photos = options.parse(VolumeName("photos"), given, datetime.now(UTC), remotes)
+    jumps = (Login(password="hunter2"), Login(identity_files=(Path("/inner"),), copied_key="a key"))
+    config = tmp_path / "ssh_config"
+    known = known_hosts(tmp_path)
+    config.write_text(
+        sshfs.ssh_config(photos, Login(identity_files=(Path("/nas"),), jumps=jumps), known, Path("/run/key"))
+    )
+
+    def understood_of(host: str) -> dict[str, str]:
+        answer = command.run(["ssh", "-G", "-F", config, host], seconds=5)
+        assert answer.returncode == 0, answer.stderr
+        return dict(line.split(" ", 1) for line in answer.stdout.splitlines())
+
+    outer, inner, nas = (understood_of(host) for host in ("jump+1", "jump+2", "nas"))
+    assert (outer["hostname"], outer["port"], outer["user"]) == ("fe80::7%eth0", "2222", user)
+    assert (outer["identityfile"], outer["batchmode"], outer["compression"]) == ("none", "no", "yes")
+    assert "proxyjump" not in outer
+    assert (inner["hostname"], inner["proxyjump"], inner["identityfile"]) == ("inner", "jump+1", "/run/key-2")
+    assert (inner["userknownhostsfile"], inner["compression"]) == (str(known.pinned / "jump:inner"), "no")
+    assert (nas["hostname"], nas["proxyjump"], nas["identityfile"], nas["port"]) == ("nas", "jump+2", "/nas", "22")
+    assert [each["hostkeyalias"] for each in (outer, inner, nas)] == ["[fe80::7%eth0]:2222", "inner", "nas"]

@@ -407,7 +407,7 @@ def some_volume(rng: random.Random, name: VolumeName = PHOTOS) -> Volume:
         typed = options.typed({**volume.options, row.name: rng.choice(TEXTS)})
         try:
             volume = options.parse(name, typed, created_at)
-        except errors.RequestError:
+        except (errors.RequestError, errors.RemoteUnusable):
             continue  # what does not fit is left out
     return volume
 
