@@ -15,6 +15,7 @@ import pytest
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Keyring
@@ -77,12 +78,16 @@ class Client:
         directory = self.preflight.known_hosts.pinned
         return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
 
+    @property
+    def remotes(self) -> Remotes:
+        """The remotes that it knows."""
+        return Remotes(self.directory / "remotes.d")
+
     def volume(self, to: Server | int, path: str = "/photos", host: str = HOST, **opts: str) -> Volume:
         """Return a volume on a server, or at a port."""
         port = to if isinstance(to, int) else to.port
-        return options.parse(
-            VolumeName("photos"), {"sshcmd": f"bob@{host}:{path}", "port": str(port), **opts}, datetime.now(UTC)
-        )
+        given = {"sshcmd": f"bob@{host}:{path}", "port": str(port), **opts}
+        return options.parse(VolumeName("photos"), given, datetime.now(UTC), self.remotes)
 
     def run(self, to: Server | int, path: str = "/photos", seconds: float = 60, **opts: str) -> None:
         """Make the checks."""

@@ -5,6 +5,7 @@ Each has one account, locked into a directory, and tells which logins and reques
 """
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ class Account:
         last_words: What the program for SFTP says before it ends at once; empty if it stays.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
         answers: Status codes to give to requests such as ``list /private``.
+        forwards: Whether it lets the login connect elsewhere from there.
         pause: Seconds that each request for files takes.
         stalls_at: A login method or request that is never answered.
         hangs_up_at: A login method or request at which the connection is closed.
@@ -58,6 +60,7 @@ class Account:
     last_words: bytes = b""
     changes: Sequence[str] = ()
     answers: Mapping[str, int] = field(default_factory=dict)
+    forwards: bool = False
     pause: float = 0
     stalls_at: str = ""
     hangs_up_at: str = ""
@@ -204,6 +207,35 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
     def check_channel_request(self, kind: str, chanid: int) -> _Outcome:
         accepted: int = paramiko.OPEN_SUCCEEDED
         return accepted
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> _Outcome:
+        self.server.meet(f"forward to {destination[0]}", self.transport)
+        if not self.server.account.forwards:
+            prohibited: int = paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+            return prohibited
+        try:
+            there = socket.create_connection(destination)
+        except OSError:
+            failed: int = paramiko.OPEN_FAILED_CONNECT_FAILED
+            return failed
+        threading.Thread(target=self._forward, args=(chanid, there), daemon=True).start()
+        accepted: int = paramiko.OPEN_SUCCEEDED
+        return accepted
+
+    def _forward(self, number: int, there: socket.socket) -> None:
+        """Pass on what comes from a channel and what comes for it, until either ends."""
+        while (channel := self.transport.accept(10)) and channel.get_id() != number:
+            pass
+        with contextlib.suppress(OSError), there:
+            while True:
+                for ready in select.select((channel, there), (), ())[0]:
+                    data = ready.recv(65536)
+                    (there if ready is channel else channel).sendall(data)
+                    if not data:
+                        channel.close()
+                        return
 
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
         self.server.meet(f"subsystem {name}", self.transport)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""The checks of a volume whose server is behind jump hosts, against real servers on loopback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.remotes import describe
+from support.ssh_client import Client, shown
+from support.ssh_keys import host_key
+from support.ssh_server import Account, Server, serving
+from support.waiting import await_that
+
+from sshfs_plugin import errors
+from sshfs_plugin.host import command
+from sshfs_plugin.mounts.unit_files import UnitFiles
+from sshfs_plugin.preflight.connection import Address, resolve
+from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.known_hosts import KnownHosts
+from sshfs_plugin.volume import Remote
+
+ROOT = Path(__file__).parents[3]
+CONNECT = 'set -a; . "$0"; exec ssh -F "$SSH_CONFIG" -s bob@127.0.0.1 sftp'
+
+
+@contextmanager
+def jump_host(client: Client, name: str, files: Path, *more: str, **account: object) -> Iterator[Server]:
+    """Run a jump host with a host key of its own, whose password is its name, and write the file of its remote."""
+    served = Account(directory=files, **{"password": name, "forwards": True, **account})  # type: ignore[arg-type]
+    with serving(served, host_keys=(host_key("ed25519", 2),)) as server:
+        lines = ("host = 127.0.0.1", f"user = {name}", f"port = {server.port}", f"password = {name}", *more)
+        describe(client.remotes, "".join(f"{line}\n" for line in lines), name=name)
+        yield server
+
+
+def test_server_behind_jump_hosts_is_checked_through_all_of_them(client: Client, files: Path, server: Server) -> None:
+    with jump_host(client, "outer", files) as outer, jump_host(client, "inner", files, "ProxyJump = outer") as inner:
+        client.run(server, password="hunter2", ProxyJump="inner")
+        assert outer.seen == ["none", "password", "forward to 127.0.0.1"]
+        assert inner.seen == ["none", "password", "forward to 127.0.0.1"]
+        known = client.known
+        await_that(lambda: not outer.open_connections + inner.open_connections, lambda: "all are closed")
+    assert all(f"[127.0.0.1]:{each.port} ssh-ed25519 " in known for each in (outer, inner, server))
+
+
+def test_connection_is_closed_on_the_whole_way_when_a_check_fails(client: Client, files: Path, server: Server) -> None:
+    with jump_host(client, "bastion", files) as bastion:
+        error = client.refusal(server, password="wrong", ProxyJump="bastion")
+        assert isinstance(error, errors.LoginRefused)
+        assert str(error).startswith("127.0.0.1 refused to let bob in with the password")
+        assert client.known == ""
+        await_that(lambda: not bastion.open_connections + server.open_connections, lambda: "all are closed")
+
+
+def test_name_of_the_server_is_not_looked_up_here(client: Client, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    def resolving(remote: Remote, *rest: Any) -> list[Address]:
+        looked_up.append(remote.host)
+        return resolve(remote, *rest)
+
+    monkeypatch.setattr("sshfs_plugin.preflight.preflight.resolve", resolving)
+    with jump_host(client, "bastion", files):
+        error = client.refusal(22, host="nowhere.invalid", ProxyJump="bastion")
+    assert str(error) == (
+        "the jump host bastion cannot connect to nowhere.invalid port 22, connect failed: does the jump host know that "
+        "name, is an SSH server running there, and is 'port' right?"
+    )
+    assert looked_up == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("account", "sentence"),
+    [
+        ({"password": "another"}, "127.0.0.1 refused to let bastion in with the password (it takes a password, a key)"),
+        ({"hangs_up_at": "password"}, "127.0.0.1 broke the login of bastion off ("),
+    ],
+)
+def test_failure_at_a_jump_host_says_so(
+    client: Client, files: Path, server: Server, account: dict[str, str], sentence: str
+) -> None:
+    with jump_host(client, "bastion", files, **account):
+        error = client.refusal(server, password="hunter2", ProxyJump="bastion")
+    assert str(error).startswith(f"the jump host bastion (bastion@127.0.0.1): {sentence}")
+
+
+def test_jump_host_that_forwards_nothing_says_what_it_needs(client: Client, files: Path, server: Server) -> None:
+    with jump_host(client, "bastion", files, forwards=False):
+        error = client.refusal(server, password="hunter2", ProxyJump="bastion")
+    assert isinstance(error, errors.ForwardingRefused)
+    assert str(error) == (
+        f"the jump host bastion does not let the login connect to 127.0.0.1 port {server.port}: its sshd_config needs "
+        "AllowTcpForwarding yes or local, PermitOpen must not leave that server out, nor must what stands before the "
+        "key in authorized_keys"
+    )
+
+
+def test_changed_host_key_of_a_jump_host_is_refused(client: Client, files: Path, server: Server) -> None:
+    with jump_host(client, "bastion", files) as bastion:
+        client.preflight.known_hosts.add("127.0.0.1", bastion.port, shown(number=3))
+        error = client.refusal(server, password="hunter2", ProxyJump="bastion")
+        assert isinstance(error, errors.HostKeyChanged)
+        assert str(error).startswith("the jump host bastion (bastion@127.0.0.1): the host key of 127.0.0.1 port ")
+        assert bastion.seen == [], "no password is sent"
+
+
+def test_ssh_gives_each_host_on_the_way_its_own_password(client: Client, files: Path, server: Server) -> None:
+    """With the files that a volume's unit reads."""
+    settings = Settings(runtime=client.directory / "run", state=client.directory, libexec=ROOT / "libexec")
+    with jump_host(client, "outer", files) as outer, jump_host(client, "inner", files, "ProxyJump = outer") as inner:
+        photos = client.volume(server, password="hunter2", ProxyJump="inner")
+        known_hosts = KnownHosts.of(settings)
+        for each, number in ((server, 1), (outer, 2), (inner, 2)):
+            known_hosts.add("127.0.0.1", each.port, shown(number=number))
+        written = UnitFiles.of(settings, photos.name)
+        written.write(photos, client.preflight.keyring.login_of(photos), settings)
+        said = command.run(["sh", "-c", CONNECT, written.environment], seconds=20)
+        assert (said.returncode, said.stderr) == (0, "")
+        assert [each.seen[:2] for each in (outer, inner, server)] == [["none", "password"]] * 3
