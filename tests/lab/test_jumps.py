@@ -34,10 +34,11 @@ def describe(host: Host, name: str, *lines: str) -> None:
 def test_password_of_each_host_is_given_to_that_host(host: Host, bastion: SshServer, own: dict[str, str]) -> None:
     machine = host.machine
     describe(host, "bastion", "host = localhost", f"port = {bastion.port}", "user = bob", f"password = {OF_BOB}")
-    describe(host, "inner", "host = nas", "user = alice", f"password = {OF_ALICE}", "ProxyJump = bastion")
     directory = host.directory("behind")
+    login = ("host = nas", "user = alice", f"password = {OF_ALICE}", f"directory = {directory}")
+    describe(host, "inner", *login, "ProxyJump = bastion")
     since = host.from_here()
-    options: dict[str, Any] = {"sshcmd": None, "IdentityFile": None, "remote": "inner", "directory": directory, **own}
+    options: dict[str, Any] = {"sshcmd": None, "IdentityFile": None, "remote": "inner", **own}
     host.create("behind", directory, **options)
     host.start("user", "behind", STAY)
     bastion.cut()
