@@ -181,6 +181,24 @@ def test_it_answers_as_the_package_does_and_serves_containers_as_well(managed: M
     live_in_containers(managed.host, "lived", key=KEY, managed=True)
 
 
+def test_secrets_and_remotes_are_below_the_directory_with_keys(managed: Managed) -> None:
+    machine, host, there = managed.machine, managed.host, f"/root/.ssh/{PACKAGE}"
+    machine.write(f"{there}/remotes.d/nas.conf", "[remote]\nhost = localhost\nuser = alice\nsecret = nas\n", mode=0o600)
+    machine.write(f"{there}/secrets.d/nas", "correct horse battery\n", mode=0o600)
+    machine.write(f"{there}/secrets.d/pass", "hunter2\n", mode=0o600)
+    machine.sh(f"cp {KEY} {there}/key; ssh-keygen -q -p -P '' -N hunter2 -f {there}/key")
+    try:
+        directory = host.directory("named")
+        host.create("named", directory, sshcmd=None, IdentityFile=None, remote="nas", o=f"directory={directory}")
+        host.create("locked", directory, IdentityFile=f"{there}/key", passphrase_secret="pass")
+        for volume in ("named", "locked"):
+            host.run(volume, f"touch /data/{volume}")
+            assert machine.run("test", "-e", f"{directory}/{volume}")
+    finally:
+        host.clear()
+        machine.run("rm", "-r", there)
+
+
 def test_a_mistake_is_named(managed: Managed) -> None:
     refused = managed.host.create("album", "/srv/nowhere", check=False, IdentityFile=KEY)
     assert "the directory /srv/nowhere does not exist on localhost for alice" in refused.stderr
