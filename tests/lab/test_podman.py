@@ -5,12 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from .commands import Result
 from .documents import block, blocks, preamble, section
 from .host import KEY, Host
 from .machine import IMAGE
 
 PAGE = "docs/podman.md"
 POD, PROJECT = blocks("docs/podman.md", "yaml")
+FOUND_BY = block("docs/podman.md", "[engine.volume_plugins]")
+CONFIGURATION = "/etc/containers/containers.conf"
+DROP_INS = f"{CONFIGURATION}.d"
 WITHOUT_QUADLET = WITHOUT_VOLUME_DRIVERS = "bookworm"
 """Its Podman knows no Quadlet, and its podman-compose no drivers of volumes."""
 
@@ -25,8 +29,7 @@ def administrator(host: Host) -> Iterator[Host]:
     machine = host.machine
     machine.sh("mkdir -p /srv/photos && echo hello >/srv/photos/hello.txt && chown -R alice: /srv/photos")
     machine.sh("install -m 600 $1 /etc/docker-volume-sshfs/id_ed25519", KEY)
-    machine.write("/etc/containers/containers.conf", block("README.md", "[engine.volume_plugins]"))
-    machine.write("/etc/containers/containers.conf.d/lab.conf", _LAB)
+    machine.write(f"{DROP_INS}/lab.conf", _LAB)
     machine.sh("podman tag $1 busybox docker.io/library/nginx", IMAGE)
     # in place of one that serves
     serves = 'CMD ["sh", "-c", "trap exit TERM; while sleep 0.1; do true; done"]'
@@ -39,7 +42,8 @@ def administrator(host: Host) -> Iterator[Host]:
     machine.sh(
         "set +e; podman pod rm -fa -t 0; podman rm -fa -t 0; podman volume rm -a; "
         "podman rmi -f docker.io/library/nginx; "
-        "rm -rf /etc/containers/containers.conf* /etc/containers/systemd /srv/photos /root/album /root/pod.yaml"
+        "rm -rf $1 $2/lab.conf $2/50-own.conf /etc/containers/systemd /srv/photos /root/album /root/pod.yaml",
+        *(CONFIGURATION, DROP_INS),
     )
 
 
@@ -50,6 +54,46 @@ def volumes(host: Host) -> list[str]:
 def test_a_volume_comes_and_goes_by_hand(administrator: Host) -> None:
     assert "hello.txt" in administrator.machine.sh(preamble(PAGE)).stdout
     assert volumes(administrator) == []
+
+
+def plugins(host: Host) -> set[str]:
+    """Return the names of the volume plugins that Podman is told of."""
+    return set(host.machine.run("podman", "info", "-f", '{{join .Plugins.Volume " "}}').stdout.split())
+
+
+def test_other_plugins_of_the_administrator_stay_and_what_is_read_later_counts(administrator: Host) -> None:
+    machine = administrator.machine
+    assert machine.read(f"{DROP_INS}/10-docker-volume-sshfs.conf").endswith(FOUND_BY)
+    machine.write(CONFIGURATION, '[engine.volume_plugins]\nother = "/run/other.sock"\nsshfs = "/run/earlier.sock"\n')
+    assert plugins(administrator) == {"local", "other", "sshfs"}
+    machine.run("podman", "volume", "create", "--driver", "sshfs", "-o", "sshcmd=alice@nas:/srv/photos", "photos")
+    machine.run("podman", "volume", "rm", "photos")
+    machine.write(f"{DROP_INS}/50-own.conf", '[engine.volume_plugins]\nsshfs = "/run/later.sock"\n')
+    refused = machine.run("podman", "volume", "create", "--driver", "sshfs", "photos", check=False)
+    assert 'cannot access plugin sshfs socket "/run/later.sock"' in refused.stderr
+
+
+@pytest.fixture
+def user(host: Host) -> Iterator[str]:
+    """Give somebody who has a Podman without root."""
+    host.machine.run("useradd", "--system", "--create-home", "--shell", "/bin/sh", "somebody")
+    yield "somebody"
+    host.machine.sh("pkill -KILL -u somebody; until userdel -r somebody; do sleep 0.1; done", check=False)
+
+
+def test_podman_of_another_user_is_as_before_but_for_reload(host: Host, user: str) -> None:
+    machine = host.machine
+
+    def podman(*words: str) -> Result:
+        settings = ("env", "STORAGE_DRIVER=vfs", f"HOME=/home/{user}", f"XDG_RUNTIME_DIR=/home/{user}")
+        return machine.run("runuser", "-u", user, "--", *settings, "podman", *words, check=False)
+
+    for words in ("volume create plain", "volume inspect plain", "ps -a", "volume prune -f"):
+        assert podman(*words.split()), words
+    assert podman("volume", "ls", "-q").stdout == ""
+    for words in ("volume create --driver sshfs -o sshcmd=alice@nas:/srv/photos photos", "volume reload"):
+        assert "permission denied" in podman(*words.split()).stderr
+    assert podman("volume", "ls", "-q").stdout == ""
 
 
 def test_quadlet_makes_units_of_a_volume_and_a_container(administrator: Host, release: str) -> None:

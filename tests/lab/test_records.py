@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from .documents import block
 from .host import KEY, PACKAGE, Host
 from .machine import IMAGE
 
@@ -70,7 +69,6 @@ def test_a_record_that_breaks_while_its_volume_is_used_takes_nothing_from_the_co
 
 def test_podman_keeps_a_volume_with_a_broken_record_too(host: Host) -> None:
     machine, directory = host.machine, host.directory("pod")
-    machine.write("/etc/containers/containers.conf", block("README.md", "[engine.volume_plugins]"))
     options = ("-o", f"sshcmd=alice@localhost:{directory}", "-o", f"IdentityFile={KEY}")
     machine.run("podman", "volume", "create", "--driver", "sshfs", *options, "pod")
     sentence = break_record(host, "pod", "{}")

@@ -6,7 +6,6 @@ from datetime import datetime
 
 import pytest
 
-from .documents import block
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
 from .machine import CONTENT_IMAGE, IMAGE
 
@@ -269,7 +268,6 @@ def test_nothing_is_left_of_many_containers(host: Host) -> None:
 
 def test_podman_uses_the_same_plugin(host: Host) -> None:
     machine, directory = host.machine, host.directory("podman")
-    machine.write("/etc/containers/containers.conf", block("README.md", "[engine.volume_plugins]"))
     refused = machine.run(
         *("podman", "volume", "create", "--driver", "sshfs", "-o", "sshcmd=alice@localhost:/none"),
         *("-o", f"IdentityFile={KEY}", "pod"),
