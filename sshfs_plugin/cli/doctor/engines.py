@@ -18,6 +18,7 @@ from sshfs_plugin.vieux import legacy
 
 SECONDS = 10.0
 _CONTAINERS = "etc/containers"
+_OURS = "containers.conf.d/10-docker-volume-sshfs.conf"
 
 
 def docker(_settings: Settings) -> Iterator[Finding]:
@@ -56,18 +57,18 @@ def podman(settings: Settings) -> Iterator[Finding]:
         return
     main = settings.root / _CONTAINERS / "containers.conf"
     files = [main, *sorted((main.parent / "containers.conf.d").glob("*.conf"))]
-    told = ""
+    told, where = "", main.parent / _OURS
     for file in files:
         with suppress(FileNotFoundError, KeyError, TypeError):
             try:
-                told = tomllib.loads(file.read_text())["engine"]["volume_plugins"][NAME]
+                told, where = tomllib.loads(file.read_text())["engine"]["volume_plugins"][NAME], file
             except ValueError as error:
                 yield Finding.error(
                     "podman-broken", f"Podman can't read {file} ({error})", "mend it: man containers.conf"
                 )
     listens = systemd.listening(systemd.SOCKET, seconds=SECONDS) or (f"unix://{settings.socket}",)
     paths = [Path(address.removeprefix("unix://")) for address in listens if address.startswith("unix:")]
-    cure = f'write into {main}: [engine.volume_plugins] and below it {NAME} = "{settings.socket}"'
+    cure = f'write into {where}: [engine.volume_plugins] and below it {NAME} = "{settings.socket}"'
     if told and Path(told) not in paths:
         yield Finding.error("podman-misled", f"Podman looks for the plugin at {told}, where it is not", cure)
     elif told:

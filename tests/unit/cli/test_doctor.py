@@ -311,15 +311,24 @@ def test_podman_that_does_not_know_the_plugin_or_looks_elsewhere(
     installed.add("podman")
     assert wrong(administrator("doctor")) == [], "Docker is there"
     installed.discard("docker")
-    file = settings.root / "etc/containers/containers.conf"
-    cure = f'write into {file}: [engine.volume_plugins] and below it sshfs = "{settings.socket}"'
-    assert wrong(administrator("doctor")) == [f"error   Podman does not know the plugin -> {cure}"]
-    file.parent.mkdir(parents=True)
-    file.write_text('[engine.volume_plugins]\nsshfs = "/run/elsewhere.sock"\n')
-    assert wrong(administrator("doctor")) == [
-        f"error   Podman looks for the plugin at /run/elsewhere.sock, where it is not -> {cure}"
-    ]
-    file.write_text(f'[engine.volume_plugins]\nsshfs = "{settings.socket}"\n')
+    told = f'[engine.volume_plugins]\nsshfs = "{settings.socket}"\n'
+    elsewhere = '[engine.volume_plugins]\nsshfs = "/run/elsewhere.sock"\n'
+    main = settings.root / "etc/containers/containers.conf"
+    ours, later = (main.parent / "containers.conf.d" / name for name in ("10-docker-volume-sshfs.conf", "50-own.conf"))
+
+    def cure(file: Path) -> str:
+        return f'write into {file}: [engine.volume_plugins] and below it sshfs = "{settings.socket}"'
+
+    assert wrong(administrator("doctor")) == [f"error   Podman does not know the plugin -> {cure(ours)}"]
+    ours.parent.mkdir(parents=True)
+    main.write_text(elsewhere)
+    misled = "error   Podman looks for the plugin at /run/elsewhere.sock, where it is not -> "
+    assert wrong(administrator("doctor")) == [misled + cure(main)]
+    ours.write_text(told)
+    assert wrong(administrator("doctor")) == []
+    later.write_text(elsewhere)
+    assert wrong(administrator("doctor")) == [misled + cure(later)]
+    later.write_text(told)
     assert wrong(administrator("doctor")) == []
     installed.discard("podman")
     assert wrong(administrator("doctor")) == ["error   neither Docker nor Podman is installed -> apt install docker.io"]
