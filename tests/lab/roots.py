@@ -14,9 +14,9 @@ from .cache import cached
 _PACKAGES = (
     "docker.io docker-compose docker-registry podman crun iptables busybox-static sshfs openssh-server e2fsprogs sudo "
     "curl ca-certificates openssl procps iproute2 gunicorn python3-flask python3-paramiko python3-systemd "
-    "dropbear-bin proftpd-core proftpd-mod-crypto rclone needrestart apt-utils gnupg ansible-core python3-apt man-db "
+    "dropbear-bin proftpd-core proftpd-mod-crypto rclone needrestart apt-utils gnupg ansible python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout python3-pytest-xdist "
-    "podman-compose catatonit prometheus-node-exporter python3-prometheus-client "
+    "podman-compose catatonit prometheus-node-exporter python3-prometheus-client python3-docker "
     # to build the package, and to test it as Debian does
     "autopkgtest build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all "
     "python3-docutils python3-setuptools"
