@@ -98,8 +98,8 @@ def test_ansible_makes_a_volume_and_makes_it_anew_when_an_option_changes(adminis
     assert "changed=1 " in run()
     assert administrator.inspect("photos")["Options"]["uid"] == "1001"
     assert machine.read("/srv/photos/hello.txt") == "hello\n"
-    edit('"1001"', "1001")
-    assert "cannot unmarshal number" in run(check=False)
+    edit('"yes"', "yes")
+    assert "cannot unmarshal bool" in run(check=False)
 
 
 def test_the_python_sdk_makes_a_volume_and_tells_mistakes(administrator: Host) -> None:
