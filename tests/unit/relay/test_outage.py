@@ -130,10 +130,10 @@ def test_attempts_are_as_far_apart_as_is_said(servers: Servers, start: Start, cl
     relayed.connected(servers).die()  # it has just been made
     await_that(relayed.outage.exists, lambda: "the loss is noticed")
     for _ in range(3):
-        clock.forward(4)
+        clock.forward(3)
         clock.await_looks()
         assert not servers.is_called
-        clock.forward(1)
+        clock.forward(2)
         servers.next().die()
 
 
@@ -149,10 +149,10 @@ def test_attempt_when_the_server_says_nothing_is_given_up(
 ) -> None:
     server.die()
     attempt = servers.next()
-    clock.forward(relay.ATTEMPT_SECONDS - 1)
+    clock.forward(relay.ATTEMPT_SECONDS - 2)
     clock.await_looks()
     assert not servers.is_called
-    clock.forward(1)
+    clock.forward(2)
     servers.next()
     told(relayed, lost("the server does not answer in time"))
     attempt.close()

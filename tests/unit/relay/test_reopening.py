@@ -127,11 +127,11 @@ def test_read_when_it_comes_while_the_file_cannot_be_opened_waits(
     let(server, disk, lambda: len(disk.opens) == tried + 1)  # it is tried at once, and for both
     fstat = build(packets.FSTAT, 12, string(name))
     assert exchange(relayed, server, disk, fstat) == [packets.status(12, UNAVAILABLE)]
-    clock.forward(relay.RETRY_SECONDS - 1)
+    clock.forward(relay.RETRY_SECONDS - 2)
     clock.await_looks()
     assert server.take_now() is None
     disk.absent.clear()
-    clock.forward(1)
+    clock.forward(2)
     assert serve(relayed, server, disk, 2) == [data(10, OLD[:9]), data(11, OLD[9:18])]
 
 
