@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click  # noqa: TID251 (this is the place, with terminal.py)
 
@@ -81,11 +81,23 @@ def check(ctx: click.Context, where: str | None, options: tuple[str, ...], port:
 @command_line.command()
 @click.argument("name", required=False, shell_complete=_suggesting(completion.volumes))
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option(
+    "--compare",
+    "other",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="Show only how the options of volumes differ from what status --json says on another host; - reads it from "
+    "stdin.",
+)
 @click.pass_context
-def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
+def status(ctx: click.Context, name: str | None, as_json: bool, other: TextIO | None) -> None:
     """Show volumes, their health and their last errors."""
-    from sshfs_plugin.cli import status, targets
+    from sshfs_plugin.cli import compare, status, targets
 
+    if other:
+        if name or as_json:
+            raise click.UsageError("--compare goes with neither a NAME nor --json", ctx)
+        ctx.exit(compare.compare(targets.settings_for_root(), other))
     ctx.exit(status.status(targets.settings_for_root(), name, as_json=as_json))
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """``status``: shows the volumes as the running service and systemd see them, as a table or as JSON."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -102,11 +104,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         ServiceError: The service can't be asked; the error says what to do.
     """
     listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
-    service = reach(settings, listens, seconds=SERVICE_SECONDS)
-    try:
-        volumes = [ListedVolume(said) for said in service.volumes()]
-    except errors.ServiceError as error:
-        raise _with_the_sockets_failure(error) from None
+    volumes = listed(settings, listens)
     if name:
         volumes = [volume for volume in volumes if volume.name == name]
         if not volumes:
@@ -115,9 +113,10 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     states = systemd.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
     in_the_way = Aliases.of(settings).in_the_way(listens)
     if as_json:
-        told: list[dict[str, Any]] = [{**volume.facts, "unitState": states.get(volume.unit, "")} for volume in volumes]
-        if name:
-            told[0]["options"] = _options(settings, VolumeName(name))
+        told = [
+            {**volume.facts, "unitState": states.get(volume.unit, ""), **_told_options(settings, volume)}
+            for volume in volumes
+        ]
         terminal.say_json(
             {"units": {unit: states.get(unit, "") for unit in own_units}, "inTheWay": in_the_way, "volumes": told}
         )
@@ -128,6 +127,37 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     if in_the_way:
         terminal.say(in_the_way, colour="red", error=True)
     return Exit.FINE if not in_the_way and all(volume.condition.is_well for volume in volumes) else Exit.BROKEN
+
+
+def listed(settings: Settings, listens: Sequence[str]) -> list[ListedVolume]:
+    """Return all volumes, as the service that listens there lists them.
+
+    Raises:
+        ServiceError: It can't be asked; the error says what to do.
+    """
+    service = reach(settings, listens, seconds=SERVICE_SECONDS)
+    try:
+        return [ListedVolume(said) for said in service.volumes()]
+    except errors.ServiceError as error:
+        raise _with_the_sockets_failure(error) from None
+
+
+def shown_options(settings: Settings, name: VolumeName) -> dict[str, str]:
+    """Return the recorded options without the password; empty if the record is unusable, or has gone meanwhile."""
+    recorded: Mapping[str, str] = {}
+    with suppress(errors.RecordUnusable):
+        recorded = known(VolumeRecords.of(settings).read(name)).given
+    return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}
+
+
+def _told_options(settings: Settings, volume: ListedVolume) -> dict[str, Any]:
+    """Return a volume's options as in JSON, with a digest of them, which is empty where they can't be read.
+
+    The digest is of the options as they are shown: one of a password could be tried out against a list of passwords.
+    """
+    options = shown_options(settings, VolumeName(volume.name))
+    text = json.dumps(options, sort_keys=True).encode()
+    return {"options": options, "optionsDigest": hashlib.sha256(text).hexdigest()[:16] if options else ""}
 
 
 def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
@@ -154,7 +184,7 @@ def _show_all(volumes: list[ListedVolume], states: Mapping[str, str]) -> None:
 
 def _show(settings: Settings, volume: ListedVolume, states: Mapping[str, str]) -> None:
     facts = volume.facts
-    typed = _options(settings, VolumeName(volume.name))
+    typed = shown_options(settings, VolumeName(volume.name))
     in_file = f"see docker-volume-sshfs remote show {typed['remote']}" if "remote" in typed else "unknown"
     lines = {
         "name": volume.name,
@@ -174,11 +204,3 @@ def _show(settings: Settings, volume: ListedVolume, states: Mapping[str, str]) -
     }
     for line, text in lines.items():
         terminal.say(f"{line + ':':<12}{text}")
-
-
-def _options(settings: Settings, name: VolumeName) -> dict[str, str]:
-    """Return the recorded options without the password; empty if the record is unusable, or has gone meanwhile."""
-    recorded: Mapping[str, str] = {}
-    with suppress(errors.RecordUnusable):
-        recorded = known(VolumeRecords.of(settings).read(name)).given
-    return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}

@@ -172,6 +172,7 @@ def test_status_where_a_record_can_not_be_used_ends_with_one_and_says_what(
         assert f"\n{line + ':':<12}unknown\n" in one.out
     answer = json.loads(administrator("status", "photos", "--json").out)
     assert (answer["volumes"][0]["state"], answer["volumes"][0]["options"]) == ("unusable", {})
+    assert answer["volumes"][0]["optionsDigest"] == ""
     assert "its record" in answer["volumes"][0]["lastError"]
 
 
@@ -250,9 +251,26 @@ def test_status_for_programs_has_the_same(administrator: Administrator, service:
         "hostKey": "accept-new",
         "unit": "docker-volume-sshfs@photos.service",
         "unitState": "active (running)",
+        "options": {"sshcmd": "me@nas:/photos", "gid": "100"},
+        "optionsDigest": "9a1fb1666f645fb9",
     }
     one = json.loads(administrator("status", "photos", "--json").out)["volumes"]
     assert one[0]["options"] == {"sshcmd": "me@nas:/photos", "gid": "100"}
+
+
+def digest(administrator: Administrator, name: str) -> str:
+    return str(json.loads(administrator("status", name, "--json").out)["volumes"][0]["optionsDigest"])
+
+
+def test_digest_of_options_is_the_same_where_they_mean_the_same_whatever_the_password(
+    administrator: Administrator, service: Driver, settings: Settings
+) -> None:
+    create(service, settings, "one", uid="1000", gid="100", password="hunter2")
+    create(service, settings, "same", gid="100", password="another", **{"o": "uid=1000"})
+    create(service, settings, "other-owner", uid="1001", gid="100", password="hunter2")
+    create(service, settings, "by-key", uid="1000", gid="100")
+    assert digest(administrator, "one") == digest(administrator, "same")
+    assert len({digest(administrator, name) for name in ("one", "other-owner", "by-key")}) == 3
 
 
 NOT_FOUND = (
