@@ -27,6 +27,7 @@ from .cache import CACHE, locked
 from .cgroups import cgroups_of, end_cgroups, make_cgroups, record_cgroups
 from .commands import LIMIT, Result, await_true, bounded, limit
 from .disk import ENGINES, discard, make_disk, sweep
+from .network import Place
 from .roots import root_for
 
 T = TypeVar("T")
@@ -58,19 +59,20 @@ def unavailable() -> str | None:
 class Machine:
     """A Debian host.
 
-    Its network is its own and holds only the loopback interface: every port is free, and nothing
-    leaves the host. Docker has no bridge: run containers with ``--network=none``. sshd listens on
-    port 22; the user alice (uid 1000, password "correct horse battery") accepts the key
-    ``/root/keys/id_ed25519``.
+    Its network is its own: every port is free, and nothing leaves the host. It holds only the loopback
+    interface, and one to the other machines if the machine has a place in a network with such. Docker has
+    no bridge: run containers with ``--network=none``. sshd listens on port 22; the user alice (uid 1000,
+    password "correct horse battery") accepts the key ``/root/keys/id_ed25519``.
 
     As a context manager it makes the disk, and destroys everything at the end. ``boot`` must be
     called by a thread that lives as long as the machine: the kernel ends the machine with it, so
     that a killed test run leaves none.
     """
 
-    def __init__(self, release: str = "bookworm") -> None:
-        """Prepare a machine of a release; nothing is made yet."""
+    def __init__(self, release: str = "bookworm", place: Place | None = None) -> None:
+        """Prepare a machine of a release, alone or in a network; nothing is made yet."""
         self.release = release
+        self.place = place
         self._cleanup = contextlib.ExitStack()
         self._run_directory: Path | None = None
         self._disk: Path | None = None
@@ -100,6 +102,8 @@ class Machine:
                 self._run_directory.mkdir()
                 self._cleanup.enter_context(locked(self._run_directory / "lock"))
             self._disk = make_disk(pristine, self._run_directory)
+            if self.place:
+                self.place.prepare(self._disk)
         except BaseException:
             self.destroy()
             raise
@@ -353,13 +357,18 @@ class Machine:
     def _nspawn_options(self) -> tuple[str, ...]:
         fixed = (
             "--quiet --boot --keep-unit --register=no --link-journal=no --console=pipe "
-            "--hostname=lab --private-network --capability=all --bind=/dev/fuse"
+            "--capability=all --bind=/dev/fuse"
+        )
+        network = (
+            (f"--hostname={self.place.hostname}", f"--network-bridge={self.place.bridge}")
+            if self.place
+            else ("--hostname=lab", "--private-network")
         )
         # without keyrings runc starts no container
         calls = "--system-call-filter=@keyring bpf"
         place = (f"--directory={self.disk}", f"--machine={self.disk.parent.name}")
         engines = (f"--bind={self.disk.with_name('written') / Path(path).name}:{path}" for path in ENGINES)
-        return (*fixed.split(), calls, *place, *engines)
+        return (*fixed.split(), *network, calls, *place, *engines)
 
     def _find_leader(self) -> int:
         """Return the pid of the machine's PID 1, or 0 as long as there is none."""

@@ -2,11 +2,14 @@
 """The lab itself: what every other test in this directory takes for granted."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from .machine import CONTENT_IMAGE, IMAGE, Machine
+from .network import Network
 
 UNKNOWN = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
 SSH = f"ssh -o BatchMode=yes -i /root/keys/id_ed25519 {UNKNOWN}"
@@ -136,3 +139,18 @@ def test_container_with_a_restart_policy_is_back_when_the_power_was_cut(machine:
     machine.boot()
     machine.until("docker inspect -f '{{.State.Running}}' back | grep -qx true")
     machine.run("docker", "rm", "-f", "back")
+
+
+def bridges() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").glob("lab-*")}
+
+
+def test_network_is_removed_at_the_end_and_that_of_a_killed_run_by_the_next() -> None:
+    before = bridges()
+    killed = "import os; from lab.network import Network; Network('one').__enter__(); os._exit(0)"
+    tests = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", killed], check=True, cwd=tests)
+    assert len(bridges() - before) == 1
+    with Network("one") as network:
+        assert bridges() - before == {network.place("one").bridge}
+    assert bridges() == before
