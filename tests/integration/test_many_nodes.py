@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A cluster that starts: 200 nodes with ten volumes each, and one sshd with the limits that it has by default.
 
-A node is its own settings, checks and shared connection, as the service uses them. Its volumes are sessions for files
-on that connection. What is left out is sshfs: 2,000 of them would take 12 GB. A node that was turned away tries again
-after five seconds, as Swarm does with a task.
+A node is its own settings, checks and shared connection, as the service uses them. Its volumes come one after another,
+as sessions for files on that connection. What is left out is sshfs: 2,000 of them would take 12 GB. A node that was
+turned away tries again after five seconds, as Swarm does with a task.
 """
 
 import logging
@@ -81,7 +81,7 @@ def start_node(server: Server, within: float, number: int) -> int:
 
 
 def use(settings: Settings, volumes: list[Volume]) -> None:
-    """Check the server, make the connection, and use it for all volumes at once."""
+    """Check the server for the first volume, make the connection, and let the others join it."""
     keyring, connections = Keyring.of(settings), SharedConnections(settings)
     Preflight(keyring=keyring, known_hosts=KnownHosts.of(settings)).run(volumes[0], Deadline.after(110))
     login = keyring.login(volumes[0].credentials)
