@@ -239,7 +239,7 @@ def test_node_that_is_rebooted_mounts_again_and_one_without_volumes_gets_tasks(s
     stack.await_tasks("album_web", *NODES)
     two.machine.until(partial(state_is, two, "mounted"))
     stack.sh(DRAIN)
-    two.machine.until("docker volume rm album_music")
+    two.machine.until("docker container prune -f && docker volume rm album_music", timeout=60)
     two.machine.reboot()
     stack.sh(ACTIVATE)
     stack.await_tasks("album_web", *NODES)
