@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ import pytest
 from integration.plugin import Plugin, Refused
 from integration.sshd import Server
 from sshfs_plugin import errors
-from sshfs_plugin.driver.locks import CONNECTS_PER_SERVER
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
 
@@ -99,28 +97,3 @@ def test_roots_own_keys_and_known_hosts_that_do_not_answer_are_named(
         Refused, match=rf"cannot read {plugin.settings.home}/.ssh/id_rsa, its file system did not answer"
     ):
         plugin.call("Create", Name="home", Opts=options, seconds=60)
-
-
-def test_those_who_wait_for_a_file_take_nobodys_turn_at_the_server(plugin: Plugin, server: Server, hung: Path) -> None:
-    plugin.create("well", server.options(server.make("well"), check="mount"))
-    for number in range(CONNECTS_PER_SERVER):
-        link = plugin.directory / f"key-{number}"
-        link.symlink_to(hung / "key")
-        plugin.create(f"ill-{number}", server.options(server.data, check="mount", IdentityFile=str(link)))
-    # a busy host may take longer for a mount than files are waited for
-    assert any(_mounts_before_the_files_are_given_up(plugin) for _ in range(5))
-
-
-def _mounts_before_the_files_are_given_up(plugin: Plugin) -> bool:
-    with ThreadPoolExecutor(CONNECTS_PER_SERVER) as threads:
-        waiting = [
-            threads.submit(plugin.call, "Mount", Name=f"ill-{number}", ID="one", seconds=60)
-            for number in range(CONNECTS_PER_SERVER)
-        ]
-        plugin.mount("well")
-        was_first = not all(call.done() for call in waiting)
-        for call in waiting:
-            with pytest.raises(Refused, match="cannot read"):
-                call.result()
-    plugin.unmount("well")
-    return was_first

@@ -160,7 +160,9 @@ def test_what_another_mount_namespace_uses_is_not_taken_away(plugin: Plugin, ser
     (directory / "file").write_text("still here")
     plugin.create("container", server.options(directory))
     mountpoint = plugin.mount("container")
-    script = f"mount --bind {mountpoint} {mountpoint} && echo ready && read line && cat {mountpoint}/file"
+    # volumes of other tests are not to be in use here
+    others = f"findmnt -rn -t fuse.sshfs -o TARGET | grep -vxF {mountpoint} | xargs -r umount -l"
+    script = f"{others}; mount --bind {mountpoint} {mountpoint} && echo ready && read line && cat {mountpoint}/file"
     with subprocess.Popen(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
         stdin=subprocess.PIPE,
