@@ -54,7 +54,9 @@ def another_ssh_server(machine: Machine, port: int = 2222) -> Iterator[SshServer
     unit = f"sshd-{port}"
     machine.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", "/usr/sbin/sshd", "-D", "-p", str(port))
     try:
-        machine.until(f"ssh -p {port} -i {KEY} -o StrictHostKeyChecking=no -o BatchMode=yes alice@localhost true")
+        # it is not to be known afterwards, or another server at this port would be an impostor
+        quiet = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o BatchMode=yes"
+        machine.until(f"ssh -p {port} -i {KEY} {quiet} alice@localhost true")
         yield SshServer(machine, port)
     finally:
         machine.run("systemctl", "stop", unit)
