@@ -71,9 +71,18 @@ def test_answer_is_what_is_in_the_file_now(file: Path, ask: Ask) -> None:
     assert ask("(bob@nas) Verification code: ").stdout == "new\n"
 
 
-def test_answer_when_a_keys_passphrase_is_wanted_is_none(file: Path, ask: Ask) -> None:
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Enter passphrase for key '/root/.ssh/id_rsa': ",
+        "Enter ann@bastion's old password: ",
+        "Enter ann@bastion's new password: ",
+        "Retype ann@bastion's new password: ",
+    ],
+)
+def test_answer_when_something_else_is_wanted_is_none(file: Path, ask: Ask, prompt: str) -> None:
     file.write_text("hunter2")
-    answer = ask("Enter passphrase for key '/root/.ssh/id_rsa': ")
+    answer = ask(prompt)
     assert (answer.returncode, answer.stdout) == (1, "")
 
 
