@@ -228,7 +228,7 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
         """Pass on what comes from a channel and what comes for it, until either ends."""
         while (channel := self.transport.accept(10)) and channel.get_id() != number:
             pass
-        with contextlib.suppress(OSError), there:
+        with contextlib.suppress(OSError, EOFError), there:
             while True:
                 for ready in select.select((channel, there), (), ())[0]:
                     data = ready.recv(65536)
