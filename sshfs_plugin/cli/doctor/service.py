@@ -118,13 +118,13 @@ def spec(settings: Settings) -> Iterator[Finding]:
         what, _, cure = other.partition(": ")
         yield Finding.error("spec-shadowed", what, cure)
         return
-    link = settings.root / docker.SPECS / f"{docker.NAME}.spec"
-    if not os.path.lexists(link) and not docker.find(settings.root):
+    link, is_found = settings.root / docker.SPECS / f"{docker.NAME}.spec", bool(docker.find(settings.root))
+    if not os.path.lexists(link) and not is_found:
         cure = f"ln -s {settings.spec} {link}"
         yield Finding.error("spec-missing", f"Docker can't find the plugin, {link} is missing", cure)
     elif not _may_be_open(settings):  # what the link leads to is there as long as the socket is open
         return
-    elif listens and not docker.find(settings.root):
+    elif listens and not is_found:
         cure = f"systemctl restart {systemd.SOCKET} writes it"
         yield Finding.error("spec-broken", f"Docker can't find the plugin, {settings.spec} is missing", cure)
     elif listens:
