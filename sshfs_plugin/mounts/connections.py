@@ -217,11 +217,7 @@ class SharedConnections:
     def _key(self, volume: Volume, login: Login) -> str:
         """Return a name for all that decides how a connection is made; nobody can guess a password from it."""
         remote = volume.remote
-        known = [
-            key
-            for each in (volume, *volume.jumps)
-            for key in self._known_hosts.reading(each.known_hosts).lookup(each.remote.host, each.remote.port)
-        ]
+        known = [key for each in (volume, *volume.jumps) for key in self._known_hosts.of_server(each)]
         parts = [
             remote.account,
             sshfs.shared_ssh_config(volume, login, self._known_hosts, sshfs.NOWHERE, sshfs.NOWHERE),

@@ -136,15 +136,11 @@ class Preflight:
         with self.observer(Check.JUMP) as note:
             for jump, its_login in zip(volume.jumps, login.jumps, strict=True):
                 with at_jump_host(jump):
-                    reached, _ = inner._verified(jump, self._known(jump), deadline, reached)
+                    reached, _ = inner._verified(jump, self.known_hosts.of_server(jump), deadline, reached)
                     with _closed_on_failure(reached), ended_at(Deadline(deadline.at + GRACE_SECONDS), reached):
                         how = log_in(reached, jump.remote, its_login, deadline)
                 note(f"{jump.remote_name} ({jump.remote.account}) with {how}")
         return reached
-
-    def _known(self, volume: Volume) -> tuple[HostKey, ...]:
-        """Return the known host keys of a volume's server."""
-        return self.known_hosts.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
 
     def _passed_again(self, volume: Volume, identity: Hashable, deadline: Deadline) -> KeptConnection | None:
         """Make the checks of a Create that are left where a connection is kept, and return it; None if they fail.
@@ -169,7 +165,7 @@ class Preflight:
 
         It holds no secret, since it is kept in memory.
         """
-        through = tuple(_way(jump, self._known(jump)) for jump in volume.jumps)
+        through = tuple(_way(jump, self.known_hosts.of_server(jump)) for jump in volume.jumps)
         return _way(volume, known), through, login.digest
 
     def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
@@ -264,7 +260,7 @@ class Preflight:
         for jump in reversed(volume.jumps):
             assert transport.beneath  # noqa: S101 (_jumped has seen to it)
             transport = transport.beneath
-            self._remember(jump, _shown(transport), self._known(jump))
+            self._remember(jump, _shown(transport), self.known_hosts.of_server(jump))
 
     def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> tuple[HostKey, ...]:
         """Record a host key where that is to be done, and return the keys that are known then."""

@@ -107,6 +107,14 @@ class KnownHosts:
         """
         return self.accepted(host, port) + self.verified(host, port)
 
+    def of_server(self, volume: Volume) -> tuple[HostKey, ...]:
+        """Return the keys that are known of a volume's server, in the files that count for the volume.
+
+        Raises:
+            FileStuck: The file system of a file does not answer.
+        """
+        return self.reading(volume.known_hosts).lookup(volume.remote.host, volume.remote.port)
+
     def accepted(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return a server's keys in the plugin's own file."""
         return _find(self.own, pattern(host, port), Path.read_bytes)
