@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.delay import delayed
+from support.waiting import LIMIT_SECONDS
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
@@ -26,7 +27,7 @@ from sshfs_plugin.volume import VolumeName
 
 def masters(plugin: Plugin) -> list[int]:
     """Return the processes of the shared connections."""
-    found = run(["pgrep", "-f", f"^ssh -F {plugin.settings.connections}/"], seconds=5).stdout
+    found = run(["pgrep", "-f", f"^ssh -F {plugin.settings.connections}/"], seconds=LIMIT_SECONDS).stdout
     return [int(pid) for pid in found.split()]
 
 
@@ -55,7 +56,7 @@ def test_volumes_share_a_connection_and_each_connects_by_itself_when_it_is_lost(
     (master,) = masters(plugin)
     await_that(lambda: len(server.connections()) == 1, "the volumes share a connection")
     with (mountpoints["aa"] / "file").open() as file:
-        run(["kill", "-KILL", str(master)], seconds=5)
+        run(["kill", "-KILL", str(master)], seconds=LIMIT_SECONDS)
         await_that(lambda: len(server.connections()) == 3, "each volume has a connection")
         assert file.read() == "aa"
     for name, mountpoint in mountpoints.items():
@@ -109,7 +110,7 @@ def test_a_connection_that_stands_lets_no_other_key_and_no_missing_directory_pas
 ) -> None:
     mounted(plugin, server, ["aa"])
     other = plugin.settings.runtime / "other"
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], seconds=10)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], seconds=LIMIT_SECONDS)
     plugin.create("bb", {**server.options(server.data, check="mount"), "IdentityFile": str(other)})
     with pytest.raises(Refused, match="refused to let"):
         plugin.mount("bb")
@@ -138,7 +139,7 @@ def test_a_key_that_was_replaced_by_another_is_noticed_at_once(plugin: Plugin, s
         plugin.create(name, options)
     plugin.mount("aa")
     key.unlink()
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], seconds=10)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], seconds=LIMIT_SECONDS)
     with pytest.raises(Refused, match="refused to let"):
         plugin.mount("bb")
 
@@ -171,8 +172,8 @@ def make(connection: SharedConnection, login: str) -> None:
 @contextmanager
 def stopped(process: int) -> Iterator[None]:
     """Let a process do nothing meanwhile."""
-    run(["kill", f"-{signal.SIGSTOP.value}", str(process)], seconds=5)
+    run(["kill", f"-{signal.SIGSTOP.value}", str(process)], seconds=LIMIT_SECONDS)
     try:
         yield
     finally:
-        run(["kill", f"-{signal.SIGCONT.value}", str(process)], seconds=5)
+        run(["kill", f"-{signal.SIGCONT.value}", str(process)], seconds=LIMIT_SECONDS)

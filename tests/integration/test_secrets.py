@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import ssh_keys, ssh_server
+from support.waiting import LIMIT_SECONDS
 
 from integration.plugin import Plugin, Refused
 from sshfs_plugin.host import command
@@ -106,7 +107,7 @@ def test_no_secret_is_read_anywhere_but_in_files_of_root(
         (tmp_path / name).chmod(0o644 if name == "open" else 0o600)
     locked = ssh_keys.write_key(tmp_path / "locked", "ed25519")
     words = ("-q", "-p", "-P", "", "-N", PASSPHRASE, "-f", locked)
-    command.run(["ssh-keygen", *words], seconds=10).check_returncode()
+    command.run(["ssh-keygen", *words], seconds=LIMIT_SECONDS).check_returncode()
     plugin.settings.credentials.mkdir()
     for name, text in {"nas": CREDENTIAL, "pass": PASSPHRASE, "bad": f"{SEVERAL_LINES}\n\n"}.items():
         (plugin.settings.credentials / name).touch(0o600)

@@ -25,6 +25,7 @@ from sshfs_plugin.volume import Volume, VolumeName
 from support.impostors import LOOPBACK
 from support.ssh_keys import host_key, public_key
 from support.ssh_server import Server
+from support.waiting import LIMIT_SECONDS
 
 HOST = LOOPBACK
 ANY_KIND = ("ed25519", "ecdsa", "rsa")
@@ -138,4 +139,4 @@ def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
     login = client.preflight.keyring.login(volume.credentials)
     config.write_text(sshfs.ssh_config(volume, login, client.preflight.known_hosts))
     remote = volume.remote
-    return command.run(["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"], seconds=5)
+    return command.run(["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"], seconds=LIMIT_SECONDS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import paramiko
 
 from sshfs_plugin.host import command
+from support.waiting import LIMIT_SECONDS
 
 
 def write_key(file: Path, form: str, number: int = 1) -> Path:
@@ -46,7 +47,7 @@ def _key_pair(form: str, number: int) -> tuple[str, str]:
 
 
 def _run(*argv: str | Path) -> None:
-    command.run(argv, seconds=10).check_returncode()
+    command.run(argv, seconds=LIMIT_SECONDS).check_returncode()
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from support.administrator import Administrator
 from support.impostors import LOOPBACK, closed_port, impostor
 from support.ssh_keys import host_key
 from support.ssh_server import Account, Server, serving
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin.host import command
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
@@ -199,7 +200,7 @@ def test_forget_tells_who_else_knows_the_server(administrator: Administrator, kn
         f"nas port 22 is forgotten ({known_hosts.own}).",
         f"{known_hosts.others[0]} still knows it: {cure}",
     ]
-    command.run(cure.split(), seconds=5).check_returncode()
+    command.run(cure.split(), seconds=LIMIT_SECONDS).check_returncode()
     again = administrator("host-key", "forget", "nas")
     assert (again.code, again.lines) == (0, [f"{known_hosts.own} does not know nas port 22."])
 

@@ -11,6 +11,7 @@ import pytest
 from support.impostors import LOOPBACK
 from support.ssh_keys import host_key
 from support.ssh_server import PASSWORD, TYPED, Account, serving
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
@@ -49,7 +50,9 @@ def ask(file: Path) -> Ask:
     """Ask as ssh does for a volume whose password is in the file."""
 
     def asking(prompt: str) -> subprocess.CompletedProcess[str]:
-        return command.run([ASKPASS, prompt], seconds=10, environment={"SSHFS_PLUGIN_PASSWORD_FILE": str(file)})
+        return command.run(
+            [ASKPASS, prompt], seconds=LIMIT_SECONDS, environment={"SSHFS_PLUGIN_PASSWORD_FILE": str(file)}
+        )
 
     return asking
 
@@ -106,7 +109,7 @@ def test_answer_is_for_whoever_asks(tmp_path: Path, prompt: str, answer: str) ->
         (tmp_path / whose).write_text(f"of the {whose}\n")
         variables[f"SSHFS_PLUGIN_{prefix}PASSWORD_FILE"] = str(tmp_path / whose)
     accounts = {"SSHFS_PLUGIN_JUMP_1": "ann@[bastion]:2222", "SSHFS_PLUGIN_JUMP_2": "EXAMPLE\\\\bob smith@10.0.0.7"}
-    said = command.run([ASKPASS, prompt], seconds=10, environment={**variables, **accounts})
+    said = command.run([ASKPASS, prompt], seconds=LIMIT_SECONDS, environment={**variables, **accounts})
     assert said.stdout == f"{answer}\n"
 
 
@@ -130,7 +133,9 @@ def test_answer_when_version_1_1_has_made_the_mount_comes_by_way_of_the_record(
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"version": 1, "options": {k: v.replace("FILE", str(file)) for k, v in opts.items()}}))
     settings = {"SSHFS_PLUGIN_STATE": f"{tmp_path}/state", "SSHFS_PLUGIN_HOME": str(tmp_path)}
-    answer = command.run([ASKPASS, PROMPT], seconds=10, environment={"SSHFS_PLUGIN_PASSWORD_OF": "photos", **settings})
+    answer = command.run(
+        [ASKPASS, PROMPT], seconds=LIMIT_SECONDS, environment={"SSHFS_PLUGIN_PASSWORD_OF": "photos", **settings}
+    )
     assert (answer.stdout, answer.stderr) == (" hünter,2 \n", "")
 
 
@@ -146,7 +151,7 @@ def test_ssh_when_it_asks_the_program_logs_in_by_password(tmp_path: Path, settin
         files.write(photos, Keyring.of(settings).login(photos.credentials), settings)
         said = command.run(
             [*("sh", "-c", CONNECT), files.environment, f"bob@{LOOPBACK}"],
-            seconds=5,
+            seconds=LIMIT_SECONDS,
         )
     assert (said.returncode, said.stderr) == (0, "")
     assert method in server.seen

@@ -9,6 +9,7 @@ import pytest
 from support.ssh_client import ANY_KIND, HOST, Client, only, shown
 from support.ssh_keys import host_key
 from support.ssh_server import Account, Server, serving
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
@@ -57,7 +58,7 @@ def test_host_key_when_the_administrator_has_verified_it_is_known_and_not_writte
 def test_host_key_when_known_under_a_hashed_name_is_known(client: Client, server: Server) -> None:
     file = client.directory / ".ssh/known_hosts"
     file.write_text(line(HOST, server.port, shown()))
-    command.run(["ssh-keygen", "-H", "-f", file], seconds=5)
+    command.run(["ssh-keygen", "-H", "-f", file], seconds=LIMIT_SECONDS)
     assert HOST not in file.read_text()
     client.run(server, password="hunter2", host_key_check="yes")
 
@@ -76,7 +77,7 @@ def test_host_key_when_changed_says_both_and_a_cure_that_works(client: Client, s
     assert server.seen == []
     assert client.known == ""
     cure = error.hint.partition("remove its old key: ")[2]
-    command.run(shlex.split(cure), seconds=5).check_returncode()
+    command.run(shlex.split(cure), seconds=LIMIT_SECONDS).check_returncode()
     client.run(server, password="hunter2")
 
 

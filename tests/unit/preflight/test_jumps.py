@@ -11,7 +11,7 @@ from support.remotes import describe
 from support.ssh_client import Client, shown
 from support.ssh_keys import host_key
 from support.ssh_server import Account, Server, serving
-from support.waiting import await_that
+from support.waiting import LIMIT_SECONDS, await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
@@ -116,6 +116,6 @@ def test_ssh_gives_each_host_on_the_way_its_own_password(client: Client, files: 
             known_hosts.add("127.0.0.1", each.port, shown(number=number))
         written = UnitFiles.of(settings, photos.name)
         written.write(photos, client.preflight.keyring.login_of(photos), settings)
-        said = command.run(["sh", "-c", CONNECT, written.environment], seconds=20)
+        said = command.run(["sh", "-c", CONNECT, written.environment], seconds=LIMIT_SECONDS)
         assert (said.returncode, said.stderr) == (0, "")
         assert [each.seen[:2] for each in (outer, inner, server)] == [["none", "password"]] * 3

@@ -13,6 +13,7 @@ from support.agents import agent, tell
 from support.ssh_client import FORMS, Client, connect, public, shown
 from support.ssh_keys import public_key, write_key
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, serving
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -274,7 +275,7 @@ def test_login_with_a_key_on_a_token_is_refused_since_nobody_could_touch_it(
     key = tmp_path / "token"
     key.write_text(token_key())
     key.chmod(0o600)
-    command.run(["ssh-keygen", "-y", "-f", key], seconds=5).check_returncode()
+    command.run(["ssh-keygen", "-y", "-f", key], seconds=LIMIT_SECONDS).check_returncode()
     error = client.refusal(server, IdentityFile=str(key))
     assert isinstance(error, errors.IdentityFileUnusable)
     assert str(error) == (
@@ -288,7 +289,7 @@ def certified(keys: dict[str, Path], tmp_path: Path) -> Path:
     """Make a key that has a certificate beside it."""
     authority, key = write_key(tmp_path / "authority", "ed25519", 3), write_key(tmp_path / "certified", "ed25519", 2)
     signing = ["ssh-keygen", "-q", "-s", str(authority), "-I", "bob", "-n", "bob", str(public_key(key))]
-    command.run(signing, seconds=5).check_returncode()
+    command.run(signing, seconds=LIMIT_SECONDS).check_returncode()
     return key
 
 
@@ -362,7 +363,9 @@ def test_login_when_the_certificate_is_broken_succeeds_with_the_key_and_logs_why
 def test_login_with_a_key_that_has_a_passphrase_succeeds(client: Client, files: Path, keys: dict[str, Path]) -> None:
     key = Path(shutil.copy(keys["ed25519"], client.directory / "key"))
     key.chmod(0o600)
-    command.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "hunter2", "-f", key], seconds=10).check_returncode()
+    command.run(
+        ["ssh-keygen", "-q", "-p", "-P", "", "-N", "hunter2", "-f", key], seconds=LIMIT_SECONDS
+    ).check_returncode()
     secret(client, "pass", "hunter2")
     with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server:
         client.run(server, IdentityFile=str(key), passphrase_secret="pass")
@@ -392,7 +395,7 @@ def test_login_with_a_certificate_in_an_agent_succeeds(client: Client, files: Pa
     shutil.copy(public_key(keys["ed25519"]), public_key(key))
     key.chmod(0o600)
     authority = write_key(client.directory / "authority", "ed25519", 3)
-    command.run(["ssh-keygen", "-q", "-s", authority, "-I", "bob", "-n", "bob", public_key(key)], seconds=10)
+    command.run(["ssh-keygen", "-q", "-s", authority, "-I", "bob", "-n", "bob", public_key(key)], seconds=LIMIT_SECONDS)
     account = Account(directory=files, keys=[public(keys["ed25519"])], certificates=True)
     with agent(key) as place, serving(account) as server:
         client.run(server, IdentityAgent=str(place))
@@ -403,7 +406,7 @@ def test_login_when_no_key_of_the_agent_is_authorized_names_them(
 ) -> None:
     with agent(keys["ed25519"]) as place, serving(Account(directory=files)) as server:
         error = client.refusal(server, IdentityAgent=str(place))
-    printed = command.run(["ssh-keygen", "-lf", public_key(keys["ed25519"])], seconds=10).stdout.split()[1]
+    printed = command.run(["ssh-keygen", "-lf", public_key(keys["ed25519"])], seconds=LIMIT_SECONDS).stdout.split()[1]
     assert str(error) == (
         f"127.0.0.1 refused to let bob in with the ssh-agent's key {printed} (it takes a password, a key): is one of "
         f"them in the authorized_keys of bob there (SSH_AUTH_SOCK={place} ssh-add -L prints them), and is that the "

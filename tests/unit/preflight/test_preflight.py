@@ -8,6 +8,7 @@ from support.impostors import proposal
 from support.ssh_client import ANY_KIND, Client, connect, has_ipv6, public, shown
 from support.ssh_keys import host_key
 from support.ssh_server import KEY, PASSWORD, Account, Server, serving
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
@@ -33,7 +34,7 @@ def test_preflight_writes_nothing_on_the_server(client: Client, files: Path, ser
 
 
 def test_preflight_proposes_no_algorithm_that_ssh_would_not(client: Client) -> None:
-    answer = command.run(["ssh", "-G", "-F", "/dev/null", "nas"], seconds=5).stdout
+    answer = command.run(["ssh", "-G", "-F", "/dev/null", "nas"], seconds=LIMIT_SECONDS).stdout
     ssh = {keyword: values.split(",") for keyword, _, values in (line.partition(" ") for line in answer.splitlines())}
     proposed = proposal(lambda port: client.refusal(port, password="hunter2"))
     exchanges = [name for name in proposed[0] if not name.startswith(("ext-info-", "kex-strict-"))]

@@ -9,6 +9,7 @@ import pytest
 from support.agents import agent
 from support.programs import Programs
 from support.ssh_keys import public_key, write_key
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
@@ -50,7 +51,7 @@ def lock(key: Path) -> Path:
     header = key.read_text().splitlines()[0]
     form = {"-----BEGIN OPENSSH PRIVATE KEY-----": "RFC4716", "-----BEGIN PRIVATE KEY-----": "PKCS8"}.get(header, "PEM")
     options = ["-q", "-P", "", "-N", "correct horse", "-a", "1", "-m", form]
-    command.run(["ssh-keygen", "-p", *options, "-f", str(key)], seconds=10).check_returncode()
+    command.run(["ssh-keygen", "-p", *options, "-f", str(key)], seconds=LIMIT_SECONDS).check_returncode()
     return key
 
 
@@ -485,7 +486,7 @@ def test_key_with_a_passphrase_is_unlocked_for_ssh(
     unlocked.touch(0o600)
     unlocked.write_text(login.copied_key)
     require_usable(unlocked)
-    public = command.run(["ssh-keygen", "-y", "-f", unlocked], seconds=10).stdout.split()
+    public = command.run(["ssh-keygen", "-y", "-f", unlocked], seconds=LIMIT_SECONDS).stdout.split()
     assert public[:2] == public_key(keys[form]).read_text().split()[:2]
     assert login.contents == {file: login.copied_key.encode()}
 
@@ -544,7 +545,7 @@ def test_key_that_is_encrypted_in_an_unusual_way_says_how_to_mend_it(
 ) -> None:
     file = copy(keys["ed25519"], tmp_path / "nas")
     words = ["-q", "-p", "-P", "", "-N", "correct horse", "-Z", cipher, "-f", str(file)]
-    command.run(["ssh-keygen", *words], seconds=10).check_returncode()
+    command.run(["ssh-keygen", *words], seconds=LIMIT_SECONDS).check_returncode()
     secret(keyring.secrets.directory, b"correct horse", "pass")
     with pytest.raises(errors.IdentityFileUnusable) as refused:
         keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.programs import Programs
 from support.ssh_keys import host_key
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
@@ -45,7 +46,7 @@ def blobs(keys: tuple[HostKey, ...]) -> list[bytes]:
 def test_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "key.pub"
     file.write_text(public(key(kind)) + "\n")
-    printed = command.run(["ssh-keygen", "-lf", file], seconds=5).stdout
+    printed = command.run(["ssh-keygen", "-lf", file], seconds=LIMIT_SECONDS).stdout
     assert key(kind).fingerprint in printed.split()
 
 
@@ -115,7 +116,7 @@ def test_lookup_does_not_match_others(known: KnownHosts, written: str, host: str
 @pytest.mark.parametrize(("host", "port"), [("nas", 22), ("nas", PORT)])
 def test_lookup_when_names_are_hashed_finds_them(known: KnownHosts, host: str, port: int) -> None:
     known.own.write_text(line(host, port, key()) + line("other", port, key("rsa")))
-    command.run(["ssh-keygen", "-H", "-f", known.own], seconds=5)
+    command.run(["ssh-keygen", "-H", "-f", known.own], seconds=LIMIT_SECONDS)
     assert known.own.read_text().startswith("|1|")
     assert blobs(known.lookup(host, port)) == [key().blob]
 
@@ -271,7 +272,7 @@ def test_forget_drops_every_key_of_one_server_and_leaves_no_copy(known: KnownHos
     known.add("nas", PORT, key("rsa"))
     known.add("nas", 22, key())
     if hashed:
-        command.run(["ssh-keygen", "-H", "-f", known.own], seconds=5)
+        command.run(["ssh-keygen", "-H", "-f", known.own], seconds=LIMIT_SECONDS)
         known.own.with_name("known_hosts.old").unlink()
     known.forget("NAS", PORT)
     assert known.lookup("nas", PORT) == ()

@@ -11,6 +11,7 @@ from support.impostors import LOOPBACK
 from support.remotes import describe
 from support.ssh_keys import host_key, public_key, write_key
 from support.ssh_server import KEY, Account, serving
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import options
 from sshfs_plugin.host import command
@@ -46,7 +47,7 @@ def understood(directory: Path, opts: Mapping[str, str], login: Login, host: str
     """Return what ssh itself reads in the generated ssh_config, each keyword's values in lines."""
     config = directory / "ssh_config"
     config.write_text(sshfs.ssh_config(volume(opts), login, known_hosts(directory)), "utf-8")
-    answer = command.run(["ssh", "-G", "-F", config, host], seconds=5)
+    answer = command.run(["ssh", "-G", "-F", config, host], seconds=LIMIT_SECONDS)
     assert answer.returncode == 0, answer.stderr
     found: dict[str, str] = {}
     for line in answer.stdout.splitlines():
@@ -87,7 +88,7 @@ def test_password_stays_out_of_command_line_and_configuration(tmp_path: Path) ->
 def read_by_a_shell(file: Path, names: Sequence[str]) -> list[str]:
     """Return the values that a POSIX shell finds in an environment file."""
     wanted = " ".join(f'"${{{name}}}"' for name in names)
-    said = command.run(["sh", "-c", f'. "$0" && printf "%s\\n" {wanted}', file], seconds=5)
+    said = command.run(["sh", "-c", f'. "$0" && printf "%s\\n" {wanted}', file], seconds=LIMIT_SECONDS)
     assert said.returncode == 0, said.stderr
     return said.stdout.split("\n")[:-1]
 
@@ -215,7 +216,7 @@ def test_ssh_when_every_path_is_strange_logs_in_with_that_key_to_that_known_host
         config = directory / "ssh_config"
         text = sshfs.ssh_config(volume({"port": str(server.port)}), Login(identity_files=(key,)), known)
         config.write_text(text, "utf-8")
-        login = command.run(["ssh", "-F", config, "-s", f"bob@{LOOPBACK}", "sftp"], seconds=5)
+        login = command.run(["ssh", "-F", config, "-s", f"bob@{LOOPBACK}", "sftp"], seconds=LIMIT_SECONDS)
     assert (login.returncode, login.stderr) == (0, "")
 
 
@@ -237,7 +238,7 @@ def test_ssh_config_has_a_section_for_each_jump_host_and_none_of_it_is_the_serve
     )
 
     def understood_of(host: str) -> dict[str, str]:
-        answer = command.run(["ssh", "-G", "-F", config, host], seconds=5)
+        answer = command.run(["ssh", "-G", "-F", config, host], seconds=LIMIT_SECONDS)
         assert answer.returncode == 0, answer.stderr
         return dict(line.split(" ", 1) for line in answer.stdout.splitlines())
 
