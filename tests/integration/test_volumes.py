@@ -337,9 +337,11 @@ def test_a_client_that_went_before_it_had_its_reply_holds_nothing(plugin: Plugin
 def test_podman_is_told_before_it_gives_up(plugin: Plugin) -> None:
     """A server that accepts connections and never speaks must not use up Podman's five seconds."""
     with _silent_server() as port:
-        plugin.create("silent", {"sshcmd": "a@127.0.0.1:/x", "port": str(port), "check": "mount", "password": "x"})
+        options = {"sshcmd": "a@127.0.0.1:/x", "port": str(port), "check": "mount", "password": "x"}
+        plugin.create("silent", {**options, "ConnectTimeout": "100"})
+        # far more than Podman's time, which a busy host may exceed, and far less than the server's
         with pytest.raises(Refused, match="has not spoken SSH in time"):
-            plugin.call("Mount", seconds=5, headers=PODMAN, Name="silent", ID="2f73")
+            plugin.call("Mount", seconds=50, headers=PODMAN, Name="silent", ID="2f73")
 
 
 class _silent_server:

@@ -146,6 +146,7 @@ def test_a_container_that_waits_for_a_frozen_server_can_be_stopped_after_a_relea
     finally:
         machine.sh("pkill -CONT -x sftp-server || true")
     assert host.run("frozen", "ls /data").stdout == "date\n"
+    machine.until(lambda: not host.is_mounted("frozen"))
     assert command(host, "release", "frozen").stdout == "frozen is not mounted.\n"
 
 
