@@ -378,8 +378,10 @@ class PackageMissing(PluginError):
 class OutputUnwritable(PluginError):
     """A file that an administrator wants can't be written."""
 
-    def __init__(self, file: object, error: OSError) -> None:
-        super().__init__(f"cannot write {file}, {error.strerror}", "is its directory there, and on a disk with room?")
+    def __init__(
+        self, file: object, reason: str, hint: str = "is its directory there, and on a disk with room?"
+    ) -> None:
+        super().__init__(f"cannot write {file}, {reason}", hint)
 
 
 class LegacyStateUnusable(RequestError):

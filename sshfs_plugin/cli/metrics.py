@@ -2,8 +2,10 @@
 """``metrics``: what the service knows of itself and its volumes, for Prometheus."""
 
 import importlib.metadata
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,7 @@ def _write(file: Path, text: str) -> None:
     The other name that it has at first does not end in ``.prom``, or node_exporter would read it.
     """
     try:
+        _require_replaceable(file)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=file.parent, prefix=".metrics-", delete=False
         ) as new:
@@ -69,4 +72,13 @@ def _write(file: Path, text: str) -> None:
                 Path(new.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise errors.OutputUnwritable(file, error) from error
+        raise errors.OutputUnwritable(file, error.strerror) from error
+
+
+def _require_replaceable(file: Path) -> None:
+    """Raise OutputUnwritable for a device, a link or a socket: a file in its place could break other programs."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise errors.OutputUnwritable(
+                file, "it is no regular file, and would be replaced by one", "name a file, or leave --output out"
+            )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """docker-volume-sshfs metrics: what Prometheus reads, what it may not, and how a file of it is replaced."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,23 @@ def test_file_of_metrics_that_cannot_be_written_is_an_error(administrator: Admin
         f"docker-volume-sshfs: cannot write {tmp_path}/nowhere/metrics.prom, No such file or directory: "
         "is its directory there, and on a disk with room?"
     )
+
+
+def test_what_is_no_regular_file_is_not_replaced_by_the_metrics(administrator: Administrator, tmp_path: Path) -> None:
+    directory = tmp_path / "dev"
+    directory.mkdir()
+    device, link = directory / "device", directory / "link"
+    os.mkfifo(device)
+    link.symlink_to("/dev/null")
+    for output in (device, link):
+        said = administrator("metrics", "--output", str(output))
+        assert said.code == 1
+        assert said.err.splitlines()[-1] == (
+            f"docker-volume-sshfs: cannot write {output}, it is no regular file, and would be replaced by one: "
+            "name a file, or leave --output out"
+        )
+    assert (device.is_fifo(), link.is_symlink()) == (True, True)
+    assert sorted(directory.iterdir()) == [device, link]
 
 
 def test_missing_library_is_an_error_that_names_its_package(
