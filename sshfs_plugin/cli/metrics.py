@@ -2,6 +2,7 @@
 """``metrics``: what the service knows of itself and its volumes, for Prometheus."""
 
 import importlib.metadata
+import os
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def _write(file: Path, text: str) -> None:
             try:
                 new.write(text)
                 new.flush()
-                Path(new.name).chmod(0o644)
+                os.fchmod(new.fileno(), 0o644)
                 Path(new.name).replace(file)
             except BaseException:
                 Path(new.name).unlink(missing_ok=True)
