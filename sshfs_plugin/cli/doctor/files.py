@@ -89,13 +89,16 @@ def known_hosts(settings: Settings) -> Iterator[Finding]:
     """Look for lines of the plugin's own known hosts that mean nothing to ssh."""
     file = settings.known_hosts
     lines = KnownHosts.of(settings).faulty_lines()
-    for number in lines:
+    if lines:
+        where = ", ".join(str(number) for number in lines)
+        # all at once: when a line is gone, those below it have other numbers
+        script = ";".join(f"{number}d" for number in lines)
         yield Finding.warning(
             "known-hosts-faulty",
-            f"line {number} of {file} can't be understood, so its server would be taken for a new one",
-            f"sed -i {number}d {shlex.quote(str(file))}",
+            f"{file} can't be understood in line {where}, so a server there would be taken for a new one",
+            f"sed -i {shlex.quote(script)} {shlex.quote(str(file))}",
         )
-    if not lines and file.exists():
+    elif file.exists():
         yield Finding.fine("known-hosts", f"{file} can be understood")
 
 

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -19,12 +20,14 @@ from support.programs import Programs
 from support.remotes import describe
 from support.serving import serving
 from support.ssh_keys import write_key
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import doctor
 from sshfs_plugin.cli.doctor import engines
 from sshfs_plugin.cli.doctor import host as this_host
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.host import command
 from sshfs_plugin.http import api
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
@@ -451,11 +454,25 @@ def test_volume_without_the_relay(administrator: Administrator, settings: Settin
 
 
 def test_line_of_known_hosts_that_means_nothing(administrator: Administrator, settings: Settings) -> None:
-    settings.known_hosts.write_text("nas ssh-ed25519 AAAA\nfilm ssh-ed25519 \n")
+    file = settings.known_hosts
+    file.write_text("nas ssh-ed25519 AAAA\nfilm ssh-ed25519 \n")
     assert wrong(administrator("doctor")) == [
-        f"warning line 2 of {settings.known_hosts} can't be understood, so its server would be taken for a new one -> "
-        f"sed -i 2d {settings.known_hosts}"
+        f"warning {file} can't be understood in line 2, so a server there would be taken for a new one -> "
+        f"sed -i 2d {file}"
     ]
+
+
+def test_cure_of_several_lines_of_known_hosts_leaves_the_good_ones(
+    administrator: Administrator, settings: Settings
+) -> None:
+    file = settings.known_hosts
+    file.write_text("nas ssh-ed25519 AAAA\nfilm ssh-ed25519 \nbackup ssh-ed25519 AAAA\nmusic\nlast ssh-ed25519 AAAA\n")
+    (told,) = wrong(administrator("doctor"))
+    what, _, cure = told.partition(" -> ")
+    assert what == f"warning {file} can't be understood in line 2, 4, so a server there would be taken for a new one"
+    command.run(shlex.split(cure), seconds=LIMIT_SECONDS).check_returncode()
+    assert [line.split()[0] for line in file.read_text().splitlines()] == ["nas", "backup", "last"]
+    assert wrong(administrator("doctor")) == []
 
 
 def test_mountpoint_and_mount_without_a_volume(
