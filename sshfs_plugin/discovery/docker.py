@@ -91,7 +91,9 @@ def managed(root: Path = Path("/")) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """Yield each managed plugin's directory, and the description of the plugin that Docker keeps there."""
     for config in sorted(_data_root(root).glob("plugins/*/config.json")):
         with suppress(*_MISUNDERSTOOD):
-            yield config.parent, json.loads(config.read_text())["plugin"]
+            plugin = json.loads(config.read_text())["plugin"]
+            if isinstance(plugin, dict):
+                yield config.parent, plugin
 
 
 def _data_root(root: Path) -> Path:
@@ -144,13 +146,13 @@ def _described(file: Path) -> Found:
 
 def _leads_to(called: str, ours: str) -> bool:
     """Compare an address that Docker calls with one of ours. A host name is not resolved, but taken for this host's."""
-    there, here = urlsplit(called), urlsplit(ours)
-    if here.scheme == "unix" or there.scheme == "unix":
-        return (there.scheme, there.path) == (here.scheme, here.path)
     try:
+        there, here = urlsplit(called), urlsplit(ours)
         same_port = there.port == here.port
     except ValueError:
         return False
+    if here.scheme == "unix" or there.scheme == "unix":
+        return (there.scheme, there.path) == (here.scheme, here.path)
     try:
         address = ipaddress.ip_address(there.hostname or "")
     except ValueError:

@@ -81,6 +81,9 @@ def test_what_is_no_socket_and_links_that_lead_nowhere_are_passed_over_as_docker
     for described in ("not JSON", "[]", '"x"', "{}", '{"Addr": 5}'):
         host.write("etc/docker/plugins/sshfs.json", described)
         assert docker.find(host.root) is None
+    for described in ("[]", '"x"', '{"plugin": []}', '{"plugin": "sshfs:latest"}'):
+        host.write("var/lib/docker/plugins/0123abc/config.json", described)
+        assert docker.find(host.root) is None
     host.manage("vieux/sshfs:latest")
     host.write("usr/lib/docker/plugins/sshfs.spec", OURS)
     assert host.found == ("usr/lib/docker/plugins/sshfs.spec", OURS)
@@ -135,6 +138,8 @@ def test_a_managed_plugin_is_found_where_docker_keeps_its_data(host: Host) -> No
         ("https://127.0.0.1:9443", ["tcp://127.0.0.1:9443"], True),
         ("tcp://127.0.0.1:9443", ["tcp://127.0.0.1:9444"], False),
         ("tcp://127.0.0.1:no", ["tcp://127.0.0.1:9444"], False),
+        ("tcp://[::1:9444", ["tcp://[::1]:9444"], False),
+        ("tcp://[nas]:9444", ["tcp://127.0.0.1:9444"], False),
         ("https://127.0.0.1:9443/", ["tcp://0.0.0.0:9443"], True),
         ("https://[fd00::5]:9443", ["tcp://[::]:9443"], True),
         ("https://192.0.2.7:9443", ["tcp://127.0.0.1:9443"], False),
