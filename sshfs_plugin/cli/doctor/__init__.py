@@ -64,6 +64,9 @@ def _found(name: str, settings: Settings) -> Iterator[Finding]:
         yield Finding.warning(name, f"{name} can't be looked at, {error.sentence}", error.hint)
     except OSError as error:
         yield Finding.warning(name, f"{name} can't be looked at, {error}", "is this host short of anything?")
+    except Exception as error:  # noqa: BLE001 (one odd file must not hide what else is wrong)
+        what = f"{name} can't be looked at to its end, {type(error).__name__}: {error}"
+        yield Finding.warning(name, what, "a mistake of this command: please report this line")
 
 
 def _show(finding: Finding) -> None:

@@ -59,13 +59,11 @@ def podman(settings: Settings) -> Iterator[Finding]:
     files = [main, *sorted((main.parent / "containers.conf.d").glob("*.conf"))]
     told, where = "", main.parent / _OURS
     for file in files:
-        with suppress(FileNotFoundError, KeyError, TypeError):
-            try:
-                told, where = tomllib.loads(file.read_text())["engine"]["volume_plugins"][NAME], file
-            except ValueError as error:
-                yield Finding.error(
-                    "podman-broken", f"Podman can't read {file} ({error})", "mend it: man containers.conf"
-                )
+        try:
+            if path := _podmans_path(file):
+                told, where = path, file
+        except ValueError as error:
+            yield Finding.error("podman-broken", f"Podman can't read {file} ({error})", "mend it: man containers.conf")
     listens = systemd.listening(systemd.SOCKET, seconds=SECONDS) or (f"unix://{settings.socket}",)
     paths = [Path(address.removeprefix("unix://")) for address in listens if address.startswith("unix:")]
     cure = f'write into {where}: [engine.volume_plugins] and below it {NAME} = "{settings.socket}"'
@@ -75,6 +73,16 @@ def podman(settings: Settings) -> Iterator[Finding]:
         yield Finding.fine("podman", "Podman knows where the plugin is")
     elif not shutil.which("docker"):
         yield Finding.error("podman-unaware", "Podman does not know the plugin", cure)
+
+
+def _podmans_path(file: Path) -> str:
+    """Return where a file of Podman says that the plugin is; empty if it does not. Raises ValueError."""
+    with suppress(FileNotFoundError, KeyError, TypeError):
+        path = tomllib.loads(file.read_text())["engine"]["volume_plugins"][NAME]
+        if not isinstance(path, str):
+            raise ValueError(f"the path of {NAME} is no text")
+        return path
+    return ""
 
 
 def vieux(settings: Settings) -> Iterator[Finding]:

@@ -337,6 +337,22 @@ def test_podman_that_does_not_know_the_plugin_or_looks_elsewhere(
     assert wrong(administrator("doctor")) == ["error   neither Docker nor Podman is installed -> apt install docker.io"]
 
 
+def test_file_of_podman_that_cannot_be_understood(
+    administrator: Administrator, installed: set[str], settings: Settings
+) -> None:
+    installed.add("podman")
+    file = settings.root / "etc/containers/containers.conf"
+    file.parent.mkdir()
+    for text, reason in (
+        ('[engine.volume_plugins]\nsshfs = ["/run/sshfs.sock"]\n', "the path of sshfs is no text"),
+        ("[engine", "Expected ']' at the end of a table declaration (at end of document)"),
+    ):
+        file.write_text(text)
+        assert wrong(administrator("doctor")) == [
+            f"error   Podman can't read {file} ({reason}) -> mend it: man containers.conf"
+        ]
+
+
 def test_vieux_that_is_still_installed(administrator: Administrator, settings: Settings) -> None:
     config = settings.root / "var/lib/docker/plugins/0123/config.json"
     config.parent.mkdir(parents=True)
@@ -529,6 +545,21 @@ def test_check_that_cannot_be_made_is_told_and_the_others_are_made(
         [
             "warning versions can't be looked at, dpkg-query did not end within 0 seconds -> "
             "is this host overloaded? try again"
+        ],
+    )
+    assert "the clock is synchronised" in said.out
+
+
+def test_check_that_meets_what_nobody_thought_of_is_told_and_the_others_are_made(
+    administrator: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sshfs_plugin.vieux.legacy.installed", lambda _root: ["vieux/sshfs"])
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        0,
+        [
+            "warning vieux can't be looked at to its end, AttributeError: 'str' object has no attribute 'name' -> "
+            "a mistake of this command: please report this line"
         ],
     )
     assert "the clock is synchronised" in said.out
