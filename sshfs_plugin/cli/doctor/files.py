@@ -24,10 +24,11 @@ IDLE_SECONDS = 600.0
 
 
 def keys(settings: Settings) -> Iterator[Finding]:
-    """Look whether the keys and passwords of all volumes can be used, and the default key."""
+    """Look whether the keys and passwords of all volumes and jump hosts can be used, and the default key."""
     users: dict[Credentials, list[str]] = {}
     for volume in _volumes(settings):
-        users.setdefault(volume.credentials, []).append(volume.name)
+        for credentials in dict.fromkeys(each.credentials for each in (volume, *volume.jumps)):
+            users.setdefault(credentials, []).append(volume.name)
     if local_files.exists(settings.default_key):
         users.setdefault(Credentials(), [])
     keyring, deadline, wrong = Keyring.of(settings), Deadline.after(KEYS_SECONDS), False

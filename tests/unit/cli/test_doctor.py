@@ -417,6 +417,25 @@ def test_key_that_others_can_read_is_told_once_with_its_volumes(
     ]
 
 
+def test_key_of_a_jump_host_that_others_can_read_is_told_with_the_volumes_behind_it(
+    administrator: Administrator, settings: Settings
+) -> None:
+    keys = [write_key(settings.configuration / name, "ed25519") for name in ("outer", "inner", "shared")]
+    for key in keys:
+        key.chmod(0o644)
+    outer, inner, shared = keys
+    describe(Remotes.of(settings), f"host = outer.lan\nIdentityFile = {outer}\n", name="outer")
+    describe(Remotes.of(settings), f"host = inner.lan\nIdentityFile = {inner}\nProxyJump = outer\n", name="inner")
+    describe(Remotes.of(settings), f"host = gate.lan\nIdentityFile = {shared}\n", name="gate")
+    record(settings, "photos", ProxyJump="inner", password="hunter2")
+    record(settings, "music", ProxyJump="gate", IdentityFile=str(shared))
+    assert sorted(wrong(administrator("doctor"))) == sorted(
+        f"error   cannot use the identity file {key}, ssh refuses it because other users can read it (for {volume}) "
+        f"-> chmod 600 {key}"
+        for key, volume in ((outer, "photos"), (inner, "photos"), (shared, "music"))
+    )
+
+
 def test_option_that_contradicts_what_a_login_finds_hides_no_other_key(
     administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
