@@ -28,7 +28,7 @@ def show_all(settings: Settings) -> Exit:
     rows, problems = [], []
     for name, volumes in sorted(users.items()):
         try:
-            server = _volume(settings, name).remote.account
+            server = volume_of(settings, name).remote.account
         except errors.PluginError as error:
             problems.append(error)
             server = "unusable"
@@ -49,7 +49,7 @@ def show(settings: Settings, name: str) -> None:
         InvalidOption: No remote can have that name.
         RemoteUnusable: The file can't be used.
     """
-    volume = _volume(settings, name)
+    volume = volume_of(settings, name)
     said = {option: text for option, text in volume.options.items() if option not in ("remote", "sshcmd", "port")}
     shown = (f"{option}={'(not shown)' if option == 'password' else text}" for option, text in said.items())
     lines = {
@@ -74,15 +74,20 @@ def check(settings: Settings, name: str) -> Exit:
         RemoteUnusable: The file can't be used.
         CredentialsError, PreflightError: The first check that has failed.
     """
-    check_volume(settings, _volume(settings, name), writes=False)
+    check_volume(settings, volume_of(settings, name), writes=False)
     problems = [volume for volume in _volumes(settings, name) if isinstance(volume, Unresolved)]
     for volume in problems:
         terminal.say(f"volume '{volume.name}': {volume.error}", colour="red", error=True)
     return Exit.BROKEN if problems else Exit.FINE
 
 
-def _volume(settings: Settings, name: str) -> Volume:
-    """Return the volume that a remote makes if nothing else is given."""
+def volume_of(settings: Settings, name: str) -> Volume:
+    """Return the volume that a remote makes if nothing else is given.
+
+    Raises:
+        InvalidOption: No remote can have that name.
+        RemoteUnusable: The file can't be used.
+    """
     return options.parse(_NO_VOLUME, {"remote": name}, datetime.now(UTC), Remotes.of(settings))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.cli.remotes import volume_of
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.connections import SharedConnections
@@ -51,16 +52,15 @@ def keys(settings: Settings) -> Iterator[Finding]:
 
 def remotes(settings: Settings) -> Iterator[Finding]:
     """Look whether the files of all remotes can be used."""
-    described = Remotes.of(settings)
-    wrong = False
-    for name in described.names():
+    names, wrong = Remotes.of(settings).names(), False
+    for name in names:
         try:
-            described.read(name)
-        except errors.RemoteUnusable as error:
+            volume_of(settings, name)
+        except errors.PluginError as error:
             wrong = True
             yield Finding.of("remote-unusable", error)
-    if described.names() and not wrong:
-        yield Finding.fine("remotes", "the files of all remotes can be read")
+    if names and not wrong:
+        yield Finding.fine("remotes", "the files of all remotes can be used")
 
 
 def records(settings: Settings) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from support.clients import SSHCMD
 from support.driver import FakeHost, create, mount, slow_slots
 from support.kernel import FakeKernel
 from support.programs import Programs
-from support.remotes import describe
+from support.remotes import NAS, describe
 from support.serving import serving
 from support.ssh_keys import write_key
 from support.waiting import LIMIT_SECONDS
@@ -466,6 +466,21 @@ def test_remote_that_others_can_read_and_the_volume_of_it(administrator: Adminis
     assert wrong(administrator("doctor")) == [
         f"error   {problem} -> chmod 600 {file}",
         f"error   the volume 'photos' can't be used, {problem} -> chmod 600 {file}",
+    ]
+
+
+def test_remote_without_a_volume_that_none_could_be_made_of(administrator: Administrator, settings: Settings) -> None:
+    described = Remotes.of(settings)
+    for name, text in (("backup", "user = bob\n"), ("films", "host = films.lan\nProxyJump = gone\n"), ("nas", NAS)):
+        describe(described, text, name=name)
+    describe(described, NAS + "uid = many\n", name="photos")
+    assert wrong(administrator("doctor")) == [
+        f"error   remote 'backup' can't be used, {described.file('backup')} lacks the option 'host' -> "
+        "write host = NAME there",
+        f"error   remote 'gone' can't be used, {described.file('gone')} does not exist -> "
+        "docker-volume-sshfs remote list shows which there are",
+        f"error   remote 'photos' can't be used, {described.file('photos')} is not valid (option 'uid' must be a "
+        "number from 0 to 4294967294, not 'many') -> mend it, and it counts from the next mount",
     ]
 
 
