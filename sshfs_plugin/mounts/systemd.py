@@ -144,14 +144,20 @@ class SystemdSupervisor(Supervisor):
 def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
     """Return the state of each unit as systemd names it, ``active (running)``; empty where systemd can't be asked.
 
+    The state of a unit that must not be started ends with ``, masked``; a unit that systemd does not know has none.
     Patterns stand for all units that systemd has loaded.
     """
+    asked = "--property=Id,ActiveState,SubState,LoadState"
     try:
-        shown = command.run(["systemctl", "show", "--property=Id,ActiveState,SubState", *units], seconds=seconds)
+        shown = command.run(["systemctl", "show", asked, *units], seconds=seconds)
     except (OSError, errors.ProgramStuck):
         return {}
     blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.stdout.split("\n\n"))
-    return {block["Id"]: f"{block['ActiveState']} ({block['SubState']})" for block in blocks if "Id" in block}
+    return {
+        block["Id"]: f"{block['ActiveState']} ({block['SubState']}){', masked' * (block['LoadState'] == 'masked')}"
+        for block in blocks
+        if block.get("LoadState", "not-found") != "not-found"
+    }
 
 
 def is_enabled(unit: str, *, seconds: float) -> bool:

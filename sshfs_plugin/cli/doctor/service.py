@@ -35,18 +35,19 @@ def socket(settings: Settings) -> Iterator[Finding]:
     if not _has_systemd(settings):
         return
     state = _state(systemd.SOCKET)
+    unmask = f"systemctl unmask {systemd.SOCKET} && " if state.endswith("masked") else ""
     if state.startswith("failed"):
         yield Finding.error(
             "socket-failed",
             f"{systemd.SOCKET} is closed, since the service has failed too often",
-            "journalctl -u docker-volume-sshfs tells why; then systemctl reset-failed 'docker-volume-sshfs*' && "
-            f"systemctl start {systemd.SOCKET}",
+            f"journalctl -u docker-volume-sshfs tells why; then {unmask}"
+            f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {systemd.SOCKET}",
         )
     elif not state.startswith("active"):
         yield Finding.error(
             "socket-closed",
             f"{systemd.SOCKET} is closed, {state or 'unknown to systemd'}",
-            f"systemctl enable --now {systemd.SOCKET}",
+            f"{unmask}systemctl enable --now {systemd.SOCKET}",
         )
     elif systemd.is_enabled(systemd.SOCKET, seconds=SECONDS):
         yield Finding.fine("socket", f"the socket is open, {', '.join(_listens())}")
@@ -54,7 +55,7 @@ def socket(settings: Settings) -> Iterator[Finding]:
         yield Finding.warning(
             "socket-disabled",
             f"{systemd.SOCKET} is open, but will not be after the next boot",
-            f"systemctl enable {systemd.SOCKET}",
+            f"{unmask}systemctl enable {systemd.SOCKET}",
         )
 
 
@@ -100,6 +101,9 @@ def units(settings: Settings) -> Iterator[Finding]:
                 f"{unit} has failed",
                 f"journalctl -u {unit} tells why; systemctl reset-failed {unit} lets it be forgotten",
             )
+        elif unit == systemd.SERVICE and state.endswith("masked"):
+            wrong = True
+            yield Finding.error("unit-masked", f"{unit} is masked, so it can't be started", f"systemctl unmask {unit}")
         elif volume and volume not in names and state.startswith("active"):
             wrong = True
             yield Finding.warning(

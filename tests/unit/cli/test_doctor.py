@@ -35,12 +35,10 @@ from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import Credentials, VolumeName
 
-ACTIVE = "ActiveState=active\\nSubState=running\\n\\n"
-
 SYSTEMCTL = """
 case "$*" in
 *Listen*) cat "$HERE/listen" ;;
-*Id,*) printf "$(cat "$HERE/states")" ;;
+*Id,*) shift 2; cd "$HERE/states" && cat $* ;;
 is-enabled*) test ! -e "$HERE/disabled" ;;
 esac
 """
@@ -95,10 +93,14 @@ def healthy(  # noqa: PLR0913 (a host has many parts)
 
 
 def units(programs: Programs, **states: str) -> None:
-    """Let there be the socket and the service, running, and others."""
+    """Let there be the socket and the service, running, and others: ``active``, ``inactive masked``."""
     own = {"docker-volume-sshfs.socket": "active", "docker-volume-sshfs.service": "active", **states}
-    blocks = (f"Id={unit}\\nActiveState={state}\\nSubState=x\\n\\n" for unit, state in own.items())
-    (programs.directory / "states").write_text("".join(blocks))
+    directory = programs.directory / "states"
+    directory.mkdir(exist_ok=True)
+    for unit, state in own.items():
+        active, _, loaded = state.partition(" ")
+        facts = {"Id": unit, "ActiveState": active, "SubState": "x", "LoadState": loaded or "loaded"}
+        (directory / unit).write_text("".join(f"{name}={text}\n" for name, text in facts.items()) + "\n")
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +182,48 @@ def test_closed_socket_is_told_once_although_the_spec_goes_with_it(
     settings.spec.unlink()
     said = administrator("doctor")
     assert (said.code, wrong(said)) == (1, [told])
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "inactive masked",
+            "error   docker-volume-sshfs.socket is closed, inactive (x), masked -> "
+            "systemctl unmask docker-volume-sshfs.socket && systemctl enable --now docker-volume-sshfs.socket",
+        ),
+        (
+            "failed masked",
+            "error   docker-volume-sshfs.socket is closed, since the service has failed too often -> "
+            "journalctl -u docker-volume-sshfs tells why; then systemctl unmask docker-volume-sshfs.socket && "
+            "systemctl reset-failed 'docker-volume-sshfs*' && systemctl start docker-volume-sshfs.socket",
+        ),
+        (
+            "active masked",
+            "warning docker-volume-sshfs.socket is open, but will not be after the next boot -> "
+            "systemctl unmask docker-volume-sshfs.socket && systemctl enable docker-volume-sshfs.socket",
+        ),
+        (
+            "inactive not-found",
+            "error   docker-volume-sshfs.socket is closed, unknown to systemd -> "
+            "systemctl enable --now docker-volume-sshfs.socket",
+        ),
+    ],
+)
+def test_socket_that_is_masked_is_unmasked_first(
+    administrator: Administrator, programs: Programs, state: str, told: str
+) -> None:
+    units(programs, **{"docker-volume-sshfs.socket": state})
+    (programs.directory / "disabled").touch()
+    assert wrong(administrator("doctor")) == [told]
+
+
+def test_service_that_is_masked(administrator: Administrator, programs: Programs) -> None:
+    units(programs, **{"docker-volume-sshfs.service": "inactive masked"})
+    assert wrong(administrator("doctor")) == [
+        "error   docker-volume-sshfs.service is masked, so it can't be started -> "
+        "systemctl unmask docker-volume-sshfs.service"
+    ]
 
 
 def test_socket_that_the_next_boot_does_not_open(administrator: Administrator, programs: Programs) -> None:

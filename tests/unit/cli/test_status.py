@@ -33,9 +33,9 @@ from sshfs_plugin.volume import VolumeName
 CURE = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
 SYSTEMCTL = """
-printf 'Id=docker-volume-sshfs.socket\\nActiveState=active\\nSubState=running\\n\\n'
-printf 'Id=docker-volume-sshfs.service\\nActiveState=active\\nSubState=running\\n\\n'
-printf 'Id=docker-volume-sshfs@photos.service\\nActiveState=active\\nSubState=running\\n'
+printf 'Id=docker-volume-sshfs.socket\\nActiveState=active\\nSubState=running\\nLoadState=loaded\\n\\n'
+printf 'Id=docker-volume-sshfs.service\\nActiveState=active\\nSubState=running\\nLoadState=loaded\\n\\n'
+printf 'Id=docker-volume-sshfs@photos.service\\nActiveState=active\\nSubState=running\\nLoadState=loaded\\n'
 """
 
 
@@ -307,7 +307,10 @@ def test_status_when_the_socket_is_closed_says_how_to_open_it(administrator: Adm
 def test_status_when_the_service_has_failed_too_often_says_how_to_reset_it(
     administrator: Administrator, systemctl: Programs
 ) -> None:
-    systemctl.add("systemctl", "printf 'Id=docker-volume-sshfs.socket\\nActiveState=failed\\nSubState=failed\\n'")
+    systemctl.add(
+        "systemctl",
+        "printf 'Id=docker-volume-sshfs.socket\\nActiveState=failed\\nSubState=failed\\nLoadState=loaded\\n'",
+    )
     said = administrator("status")
     assert said.code == 3
     assert (
