@@ -17,17 +17,26 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.vieux import legacy
 
 SECONDS = 10.0
+_UNIT = "docker.service"
 _CONTAINERS = "etc/containers"
 _OURS = "containers.conf.d/10-docker-volume-sshfs.conf"
 
 
 def docker(_settings: Settings) -> Iterator[Finding]:
-    """Look whether Docker answers, and has taken this driver up."""
+    """Look whether Docker runs, answers, and has taken this driver up."""
     if not shutil.which("docker"):
         if not shutil.which("podman"):
             yield Finding.error("engine-missing", "neither Docker nor Podman is installed", "apt install docker.io")
         return
+    # who uses Podman may have Docker's command without its engine
+    judged = Finding.warning if shutil.which("podman") else Finding.error
     cure = "systemctl start docker; journalctl -u docker tells why it does not run"
+    state = systemd.states([_UNIT], seconds=SECONDS).get(_UNIT, "")
+    if state and not state.startswith(("active", "activating", "reloading")):
+        # its socket may be open, and then to ask it would start it
+        unmask = f"systemctl unmask {_UNIT}; " if state.endswith("masked") else ""
+        yield judged("docker-stopped", f"Docker is not running, {_UNIT} is {state}", unmask + cure)
+        return
     try:
         asked = command.run(["docker", "info", "--format", "{{json .Plugins.Volume}}"], seconds=SECONDS)
         drivers = json.loads(asked.stdout or "null")
@@ -38,8 +47,6 @@ def docker(_settings: Settings) -> Iterator[Finding]:
         drivers = None
     if asked.returncode or not isinstance(drivers, list):
         said = errors.last_words(asked.stderr.splitlines()) or "it does not say why"
-        # who uses Podman may have Docker's command without its engine
-        judged = Finding.warning if shutil.which("podman") else Finding.error
         yield judged("docker-unreachable", f"Docker can't be reached, {said}", cure)
     elif NAME in drivers:
         yield Finding.fine("docker", "Docker answers, and has taken the driver up")

@@ -352,6 +352,32 @@ def test_docker_that_is_not_as_it_should_be(
     assert wrong(administrator("doctor")) == [told]
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("inactive", "inactive (x) -> systemctl start docker"),
+        ("failed", "failed (x) -> systemctl start docker"),
+        ("deactivating", "deactivating (x) -> systemctl start docker"),
+        ("inactive masked", "inactive (x), masked -> systemctl unmask docker.service; systemctl start docker"),
+    ],
+)
+def test_docker_that_was_stopped_is_not_asked_since_that_would_start_it(
+    administrator: Administrator, programs: Programs, installed: set[str], state: str, told: str
+) -> None:
+    units(programs, **{"docker.service": state})
+    what = f"Docker is not running, docker.service is {told}; journalctl -u docker tells why it does not run"
+    assert wrong(administrator("doctor")) == [f"error   {what}"]
+    installed.add("podman")
+    assert wrong(administrator("doctor")) == [f"warning {what}"]
+    assert programs.calls("docker") == []
+
+
+@pytest.mark.parametrize("state", ["active", "activating", "reloading", "inactive not-found"])
+def test_docker_that_runs_or_is_no_unit_is_asked(administrator: Administrator, programs: Programs, state: str) -> None:
+    units(programs, **{"docker.service": state})
+    assert "fine    Docker answers, and has taken the driver up\n" in administrator("doctor").out
+
+
 def test_podman_that_does_not_know_the_plugin_or_looks_elsewhere(
     administrator: Administrator, installed: set[str], settings: Settings
 ) -> None:
