@@ -25,7 +25,13 @@ _OURS = "containers.conf.d/10-docker-volume-sshfs.conf"
 def docker(_settings: Settings) -> Iterator[Finding]:
     """Look whether Docker runs, answers, and has taken this driver up."""
     if not shutil.which("docker"):
-        if not shutil.which("podman"):
+        if shutil.which("dockerd"):
+            yield Finding.warning(
+                "docker-client-missing",
+                "Docker's own command is missing, so Docker can't be asked here, nor told of the driver when it starts",
+                "apt install docker-cli",
+            )
+        elif not shutil.which("podman"):
             yield Finding.error("engine-missing", "neither Docker nor Podman is installed", "apt install docker.io")
         return
     # who uses Podman may have Docker's command without its engine

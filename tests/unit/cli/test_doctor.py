@@ -378,6 +378,19 @@ def test_docker_that_runs_or_is_no_unit_is_asked(administrator: Administrator, p
     assert "fine    Docker answers, and has taken the driver up\n" in administrator("doctor").out
 
 
+def test_docker_without_its_command(administrator: Administrator, installed: set[str]) -> None:
+    installed.discard("docker")
+    installed.add("dockerd")
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (
+        0,
+        [
+            "warning Docker's own command is missing, so Docker can't be asked here, nor told of the driver when it "
+            "starts -> apt install docker-cli"
+        ],
+    )
+
+
 def test_podman_that_does_not_know_the_plugin_or_looks_elsewhere(
     administrator: Administrator, installed: set[str], settings: Settings
 ) -> None:
