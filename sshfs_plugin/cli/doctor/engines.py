@@ -80,6 +80,14 @@ def podman(settings: Settings) -> Iterator[Finding]:
     listens = systemd.listening(systemd.SOCKET, seconds=SECONDS) or (f"unix://{settings.socket}",)
     paths = [Path(address.removeprefix("unix://")) for address in listens if address.startswith("unix:")]
     cure = f'write into {where}: [engine.volume_plugins] and below it {NAME} = "{settings.socket}"'
+    if not paths:
+        if not shutil.which("docker"):
+            yield Finding.warning(
+                "podman-shut-out",
+                f"Podman can't use the plugin at {', '.join(listens)}, since it calls plugins by unix sockets alone",
+                "ways-in.md in /usr/share/doc/docker-volume-sshfs tells the way back to one",
+            )
+        return
     if told and Path(told) not in paths:
         yield Finding.error("podman-misled", f"Podman looks for the plugin at {told}, where it is not", cure)
     elif told:

@@ -420,6 +420,27 @@ def test_podman_that_does_not_know_the_plugin_or_looks_elsewhere(
     assert wrong(administrator("doctor")) == ["error   neither Docker nor Podman is installed -> apt install docker.io"]
 
 
+def test_way_in_that_podman_cannot_use_is_told_where_there_is_no_docker(
+    administrator: Administrator, installed: set[str], settings: Settings, programs: Programs
+) -> None:
+    installed.add("podman")
+    (programs.directory / "listen").write_text("Listen=127.0.0.1:9345 (Stream)\n")
+    settings.spec.write_text("tcp://127.0.0.1:9345\n")
+    packaged = settings.root / "etc/containers/containers.conf.d/10-docker-volume-sshfs.conf"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text(f'[engine.volume_plugins]\nsshfs = "{settings.socket}"\n')
+
+    def about_podman() -> list[str]:
+        return [line for line in wrong(administrator("doctor")) if "Podman" in line]
+
+    assert about_podman() == []
+    installed.discard("docker")
+    assert about_podman() == [
+        "warning Podman can't use the plugin at tcp://127.0.0.1:9345, since it calls plugins by unix sockets alone -> "
+        "ways-in.md in /usr/share/doc/docker-volume-sshfs tells the way back to one"
+    ]
+
+
 def test_file_of_podman_that_cannot_be_understood(
     administrator: Administrator, installed: set[str], settings: Settings
 ) -> None:
