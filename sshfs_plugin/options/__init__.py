@@ -22,6 +22,12 @@ MOST_JUMPS = 3
 LONGEST_VALUE = 4096
 """Characters: as long as a path can be."""
 
+LONGEST_LIST = 4 * LONGEST_VALUE
+"""Characters after one ``-o``."""
+
+_COMMA = re.compile(r"(?<!\\),")
+"""A comma between options, or between the items of a value."""
+
 
 def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the single options of a Create, where the text after one ``-o`` may be a list, as for sshfs.
@@ -31,10 +37,14 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
     Raises:
         UnknownOption, RefusedOption: A list begins with something that a volume can't have.
+        InvalidOption: A list is too long.
     """
     # type comes first: if it names another file system, that is the mistake to report
     for key, value in sorted(opts.items(), key=lambda item: item[0].casefold() != "type"):
         names, rest = key, value
+        if len(key) + len(value) > LONGEST_LIST:
+            first = key.partition(",")[0][: errors.LONGEST_QUOTE]
+            raise errors.InvalidOption(first, f"begins a text of more than {LONGEST_LIST} characters")
         while True:
             *flags, name = (part.strip() for part in names.split(","))
             yield from ((flag, "") for flag in flags)
@@ -55,11 +65,12 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
     shape = Shape.LIST if why_ignored(name, text.partition(",")[0]) else lookup(name).shape
     if shape is Shape.FREE:
         return text, ""
-    items = re.split(r"(?<!\\),", text)
-    end = 1
-    while shape is Shape.LIST and end < len(items) and not can_begin(items[end]):
-        end += 1
-    return ",".join(items[:end]).replace("\\,", ","), ",".join(items[end:])
+    end = 0
+    while comma := _COMMA.search(text, end):
+        end = comma.end()
+        if shape is Shape.PLAIN or can_begin(_COMMA.split(text[end:], maxsplit=1)[0]):
+            return text[: comma.start()].replace("\\,", ","), text[end:]
+    return text.replace("\\,", ","), ""
 
 
 def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:

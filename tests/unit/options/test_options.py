@@ -3,6 +3,7 @@
 
 import random
 import string
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -596,6 +597,27 @@ def test_list_when_a_comma_is_marked_as_sshfs_wants_it_keeps_it_in_the_value() -
 )
 def test_list_when_said_as_docker_s_own_driver_and_quadlet_say_it_is_the_same(opts: dict[str, str]) -> None:
     assert parse(opts).options == {"sshcmd": "bob@nas:/photos", "ro": "yes", "uid": "1000", "gid": "1001"}
+
+
+@pytest.mark.parametrize("item", ["uid=1", "Ciphers=aes128-ctr", "o=uid=1", "ro", "x-a"])
+def test_list_when_it_is_long_takes_no_time(item: str) -> None:
+    text = ",".join([item] * (16000 // len(f"{item},")))
+    began = time.process_time()
+    volume(o=text)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("opts", "option"),
+    [
+        ({"o": "uid=1," * 3000}, "o"),
+        ({"ro,uid": "1,uid=1" * 3000}, "ro"),
+        ({"ro," * 6000 + "ro": ""}, "ro"),
+        ({"password": "x" * 20000}, "password"),
+    ],
+)
+def test_list_when_it_is_too_long_is_refused_unread(opts: dict[str, str], option: str) -> None:
+    assert refusal({"sshcmd": "nas:", **opts}) == f"option '{option}' begins a text of more than 16384 characters"
 
 
 def test_list_when_empty_says_nothing() -> None:
