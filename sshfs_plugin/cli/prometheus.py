@@ -86,7 +86,9 @@ def _counted(counters: Mapping[str, Any] | None) -> Iterator[Metric]:
         calls.add_metric([call["verb"]], call["count"])
     yield calls
     names = ("verb", "check", "error")
-    failures = CounterMetricFamily(f"{PREFIX}failures", "Calls that have failed, and by which check.", labels=names)
+    failures = CounterMetricFamily(
+        f"{PREFIX}failures", "Calls and unmounts that have failed, and by which check.", labels=names
+    )
     for failure in counters["failures"]:
         failures.add_metric([failure[name] for name in names], failure["count"])
     yield failures

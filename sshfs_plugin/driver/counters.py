@@ -62,7 +62,7 @@ class Counters:
     Attributes:
         started_at: Since when it is counted.
         calls: How often each verb was called.
-        failures: How often each kind of failure has ended a call.
+        failures: How often each kind of failure has ended a call, or an unmount, whose failure ends no call.
         mounts: From a Mount's arrival until the volume can be used, where it was not mounted before.
         checks: Each check of the preflight, whether it has passed or not.
         unmounts: How many volumes were unmounted since nobody used them.
@@ -83,7 +83,7 @@ class Counters:
             self.calls[verb] += 1
 
     def failed(self, verb: str, error: Exception) -> None:
-        """Count a call that ends with an error."""
+        """Count a call that ends with an error, or an unmount that has failed."""
         check = error.check if isinstance(error, errors.PluginError) else ""
         with self._counting:
             self.failures[Failure(verb, check, type(error).__name__)] += 1

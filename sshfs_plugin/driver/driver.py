@@ -295,6 +295,7 @@ class Driver:
             self._release_if_unheld(entry)
         else:
             entry.answering = None
+            entry.unmount_settled()
             if entry.holders.count:
                 self._release_if_unheld(entry)
 
@@ -449,9 +450,12 @@ class Driver:
                 released = self._supervisor.release(entry.name, deadline)
             except errors.MountError as error:
                 log.error("left mounted: %s", error, extra=Event.UNMOUNT_FAILED.fields)
+                self.counters.failed("Unmount", error)
+                entry.unmount_failed(error)
                 released = False
             else:
                 self._log_release(entry, released=released)
+                entry.unmount_settled()
             if not released:
                 entry.left_until = time.monotonic() + LEAVE_SECONDS
                 return

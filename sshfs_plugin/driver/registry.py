@@ -35,7 +35,8 @@ class Entry:
         passed_until: Until when, on the monotonic clock, the preflight need not be made again.
         left_until: Until when, on the monotonic clock, no release is tried, since the mount was in use.
         answering: Whether its mount answered when last asked; None if it was not asked.
-        last_error: The last failure of a verb on it, empty after a success and when its mount answers.
+        last_error: The last failure of a verb on it, empty after a success and when its mount answers; or that of its
+            unmount, until it is unmounted, or found in use.
         last_error_at: When that was.
     """
 
@@ -49,6 +50,7 @@ class Entry:
     last_error: str = ""
     last_error_at: datetime | None = None
     _seen: tuple[Condition, datetime] | None = None
+    _unmount_has_failed: bool = False
 
     @property
     def name(self) -> VolumeName:
@@ -86,11 +88,28 @@ class Entry:
     def failed(self, error: errors.PluginError) -> None:
         """Note the failure of a verb."""
         self.last_error, self.last_error_at = str(error), datetime.now(UTC)
+        self._unmount_has_failed = False
 
     def recovered(self) -> None:
-        """Forget the last failure, unless it is that of a record or a remote that is still unusable."""
-        if isinstance(self.record, Volume):
+        """Forget the last failure, unless it is that of a record or a remote that is still unusable.
+
+        The failure of an unmount is kept as well, as long as nobody holds the volume: that its mount answers is no
+        success then.
+        """
+        if isinstance(self.record, Volume) and (self.holders.live or not self._unmount_has_failed):
             self.last_error, self.last_error_at = "", None
+
+    def unmount_failed(self, error: errors.PluginError) -> None:
+        """Note that it could not be unmounted, which hides no failure of a record or a remote."""
+        if isinstance(self.record, Volume):
+            self.failed(error)
+            self._unmount_has_failed = True
+
+    def unmount_settled(self) -> None:
+        """Forget the failure of an unmount: it is not mounted any more, or was found in use."""
+        if self._unmount_has_failed:
+            self._unmount_has_failed = False
+            self.recovered()
 
     def since(self, condition: Condition) -> datetime:
         """Return since when the volume has been in its present condition, as far as this process has seen."""

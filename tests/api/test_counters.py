@@ -48,6 +48,14 @@ def test_failures_are_counted_by_verb_check_and_kind(docker: DockerClient, host:
     ]
 
 
+def test_unmount_that_failed_is_counted_although_the_call_succeeds(docker: DockerClient, host: FakeHost) -> None:
+    docker.create("photos", {"sshcmd": SSHCMD})
+    docker.mount("photos")
+    host.supervisor.release_problems["photos"] = errors.UnmountFailed("it could not be unmounted")
+    assert docker.unmount("photos").status == 200
+    assert counters(docker)["failures"] == [{"verb": "Unmount", "check": "", "error": "UnmountFailed", "count": 1}]
+
+
 def test_failure_of_a_check_is_counted_with_its_name(docker: DockerClient, host: FakeHost) -> None:
     refused = errors.LoginRefused("alice may not log in")
     refused.check = "login"

@@ -12,6 +12,7 @@ from support.waiting import LIMIT_SECONDS, Background, Gate, now, soon
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import driver as rules
+from sshfs_plugin.driver.counters import Failure
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.holders import Client
@@ -525,6 +526,56 @@ def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
     driver.unmount("photos", ID, soon())
     assert host.holder_records.counts("photos") == {}
     assert "left mounted: volume 'photos' could not be unmounted" in caplog.text
+
+
+def test_unmount_that_failed_is_told_until_the_volume_is_unmounted(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    create(driver)
+    mount(driver)
+    host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
+    driver.unmount("photos", ID, soon())
+    assert driver.get("photos").last_error == "volume 'photos' could not be unmounted"
+    driver.look_after(1)
+    assert driver.get("photos").last_error == "volume 'photos' could not be unmounted", "that it answers mends nothing"
+    assert driver.counters.failures == {Failure("Unmount", "", "UnmountFailed"): 2}
+    host.supervisor.release_problems.clear()
+    driver.look_after(1)
+    assert (status_of(driver), driver.get("photos").last_error) == ((False, 0), "")
+
+
+@pytest.mark.parametrize("settled", ["mounted again", "found in use", "unmounted by hand"])
+def test_unmount_that_failed_is_told_no_more_once_there_is_none_to_be_made(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, settled: str
+) -> None:
+    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    create(driver)
+    mount(driver)
+    host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
+    driver.unmount("photos", ID, soon())
+    host.supervisor.release_problems.clear()
+    if settled == "mounted again":
+        mount(driver, mount_id=OTHER_ID)
+    elif settled == "found in use":
+        host.supervisor.used.add("photos")
+    else:
+        host.supervisor.live.clear()
+    driver.look_after(1)
+    assert driver.get("photos").last_error == ""
+
+
+def test_unmount_that_failed_hides_no_error_of_a_later_mount(driver: Driver, host: FakeHost) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
+    driver.unmount("photos", ID, soon())
+    host.supervisor.live.clear()
+    host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount volume 'photos'")
+    with pytest.raises(errors.MountFailed):
+        mount(driver)
+    driver.look_after(1)
+    assert driver.get("photos").last_error == "sshfs could not mount volume 'photos'"
 
 
 def test_unmount_gives_up_its_hold_on_record_before_it_waits_for_the_release(
