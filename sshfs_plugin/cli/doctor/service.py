@@ -75,6 +75,12 @@ def service(settings: Settings) -> Iterator[Finding]:
         if cure := _CURES.get(condition, ""):
             words = f"the volume '{volume.name}' is {IN_WORDS[condition]}"
             yield Finding.error(f"volume-{condition}", words, cure.format(name=volume.name))
+        elif volume.last_error and condition is Condition.MOUNTED and not volume.status["holders"]:
+            yield Finding.warning(
+                "volume-left",
+                f"nobody holds the volume '{volume.name}', and it stays mounted, {volume.last_error}",
+                f"docker-volume-sshfs release {volume.name} tries again, with --force also if something uses it",
+            )
         elif volume.last_error and condition is not Condition.UNUSABLE:
             yield Finding.warning(
                 "volume-failed",

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 from support.administrator import Administrator, Said
-from support.clients import SSHCMD
+from support.clients import ID, SSHCMD
 from support.driver import FakeHost, create, mount, slow_slots
 from support.kernel import FakeKernel
 from support.programs import Programs
 from support.remotes import NAS, describe
 from support.serving import serving
 from support.ssh_keys import write_key
-from support.waiting import LIMIT_SECONDS
+from support.waiting import LIMIT_SECONDS, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import doctor
@@ -279,6 +279,21 @@ def test_volumes_that_are_not_well_and_one_that_has_failed(
         "restart them: docker ps --filter volume=music shows them",
         "error   the volume 'photos' is not mounted, although containers hold it -> "
         "restart them: docker ps --filter volume=photos shows them",
+    ]
+
+
+def test_volume_that_could_not_be_unmounted(
+    administrator: Administrator, service: Driver, host: FakeHost, settings: Settings
+) -> None:
+    create(service)
+    record(settings, "photos")
+    mount(service)
+    host.supervisor.release_problems["photos"] = errors.UnmountFailed("it could not be unmounted", "the journal tells")
+    service.unmount("photos", ID, soon())
+    found = [line for line in wrong(administrator("doctor")) if "volume '" in line]
+    assert found == [
+        "warning nobody holds the volume 'photos', and it stays mounted, it could not be unmounted: the journal tells "
+        "-> docker-volume-sshfs release photos tries again, with --force also if something uses it"
     ]
 
 
