@@ -21,6 +21,7 @@ from sshfs_plugin.cli.status import ListedVolume
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.http import api
+from sshfs_plugin.preflight.checks import Check
 from sshfs_plugin.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -206,6 +207,12 @@ def test_every_metric_is_on_the_page_and_no_other(
         for name, kind in re.findall(r"^# TYPE (\S+) (\w+)$", administrator("metrics").out, re.MULTILINE)
     }
     assert set(re.findall(r"^\| `(\w+)(?:\{.*?\})?` \|", PAGE.read_text(), re.MULTILINE)) == rendered
+
+
+def test_every_check_is_on_the_page_and_no_other() -> None:
+    _, _, after = PAGE.read_text().partition("The checks are those that `docker-volume-sshfs check` prints, as ")
+    named, _, _ = after.partition(", which the service never tries")
+    assert re.findall("`(.*?)`", named) == [check.label for check in Check]
 
 
 def test_alerts_use_metrics_that_there_are() -> None:

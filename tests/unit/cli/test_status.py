@@ -86,6 +86,11 @@ def listening(settings: Settings, says: bytes | None) -> Iterator[None]:
             thread.join()
 
 
+def test_manual_page_tells_when_a_service_is_given_up() -> None:
+    page = Path(__file__).parents[3] / "docs/docker-volume-sshfs.8.rst"
+    assert f"A service that does not answer is given up after {status.SERVICE_SECONDS:.0f} seconds." in page.read_text()
+
+
 def test_status_without_volumes_says_so(administrator: Administrator, service: Driver) -> None:
     said = administrator("status")
     assert (said.code, said.err) == (0, "")
