@@ -375,6 +375,10 @@ class PackageMissing(PluginError):
         super().__init__(f"{what} need the package {package}, which is not installed", f"apt install {package}")
 
 
+class Unanswered(PluginError):
+    """A question of the command has found nobody to answer it."""
+
+
 class OutputUnwritable(PluginError):
     """A file that an administrator wants can't be written."""
 

@@ -42,6 +42,26 @@ def _fingerprint(_context: click.Context, _parameter: click.Parameter, text: str
         raise click.BadParameter(str(reason)) from None
 
 
+def _is_confirmed(question: str, otherwise: str) -> bool:
+    """Ask a question of yes or no.
+
+    Args:
+        question: The question.
+        otherwise: What to do where nobody can answer.
+
+    Raises:
+        Unanswered: The input has ended.
+        KeyboardInterrupt: Somebody has interrupted the command.
+    """
+    try:
+        return click.confirm(question)
+    except click.Abort as abort:
+        terminal.say(error=True)  # the cursor stands behind the question
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise errors.Unanswered("nobody has answered, so nothing was changed", otherwise) from None
+
+
 _server = click.argument("host", shell_complete=_suggesting(completion.servers))
 _port = click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port of the SSH server, if not 22.")
 
@@ -181,7 +201,10 @@ def trust(ctx: click.Context, host: str, port: int | None, expected: str, yes: b
     from sshfs_plugin.cli import host_keys, targets
 
     def confirm() -> bool:
-        return yes or click.confirm("Are these what ssh-keygen -lf prints on the server itself?")
+        return yes or _is_confirmed(
+            "Are these what ssh-keygen -lf prints on the server itself?",
+            "say --fingerprint with that of the right key, or --yes to trust what it shows",
+        )
 
     ctx.exit(host_keys.trust(targets.settings_for_root(), targets.server(host, port), expected, confirm))
 

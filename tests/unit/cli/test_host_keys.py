@@ -11,6 +11,7 @@ from support.ssh_keys import host_key
 from support.ssh_server import Account, Server, serving
 from support.waiting import LIMIT_SECONDS
 
+from sshfs_plugin.cli.commands import NAME, command_line
 from sshfs_plugin.host import command
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line
 
@@ -137,10 +138,43 @@ def test_trust_asks_and_writes_every_key_down(
     assert (again.code, again.out) == (0, f"{HOST} port {server.port} is known already.\n")
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+@pytest.mark.parametrize("answer", ["n\n", "\n"])
 def test_trust_when_not_confirmed_writes_nothing(administrator: Administrator, server: Server, answer: str) -> None:
     said = administrator("host-key", "trust", name(server), answer=answer)
     assert said.code == 1
+    assert not administrator.settings.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        (KeyboardInterrupt, 130, ""),
+        (
+            EOFError,
+            1,
+            "docker-volume-sshfs: nobody has answered, so nothing was changed: say --fingerprint with that of the "
+            "right key, or --yes to trust what it shows\n",
+        ),
+    ],
+)
+def test_trust_without_an_answer_ends_as_interrupted_or_says_how_to_do_without(  # noqa: PLR0913 (a question can end in two ways)
+    administrator: Administrator,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: type[BaseException],
+    code: int,
+    said: str,
+) -> None:
+    def end(_question: str) -> str:
+        raise ending
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", end)
+    for variable, value in administrator.settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["host-key", "trust", name(server)], prog_name=NAME)
+    assert (ended.value.code, capsys.readouterr().err) == (code, f"\n{said}")
     assert not administrator.settings.state.exists()
 
 
