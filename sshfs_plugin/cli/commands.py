@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The commands with their arguments, and how errors are shown; each command's own module does its work."""
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -339,4 +341,8 @@ def import_vieux(ctx: click.Context, dry_run: bool, state: Path | None, keys: Pa
 
 def main() -> None:
     """Carry out the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # names of files and servers may have letters that the terminal does not have
+            stream.reconfigure(errors="replace")
     command_line.main(prog_name=NAME)

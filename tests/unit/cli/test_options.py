@@ -2,6 +2,8 @@
 """docker-volume-sshfs options: what a volume can have, and why not the rest."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from support.administrator import Administrator
@@ -58,3 +60,10 @@ def test_options_that_a_volume_can_not_have_end_with_two(administrator: Administ
 def test_options_is_for_everybody(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert administrator("options", "gid").out == "  gid=number  Every file appears to belong to this group.\n"
+
+
+def test_letters_that_the_terminal_does_not_have_end_nothing(administrator: Administrator) -> None:
+    environment = {**os.environ, **administrator.settings.environment(), "PYTHONIOENCODING": "latin-1"}
+    program = (sys.executable, "-m", "sshfs_plugin.cli", "options", "x-größe-日本")
+    said = subprocess.run(program, env=environment, capture_output=True, check=True).stdout.decode("latin-1")
+    assert said.startswith("x-größe-?? is accepted and changes nothing about a volume: ")
