@@ -12,6 +12,7 @@ import re
 import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
+_STATE = ("Id", "ActiveState", "SubState", "LoadState")
 
 START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends with our error."""
@@ -141,18 +143,55 @@ class SystemdSupervisor(Supervisor):
             log.error("%s does not stop", unit)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketUnit:
+    """What systemd tells of a socket unit.
+
+    Attributes:
+        state: Its state, as :func:`states` has it; empty where systemd can't be asked or does not know the unit.
+        is_enabled: Whether it will be open after the next boot.
+        listens: Its addresses, as Docker's specs write them.
+    """
+
+    state: str
+    is_enabled: bool
+    listens: tuple[str, ...]
+
+
+def socket_unit(unit: str, *, seconds: float) -> SocketUnit:
+    """Ask for all that there is to know of a socket unit."""
+    shown = _shown([*_STATE, "UnitFileState", "Listen"], [unit], seconds)
+    return SocketUnit(
+        state=_states(shown).get(unit, ""),
+        is_enabled="UnitFileState=enabled" in shown.splitlines(),
+        listens=_addresses(shown),
+    )
+
+
 def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
     """Return the state of each unit as systemd names it, ``active (running)``; empty where systemd can't be asked.
 
     The state of a unit that must not be started ends with ``, masked``; a unit that systemd does not know has none.
     Patterns stand for all units that systemd has loaded.
     """
-    asked = "--property=Id,ActiveState,SubState,LoadState"
+    return _states(_shown(_STATE, units, seconds))
+
+
+def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
+    """Return the addresses of a socket unit, as Docker's specs write them; empty where systemd can't be asked."""
+    return _addresses(_shown(["Listen"], [unit], seconds))
+
+
+def _shown(properties: Sequence[str], units: Sequence[str], seconds: float) -> str:
+    """Return properties of units, a blank line between each two units; empty where systemd can't be asked."""
     try:
-        shown = command.run(["systemctl", "show", asked, *units], seconds=seconds)
+        return command.run(["systemctl", "show", f"--property={','.join(properties)}", *units], seconds=seconds).stdout
     except (OSError, errors.ProgramStuck):
-        return {}
-    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.stdout.split("\n\n"))
+        return ""
+
+
+def _states(shown: str) -> dict[str, str]:
+    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n"))
     return {
         block["Id"]: f"{block['ActiveState']} ({block['SubState']}){', masked' * (block['LoadState'] == 'masked')}"
         for block in blocks
@@ -160,18 +199,8 @@ def states(units: Sequence[str], *, seconds: float) -> dict[str, str]:
     }
 
 
-def is_enabled(unit: str, *, seconds: float) -> bool:
-    """Tell whether a unit will be started with the host. Raises OSError or ProgramStuck."""
-    return command.run(["systemctl", "is-enabled", "--quiet", unit], seconds=seconds).returncode == 0
-
-
-def listening(unit: str, *, seconds: float) -> tuple[str, ...]:
-    """Return the addresses of a socket unit, as Docker's specs write them; empty where systemd can't be asked."""
-    try:
-        shown = command.run(["systemctl", "show", "--property=Listen", unit], seconds=seconds)
-    except (OSError, errors.ProgramStuck):
-        return ()
-    addresses = re.findall(r"^Listen=(.+) \(Stream\)$", shown.stdout, re.MULTILINE)
+def _addresses(shown: str) -> tuple[str, ...]:
+    addresses = re.findall(r"^Listen=(.+) \(Stream\)$", shown, re.MULTILINE)
     return tuple(f"unix://{address}" if address.startswith("/") else f"tcp://{address}" for address in addresses)
 
 

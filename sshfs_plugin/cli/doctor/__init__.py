@@ -1,39 +1,22 @@
 # SPDX-License-Identifier: MIT
 """``doctor``: looks at all that volumes need on this host, and says of each fault how to cure it.
 
-It changes nothing. Each check is a function of this host's settings, which yields findings and waits for nothing
-without limit; ``service.py``, ``engines.py``, ``files.py`` and ``host.py`` have those of one topic each.
+It changes nothing. Each check is a function that yields findings and waits for nothing without limit; ``service.py``,
+``engines.py``, ``files.py`` and ``host.py`` have those of one topic each.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.doctor import engines, files, host, service
 from sshfs_plugin.cli.doctor.finding import Finding, Level
 from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
 
-CHECKS: Mapping[str, Callable[[Settings], Iterator[Finding]]] = {
-    "socket": service.socket,
-    "service": service.service,
-    "units": service.units,
-    "spec": service.spec,
-    "docker": engines.docker,
-    "podman": engines.podman,
-    "vieux": engines.vieux,
-    "fuse": host.fuse,
-    "programs": host.programs,
-    "versions": host.versions,
-    "clock": host.clock,
-    "keys": files.keys,
-    "remotes": files.remotes,
-    "records": files.records,
-    "relay": files.relay,
-    "known-hosts": files.known_hosts,
-    "left-overs": files.left_overs,
-}
-"""The checks by their names, in the order in which they are made."""
+_Check: TypeAlias = Callable[[], Iterator[Finding]]
 
 _COLOURS = {Level.FINE: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -41,8 +24,8 @@ _COLOURS = {Level.FINE: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 def doctor(settings: Settings, *, as_json: bool) -> Exit:
     """Make all checks and print what they find; return FINE if no error is among it."""
     findings = []
-    for name in CHECKS:
-        for finding in _found(name, settings):
+    for name, check in _checks(settings).items():
+        for finding in _found(name, check):
             findings.append(finding)
             if not as_json:
                 _show(finding)
@@ -56,10 +39,34 @@ def doctor(settings: Settings, *, as_json: bool) -> Exit:
     return Exit.BROKEN if wrong[Level.ERROR] else Exit.FINE
 
 
-def _found(name: str, settings: Settings) -> Iterator[Finding]:
+def _checks(settings: Settings) -> Mapping[str, _Check]:
+    """Return the checks by their names, in the order in which they are made."""
+    socket = systemd.socket_unit(systemd.SOCKET, seconds=service.SECONDS)
+    return {
+        "socket": lambda: service.socket(settings, socket),
+        "service": lambda: service.service(settings, socket),
+        "units": lambda: service.units(settings),
+        "spec": lambda: service.spec(settings, socket),
+        "docker": engines.docker,
+        "podman": lambda: engines.podman(settings, socket),
+        "vieux": lambda: engines.vieux(settings),
+        "fuse": host.fuse,
+        "programs": host.programs,
+        "versions": host.versions,
+        "clock": host.clock,
+        "keys": lambda: files.keys(settings),
+        "remotes": lambda: files.remotes(settings),
+        "records": lambda: files.records(settings),
+        "relay": lambda: files.relay(settings),
+        "known-hosts": lambda: files.known_hosts(settings),
+        "left-overs": lambda: files.left_overs(settings),
+    }
+
+
+def _found(name: str, check: _Check) -> Iterator[Finding]:
     """Make a check; if it can't be made to its end, that is a finding, and the others are made."""
     try:
-        yield from CHECKS[name](settings)
+        yield from check()
     except errors.PluginError as error:
         yield Finding.warning(name, f"{name} can't be looked at, {error.sentence}", error.hint)
     except OSError as error:

@@ -13,6 +13,7 @@ from sshfs_plugin.cli.doctor.finding import Finding
 from sshfs_plugin.discovery.docker import NAME
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import systemd
+from sshfs_plugin.mounts.systemd import SocketUnit
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.vieux import legacy
 
@@ -22,7 +23,7 @@ _CONTAINERS = "etc/containers"
 _OURS = "containers.conf.d/10-docker-volume-sshfs.conf"
 
 
-def docker(_settings: Settings) -> Iterator[Finding]:
+def docker() -> Iterator[Finding]:
     """Look whether Docker runs, answers, and has taken this driver up."""
     if not shutil.which("docker"):
         if shutil.which("dockerd"):
@@ -64,7 +65,7 @@ def docker(_settings: Settings) -> Iterator[Finding]:
         )
 
 
-def podman(settings: Settings) -> Iterator[Finding]:
+def podman(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether Podman is told of this plugin; where Docker is, it need not be."""
     if not shutil.which("podman"):
         return
@@ -77,7 +78,7 @@ def podman(settings: Settings) -> Iterator[Finding]:
                 told, where = path, file
         except ValueError as error:
             yield Finding.error("podman-broken", f"Podman can't read {file} ({error})", "mend it: man containers.conf")
-    listens = systemd.listening(systemd.SOCKET, seconds=SECONDS) or (f"unix://{settings.socket}",)
+    listens = unit.listens or (f"unix://{settings.socket}",)
     paths = [Path(address.removeprefix("unix://")) for address in listens if address.startswith("unix:")]
     cure = f'write into {where}: [engine.volume_plugins] and below it {NAME} = "{settings.socket}"'
     if not paths:

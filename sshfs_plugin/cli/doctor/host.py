@@ -11,7 +11,6 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.cli.doctor.finding import Finding
 from sshfs_plugin.host import command
-from sshfs_plugin.settings import Settings
 
 FUSE = Path("/dev/fuse")
 SECONDS = 5.0
@@ -34,7 +33,7 @@ MENDED = (
 """Packages of Debian with faults that count for volumes, and the first version without them (its changelog says so)."""
 
 
-def fuse(_settings: Settings) -> Iterator[Finding]:
+def fuse() -> Iterator[Finding]:
     """Look whether a FUSE file system could be mounted."""
     try:
         is_device = stat.S_ISCHR(FUSE.stat().st_mode)
@@ -50,7 +49,7 @@ def fuse(_settings: Settings) -> Iterator[Finding]:
         yield Finding.fine("fuse", f"{FUSE} is there")
 
 
-def programs(_settings: Settings) -> Iterator[Finding]:
+def programs() -> Iterator[Finding]:
     """Look for the programs that are run for volumes."""
     missing = {name: package for name, package in PROGRAMS.items() if not shutil.which(name)}
     for name, package in missing.items():
@@ -59,7 +58,7 @@ def programs(_settings: Settings) -> Iterator[Finding]:
         yield Finding.fine("programs", "all programs that are run for volumes are there")
 
 
-def versions(_settings: Settings) -> Iterator[Finding]:
+def versions() -> Iterator[Finding]:
     """Look for versions that have known faults; where dpkg does not know a package, nobody can tell."""
     if not shutil.which("dpkg-query"):
         return
@@ -80,7 +79,7 @@ def versions(_settings: Settings) -> Iterator[Finding]:
         yield Finding.fine("versions", "sshfs and ssh have none of the faults that are known to this command")
 
 
-def clock(_settings: Settings) -> Iterator[Finding]:
+def clock() -> Iterator[Finding]:
     """Look whether the clock can be right: certificates and the times of files depend on it."""
     made = Path(__file__).stat().st_mtime
     if time.time() < made:

@@ -13,7 +13,7 @@ from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.supervisors import supervisor
-from sshfs_plugin.mounts.systemd import SystemdSupervisor
+from sshfs_plugin.mounts.systemd import SocketUnit, SystemdSupervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
 
@@ -30,11 +30,11 @@ _CURES = {
 """What to do about the conditions of volumes; that of an unusable record is told with the records."""
 
 
-def socket(settings: Settings) -> Iterator[Finding]:
+def socket(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether the socket is open, and will be after the next boot."""
     if not _has_systemd(settings):
         return
-    state = _state(systemd.SOCKET)
+    state = unit.state
     unmask = f"systemctl unmask {systemd.SOCKET} && " if state.endswith("masked") else ""
     if state.startswith("failed"):
         yield Finding.error(
@@ -49,8 +49,8 @@ def socket(settings: Settings) -> Iterator[Finding]:
             f"{systemd.SOCKET} is closed, {state or 'unknown to systemd'}",
             f"{unmask}systemctl enable --now {systemd.SOCKET}",
         )
-    elif systemd.is_enabled(systemd.SOCKET, seconds=SECONDS):
-        yield Finding.fine("socket", f"the socket is open, {', '.join(_listens())}")
+    elif unit.is_enabled:
+        yield Finding.fine("socket", f"the socket is open, {', '.join(unit.listens)}")
     else:
         yield Finding.warning(
             "socket-disabled",
@@ -59,12 +59,12 @@ def socket(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def service(settings: Settings) -> Iterator[Finding]:
+def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether the service answers, and whether its volumes are well."""
-    if not _may_be_open(settings):
+    if not _may_be_open(settings, unit):
         return
     try:
-        volumes = [ListedVolume(said) for said in reach(settings, _listens(), seconds=SERVICE_SECONDS).volumes()]
+        volumes = [ListedVolume(said) for said in reach(settings, unit.listens, seconds=SERVICE_SECONDS).volumes()]
         conditions = {volume.name: volume.condition for volume in volumes}
     except errors.ServiceError as error:
         yield Finding.of("service-silent", error)
@@ -121,10 +121,9 @@ def units(settings: Settings) -> Iterator[Finding]:
         yield Finding.fine("units", "no unit has failed")
 
 
-def spec(settings: Settings) -> Iterator[Finding]:
+def spec(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether Docker finds this service, and nothing else in its place."""
-    listens = _listens()
-    if other := Aliases.of(settings).in_the_way(listens):
+    if other := Aliases.of(settings).in_the_way(unit.listens):
         what, _, cure = other.partition(": ")
         yield Finding.error("spec-shadowed", what, cure)
         return
@@ -132,12 +131,12 @@ def spec(settings: Settings) -> Iterator[Finding]:
     if not os.path.lexists(link) and not is_found:
         cure = f"ln -s {settings.spec} {link}"
         yield Finding.error("spec-missing", f"Docker can't find the plugin, {link} is missing", cure)
-    elif not _may_be_open(settings):  # what the link leads to is there as long as the socket is open
+    elif not _may_be_open(settings, unit):  # what the link leads to is there as long as the socket is open
         return
-    elif listens and not is_found:
+    elif unit.listens and not is_found:
         cure = f"systemctl restart {systemd.SOCKET} writes it"
         yield Finding.error("spec-broken", f"Docker can't find the plugin, {settings.spec} is missing", cure)
-    elif listens:
+    elif unit.listens:
         yield Finding.fine("spec", "Docker finds this plugin under its name")
 
 
@@ -145,14 +144,6 @@ def _has_systemd(settings: Settings) -> bool:
     return isinstance(supervisor(settings), SystemdSupervisor)
 
 
-def _may_be_open(settings: Settings) -> bool:
+def _may_be_open(settings: Settings, unit: SocketUnit) -> bool:
     """Tell whether the socket is open, as far as systemd can tell."""
-    return not _has_systemd(settings) or _state(systemd.SOCKET).startswith("active")
-
-
-def _listens() -> tuple[str, ...]:
-    return systemd.listening(systemd.SOCKET, seconds=SECONDS)
-
-
-def _state(unit: str) -> str:
-    return systemd.states([unit], seconds=SECONDS).get(unit, "")
+    return not _has_systemd(settings) or unit.state.startswith("active")
