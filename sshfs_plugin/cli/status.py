@@ -139,7 +139,7 @@ def listed(settings: Settings, listens: Sequence[str]) -> list[ListedVolume]:
     try:
         return [ListedVolume(said) for said in service.volumes()]
     except errors.ServiceError as error:
-        raise _with_the_sockets_failure(error) from None
+        raise _with_the_sockets_state(error) from None
 
 
 def shown_options(settings: Settings, name: VolumeName) -> dict[str, str]:
@@ -160,15 +160,20 @@ def _told_options(settings: Settings, volume: ListedVolume) -> dict[str, Any]:
     return {"options": options, "optionsDigest": hashlib.sha256(text).hexdigest()[:16] if options else ""}
 
 
-def _with_the_sockets_failure(error: errors.ServiceError) -> errors.ServiceError:
-    """Add to an error that the socket has failed: if the service can't start, it is closed for a few minutes."""
-    if not systemd.states([systemd.SOCKET], seconds=SYSTEMD_SECONDS).get(systemd.SOCKET, "").startswith("failed"):
-        return error
-    return errors.ServiceError(
-        f"{error.sentence}, the service has failed too often",
-        "journalctl -u docker-volume-sshfs tells why; systemd opens the socket again within three minutes, and "
-        f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {systemd.SOCKET} at once",
-    )
+def _with_the_sockets_state(error: errors.ServiceError) -> errors.ServiceError:
+    """Add to an error why the socket is closed: it is masked, or has failed, since the service can't start."""
+    state = systemd.states([systemd.SOCKET], seconds=SYSTEMD_SECONDS).get(systemd.SOCKET, "")
+    if state.startswith("failed"):
+        return errors.ServiceError(
+            f"{error.sentence}, the service has failed too often",
+            "journalctl -u docker-volume-sshfs tells why; systemd opens the socket again within three minutes, and "
+            f"systemctl reset-failed 'docker-volume-sshfs*' && systemctl start {systemd.SOCKET} at once",
+        )
+    if state.startswith("inactive") and state.endswith("masked"):
+        return errors.ServiceError(
+            f"{error.sentence}, it is masked", f"systemctl unmask {systemd.SOCKET}; {error.hint}"
+        )
+    return error
 
 
 def _show_all(volumes: list[ListedVolume], states: Mapping[str, str]) -> None:

@@ -325,6 +325,21 @@ def test_status_when_the_service_has_failed_too_often_says_how_to_reset_it(
     ) in said.err
 
 
+def test_status_when_the_socket_is_masked_says_that_it_is_unmasked_first(
+    administrator: Administrator, systemctl: Programs, settings: Settings
+) -> None:
+    systemctl.add(
+        "systemctl",
+        "printf 'Id=docker-volume-sshfs.socket\\nActiveState=inactive\\nSubState=dead\\nLoadState=masked\\n'",
+    )
+    said = administrator("status")
+    assert (said.code, said.err) == (
+        3,
+        f"docker-volume-sshfs: the plugin's socket {settings.socket} is closed, it is masked: systemctl unmask "
+        f"docker-volume-sshfs.socket; {CURE}\n",
+    )
+
+
 def test_status_when_the_service_does_not_answer_gives_up(
     administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
