@@ -2,6 +2,7 @@
 """Programs are killed at random moments; what was acknowledged is there afterwards, and nothing else is left."""
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ from support.long import normally
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
+from integration.test_relay import error_of
 from sshfs_plugin.mounts import mountinfo
 
 CUT_OFF = (OSError, HTTPException)
@@ -79,14 +81,14 @@ class Life:
             self._plugin.call("Remove", Name=self.name)
 
 
-def processes_of(plugin: Plugin) -> list[str]:
+def programs_of(plugin: Plugin) -> dict[int, str]:
     """Return the programs of volumes that run below a plugin's directory, and what was not reaped of them."""
-    found = []
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
             if f"{plugin.directory}/" in words and "gunicorn" not in words:
-                found.append(words)
+                found[int(process.name)] = words
     return found
 
 
@@ -112,7 +114,7 @@ def assert_nothing_is_left(plugin: Plugin) -> None:
     """Check that there is no mount, record, holder or process any more, once idle connections are ended."""
     await_that(lambda: not mountinfo.sshfs_below(plugin.settings.mounts), "all is unmounted")
     plugin.end_connections()
-    await_that(lambda: not processes_of(plugin), "all programs of volumes have ended")
+    await_that(lambda: not programs_of(plugin), "all programs of volumes have ended")
     assert list(plugin.settings.volumes.glob("*")) == []
     assert list(plugin.settings.holders.glob("*")) == []
     assert list(plugin.settings.mounts.glob("*")) == []
@@ -211,4 +213,42 @@ def test_one_volume_is_mounted_once_however_many_ask_for_it(plugin: Plugin, serv
     with ThreadPoolExecutor(len(mount_ids)) as threads:
         list(threads.map(come_and_go, mount_ids))
     plugin.call("Remove", Name="popular")
+    assert_nothing_is_left(plugin)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_lost", [False, True], ids=["connected", "cut off"])
+def test_a_host_that_was_suspended_goes_on_where_it_was(plugin: Plugin, server: Server, is_lost: bool) -> None:
+    data = os.urandom(5 << 20)
+    with start_server(model=server) as shaky:
+        directory = shaky.make("photos")
+        (directory / "file").write_bytes(data)
+        plugin.create("photos", shaky.options(directory))
+        mountpoint = plugin.mount("photos")
+        with (mountpoint / "file").open("rb") as file, (mountpoint / "log").open("ab", buffering=0) as log:
+            log.write(b"before\n")
+            os.fsync(log.fileno())
+            assert file.read(1 << 20) == data[: 1 << 20]
+            programs = [*plugin.processes(), *programs_of(plugin)]
+            for program in programs:
+                os.kill(program, signal.SIGSTOP)
+            if is_lost:
+                shaky.cut_connections()
+            time.sleep(70)  # that no time seems to have passed is what is tried
+            for program in programs:
+                os.kill(program, signal.SIGCONT)
+            assert file.read() == data[1 << 20 :]
+
+            def write() -> None:
+                log.write(b"after\n")
+                os.fsync(log.fileno())
+
+            assert error_of(write) == (errno.EIO if is_lost else 0)
+        assert (directory / "log").read_text() == ("before\n" if is_lost else "before\nafter\n")
+        await_that(lambda: plugin.status("photos")["state"] == "mounted", "the volume is well")
+        plugin.create("music", shaky.options(shaky.make("music")))
+        assert plugin.mount("music").is_dir()
+        for name in ("photos", "music"):
+            plugin.unmount(name)
+            plugin.call("Remove", Name=name)
     assert_nothing_is_left(plugin)
