@@ -15,7 +15,7 @@ from sshfs_plugin.options import MOST_JUMPS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
-from sshfs_plugin.ssh.known_hosts import KnownHosts, pattern
+from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.ssh.sshfs import numbered
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -122,7 +122,9 @@ class UnitFiles:
     def _password_variables(self, volume: Volume, login: Login, settings: Settings) -> dict[str, str]:
         """Return the variables with which ssh asks our helper for passwords, that of version 1.1 included."""
         variables = write_secrets(volume, login, self, settings.libexec / "askpass")
-        return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": volume.name} if variables else {}
+        # 1.1 knows no jump hosts, and would give them the password of the server
+        of_1_1 = variables and not volume.jumps
+        return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": volume.name} if of_1_1 else variables
 
 
 class SecretFiles(Protocol):
@@ -156,11 +158,10 @@ def write_secrets(volume: Volume, login: Login, files: SecretFiles, askpass: Pat
         on_record = numbered(files.password, number)
         _write_or_remove(on_record, f"{each.password}\n" if each.password and not each.password_file else "")
         if each.password:
-            jump = f"JUMP_{number}_" if number else ""
-            variables[f"SSHFS_PLUGIN_{jump}PASSWORD_FILE"] = str(each.password_file or on_record)
-            if number:
-                remote = volume.jumps[number - 1].remote
-                variables[f"SSHFS_PLUGIN_JUMP_{number}"] = f"{remote.user}@{pattern(remote.host, remote.port)}"
+            its = f"SSHFS_PLUGIN_ACCOUNT_{number}" if volume.jumps else "SSHFS_PLUGIN"
+            variables[f"{its}_PASSWORD_FILE"] = str(each.password_file or on_record)
+            if volume.jumps:
+                variables[its] = sshfs.account((volume, *volume.jumps)[number].remote)
     return {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force", **variables} if variables else {}
 
 

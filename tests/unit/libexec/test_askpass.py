@@ -89,28 +89,65 @@ def test_answer_when_something_else_is_wanted_is_none(file: Path, ask: Ask, prom
     assert (answer.returncode, answer.stdout) == (1, "")
 
 
+def ask_on_the_way(directory: Path, prompt: str, accounts: Mapping[int, str]) -> subprocess.CompletedProcess[str]:
+    """Ask as ssh does for a volume behind jump hosts; 0 is the account at the server."""
+    variables = {}
+    for number, account in accounts.items():
+        (directory / str(number)).write_text(f"of number {number}\n")
+        variables[f"SSHFS_PLUGIN_ACCOUNT_{number}"] = account
+        variables[f"SSHFS_PLUGIN_ACCOUNT_{number}_PASSWORD_FILE"] = str(directory / str(number))
+    return command.run([ASKPASS, prompt], seconds=10, environment=variables)
+
+
+ON_THE_WAY = {0: "bob@nas", 1: "ann@[bastion]:2222", 2: "EXAMPLE\\bob smith@10.0.0.7", 3: "bob@[nas]:2222"}
+
+
 @pytest.mark.parametrize(
-    ("prompt", "answer"),
+    ("prompt", "number"),
     [
-        ("bob@nas's password: ", "of the server"),
-        ("(bob@nas) Password: ", "of the server"),
-        ("(bob@nas) (ann@[bastion]:2222) Password: ", "of the server"),
-        ("ann@[bastion]:2222's password: ", "of the first jump host"),
-        ("(ann@[bastion]:2222) Password: ", "of the first jump host"),
-        ("EXAMPLE\\\\bob smith@10.0.0.7's password: ", "of the second jump host"),
-        ("(EXAMPLE\\\\bob smith@10.0.0.7) Password: ", "of the second jump host"),
-        ("ann@[bastion]:2223's password: ", "of the server"),
+        ("bob@nas's password: ", 0),
+        ("(bob@nas) Password: ", 0),
+        ("(bob@nas) (ann@[bastion]:2222) Password: ", 0),
+        ("(bob@nas) ann@[bastion]:2222's password: ", 0),
+        ("ann@[bastion]:2222's password: ", 1),
+        ("(ann@[bastion]:2222) Password: ", 1),
+        ("EXAMPLE\\bob smith@10.0.0.7's password: ", 2),
+        ("(EXAMPLE\\bob smith@10.0.0.7) Password: ", 2),
+        ("bob@[nas]:2222's password: ", 3),
     ],
 )
-def test_answer_is_for_whoever_asks(tmp_path: Path, prompt: str, answer: str) -> None:
+def test_answer_is_for_whoever_asks(tmp_path: Path, prompt: str, number: int) -> None:
     """Ssh itself writes who logs in where before what a server asks."""
-    variables = {}
-    for prefix, whose in (("", "server"), ("JUMP_1_", "first jump host"), ("JUMP_2_", "second jump host")):
-        (tmp_path / whose).write_text(f"of the {whose}\n")
-        variables[f"SSHFS_PLUGIN_{prefix}PASSWORD_FILE"] = str(tmp_path / whose)
-    accounts = {"SSHFS_PLUGIN_JUMP_1": "ann@[bastion]:2222", "SSHFS_PLUGIN_JUMP_2": "EXAMPLE\\\\bob smith@10.0.0.7"}
-    said = command.run([ASKPASS, prompt], seconds=LIMIT_SECONDS, environment={**variables, **accounts})
-    assert said.stdout == f"{answer}\n"
+    assert ask_on_the_way(tmp_path, prompt, ON_THE_WAY).stdout == f"of number {number}\n"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "ann@[bastion]:2223's password: ",
+        "bob@na's password: ",
+        "Bob@nas's password: ",
+        "bob@nas's password: bob@nas's password: ",
+        "(bob@nas)",
+        "(bob@nass) Password: ",
+        "(x) (bob@nas) Password: ",
+        "Password: ",
+        "",
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1])
+def test_answer_to_a_question_that_names_none_of_several_hosts_is_none(
+    tmp_path: Path, prompt: str, number: int
+) -> None:
+    for accounts in (ON_THE_WAY, {number: ON_THE_WAY[number]}):
+        answer = ask_on_the_way(tmp_path, prompt, accounts)
+        assert (answer.returncode, answer.stdout) == (1, "")
+        assert answer.stderr == "what is asked names none or several of the volume's logins: no password is given\n"
+
+
+def test_answer_to_a_question_that_names_two_of_several_hosts_is_none(tmp_path: Path) -> None:
+    answer = ask_on_the_way(tmp_path, "bob@nas's password: ", {0: "bob@nas", 2: "bob@nas"})
+    assert (answer.returncode, answer.stdout) == (1, "")
 
 
 @pytest.mark.parametrize("content", [None, "", "\n"])

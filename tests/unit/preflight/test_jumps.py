@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The checks of a volume whose server is behind jump hosts, against real servers on loopback."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,33 +10,37 @@ import pytest
 from support.remotes import describe
 from support.ssh_client import Client, shown
 from support.ssh_keys import host_key
-from support.ssh_server import Account, Server, serving
-from support.waiting import LIMIT_SECONDS, await_that
+from support.ssh_server import PASSWORD, TYPED, Account, Server, serving
+from support.waiting import await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts.unit_files import UnitFiles
-from sshfs_plugin.preflight.connection import Address, resolve
+from sshfs_plugin.preflight.connection import NOTHING, Address, resolve
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Remote
 
 ROOT = Path(__file__).parents[3]
-CONNECT = 'set -a; . "$0"; exec ssh -F "$SSH_CONFIG" -s bob@127.0.0.1 sftp'
+CONNECT = 'set -a; . "$0"; exec ssh -F "$SSH_CONFIG" -s "$1" sftp'
+BEHIND_OUTER = {"ProxyJump": "outer"}
+LONG = "a login name that ssh would once have cut"
 
 
 @contextmanager
-def jump_host(client: Client, name: str, files: Path, *more: str, **account: object) -> Iterator[Server]:
+def jump_host(
+    client: Client, name: str, files: Path, more: Mapping[str, str] = NOTHING, /, **account: object
+) -> Iterator[Server]:
     """Run a jump host with a host key of its own, whose password is its name, and write the file of its remote."""
     served = Account(directory=files, **{"password": name, "forwards": True, **account})  # type: ignore[arg-type]
     with serving(served, host_keys=(host_key("ed25519", 2),)) as server:
-        lines = ("host = 127.0.0.1", f"user = {name}", f"port = {server.port}", f"password = {name}", *more)
-        describe(client.remotes, "".join(f"{line}\n" for line in lines), name=name)
+        said = {"host": "127.0.0.1", "user": name, "port": server.port, "password": name, **more}
+        describe(client.remotes, "".join(f"{option} = {value}\n" for option, value in said.items()), name=name)
         yield server
 
 
 def test_server_behind_jump_hosts_is_checked_through_all_of_them(client: Client, files: Path, server: Server) -> None:
-    with jump_host(client, "outer", files) as outer, jump_host(client, "inner", files, "ProxyJump = outer") as inner:
+    with jump_host(client, "outer", files) as outer, jump_host(client, "inner", files, BEHIND_OUTER) as inner:
         client.run(server, password="hunter2", ProxyJump="inner")
         assert outer.seen == ["none", "password", "forward to 127.0.0.1"]
         assert inner.seen == ["none", "password", "forward to 127.0.0.1"]
@@ -106,16 +110,35 @@ def test_changed_host_key_of_a_jump_host_is_refused(client: Client, files: Path,
         assert bastion.seen == [], "no password is sent"
 
 
-def test_ssh_gives_each_host_on_the_way_its_own_password(client: Client, files: Path, server: Server) -> None:
-    """With the files that a volume's unit reads."""
+@pytest.mark.parametrize("method", [PASSWORD, TYPED])
+@pytest.mark.parametrize(
+    "users",
+    [
+        ("outer", "inner", "bob"),
+        ("bob", "bob", "bob"),
+        (f"{LONG} 1", f"{LONG} 2", f"{LONG} 3"),
+        ("EXAMPLE\\bob smith", "bob@example.org", "böb 100%"),
+    ],
+)
+def test_ssh_gives_each_host_on_the_way_its_own_password(
+    client: Client, files: Path, method: str, users: tuple[str, str, str]
+) -> None:
+    """With the files that a volume's unit reads, the logins of the same name at other ports included."""
+    outer_user, inner_user, user = users
     settings = Settings(runtime=client.directory / "run", state=client.directory, libexec=ROOT / "libexec")
-    with jump_host(client, "outer", files) as outer, jump_host(client, "inner", files, "ProxyJump = outer") as inner:
-        photos = client.volume(server, password="hunter2", ProxyJump="inner")
+    ways = [(method,)]
+    with (
+        serving(Account(directory=files, password="hunter2", ways=ways)) as server,
+        jump_host(client, "outer", files, {"user": outer_user}, ways=ways) as outer,
+        jump_host(client, "inner", files, {"user": inner_user, **BEHIND_OUTER}, ways=ways) as inner,
+    ):
+        photos = client.volume(server, password="hunter2", ProxyJump="inner", sshcmd=f"{user}@LocalHost:/photos")
         known_hosts = KnownHosts.of(settings)
-        for each, number in ((server, 1), (outer, 2), (inner, 2)):
-            known_hosts.add("127.0.0.1", each.port, shown(number=number))
+        known_hosts.add("localhost", server.port, shown())
+        for each in (outer, inner):
+            known_hosts.add("127.0.0.1", each.port, shown(number=2))
         written = UnitFiles.of(settings, photos.name)
         written.write(photos, client.preflight.keyring.login_of(photos), settings)
-        said = command.run(["sh", "-c", CONNECT, written.environment], seconds=LIMIT_SECONDS)
+        said = command.run(["sh", "-c", CONNECT, written.environment, photos.remote.login], seconds=20)
         assert (said.returncode, said.stderr) == (0, "")
-        assert [each.seen[:2] for each in (outer, inner, server)] == [["none", "password"]] * 3
+        assert [method in each.seen for each in (outer, inner, server)] == [True] * 3
