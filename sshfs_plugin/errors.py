@@ -207,6 +207,10 @@ class AgentUnusable(CredentialsError):
     """The ssh-agent is missing, hung or locked, or has no key."""
 
 
+class LoginsAlike(CredentialsError):
+    """Two hosts on the way to a server ask for passwords, and nothing that ssh writes would tell which one asks."""
+
+
 class FileStuck(CredentialsError):
     """The file system of a key, or of another file that an option names, does not answer."""
 

@@ -14,7 +14,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.options import MOST_JUMPS
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
-from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.credentials import Login, account
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.ssh.sshfs import numbered
 from sshfs_plugin.volume import Volume, VolumeName
@@ -161,7 +161,7 @@ def write_secrets(volume: Volume, login: Login, files: SecretFiles, askpass: Pat
             its = f"SSHFS_PLUGIN_ACCOUNT_{number}" if volume.jumps else "SSHFS_PLUGIN"
             variables[f"{its}_PASSWORD_FILE"] = str(each.password_file or on_record)
             if volume.jumps:
-                variables[its] = sshfs.account((volume, *volume.jumps)[number].remote)
+                variables[its] = account((volume, *volume.jumps)[number].remote)
     return {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force", **variables} if variables else {}
 
 

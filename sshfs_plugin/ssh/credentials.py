@@ -15,8 +15,9 @@ from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.agent import Agent
+from sshfs_plugin.ssh.known_hosts import pattern
 from sshfs_plugin.ssh.secrets import Secret, Secrets
-from sshfs_plugin.volume import Credentials, Volume, at_jump_host
+from sshfs_plugin.volume import Credentials, Remote, Volume, at_jump_host
 
 KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
@@ -99,13 +100,16 @@ class Keyring:
         """Read what a volume and its jump hosts log in with.
 
         Raises:
+            LoginsAlike: A host on the way could be given the password of another.
             CredentialsError, InvalidOption: As :meth:`login` does.
         """
         jumps = []
         for jump in volume.jumps:
             with at_jump_host(jump):
                 jumps.append(self.login(jump.credentials))
-        return replace(self.login(volume.credentials), jumps=tuple(jumps))
+        login = replace(self.login(volume.credentials), jumps=tuple(jumps))
+        _require_passwords_apart(volume, login)
+        return login
 
     def login(self, credentials: Credentials) -> Login:
         """Read the keys, certificates or password that a volume's options name.
@@ -193,6 +197,26 @@ class Keyring:
 
     def _expand(self, path: str) -> Path:
         return self.home / path[2:] if path.startswith("~/") else Path(path)
+
+
+def account(remote: Remote) -> str:
+    """Return who logs in where as ssh writes it before a question: the server's name there is its HostKeyAlias."""
+    return f"{remote.user}@{pattern(remote.host, remote.port)}"
+
+
+def _require_passwords_apart(volume: Volume, login: Login) -> None:
+    """Raise LoginsAlike if ssh's helper could not tell for which of two hosts on the way a password is asked for."""
+    asked: dict[str, str] = {}
+    for each, its_login in zip((*volume.jumps, volume), (*login.jumps, login), strict=True):
+        if its_login.password:
+            host = "the server" if each is volume else f"the jump host {each.remote_name}"
+            before = asked.setdefault(account(each.remote), host)
+            if before != host:
+                raise errors.LoginsAlike(
+                    f"{before} and {host} are both {each.remote.account} and take a password, so that the one could be "
+                    "given that of the other",
+                    "log in to one of them with a key, or write its address in another way",
+                )
 
 
 def _require_consistency(credentials: Credentials, secret: Secret) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts, pattern
-from sshfs_plugin.volume import CheckAt, HostKeyCheck, Remote, Volume
+from sshfs_plugin.volume import CheckAt, HostKeyCheck, Volume
 
 NOWHERE = Path("/dev/null")
 
@@ -86,11 +86,6 @@ def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pin
     shared = ("ControlMaster", "yes"), ("ControlPersist", str(IDLE_SECONDS))
     hosts = _hosts((*keywords, *shared), volume, login, known_hosts, key)
     return f"# Made for volumes that share a connection.\n{hosts}"
-
-
-def account(remote: Remote) -> str:
-    """Return who logs in where as ssh writes it before a question: the server's name there is its HostKeyAlias."""
-    return f"{remote.user}@{pattern(remote.host, remote.port)}"
 
 
 def numbered(file: Path, number: int) -> Path:

@@ -110,6 +110,32 @@ def test_changed_host_key_of_a_jump_host_is_refused(client: Client, files: Path,
         assert bastion.seen == [], "no password is sent"
 
 
+@pytest.mark.parametrize("way", ["server", "jump host"])
+def test_hosts_that_ssh_could_not_tell_apart_do_not_both_take_a_password(client: Client, files: Path, way: str) -> None:
+    alike = {"host": "NAS.lan", "user": "bob", "port": "22"}
+    with (
+        jump_host(client, "outer", files, alike) as outer,
+        jump_host(client, "inner", files, {**alike, **BEHIND_OUTER} if way == "jump host" else BEHIND_OUTER),
+    ):
+        error = client.refusal(22, host="nas.lan", password="hunter2", ProxyJump="inner")
+        assert isinstance(error, errors.LoginsAlike)
+        names = {"server": "the server are both bob@nas.lan", "jump host": "the jump host inner are both bob@NAS.lan"}
+        assert str(error) == (
+            f"the jump host outer and {names[way]} port 22 and take a password, so that the one could be given that of "
+            "the other: log in to one of them with a key, or write its address in another way"
+        )
+        assert outer.connections == 0
+
+
+def test_hosts_that_ssh_could_not_tell_apart_may_be_where_one_of_them_takes_a_key(
+    client: Client, keys: dict[str, Path]
+) -> None:
+    describe(client.remotes, f"host = nas.lan\nuser = bob\nIdentityFile = {keys['ed25519']}\n", name="outer")
+    volume = client.volume(22, host="nas.lan", password="hunter2", ProxyJump="outer")
+    login = client.preflight.keyring.login_of(volume)
+    assert (login.password, login.jumps[0].password) == ("hunter2", "")
+
+
 @pytest.mark.parametrize("method", [PASSWORD, TYPED])
 @pytest.mark.parametrize(
     "users",
