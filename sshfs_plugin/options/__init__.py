@@ -9,7 +9,18 @@ from datetime import datetime
 
 from sshfs_plugin import errors
 from sshfs_plugin.options.remotes import PACKAGED, Remotes
-from sshfs_plugin.options.table import TABLE, Destination, Shape, Value, can_begin, lookup, negates, why_ignored
+from sshfs_plugin.options.table import (
+    CREDENTIALS,
+    TABLE,
+    TRUST,
+    Destination,
+    Shape,
+    Value,
+    can_begin,
+    lookup,
+    negates,
+    why_ignored,
+)
 from sshfs_plugin.options.table.files import DEFAULT, PROFILES, STRICT
 from sshfs_plugin.options.values import NO, YES, flag
 from sshfs_plugin.volume import SSH_PORT, Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
@@ -262,6 +273,12 @@ def restore(name: VolumeName, recorded: Mapping[str, str], created_at: datetime,
         return _with_jump(_volume(name, options, options, remote, created_at), remotes)
     own = _beside_remote(canonical)
     remote_name, layer = own["remote"], _layer(own["remote"], remotes)
+    if misled := _misleading(own, layer):
+        raise remotes.unusable(
+            remote_name,
+            f"says what to log in with, beside which a volume can't say '{misled}', since that decides who gets it",
+            "leave it out there, or write it into the file",
+        )
     try:
         remote, others = _remote(_without_defaults({**layer, **own}))
         volume = _volume(name, own, {"sshcmd": remote.source, **others}, remote, created_at)
@@ -279,6 +296,18 @@ def _beside_remote(canonical: Mapping[str, Value]) -> dict[str, str]:
                 "contradicts 'remote', whose file says where the server is: say remote=NAME and directory=/dir alone",
             )
     return {name: value for name, value in canonical.items() if isinstance(value, str) and name != "type"}
+
+
+def _misleading(own: Mapping[str, str], layer: Mapping[str, Value]) -> str:
+    """Return an option of a volume by which the credentials in its remote's file would go elsewhere; empty if none is.
+
+    Who wrote the volume may not be who may read the file.
+    """
+    if not CREDENTIALS & set(layer):
+        return ""
+    changed = (name for name, value in own.items() if value != layer.get(name, lookup(name).default))
+    never = {"check"} if own.get("check") == CheckAt.NEVER.value else set()
+    return min((name for name in changed if name in TRUST | never), default="")
 
 
 def _layer(name: str, remotes: Remotes) -> dict[str, Value]:

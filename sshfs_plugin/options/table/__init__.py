@@ -10,7 +10,20 @@ from sshfs_plugin.options.table import access, connection, files, login, remote
 from sshfs_plugin.options.table.row import Destination, Option, Shape, Topic, Value
 from sshfs_plugin.options.table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
 
-__all__ = ["IGNORED", "NAMES", "REFUSED", "TABLE", "TOPICS", "Destination", "Option", "Shape", "Topic", "Value"]
+__all__ = [
+    "CREDENTIALS",
+    "IGNORED",
+    "NAMES",
+    "REFUSED",
+    "TABLE",
+    "TOPICS",
+    "TRUST",
+    "Destination",
+    "Option",
+    "Shape",
+    "Topic",
+    "Value",
+]
 
 TOPICS: tuple[Topic, ...] = (
     remote.TOPIC,
@@ -23,6 +36,21 @@ TOPICS: tuple[Topic, ...] = (
 )
 
 TABLE: tuple[Option, ...] = tuple(option for topic in TOPICS for option in topic.rows)
+
+CREDENTIALS = frozenset(option.name for option in login.LOGIN.rows)
+"""Options that say what to log in with."""
+
+TRUST = frozenset(
+    (
+        *("user", "port", "ProxyJump", "AddressFamily", "BindAddress", "BindInterface"),
+        *(option.name for option in login.HOST_KEYS.rows),
+        *("HostKeyAlgorithms", "KexAlgorithms", "RequiredRSASize"),
+    )
+)
+"""Options that say, beside the host, to whom and which way credentials are sent, and by what that server proves itself.
+
+(``Ciphers`` and ``MACs`` matter only after that. ``check=never`` leaves a part of the proof out.)
+"""
 
 NAMES: tuple[str, ...] = tuple(name for option in TABLE for name in option.spellings)
 

@@ -11,7 +11,7 @@ from support.remotes import NAS, describe
 from sshfs_plugin import errors, options
 from sshfs_plugin.options import table
 from sshfs_plugin.options.remotes import Remotes
-from sshfs_plugin.volume import Remote, Volume, VolumeName
+from sshfs_plugin.volume import Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
 CREATED_AT = datetime(2024, 5, 17, 12, 30, tzinfo=UTC)
 SECRET = "hunter2"
@@ -112,6 +112,58 @@ def test_another_server_beside_a_remote_is_refused(remotes: Remotes, option: str
         f"option '{option}' contradicts 'remote', whose file says where the server is: "
         "say remote=NAME and directory=/dir alone"
     )
+
+
+CREDENTIALS = {
+    "password": SECRET,
+    "password_file": "/keys/password",
+    "secret": "nas",
+    "IdentityFile": "/keys/nas",
+    "IdentityAgent": "/run/agent",
+}
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("user", "mallory"),
+        ("port", "2222"),
+        ("ProxyJump", "elsewhere"),
+        ("host_key", f"SHA256:{'m' * 42}A"),
+        ("host_key_check", "no"),
+        ("StrictHostKeyChecking", "no"),
+        ("UserKnownHostsFile", "/srv/known"),
+        ("HostKeyAlgorithms", "+ssh-rsa"),
+        ("BindAddress", "192.0.2.1"),
+        ("check", "never"),
+    ],
+)
+def test_login_in_a_file_is_not_sent_to_whom_the_volume_says(
+    remotes: Remotes, credential: str, option: str, value: str
+) -> None:
+    describe(remotes, name="elsewhere")
+    describe(remotes, f"{NAS}{credential} = {CREDENTIALS[credential]}\n")
+    name = {"StrictHostKeyChecking": "host_key_check", "UserKnownHostsFile": "known_hosts"}.get(option, option)
+    assert complaint(remotes, **{option: value}) == (
+        f"says what to log in with, beside which a volume can't say '{name}', since that decides who gets it: "
+        "leave it out there, or write it into the file"
+    )
+
+
+def test_volume_may_say_again_what_the_file_with_the_login_says(remotes: Remotes) -> None:
+    describe(remotes, NAS + f"password = {SECRET}\nport = 2222\nhost_key_check = yes\n")
+    made = volume(remotes, port="2222", user="alice", host_key_check="yes", check="mount", Compression="yes", ro="")
+    assert made.remote.account == "alice@nas.lan port 2222"
+
+
+def test_jump_hosts_login_is_sent_to_the_jump_host_alone(remotes: Remotes) -> None:
+    describe(remotes, f"host = bastion\npassword = {SECRET}\n", name="bastion")
+    describe(remotes)
+    made = volume(remotes, ProxyJump="bastion", port="2222", user="bob", host_key_check="no")
+    assert made.jumps[0].remote.account == "root@bastion port 22"
+    assert made.jumps[0].host_key_check is HostKeyCheck.ACCEPT_NEW
+    assert made.credentials == Credentials()
 
 
 @pytest.mark.parametrize("name", ["../nas", "n", "-nas", ".nas", "nas\n", "a/b", ""])
