@@ -63,7 +63,7 @@ class Agent:
         """
         request = bytes((_SIGN_REQUEST,)) + _string(key) + _string(data) + flags.to_bytes(4, "big")
         try:
-            return _take_string(self._ask(request, _SIGN_RESPONSE))[0]
+            return take_string(self._ask(request, _SIGN_RESPONSE))[0]
         except ValueError:
             raise self._unintelligible() from None
 
@@ -136,7 +136,7 @@ def _string(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-def _take_string(data: bytes) -> tuple[bytes, bytes]:
+def take_string(data: bytes) -> tuple[bytes, bytes]:
     """Split data after the string at its beginning. Raises ValueError if it is shorter."""
     end = 4 + int.from_bytes(data[:4], "big")
     if len(data) < end:
@@ -148,7 +148,7 @@ def _identities(answer: bytes) -> tuple[bytes, ...]:
     """Return the keys of an answer, each of which a comment follows. Raises ValueError if it is malformed."""
     keys, rest = [], answer[4:]
     for _ in range(int.from_bytes(answer[:4], "big")):
-        key, rest = _take_string(rest)
-        _, rest = _take_string(rest)
+        key, rest = take_string(rest)
+        _, rest = take_string(rest)
         keys.append(key)
     return tuple(keys)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.agent import Agent
+from sshfs_plugin.ssh.agent import Agent, take_string
 from sshfs_plugin.ssh.known_hosts import pattern
 from sshfs_plugin.ssh.secrets import Secret, Secrets
 from sshfs_plugin.volume import Credentials, Remote, Volume, at_jump_host
@@ -25,10 +25,14 @@ KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 _KEYGEN_SECONDS = 10.0
 _KEYS_REMEMBERED = 256
 
+MOST_ROUNDS = 1000
+"""How often a passphrase may be hashed before it unlocks a key: some seconds. ssh-keygen itself says 16 or 24."""
+
 _NO_PRIVATE_KEY = (
     "it is not a private key that ssh can read",
     "it must be complete, with its BEGIN and END lines, unix line ends and a final newline",
 )
+_BEGIN_OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 _PUBLIC_KEY = re.compile(rb"\s*(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA")
 
 
@@ -166,6 +170,11 @@ class Keyring:
         passphrase = self.secrets.passphrase(credentials.passphrase_secret)
         try:
             return unlocked(local_files.read(file).content, passphrase), True
+        except SlowLock as lock:
+            raise errors.IdentityFileUnusable(
+                f"{subject}, its passphrase is hashed {lock.rounds} times, which would take too long",
+                f"ssh-keygen -p -a 100 -f {shlex.quote(str(file))} lowers that, up to {MOST_ROUNDS} will do",
+            ) from None
         except WrongPassphrase:
             raise errors.IdentityFileUnusable(
                 f"{subject}, the secret '{credentials.passphrase_secret}' is not its passphrase",
@@ -173,8 +182,8 @@ class Keyring:
             ) from None
         except (OSError, UnknownLock):
             raise errors.IdentityFileUnusable(
-                f"{subject}, it has a passphrase in a form that is not known here",
-                f"ssh-keygen -p -f {shlex.quote(str(file))} puts it into the usual one",
+                f"{subject}, it is a key on a token, or has a passphrase in a form that is not known here",
+                f"ssh-keygen -p -f {shlex.quote(str(file))} puts that into the usual one",
             ) from None
 
     def _with_password(self, login: Login, credentials: Credentials, secret: Secret | None) -> Login:
@@ -361,6 +370,18 @@ class UnknownLock(Exception):
     """A key, or how it is encrypted, is of a kind that only ssh itself knows."""
 
 
+class SlowLock(Exception):
+    """To try a passphrase would take too long.
+
+    Attributes:
+        rounds: How often it would be hashed.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__(rounds)
+        self.rounds = rounds
+
+
 def unlocked(key: bytes, passphrase: str) -> bytes:
     """Return a private key without its passphrase, in OpenSSH's own form.
 
@@ -369,24 +390,46 @@ def unlocked(key: bytes, passphrase: str) -> bytes:
     Raises:
         WrongPassphrase: It is not the key's.
         UnknownLock: The key can't be decrypted here.
+        SlowLock: It could, but not in a reasonable time.
     """
     # imported here for the few volumes that need it: a service starts in the time of a call
     from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
-    is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in key
+    is_openssh = _BEGIN_OPENSSH in key
+    # ssh-keygen has tried the empty passphrase with keys in other forms, and has a limit
+    cipher, rounds = _encryption(key) if is_openssh else (b"", 0)
+    if rounds > MOST_ROUNDS:
+        raise SlowLock(rounds)
     load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
     form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     try:
         return load(key, passphrase.encode()).private_bytes(*form)
-    except UnsupportedAlgorithm:
+    # AttributeError: raised by cryptography of Debian 13 for a key on a token
+    except (UnsupportedAlgorithm, AttributeError, TypeError):
         raise UnknownLock from None
     except InvalidTag:
         raise WrongPassphrase from None
     except ValueError:
         # Debian 12's cryptography does not know these ciphers, and gets stuck after the encrypted part
-        is_unknown = is_openssh and b"@openssh.com" in base64.b64decode(key.splitlines()[1][:68] + b"==")
-        raise (UnknownLock if is_unknown else WrongPassphrase) from None
+        raise (UnknownLock if b"@openssh.com" in cipher else WrongPassphrase) from None
+
+
+def _encryption(key: bytes) -> tuple[bytes, int]:
+    """Return the cipher of a key in OpenSSH's own form, and how often its passphrase is hashed.
+
+    Raises:
+        UnknownLock: It has none, or it is malformed.
+    """
+    encoded, _, _ = key.partition(_BEGIN_OPENSSH)[2].partition(b"-----END")
+    try:
+        cipher, rest = take_string(base64.b64decode(encoded).removeprefix(b"openssh-key-v1\0"))
+        _, rest = take_string(rest)
+        how, _ = take_string(rest)
+        _, rounds = take_string(how)
+    except ValueError:
+        raise UnknownLock from None
+    return cipher, int.from_bytes(rounds, "big")
 
 
 def _where_is(path: Path, option: str) -> str:

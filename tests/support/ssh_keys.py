@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """SSH keys, made by ssh-keygen once for all tests."""
 
+import base64
 import functools
 import io
 import tempfile
@@ -57,3 +58,26 @@ def host_key(kind: str, number: int = 1) -> paramiko.PKey:
         return paramiko.Ed25519Key.from_private_key(io.StringIO(_key_pair(kind, number)[0]))
     of_kind = paramiko.ECDSAKey if kind == "ecdsa" else paramiko.RSAKey
     return of_kind.from_private_key(io.StringIO(_key_pair(f"{kind}-PEM", number)[0]))
+
+
+def write_token_key(file: Path) -> Path:
+    """Write a key as ssh-keygen -t ed25519-sk does: of no use without the token, but that can't be seen."""
+
+    def text(*parts: bytes) -> bytes:
+        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+    kind = b"sk-ssh-ed25519@openssh.com"
+    public = text(kind, host_key("ed25519").asbytes()[-32:], b"ssh:")
+    private = public + b"\1" + text(b"handle", b"", b"a token")
+    numbers = (1234).to_bytes(4, "big") * 2
+    padding = bytes(range(1, 9 - len(numbers + private) % 8)) if len(numbers + private) % 8 else b""
+    whole = (
+        b"openssh-key-v1\0"
+        + text(b"none", b"none", b"")
+        + (1).to_bytes(4, "big")
+        + text(public, numbers + private + padding)
+    )
+    encoded = base64.encodebytes(whole).decode()
+    file.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{encoded}-----END OPENSSH PRIVATE KEY-----\n")
+    file.chmod(0o600)
+    return file

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The check of the login, against real servers on loopback."""
 
-import base64
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 from support.agents import agent, tell
-from support.ssh_client import FORMS, Client, connect, public, shown
-from support.ssh_keys import public_key, write_key
+from support.ssh_client import FORMS, Client, connect, public
+from support.ssh_keys import public_key, write_key, write_token_key
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, serving
 from support.waiting import LIMIT_SECONDS
 
@@ -248,34 +247,11 @@ def test_login_with_a_kind_of_key_that_is_given_up_is_refused(client: Client, se
     assert "the check does not know this kind of key" in str(error) or "not a private key that ssh can" in str(error)
 
 
-def token_key() -> str:
-    """Return a key as ssh-keygen -t ed25519-sk writes it: of no use without the token, but that can't be seen."""
-
-    def text(*parts: bytes) -> bytes:
-        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-    kind = b"sk-ssh-ed25519@openssh.com"
-    public_key = text(kind, shown().blob[-32:], b"ssh:")
-    private_key = text(kind, shown().blob[-32:], b"ssh:") + b"\1" + text(b"handle", b"", b"a token")
-    numbers = (1234).to_bytes(4, "big") * 2
-    padding = bytes(range(1, 9 - len(numbers + private_key) % 8)) if len(numbers + private_key) % 8 else b""
-    whole = (
-        b"openssh-key-v1\0"
-        + text(b"none", b"none", b"")
-        + (1).to_bytes(4, "big")
-        + text(public_key, numbers + private_key + padding)
-    )
-    encoded = base64.encodebytes(whole).decode()
-    return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{encoded}-----END OPENSSH PRIVATE KEY-----\n"
-
-
 def test_login_with_a_key_on_a_token_is_refused_since_nobody_could_touch_it(
     client: Client, server: Server, tmp_path: Path
 ) -> None:
-    key = tmp_path / "token"
-    key.write_text(token_key())
-    key.chmod(0o600)
-    command.run(["ssh-keygen", "-y", "-f", key], seconds=LIMIT_SECONDS).check_returncode()
+    key = write_token_key(tmp_path / "token")
+    command.run(["ssh-keygen", "-y", "-f", key], seconds=5).check_returncode()
     error = client.refusal(server, IdentityFile=str(key))
     assert isinstance(error, errors.IdentityFileUnusable)
     assert str(error) == (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a volume logs in with: real keys from ssh-keygen, and everything that can be wrong with a file."""
 
+import base64
 import os
 import shutil
 from pathlib import Path
@@ -8,14 +9,13 @@ from pathlib import Path
 import pytest
 from support.agents import agent
 from support.programs import Programs
-from support.ssh_keys import public_key, write_key
-from support.waiting import LIMIT_SECONDS
+from support.ssh_keys import public_key, write_key, write_token_key
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.agent import Agent
-from sshfs_plugin.ssh.credentials import Keyring, Login, certificate_beside, require_usable
+from sshfs_plugin.ssh.credentials import MOST_ROUNDS, Keyring, Login, certificate_beside, require_usable
 from sshfs_plugin.ssh.secrets import Secrets
 from sshfs_plugin.volume import Credentials
 
@@ -473,6 +473,8 @@ def test_secret_that_is_half_a_key_is_told_of_as_a_secret(keys: dict[str, Path],
 
 # Passphrases
 
+UNKNOWN_LOCK = "it is a key on a token, or has a passphrase in a form that is not known here"
+
 
 @pytest.mark.parametrize("form", FORMS)
 def test_key_with_a_passphrase_is_unlocked_for_ssh(
@@ -550,8 +552,34 @@ def test_key_that_is_encrypted_in_an_unusual_way_says_how_to_mend_it(
     with pytest.raises(errors.IdentityFileUnusable) as refused:
         keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
     assert str(refused.value) == (
-        f"cannot use the identity file {file}, it has a passphrase in a form that is not known here: "
-        f"ssh-keygen -p -f {file} puts it into the usual one"
+        f"cannot use the identity file {file}, {UNKNOWN_LOCK}: ssh-keygen -p -f {file} puts that into the usual one"
+    )
+
+
+def test_key_on_a_token_can_not_be_unlocked(tmp_path: Path, keyring: Keyring) -> None:
+    file = lock(write_token_key(tmp_path / "nas"))
+    secret(keyring.secrets.directory, b"correct horse", "pass")
+    with pytest.raises(errors.IdentityFileUnusable, match=f"cannot use the identity file {file}, {UNKNOWN_LOCK}: "):
+        keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
+
+
+@pytest.mark.parametrize("rounds", [MOST_ROUNDS + 1, 2**32 - 1])
+def test_key_whose_passphrase_would_be_hashed_for_minutes_is_refused_at_once(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring, rounds: int
+) -> None:
+    file = lock(copy(keys["ed25519"], tmp_path / "nas"))
+    begin, *lines, end = file.read_text().splitlines()
+    content = base64.b64decode("".join(lines))
+    salt = b"\0\0\0\x10" + content.partition(b"bcrypt\0\0\0\x18\0\0\0\x10")[2][:16]
+    slow = content.replace(salt + (1).to_bytes(4, "big"), salt + rounds.to_bytes(4, "big"))
+    assert slow != content
+    file.write_text(f"{begin}\n{base64.encodebytes(slow).decode()}{end}\n")
+    secret(keyring.secrets.directory, b"correct horse", "pass")
+    with pytest.raises(errors.IdentityFileUnusable) as refused:
+        keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
+    assert str(refused.value) == (
+        f"cannot use the identity file {file}, its passphrase is hashed {rounds} times, which would take too long: "
+        f"ssh-keygen -p -a 100 -f {file} lowers that, up to 1000 will do"
     )
 
 
