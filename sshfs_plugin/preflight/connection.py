@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight import algorithms
-from sshfs_plugin.preflight.ssh import FAILURES, fell_silent, paramiko, reason
+from sshfs_plugin.preflight.ssh import FAILURES, GRACE_SECONDS, ended_at, fell_silent, paramiko, reason
 from sshfs_plugin.preflight.transport import TooLong, Transport
 from sshfs_plugin.volume import Remote
 
@@ -119,8 +120,11 @@ def connect_through(jump: Transport, name: str, remote: Remote, seconds: float) 
     """
     subject = f"the jump host {name} cannot connect to {remote.server}"
     there = (remote.host, remote.port)
+    seconds = max(0.1, seconds)
+    limit = Deadline.after(seconds + GRACE_SECONDS)
     try:
-        return jump.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=max(0.1, seconds))
+        with ended_at(limit, jump):  # paramiko's own limit begins when the jump host has taken the question
+            return jump.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=seconds)
     except paramiko.ChannelException as refusal:
         if refusal.code == _PROHIBITED:
             raise errors.ForwardingRefused(
@@ -132,7 +136,8 @@ def connect_through(jump: Transport, name: str, remote: Remote, seconds: float) 
         hint = "does the jump host know that name, is an SSH server running there, and is 'port' right?"
         raise errors.HostUnreachable(f"{subject}, {said[0].lower()}{said[1:]}", hint) from None
     except FAILURES as error:
-        why = "no answer in time" if jump.is_active() else f"it has closed the connection ({reason(error)})"
+        has_ended = limit.left() and not jump.is_active()
+        why = f"it has closed the connection ({reason(error)})" if has_ended else "no answer in time"
         raise errors.HostUnreachable(
             f"{subject}, {why}", "is there a route to it, and does a firewall let it in?"
         ) from None

@@ -16,17 +16,12 @@ from sshfs_plugin.preflight.kept import KEPT_SECONDS, KeptConnection, KeptConnec
 from sshfs_plugin.preflight.local_host import require_able
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.sftp import Client, lacks, open_sftp
-from sshfs_plugin.preflight.ssh import ended_at
+from sshfs_plugin.preflight.ssh import GRACE_SECONDS, ended_at
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume, at_jump_host
-
-GRACE_SECONDS = 0.2
-"""How long after the deadline the connection is closed. Before that the limits of single answers end, at the deadline:
-their errors tell which answer was missing.
-"""
 
 KEPT_ANSWERS_SECONDS = 2.0
 """How long the answers over a kept connection may take, before a new one is made."""
@@ -117,7 +112,7 @@ class Preflight:
         remote = volume.remote
         jump = self._jumped(volume, login, deadline)
         transport, host_key = self._verified(volume, known, deadline, jump)
-        with _closed_on_failure(transport), ended_at(Deadline(deadline.at + GRACE_SECONDS), transport):
+        with _closed_on_failure(transport), _ended_soon_after(deadline, transport):
             until = time.monotonic() + KEPT_SECONDS
             with self.observer(Check.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
@@ -137,7 +132,7 @@ class Preflight:
             for jump, its_login in zip(volume.jumps, login.jumps, strict=True):
                 with at_jump_host(jump):
                     reached, _ = inner._verified(jump, self.known_hosts.of_server(jump), deadline, reached)
-                    with _closed_on_failure(reached), ended_at(Deadline(deadline.at + GRACE_SECONDS), reached):
+                    with _closed_on_failure(reached), _ended_soon_after(deadline, reached):
                         how = log_in(reached, jump.remote, its_login, deadline)
                 note(f"{jump.remote_name} ({jump.remote.account}) with {how}")
         return reached
@@ -208,7 +203,7 @@ class Preflight:
             with self.observer(Check.NAME) as note:
                 addresses = resolve(volume.remote, deadline.left(float(said["ConnectTimeout"])), said)
                 note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
-        with _closed_on_failure(jump):
+        with _closed_on_failure(jump), _ended_soon_after(deadline, jump):
             transport, host_key = self._trusted_of_any_kind(volume, known, deadline, jump or addresses)
         transport.beneath = jump
         return transport, host_key
@@ -331,3 +326,10 @@ def _closed_on_failure(transport: Transport | None) -> Iterator[None]:
         if transport:
             transport.close()
         raise
+
+
+@contextlib.contextmanager
+def _ended_soon_after(deadline: Deadline, transport: Transport | None) -> Iterator[None]:
+    """Close a connection, if there is one, shortly after a deadline."""
+    with ended_at(Deadline(deadline.at + GRACE_SECONDS), transport) if transport else contextlib.nullcontext():
+        yield

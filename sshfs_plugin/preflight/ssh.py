@@ -20,6 +20,11 @@ with warnings.catch_warnings():
 ANSWER_SECONDS = 20.0
 """How long a server may take for one answer."""
 
+GRACE_SECONDS = 0.2
+"""How long after its limit a connection is closed. Before that the limits of single answers end, at the same moment:
+their errors tell which answer was missing.
+"""
+
 FAILURES = (
     *(paramiko.SSHException, paramiko.SFTPError, OSError, EOFError),
     # from paramiko's own code, in its thread too, over messages that a server should not have sent
@@ -27,7 +32,7 @@ FAILURES = (
 )
 """What paramiko raises when a server can't or won't do something."""
 
-__all__ = ["ANSWER_SECONDS", "FAILURES", "ended_at", "fell_silent", "paramiko", "reason"]
+__all__ = ["ANSWER_SECONDS", "FAILURES", "GRACE_SECONDS", "ended_at", "fell_silent", "paramiko", "reason"]
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 

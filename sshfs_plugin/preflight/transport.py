@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """paramiko's transport, made to behave as ssh does where the two differ."""
 
+import contextlib
 from typing import Any
 
 from sshfs_plugin.preflight.ssh import paramiko
@@ -47,10 +48,11 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         return words
 
     def close(self) -> None:
-        """End it, and what it goes through."""
-        super().close()
+        """End it, and before that what it goes through: a jump host that stalls takes no goodbye for half a minute."""
         if self.beneath:
             self.beneath.close()
+        with contextlib.suppress(paramiko.SSHException):  # nor later
+            super().close()
 
     def _send_message(self, data: Any) -> None:
         """Send a message, but request the login service only once; paramiko does so before each attempt to log in.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The checks of a volume whose server is behind jump hosts, against real servers on loopback."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from support.ssh_server import PASSWORD, TYPED, Account, Server, serving
 from support.waiting import await_that
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts.unit_files import UnitFiles
-from sshfs_plugin.preflight.connection import NOTHING, Address, resolve
+from sshfs_plugin.preflight.connection import NOTHING, Address, connect_through, exchange_keys, resolve
+from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.volume import Remote
@@ -99,6 +102,56 @@ def test_jump_host_that_forwards_nothing_says_what_it_needs(client: Client, file
         "AllowTcpForwarding yes or local, PermitOpen must not leave that server out, nor must what stands before the "
         "key in authorized_keys"
     )
+
+
+@contextmanager
+def stalled_jump(client: Client, files: Path) -> Iterator[Transport]:
+    """Give a connection to a jump host that takes nothing more, since it has begun a key exchange and does not end it.
+
+    What waits for it waits for 30 seconds.
+    """
+    with jump_host(client, "bastion", files):
+        volume = client.volume(22, ProxyJump="bastion")
+        login = client.preflight.keyring.login_of(volume)
+        jump = client.preflight._jumped(volume, login, Deadline.after(20))
+        assert jump
+        jump.clear_to_send.clear()
+        try:
+            yield jump
+        finally:
+            jump.close()
+
+
+@pytest.mark.parametrize("has_passed", [True, False])
+def test_connection_through_a_jump_host_that_stalls_is_closed_at_once(
+    client: Client, files: Path, server: Server, has_passed: bool
+) -> None:
+    remote = Remote(user="bob", host="127.0.0.1", port=server.port, directory="")
+    with stalled_jump(client, files) as jump:
+        jump.clear_to_send.set()
+        channel = connect_through(jump, "bastion", remote, 20)
+        transport = exchange_keys(remote, channel, ("ssh-ed25519",), 20)
+        if has_passed:
+            transport.beneath = jump
+        else:  # another try may follow
+            jump.clear_to_send_timeout = 0.1
+        jump.clear_to_send.clear()
+        began = time.monotonic()
+        transport.close()
+        assert time.monotonic() - began < 10
+        assert jump.is_active() is not has_passed
+
+
+def test_jump_host_that_stalls_is_given_up_when_the_time_is_up(client: Client, files: Path) -> None:
+    remote = Remote(user="bob", host="127.0.0.1", port=22, directory="")
+    with stalled_jump(client, files) as jump:
+        began = time.monotonic()
+        with pytest.raises(errors.HostUnreachable) as refused:
+            connect_through(jump, "bastion", remote, 0.5)
+        assert str(refused.value).startswith(
+            "the jump host bastion cannot connect to 127.0.0.1 port 22, no answer in time: "
+        )
+        assert time.monotonic() - began < 10
 
 
 def test_changed_host_key_of_a_jump_host_is_refused(client: Client, files: Path, server: Server) -> None:
