@@ -138,7 +138,22 @@ def _keywords(
         yield "BatchMode", "yes"
     yield from _host_key_keywords(volume, known_hosts, pinned)
     yield "ConnectionAttempts", "1"
-    yield from volume.ssh_options
+    for keyword, value in volume.ssh_options:
+        yield keyword, str(_connect_seconds(volume)) if keyword == "ConnectTimeout" else value
+
+
+def _connect_seconds(volume: Volume) -> int:
+    """Return the limit in which ssh has to see the first line of a server, be it behind jump hosts.
+
+    For ssh it begins with the connection to the first of them (docs/facts.md). So each has its own time to answer, and
+    the same for its login.
+    """
+    jumps = sum(2 * _own_seconds(jump) for jump in volume.jumps)
+    return jumps + _own_seconds(volume)
+
+
+def _own_seconds(volume: Volume) -> int:
+    return int(dict(volume.ssh_options)["ConnectTimeout"])
 
 
 def _host_key_keywords(volume: Volume, known_hosts: KnownHosts, pinned: Path) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The checks of a volume whose server is behind jump hosts, against real servers on loopback."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from sshfs_plugin.preflight.connection import NOTHING, Address, connect_through,
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
-from sshfs_plugin.volume import Remote
+from sshfs_plugin.volume import Remote, Volume
 
 ROOT = Path(__file__).parents[3]
 CONNECT = 'set -a; . "$0"; exec ssh -F "$SSH_CONFIG" -s "$1" sftp'
@@ -204,7 +205,6 @@ def test_ssh_gives_each_host_on_the_way_its_own_password(
 ) -> None:
     """With the files that a volume's unit reads, the logins of the same name at other ports included."""
     outer_user, inner_user, user = users
-    settings = Settings(runtime=client.directory / "run", state=client.directory, libexec=ROOT / "libexec")
     ways = [(method,)]
     with (
         serving(Account(directory=files, password="hunter2", ways=ways)) as server,
@@ -212,12 +212,27 @@ def test_ssh_gives_each_host_on_the_way_its_own_password(
         jump_host(client, "inner", files, {"user": inner_user, **BEHIND_OUTER}, ways=ways) as inner,
     ):
         photos = client.volume(server, password="hunter2", ProxyJump="inner", sshcmd=f"{user}@LocalHost:/photos")
-        known_hosts = KnownHosts.of(settings)
-        known_hosts.add("localhost", server.port, shown())
-        for each in (outer, inner):
-            known_hosts.add("127.0.0.1", each.port, shown(number=2))
-        written = UnitFiles.of(settings, photos.name)
-        written.write(photos, client.preflight.keyring.login_of(photos), settings)
-        said = command.run(["sh", "-c", CONNECT, written.environment, photos.remote.login], seconds=20)
-        assert (said.returncode, said.stderr) == (0, "")
+        ssh_connects(client, photos, outer, inner)
         assert [method in each.seen for each in (outer, inner, server)] == [True] * 3
+
+
+def test_slow_login_at_a_jump_host_leaves_the_server_its_time(client: Client, files: Path, server: Server) -> None:
+    with jump_host(client, "bastion", files, stalls_at="password") as bastion:
+        photos = client.volume(server, password="hunter2", ProxyJump="bastion", ConnectTimeout="1")
+        slow = threading.Timer(2, bastion.go_on)
+        slow.start()
+        ssh_connects(client, photos, bastion)
+        slow.join()
+
+
+def ssh_connects(client: Client, volume: Volume, *jumps: Server) -> None:
+    """Expect that ssh connects with the files that a volume's unit reads."""
+    settings = Settings(runtime=client.directory / "run", state=client.directory, libexec=ROOT / "libexec")
+    known_hosts = KnownHosts.of(settings)
+    known_hosts.add(volume.remote.host, volume.remote.port, shown())
+    for jump in jumps:
+        known_hosts.add("127.0.0.1", jump.port, shown(number=2))
+    written = UnitFiles.of(settings, volume.name)
+    written.write(volume, client.preflight.keyring.login_of(volume), settings)
+    said = command.run(["sh", "-c", CONNECT, written.environment, volume.remote.login], seconds=20)
+    assert (said.returncode, said.stderr) == (0, "")

@@ -227,8 +227,8 @@ def test_ssh_config_has_a_section_for_each_jump_host_and_none_of_it_is_the_serve
     remotes = Remotes(tmp_path / "remotes.d")
     user = "EXAMPLE\\bob smith"
     describe(remotes, f"host = fe80::7%eth0\nuser = {user}\nport = 2222\nCompression = yes\n", name="outer")
-    describe(remotes, f"host = inner\nProxyJump = outer\nhost_key = {PINNED}\n", name="inner")
-    given = {"sshcmd": "bob@nas:/photos", "ProxyJump": "inner"}
+    describe(remotes, f"host = inner\nProxyJump = outer\nhost_key = {PINNED}\nConnectTimeout = 4\n", name="inner")
+    given = {"sshcmd": "bob@nas:/photos", "ProxyJump": "inner", "ConnectTimeout": "7"}
     photos = options.parse(VolumeName("photos"), given, datetime.now(UTC), remotes)
     jumps = (Login(password="hunter2"), Login(identity_files=(Path("/inner"),), copied_key="a key"))
     config = tmp_path / "ssh_config"
@@ -250,3 +250,5 @@ def test_ssh_config_has_a_section_for_each_jump_host_and_none_of_it_is_the_serve
     assert (inner["userknownhostsfile"], inner["compression"]) == (str(known.pinned / "jump:inner"), "no")
     assert (nas["hostname"], nas["proxyjump"], nas["identityfile"], nas["port"]) == ("nas", "jump+2", "/nas", "22")
     assert [each["hostkeyalias"] for each in (outer, inner, nas)] == ["[fe80::7%eth0]:2222", "inner", "nas"]
+    # each has its own time, and the ones before it the same for their logins
+    assert [each["connecttimeout"] for each in (outer, inner, nas)] == ["10", "24", "35"]
