@@ -89,7 +89,9 @@ class Agent:
         except EOFError:
             raise self._unintelligible() from None
         except OSError as error:
-            raise self._unusable(f"{error.strerror}", "it must be the socket of an agent that root runs") from None
+            raise self._unusable(
+                f"{error.strerror or error}", "it must be the socket of an agent that root runs"
+            ) from None
         if kind != expected:
             what = "to sign" if expected == _SIGN_RESPONSE else "to name its keys"
             raise self._unusable(f"it refuses {what}", "is it locked, or does it ask a person (ssh-add -c)?")

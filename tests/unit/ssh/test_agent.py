@@ -98,6 +98,16 @@ def test_what_is_no_socket_is_not_asked(place: Path) -> None:
     assert refusal(place) == "it is not a socket: name what SSH_AUTH_SOCK is for the agent"
 
 
+def test_socket_whose_path_is_too_long_for_a_client_says_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = place.with_name("x" * 100)
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        said = refusal(directory / "socket")
+    assert said == "AF_UNIX path too long: it must be the socket of an agent that root runs"
+
+
 def test_socket_at_which_nobody_listens_any_more_says_so(place: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(place))
