@@ -271,6 +271,7 @@ class Driver:
                     log.exception("looking after the volume failed")
         self._tell(self.list_volumes())  # which also notes since when each volume is in its condition
         self._clear_left_over()
+        self._supervisor.connections.remove_given_up()
 
     def _tell(self, states: Sequence[State]) -> None:
         """Log the conditions that have changed since the last time."""

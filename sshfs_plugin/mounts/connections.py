@@ -134,6 +134,17 @@ class SharedConnection:
         except OSError:
             return False
 
+    @property
+    def was_given_up(self) -> bool:
+        """Whether the program that was to make it has ended, or been killed, before it could tell."""
+        return self.making.exists() and not self.is_being_made
+
+    def remove_secrets(self) -> None:
+        """Remove what was needed to make it."""
+        for pattern in ("password*", "key*", "making"):
+            for file in self.directory.glob(pattern):
+                file.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove the files."""
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -198,9 +209,16 @@ class SharedConnections:
 
     def remove_ended(self) -> None:
         """Remove what is left of connections that have ended, or were never made."""
+        self.remove_given_up()
         for connection in self.all():
             if not (connection.stands or connection.is_being_made):
                 connection.remove()
+
+    def remove_given_up(self) -> None:
+        """Remove the passwords and keys of connections that nothing makes any more, and what was never made at all."""
+        for connection in self.all():
+            if connection.was_given_up:
+                (connection.remove_secrets if connection.stands else connection.remove)()
 
     def all(self, names: str = "*") -> list[SharedConnection]:
         """Return the connections whose names match a pattern, those included that have ended and left their files."""

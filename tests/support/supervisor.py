@@ -32,6 +32,9 @@ class FakeConnections:
         """Note it."""
         self.ended += 1
 
+    def remove_given_up(self) -> None:
+        """Do nothing: none is ever made."""
+
 
 @dataclass
 class FakeSupervisor:

@@ -3,7 +3,7 @@
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,6 +188,21 @@ def test_what_is_left_of_connections_is_removed_and_no_more(connections: SharedC
         assert standing.directory.exists()
         assert begun.directory.exists()
         assert not half.exists()
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_secrets_of_a_connection_whose_program_was_killed_while_it_made_it_are_removed(
+    connections: SharedConnections, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    connection = joined(connections, volume("photos"), replace(LOGIN, copied_key="a key\n", password="hunter2"))
+    connections.remove_given_up()
+    assert connection.key.exists()
+    monkeypatch.setattr("sshfs_plugin.mounts.connections.MAKING_SECONDS", -1.0)
+    with made(connection) if stands else nullcontext():
+        connection.making.touch()
+        connections.remove_given_up()
+        left = {path.name for path in connection.directory.iterdir()} if connection.directory.exists() else set()
+    assert left == ({"environment", "socket", "ssh_config", "volumes"} if stands else set())
 
 
 def test_connection_whose_end_takes_no_more_connections_is_not_taken_for_ended(connections: SharedConnections) -> None:
