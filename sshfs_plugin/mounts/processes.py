@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
 import time
+from collections.abc import Set
 from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
@@ -70,6 +71,10 @@ class ProcessSupervisor(Supervisor):
         except BlockingIOError:
             return True
         return False
+
+    def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
+        """Return the volumes that no keeper keeps."""
+        return {name for name in names if not self.is_kept(name)}
 
     def _ends(self, name: VolumeName, deadline: Deadline) -> bool:
         """Tell whether the keeper ends: of a volume that was unmounted just now, before a crash of the service."""

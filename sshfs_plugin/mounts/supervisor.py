@@ -5,6 +5,7 @@ import subprocess  # noqa: TID251 (for its types alone)
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,13 +94,20 @@ class Supervisor(ABC):
         return there - {mount.mountpoint.name for mount in mountinfo.mounts() if mount.mountpoint.parent == directory}
 
     def settle(self) -> None:
-        """Withdraw the release requests of an earlier process, and remove what is left of connections that have ended.
+        """Withdraw the release requests of an earlier process, and remove what is left of what has ended meanwhile.
 
         That process knew nothing of the holders to come.
         """
         for request in self.settings.releases.glob("*"):
             request.unlink(missing_ok=True)
         self.connections.remove_ended()
+        written = {VolumeName(directory.name) for directory in self.settings.unit_files.glob("*")}
+        for name in self.ended(written - self.mounted().keys()):
+            self.forget(name)
+
+    @abstractmethod
+    def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
+        """Return those of some volumes that have no process, nor get one."""
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a volume is mounted and its server answers within so many seconds."""

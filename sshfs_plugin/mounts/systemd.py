@@ -11,8 +11,7 @@ import logging
 import re
 import subprocess  # noqa: TID251 (for its types alone)
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -90,6 +89,11 @@ class SystemdSupervisor(Supervisor):
         Supervisor.settle(self)
         with contextlib.suppress(OSError, errors.ProgramStuck):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
+
+    def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
+        """Return the volumes whose unit is inactive, or has failed."""
+        found = states([_unit(name) for name in names], seconds=ASK_SECONDS) if names else {}
+        return {name for name in names if found.get(_unit(name), "").startswith(("inactive", "failed"))}
 
     def run_release(self, deadline: Deadline) -> str:
         """Start the release unit and wait until it has ended."""

@@ -56,6 +56,11 @@ class UnitFiles:
         return self.directory / "key"
 
     @property
+    def taken(self) -> Path:
+        """An empty file that the unit's step ``prepare`` makes; the unit removes all of them at its end then."""
+        return self.directory / "taken"
+
+    @property
     def answered(self) -> Path:
         """An empty file that the unit's step ``ready`` makes once the mount answers."""
         return self.directory / "answered"
@@ -75,7 +80,8 @@ class UnitFiles:
         mountpoint = settings.mounts / volume.name
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.answered.unlink(missing_ok=True)
+            for mark in (self.taken, self.answered):
+                mark.unlink(missing_ok=True)
             replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings), self.key))
             values = {
                 "SOURCE": volume.remote.source,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from support.agents import agent, tell
+from support.remotes import describe
 from support.ssh_keys import public_key, write_key
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
 from integration.test_logins import make_key
+from sshfs_plugin.options.remotes import Remotes
 
 
 @pytest.fixture
@@ -82,6 +84,48 @@ def test_copy_of_a_shared_connections_key_goes_once_that_is_made(plugin: Plugin,
     for name in ("aa", "bb"):
         plugin.unmount(name)
     assert copied_keys(plugin) == [], plugin.log.read_text()
+
+
+@pytest.mark.parametrize("keeper", ["cleans up", "was killed"])
+def test_copies_go_with_a_mount_that_ends_while_the_service_is_away(
+    plugin: Plugin, nas: Server, server: Server, keeper: str
+) -> None:
+    put(plugin.settings.credentials, nas.key.read_bytes())
+    put(plugin.settings.credentials, server.key.read_bytes(), "bastion")
+    lines = "host = 127.0.0.1", f"port = {server.port}", f"user = {server.user}", "secret = bastion"
+    describe(Remotes.of(plugin.settings), "\n".join(lines), name="bastion")
+    directory = nas.make("photos")
+    plugin.create("photos", options(nas, directory, secret="nas", ProxyJump="bastion", own_connection="yes"))
+    mountpoint = plugin.mount("photos")
+    files = plugin.settings.unit_files / "photos"
+    assert {"key", "key-1"} <= {file.name for file in files.iterdir()}
+    plugin.stop(signal.SIGKILL)
+    if keeper == "was killed":
+        os.kill(parent(plugin.sshfs_process("photos")), signal.SIGKILL)
+    subprocess.run(["umount", "--lazy", mountpoint], check=True, timeout=60)
+    if keeper == "was killed":
+        await_that(lambda: not is_kept(plugin), "sshfs has ended")
+        plugin.start()
+    await_that(lambda: not files.exists(), "the copies are gone")
+    if keeper == "cleans up":
+        plugin.start()
+    assert (plugin.mount("photos", "two")).is_mount()
+    plugin.unmount("photos")
+    plugin.unmount("photos", "two")
+
+
+def parent(process: int) -> int:
+    """Return who has started a process."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def is_kept(plugin: Plugin) -> bool:
+    """Tell whether an sshfs serves the volume "photos"."""
+    try:
+        plugin.sshfs_process("photos")
+    except AssertionError:
+        return False
+    return True
 
 
 def test_key_with_a_passphrase_mounts_and_connects_again(plugin: Plugin, nas: Server, tmp_path: Path) -> None:

@@ -32,9 +32,7 @@ def mounted(programs: Programs) -> Path:
 @pytest.fixture
 def answered(tmp_path: Path) -> Path:
     """Give the file in which it is noted that the mount has answered."""
-    directory = tmp_path / "run/mounts/photos"
-    directory.mkdir(parents=True)
-    return directory / "answered"
+    return tmp_path / "run/mounts/photos/answered"
 
 
 @pytest.fixture
@@ -44,6 +42,7 @@ def step(programs: Programs, mountpoint: Path, mounted: Path, tmp_path: Path) ->
     programs.add("umount", f"sed -i 1d {mounted}")
     programs.add("chattr")
     programs.add("stat", "echo 8:1 4096 8:1 4096")
+    (tmp_path / "run/mounts/photos").mkdir(parents=True)
     environment = {"MOUNTPOINT": str(mountpoint), "SOURCE": "bob@nas:", "SSHFS_PLUGIN_RUNTIME": str(tmp_path / "run")}
 
     def carry_out(name: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +106,32 @@ def test_clean_never_removes_what_is_in_a_mountpoint(step: Step, mountpoint: Pat
     cleaned = step("clean")
     assert (mountpoint / "holiday.jpg").exists()
     assert f"{mountpoint} stays: look what is in it" in cleaned.stderr
+
+
+def test_clean_removes_what_the_service_has_written_for_the_mount(step: Step, answered: Path) -> None:
+    (answered.parent / "key-1").write_text("a key")
+    step("prepare")
+    step("clean", SERVICE_RESULT="exit-code")
+    assert not answered.parent.exists()
+
+
+def test_clean_leaves_what_the_service_has_written_since_for_the_next_mount(step: Step, answered: Path) -> None:
+    step("prepare")
+    (answered.parent / "taken").unlink()
+    (answered.parent / "password").write_text("hunter2")
+    step("clean")
+    assert (answered.parent / "password").exists()
+
+
+@pytest.mark.parametrize("result", ["signal", "core-dump"])
+def test_clean_leaves_what_an_sshfs_that_was_killed_is_started_again_with(
+    step: Step, answered: Path, mountpoint: Path, result: str
+) -> None:
+    (answered.parent / "key").write_text("a key")
+    step("prepare")
+    step("clean", SERVICE_RESULT=result)
+    assert (answered.parent / "key").exists()
+    assert not mountpoint.exists()
 
 
 def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(step: Step, mountpoint: Path) -> None:

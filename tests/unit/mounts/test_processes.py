@@ -13,7 +13,7 @@ import pytest
 from support.kernel import FakeKernel
 from support.preflight import LOGIN
 from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
-from support.waiting import LIMIT_SECONDS, Background, DeadlineOnce, now, soon
+from support.waiting import LIMIT_SECONDS, Background, DeadlineOnce, await_that, now, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
@@ -205,6 +205,21 @@ def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
     with pytest.raises(errors.MountFailed):
         keeping.start(volume("films"), LOGIN, soon())
     assert list(settings.unit_files.iterdir()) == []
+
+
+def test_files_of_a_volume_that_is_kept_no_more_are_removed_by_the_next_service(
+    keeping: ProcessSupervisor, steps: Steps
+) -> None:
+    steps.plan("keep", "report stay")
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    keeping.files(VolumeName("films")).write(volume("films"), LOGIN, keeping.settings)
+    keeping.settle()
+    assert keeping.files(PHOTOS).environment.exists()
+    assert not keeping.files(VolumeName("films")).directory.exists()
+    steps.end_keepers()
+    await_that(lambda: not keeping.is_kept(PHOTOS), lambda: "the keeper has ended")
+    keeping.settle()
+    assert not keeping.files(PHOTOS).directory.exists()
 
 
 def test_release_waits_until_the_keeper_has_cleaned_up(keeping: ProcessSupervisor, steps: Steps) -> None:

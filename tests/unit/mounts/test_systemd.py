@@ -239,6 +239,25 @@ def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
     assert programs.calls("systemctl") == [f"stop {RELEASE}"]
 
 
+def test_files_of_units_that_have_ended_while_the_service_was_away_are_removed(
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
+) -> None:
+    """A unit is being started, or started again, with those that stay."""
+    named = {"inactive": "photos", "failed": "films", "activating": "music", "active": "books", "mounted": "maps"}
+    for name in map(VolumeName, named.values()):
+        keeping.files(name).write(replace(VOLUME, name=name), LOGIN, keeping.settings)
+    fake_kernel.mount(keeping.mountpoint(VolumeName("maps")))
+    shown = "\n\n".join(
+        f"Id=docker-volume-sshfs@{name}.service\nActiveState={state}\nSubState=x"
+        for state, name in named.items()
+        if state != "mounted"
+    )
+    programs.add("systemctl", f"echo '{shown}'")
+    keeping.settle()
+    assert {path.name for path in keeping.settings.unit_files.iterdir()} == {"music", "books", "maps"}
+    assert "maps" not in programs.calls("systemctl")[0]
+
+
 def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
     keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
