@@ -17,6 +17,7 @@ from sshfs_plugin import options
 from sshfs_plugin.host import command
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.ssh import sshfs
+from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.volume import Volume, VolumeName
@@ -218,6 +219,39 @@ def test_ssh_when_every_path_is_strange_logs_in_with_that_key_to_that_known_host
         config.write_text(text, "utf-8")
         login = command.run(["ssh", "-F", config, "-s", f"bob@{LOOPBACK}", "sftp"], seconds=LIMIT_SECONDS)
     assert (login.returncode, login.stderr) == (0, "")
+
+
+def strange_path(chance: random.Random) -> Path:
+    """Return a path with everything that has a meaning in an ssh_config, but for what options refuse."""
+    while True:
+        path = "/" + "".join(chance.choices("ab dhinpru'\"\\%%${}#~=,;*?@:[]()-/ü", k=12))
+        if "${" not in path and not path.endswith(" "):  # in the file of a remote a blank at the end is none
+            return Path(path)
+
+
+def test_ssh_config_says_what_was_meant_whatever_is_in_a_path(tmp_path: Path) -> None:
+    """Of the server and of a jump host, in random ones that are the same each time."""
+    chance = random.Random("paths")  # noqa: S311
+    remotes, known, config = Remotes(tmp_path / "remotes.d"), known_hosts(tmp_path), tmp_path / "ssh_config"
+    for _ in range(50):
+        key, certificate, of_server, agents, of_jump = (strange_path(chance) for _ in range(5))
+        describe(remotes, f"host = inner\nIdentityAgent = {agents}\nknown_hosts = {of_jump}\n", name="inner")
+        given = {"sshcmd": "bob@nas:", "ProxyJump": "inner", **options.typed({"known_hosts": str(of_server)})}
+        photos = options.parse(VolumeName("photos"), given, datetime.now(UTC), remotes)
+        at_jump = Login(agent=Agent(Path(photos.jumps[0].credentials.identity_agent)))
+        login = Login(identity_files=(key,), certificate_file=certificate, jumps=(at_jump,))
+        config.write_text(sshfs.ssh_config(photos, login, known), "utf-8")
+        for host, meant in (
+            ("nas", {"identityfile": key, "certificatefile": certificate, "userknownhostsfile": of_server}),
+            ("jump+1", {"identityagent": agents, "userknownhostsfile": of_jump}),
+        ):
+            said = command.run(["ssh", "-G", "-F", config, host], seconds=5)
+            assert said.returncode == 0, said.stderr
+            found = dict(line.split(" ", 1) for line in said.stdout.splitlines())
+            for keyword, path in meant.items():
+                # some it shows as they are before it uses them, and replaces "%%" then
+                shown = found[keyword].removeprefix(f"{known.own} ")
+                assert shown in (str(path), str(path).replace("%", "%%"))
 
 
 # Jump hosts
