@@ -11,6 +11,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import secrets
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -218,9 +219,12 @@ class KnownHosts:
         """
         with _writing(self.pinned / volume):
             self.pinned.mkdir(mode=0o700, exist_ok=True)
-            new = self.pinned / f".{volume}.new"
-            new.write_text(line(host, port, key))
-            new.replace(self.pinned / volume)
+            new = self.pinned / f".{volume}-{secrets.token_hex(4)}"  # a jump host may be pinned by several at once
+            try:
+                new.write_text(line(host, port, key))
+                new.replace(self.pinned / volume)
+            finally:
+                new.unlink(missing_ok=True)
 
     def has_pinned(self, volume: Volume) -> bool:
         """Tell whether the file of a volume's pinned key is as :meth:`pin` would write it, if the volume pins one.

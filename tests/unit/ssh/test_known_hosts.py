@@ -5,6 +5,7 @@ import base64
 import fcntl
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -295,6 +296,14 @@ def test_forget_asks_no_file_but_its_own(known: KnownHosts, monkeypatch: pytest.
     monkeypatch.setattr(KnownHosts, "verified", hang)
     known.forget("nas", PORT)
     assert known.accepted("nas", PORT) == ()
+
+
+def test_key_of_a_jump_host_can_be_pinned_by_several_volumes_at_once(known: KnownHosts) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        pins = [threads.submit(known.pin, "jump:bastion", "nas", PORT, key()) for _ in range(400)]
+    for pin in pins:
+        pin.result()
+    assert [file.name for file in known.pinned.iterdir()] == ["jump:bastion"]
 
 
 def test_forget_leaves_revoked_keys_and_says_so(known: KnownHosts) -> None:
