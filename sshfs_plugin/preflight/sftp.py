@@ -9,7 +9,7 @@ from typing import Any
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, ended_at, paramiko, reason
-from sshfs_plugin.preflight.transport import LARGEST_PACKET
+from sshfs_plugin.preflight.transport import LARGEST_PACKET, Message
 from sshfs_plugin.volume import Remote
 
 _VERSION = 3
@@ -28,7 +28,7 @@ class _Answers(dict[int, tuple[int, Any]]):
 
     def _async_response(self, kind: int, message: Any, number: int) -> None:
         """Take an answer; paramiko calls this."""
-        self[number] = kind, message
+        self[number] = kind, Message(message.get_remainder())
 
 
 class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
@@ -69,6 +69,10 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
         while any(number not in answers for number in numbers):
             self._read_response()
         return [answers[number] for number in numbers]
+
+    def _request(self, kind: int, *words: Any) -> tuple[int, Any]:
+        answered, message = super()._request(kind, *words)
+        return answered, Message(message.get_remainder())
 
     def _expected(self, kind: int, answer: tuple[int, Any]) -> Any:
         """Return the content of an answer of the right kind. Raises OSError for a refusal."""

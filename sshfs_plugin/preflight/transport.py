@@ -12,12 +12,39 @@ LARGEST_PACKET = 256 * 1024
 LONGEST_GREETING = 64 * 1024
 """Bytes of text that a server may send before it says that it speaks SSH."""
 
+MOST_BEYOND = 16
+"""How often a message may be read beyond its end, where paramiko finds zeros: old servers leave out what comes last."""
+
 _SERVICE_REQUEST = bytes((paramiko.common.MSG_SERVICE_REQUEST,))
 _LOGIN_SERVICE = "ssh-userauth"
 
 
 class TooLong(paramiko.SSHException):  # type: ignore[misc]  # Debian's paramiko carries no types
     """The server sends a longer packet or greeting than ssh would take."""
+
+
+class Malformed(paramiko.SSHException):  # type: ignore[misc]  # as above
+    """A message says that more is in it than there is."""
+
+
+class Message(paramiko.Message):  # type: ignore[misc]  # as above
+    """A message that can be read to its end, and hardly beyond.
+
+    Some have a number of items before the items. paramiko would read as many as that says, up to 2^32, of nothing.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._length, self._beyond = len(content), 0
+
+    def get_bytes(self, n: int) -> bytes:
+        """Return the next bytes. Raises Malformed if too many were asked for beyond the end."""
+        if n and self.packet.tell() >= self._length:
+            self._beyond += 1
+            if self._beyond > MOST_BEYOND:
+                raise Malformed("a message that ends too early")
+        data: bytes = super().get_bytes(n)
+        return data
 
 
 class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
@@ -76,7 +103,7 @@ def _granted() -> paramiko.Message:
 
 
 class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
-    """Refuses packets and greetings that are longer than SSH has, whatever length a server claims."""
+    """Refuses packets and greetings that are longer than SSH has, and messages that end too early."""
 
     def __init__(self, connection: object) -> None:
         super().__init__(connection)
@@ -87,6 +114,13 @@ class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
             raise TooLong(f"a packet of {n} bytes")
         data: bytes = super().read_all(n, check_rekey)
         return data
+
+    def read_message(self) -> tuple[int, Message]:
+        """Return the kind of the next message and what is in it."""
+        kind, message = super().read_message()
+        bounded = Message(message.asbytes())
+        bounded.seqno = message.seqno
+        return kind, bounded
 
     def _read_timeout(self, timeout: float) -> bytes:
         """Read a part of the lines that come before the first packet."""

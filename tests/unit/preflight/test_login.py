@@ -2,9 +2,11 @@
 """The check of the login, against real servers on loopback."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
@@ -405,3 +407,35 @@ def secret(client: Client, name: str, text: str) -> None:
     file.parent.mkdir(exist_ok=True)
     file.touch(0o600)
     file.write_text(text)
+
+
+def saying(kind: int, *, to_client: bytes) -> Callable[[Any], None]:
+    """Return what lets a server send one message in place of those of a kind."""
+
+    def tune(transport: Any) -> None:
+        send = transport._send_message
+
+        def sending(message: Any) -> None:
+            send(paramiko.Message(to_client) if message.asbytes()[:1] == bytes((kind,)) else message)
+
+        transport._send_message = sending
+
+    return tune
+
+
+@pytest.mark.parametrize(
+    ("instead_of", "message"),
+    [
+        (paramiko.common.MSG_USERAUTH_INFO_REQUEST, b"\x3c" + bytes(12) + b"\xff" * 4),
+        (paramiko.common.MSG_SERVICE_ACCEPT, b"\x07" + b"\xff" * 4),
+    ],
+    ids=["prompts", "extensions"],
+)
+def test_server_that_announces_billions_of_items_is_not_believed(
+    client: Client, files: Path, instead_of: int, message: bytes
+) -> None:
+    account = Account(directory=files, password="hunter2", ways=[(TYPED,)])
+    with serving(account, tune=saying(instead_of, to_client=message)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.LoginUnfinished)
+    assert "broke the login of bob off (a message that ends too early)" in str(error)

@@ -3,12 +3,15 @@
 
 from pathlib import Path
 
+import paramiko
 import pytest
+from support.sftp_server import Files
 from support.ssh_client import Client
-from support.ssh_server import Account, serving
+from support.ssh_server import Account, Server, serving
 from support.waiting import await_that
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight import sftp
 
 
@@ -88,3 +91,25 @@ def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> N
     assert isinstance(error, errors.SFTPUnavailable)
     assert f"port {server.port} lets the login in but closed the connection when it asked for SFTP (" in str(error)
     assert "()" not in str(error)
+
+
+class Endless(dict[str, str]):
+    """Extended attributes of a file of which there are none, and that claim to be many."""
+
+    def __len__(self) -> int:
+        return 2**32 - 1
+
+
+@pytest.mark.parametrize("create_directory", ["yes", "no"])
+def test_sftp_server_that_announces_billions_of_attributes_is_not_believed(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch, create_directory: str
+) -> None:
+    def stat(*_: object) -> paramiko.SFTPAttributes:
+        found = paramiko.SFTPAttributes()
+        found.attr = Endless()
+        return found
+
+    monkeypatch.setattr(Files, "stat", stat)
+    volume = client.volume(server, password="hunter2", create_directory=create_directory)
+    with pytest.raises(errors.DirectoryUnusable, match=r"can't be listed \(a message that ends too early\)"):
+        client.preflight.run(volume, Deadline.after(20), creating=True)
