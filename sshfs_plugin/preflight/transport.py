@@ -15,6 +15,9 @@ LONGEST_GREETING = 64 * 1024
 MOST_BEYOND = 16
 """How often a message may be read beyond its end, where paramiko finds zeros: old servers leave out what comes last."""
 
+LARGEST_NUMBER = 8192 // 8 + 1
+"""Bytes of a number in a key exchange, with the one that says that it is positive. OpenSSH takes no larger group."""
+
 _SERVICE_REQUEST = bytes((paramiko.common.MSG_SERVICE_REQUEST,))
 _LOGIN_SERVICE = "ssh-userauth"
 
@@ -24,7 +27,7 @@ class TooLong(paramiko.SSHException):  # type: ignore[misc]  # Debian's paramiko
 
 
 class Malformed(paramiko.SSHException):  # type: ignore[misc]  # as above
-    """A message says that more is in it than there is."""
+    """A message says that more is in it than there is, or has a number that would be computed with for ever."""
 
 
 class Message(paramiko.Message):  # type: ignore[misc]  # as above
@@ -45,6 +48,13 @@ class Message(paramiko.Message):  # type: ignore[misc]  # as above
                 raise Malformed("a message that ends too early")
         data: bytes = super().get_bytes(n)
         return data
+
+    def get_mpint(self) -> int:
+        """Return the next number. Raises Malformed for a negative one, and for one that is larger than SSH has."""
+        number: bytes = self.get_binary()
+        if number[:1] >= b"\x80" or len(number) > LARGEST_NUMBER:
+            raise Malformed("a number that no key exchange has")
+        return int.from_bytes(number, "big")
 
 
 class Transport(paramiko.Transport):  # type: ignore[misc]  # as above

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.impostors import closed_port, impostor, silent_port
 from support.remotes import describe
-from support.ssh_client import HOST, Client
-from support.ssh_server import Server
+from support.ssh_client import HOST, Client, only
+from support.ssh_server import Account, Server, serving
 from support.waiting import soon
 
 from sshfs_plugin import errors, options
@@ -280,3 +281,17 @@ def test_server_when_it_speaks_the_first_ssh_protocol_is_refused(client: Client)
     with impostor(b"SSH-1.5-OpenSSH_2.0\r\n", hangs_up=True) as port:
         error = client.refusal(port, password="hunter2")
     assert "Incompatible version (1.5 instead of 2.0)" in str(error)
+
+
+@pytest.mark.parametrize("prime", [-(2**2047) - 1, -(2**2047), 2 ** (64 * 1024) + 1], ids=["negative", "zeros", "huge"])
+def test_server_whose_prime_is_none_is_refused_at_once(client: Client, files: Path, prime: int) -> None:
+    """Numbers with which paramiko would look for another one for ever, or would take long to read."""
+
+    def tune(transport: Any) -> None:
+        transport._modulus_pack = SimpleNamespace(get_modulus=lambda *_: (2, prime))
+        only("kex", "diffie-hellman-group-exchange-sha256")(transport)
+
+    with serving(Account(directory=files, password="hunter2"), tune=tune) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.NegotiationFailed)
+    assert "broke the connection off (a number that no key exchange has)" in str(error)
