@@ -60,10 +60,7 @@ def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...],
     """
     verdict = _standing(shown, known)
     if verdict is Standing.REVOKED:
-        raise errors.HostKeyChanged(
-            f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
-            "do not trust this server before its administrator has explained it",
-        )
+        raise _revoked(remote, shown)
     if verdict is Standing.CHANGED:
         before = min((key for key in known if not key.revoked), key=lambda key: key.kind != shown.kind)
         raise errors.HostKeyChanged(
@@ -72,6 +69,13 @@ def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...],
             + known_hosts.removal(remote.host, remote.port, before),
         )
     return verdict
+
+
+def _revoked(remote: Remote, shown: HostKey) -> errors.HostKeyChanged:
+    return errors.HostKeyChanged(
+        f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
+        "do not trust this server before its administrator has explained it",
+    )
 
 
 def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> str:
@@ -91,6 +95,8 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
     remote = volume.remote
     if volume.pinned_host_key:
         if shown.fingerprint == volume.pinned_host_key:
+            if _standing(shown, known) is Standing.REVOKED:
+                raise _revoked(remote, shown)
             return "pinned"
         raise errors.HostKeyNotPinned(
             f"the host key of {remote.server} is {shown.fingerprint}, not the pinned {volume.pinned_host_key}",

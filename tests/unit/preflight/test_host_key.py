@@ -147,6 +147,14 @@ def test_host_key_when_pinned_needs_no_known_hosts_and_overrules_them(client: Cl
     assert client.pinned == ["photos"]
 
 
+def test_host_key_when_pinned_and_revoked_is_refused(client: Client, server: Server) -> None:
+    (client.directory / ".ssh/known_hosts").write_text(f"@revoked {line(HOST, server.port, shown())}")
+    error = client.refusal(server, password="hunter2", host_key=shown().fingerprint)
+    assert isinstance(error, errors.HostKeyChanged)
+    assert f"{shown().fingerprint}, is marked as revoked: " in str(error)
+    assert server.seen == []
+
+
 def test_host_key_when_it_is_not_the_pinned_one_says_both_and_sends_nothing(client: Client, server: Server) -> None:
     wanted = shown(number=2).fingerprint
     error = client.refusal(server, password="hunter2", host_key=wanted)
