@@ -266,6 +266,15 @@ class SharedConnections:
         if len(os.fsencode(connection.socket)) > LONGEST_SOCKET:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(connection.socket))
         connection.directory.mkdir(mode=0o700)
+        try:
+            self._write(connection, volume, login)
+        except OSError:  # else others would wait for it
+            connection.remove()
+            raise
+        return connection
+
+    def _write(self, connection: SharedConnection, volume: Volume, login: Login) -> None:
+        """Write the files of a connection."""
         connection.volumes.mkdir(mode=0o700)
         connection.making.touch(0o600)
         if volume.pinned_host_key:
@@ -275,4 +284,3 @@ class SharedConnections:
         askpass = self._settings.libexec / "askpass"
         values = {"LOGIN": volume.remote.login, **write_secrets(volume, login, connection, askpass)}
         replace_file(connection.environment, sshfs.environment_file(values))
-        return connection

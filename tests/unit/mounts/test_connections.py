@@ -287,6 +287,21 @@ def test_host_key_that_was_pinned_before_a_remote_was_edited_is_yet_to_be_found(
         assert not connections.can_be_joined(volume("music", port=port, host_key=pinned), LOGIN)
 
 
+def test_nothing_is_left_of_a_connection_whose_files_could_not_all_be_written(
+    connections: SharedConnections, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No volume is to wait for it, and a password may be among them."""
+
+    def replace_file(path: Path, text: str) -> None:
+        if path.name == "environment":
+            raise OSError(28, "No space left on device")
+        path.write_text(text)
+
+    monkeypatch.setattr("sshfs_plugin.mounts.connections.replace_file", replace_file)
+    assert connections.join(volume("photos"), Login(password="hunter2")) == (None, False)
+    assert [path.name for path in settings.connections.iterdir()] == ["salt"]
+
+
 def test_volume_shares_nothing_where_nothing_can_be_written(connections: SharedConnections, settings: Settings) -> None:
     settings.connections.parent.mkdir(parents=True, exist_ok=True)
     settings.connections.touch()
