@@ -93,6 +93,7 @@ class UnitFiles:
             }
             replace_file(self.environment, sshfs.environment_file(values))
         except OSError as error:
+            self.remove()
             raise errors.StateError(
                 f"cannot write to {self.directory}, {error.strerror}", "is the file system there full?"
             ) from error
