@@ -5,6 +5,7 @@ import queue
 import socket
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -81,10 +82,16 @@ def connect(
         said: The volume's keywords of ssh_config, with their values.
 
     Raises:
+        HostUnresolved: The source that the volume names does not stand for an address.
         HostUnreachable: None of the addresses takes a connection.
     """
     refused: OSError | None = None
+    named = said.get("BindAddress")
+    # bind() itself would resolve a name, without a limit
+    sources = _by_family(resolve(replace(remote, host=named, port=0), seconds, said)) if named else {}
     for family, kind, protocol, _, address in addresses:
+        if named and family not in sources:
+            continue
         try:
             connection = socket.socket(family, kind, protocol)
         except OSError as error:  # a name may have IPv6 addresses where the kernel has no IPv6
@@ -92,8 +99,8 @@ def connect(
             continue
         connection.settimeout(max(0.1, seconds / len(addresses)))
         try:
-            if source := said.get("BindAddress"):
-                connection.bind((source, 0))
+            if named:
+                connection.bind(sources[family])
             connection.connect(address)
         except OSError as error:
             connection.close()
@@ -103,6 +110,11 @@ def connect(
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
     raise _unreachable(remote, refused) from None
+
+
+def _by_family(addresses: list[Address]) -> dict[int, Any]:
+    """Return the first address of each family."""
+    return {family: address for family, *_, address in reversed(addresses)}
 
 
 def connect_through(jump: Transport, name: str, remote: Remote, seconds: float) -> paramiko.Channel:

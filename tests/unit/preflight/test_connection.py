@@ -54,6 +54,20 @@ def test_host_when_nobody_resolves_its_name_gives_up_at_the_deadline(
     assert str(error) == "the host name 127.0.0.1 was not resolved in time: can this host reach its DNS server?"
 
 
+def test_source_when_nobody_resolves_its_name_gives_up_at_the_deadline(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, known = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest: [over.wait(10)] if host == "slow.invalid" else known(host, *rest)
+    )
+    started = time.monotonic()
+    error = client.refusal(server, seconds=0.5, BindAddress="slow.invalid")
+    over.set()
+    assert time.monotonic() - started < 3
+    assert str(error) == "the host name slow.invalid was not resolved in time: can this host reach its DNS server?"
+
+
 def test_connection_when_refused_asks_for_server_and_port(client: Client) -> None:
     port = closed_port()
     error = client.refusal(port, password="hunter2")
