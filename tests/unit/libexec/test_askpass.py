@@ -96,7 +96,7 @@ def ask_on_the_way(directory: Path, prompt: str, accounts: Mapping[int, str]) ->
         (directory / str(number)).write_text(f"of number {number}\n")
         variables[f"SSHFS_PLUGIN_ACCOUNT_{number}"] = account
         variables[f"SSHFS_PLUGIN_ACCOUNT_{number}_PASSWORD_FILE"] = str(directory / str(number))
-    return command.run([ASKPASS, prompt], seconds=10, environment=variables)
+    return command.run([ASKPASS, prompt], seconds=LIMIT_SECONDS, environment=variables)
 
 
 ON_THE_WAY = {0: "bob@nas", 1: "ann@[bastion]:2222", 2: "EXAMPLE\\bob smith@10.0.0.7", 3: "bob@[nas]:2222"}

@@ -13,7 +13,7 @@ from support.remotes import describe
 from support.ssh_client import Client, shown
 from support.ssh_keys import host_key
 from support.ssh_server import PASSWORD, TYPED, Account, Server, serving
-from support.waiting import await_that
+from support.waiting import LIMIT_SECONDS, await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -234,5 +234,5 @@ def ssh_connects(client: Client, volume: Volume, *jumps: Server) -> None:
         known_hosts.add("127.0.0.1", jump.port, shown(number=2))
     written = UnitFiles.of(settings, volume.name)
     written.write(volume, client.preflight.keyring.login_of(volume), settings)
-    said = command.run(["sh", "-c", CONNECT, written.environment, volume.remote.login], seconds=20)
+    said = command.run(["sh", "-c", CONNECT, written.environment, volume.remote.login], seconds=LIMIT_SECONDS)
     assert (said.returncode, said.stderr) == (0, "")

@@ -253,7 +253,7 @@ def test_login_with_a_key_on_a_token_is_refused_since_nobody_could_touch_it(
     client: Client, server: Server, tmp_path: Path
 ) -> None:
     key = write_token_key(tmp_path / "token")
-    command.run(["ssh-keygen", "-y", "-f", key], seconds=5).check_returncode()
+    command.run(["ssh-keygen", "-y", "-f", key], seconds=LIMIT_SECONDS).check_returncode()
     error = client.refusal(server, IdentityFile=str(key))
     assert isinstance(error, errors.IdentityFileUnusable)
     assert str(error) == (

@@ -10,6 +10,7 @@ import pytest
 from support.agents import agent
 from support.programs import Programs
 from support.ssh_keys import public_key, write_key, write_token_key
+from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command

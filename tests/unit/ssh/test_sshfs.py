@@ -245,7 +245,7 @@ def test_ssh_config_says_what_was_meant_whatever_is_in_a_path(tmp_path: Path) ->
             ("nas", {"identityfile": key, "certificatefile": certificate, "userknownhostsfile": of_server}),
             ("jump+1", {"identityagent": agents, "userknownhostsfile": of_jump}),
         ):
-            said = command.run(["ssh", "-G", "-F", config, host], seconds=5)
+            said = command.run(["ssh", "-G", "-F", config, host], seconds=LIMIT_SECONDS)
             assert said.returncode == 0, said.stderr
             found = dict(line.split(" ", 1) for line in said.stdout.splitlines())
             for keyword, path in meant.items():
