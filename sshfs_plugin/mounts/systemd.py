@@ -12,6 +12,7 @@ import re
 import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline

@@ -248,7 +248,7 @@ def test_files_of_units_that_have_ended_while_the_service_was_away_are_removed(
         keeping.files(name).write(replace(VOLUME, name=name), LOGIN, keeping.settings)
     fake_kernel.mount(keeping.mountpoint(VolumeName("maps")))
     shown = "\n\n".join(
-        f"Id=docker-volume-sshfs@{name}.service\nActiveState={state}\nSubState=x"
+        f"Id=docker-volume-sshfs@{name}.service\nActiveState={state}\nSubState=x\nLoadState=loaded"
         for state, name in named.items()
         if state != "mounted"
     )
