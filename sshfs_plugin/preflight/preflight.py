@@ -3,7 +3,7 @@
 
 import contextlib
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 from sshfs_plugin import errors
@@ -76,18 +76,10 @@ class Preflight:
         """
         self.prepare(volume).run(deadline, creating=creating)
 
-    def _run(
-        self,
-        volume: Volume,
-        login: Login,
-        verified: tuple[HostKey, ...],
-        deadline: Deadline,
-        *,
-        creating: bool = False,
-    ) -> None:
-        remote = volume.remote
+    def _run(self, prepared: "Prepared", deadline: Deadline, *, creating: bool, logged_in: Callable[[], None]) -> None:
+        volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
         # read only now: another preflight may have added a key while this one waited
-        known = self.known_hosts.accepted(remote.host, remote.port) + verified
+        known = self.known_hosts.accepted(remote.host, remote.port) + prepared.verified
         identity = self._identity(volume, login, known)
         # the port of a remote is in its file, whatever the directory begins with
         with contextlib.nullcontext() if volume.remote_name else _asking_for_port(remote):
@@ -95,7 +87,7 @@ class Preflight:
             if self.kept and not creating:
                 # before a mount the login itself is in question, and one of them may be all that the server allows
                 self.kept.drop(identity)
-            connection = connection or self._passed(volume, login, known, deadline, creating=creating)
+            connection = connection or self._passed(prepared, known, deadline, creating=creating, logged_in=logged_in)
         with _closed_on_failure(connection.transport):
             if self.remembers:
                 known = self._remember(volume, connection.host_key, known)
@@ -106,16 +98,23 @@ class Preflight:
             connection.close()
 
     def _passed(
-        self, volume: Volume, login: Login, known: tuple[HostKey, ...], deadline: Deadline, *, creating: bool
+        self,
+        prepared: "Prepared",
+        known: tuple[HostKey, ...],
+        deadline: Deadline,
+        *,
+        creating: bool,
+        logged_in: Callable[[], None],
     ) -> KeptConnection:
         """Make all checks of the server, and return the connection."""
-        remote = volume.remote
+        volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
         jump = self._jumped(volume, login, deadline)
         transport, host_key = self._verified(volume, known, deadline, jump)
         with _closed_on_failure(transport), _ended_soon_after(deadline, transport):
             until = time.monotonic() + KEPT_SECONDS
             with self.observer(Check.LOGIN) as note:
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
+            logged_in()
             with self.observer(Check.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)
                 for lack in lacks(sftp.extensions):
@@ -284,9 +283,15 @@ class Prepared:
     login: Login
     verified: tuple[HostKey, ...]
 
-    def run(self, deadline: Deadline, *, creating: bool = False) -> None:
-        """Make the checks, as ``Preflight.run`` does."""
-        self.preflight._run(self.volume, self.login, self.verified, deadline, creating=creating)
+    def run(self, deadline: Deadline, *, creating: bool = False, logged_in: Callable[[], None] = lambda: None) -> None:
+        """Make the checks, as ``Preflight.run`` does.
+
+        Args:
+            deadline: When the caller gives up.
+            creating: Whether the volume is being created.
+            logged_in: Is called once the server has let the login in: what is left may wait for a disk of the server.
+        """
+        self.preflight._run(self, deadline, creating=creating, logged_in=logged_in)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,13 @@ def test_preflight_writes_nothing_on_the_server(client: Client, files: Path, ser
     }
 
 
+def test_preflight_tells_that_it_is_logged_in_before_it_asks_for_files(client: Client, server: Server) -> None:
+    asked: list[list[str]] = []
+    prepared = client.preflight.prepare(client.volume(server, password="hunter2"))
+    prepared.run(Deadline.after(5), logged_in=lambda: asked.append(list(server.seen)))
+    assert asked == [["none", PASSWORD]]
+
+
 # What passes here passes with ssh
 
 
