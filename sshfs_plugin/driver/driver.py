@@ -11,8 +11,8 @@ State is changed after the act that it records, except that a holder is dropped 
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from sshfs_plugin import context, errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.counters import Counters
-from sshfs_plugin.driver.locks import Locks, SharedFailures, reachability
+from sshfs_plugin.driver.locks import Locks, SharedFailures, admission, reachability
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.driver.values import Caller, Condition, State
 from sshfs_plugin.events import Event
@@ -141,8 +141,8 @@ class Driver:
             entry = Entry(record=volume)
             if volume.check is CheckAt.CREATE:
                 prepared = self._preflight.prepare(volume)
-                with self._connecting(volume, asked, deadline):
-                    prepared.run(deadline, creating=True)
+                with self._logging_in(volume, prepared.login, asked, deadline) as logged_in:
+                    prepared.run(deadline, creating=True, logged_in=logged_in)
                 entry.passed(prepared.login, CHECK_HOLDS_SECONDS)
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source, extra=Event.CREATED.fields)
@@ -166,8 +166,7 @@ class Driver:
         """
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
-            with self._shared_failures.attempt(_identity(entry.known), asked, _is_refusal):
-                device = self._ensure_mounted_early(entry, asked, deadline)
+            device = self._ensure_mounted_early(entry, asked, deadline)
             if not caller.has_gone():
                 self._registry.count(
                     entry, lambda holders: holders.mounted(holder, caller.client, device), record=False
@@ -375,6 +374,8 @@ class Driver:
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
         """Mount a volume unless it is mounted and its server answers; return the device of the mount."""
         name = entry.name
+        if isinstance(entry.record, Unusable):
+            raise entry.record.error
         device = self._supervisor.mounted().get(name)
         if device and self._supervisor.answers(name, deadline.left(2)):
             return device
@@ -386,16 +387,16 @@ class Driver:
             # before a slot at the server is taken, since files on this host may take long to read
             prepared = self._preflight.prepare(volume) if volume.check is not CheckAt.NEVER else None
             login = prepared.login if prepared else self._preflight.login(volume)
-            if self._supervisor.connections.can_be_joined(volume, login):
-                prepared = None
+        was_checked = prepared is not None and self._check(entry, prepared, asked, deadline, unless_joinable=True)
         try:
-            self._start(entry, asked, deadline, login, prepared)
+            self._start(entry, login, deadline)
         except errors.MountError:
-            if prepared or volume.check is CheckAt.NEVER or deadline.left() < WORTH_CHECKING_SECONDS:
+            if was_checked or volume.check is CheckAt.NEVER or deadline.left() < WORTH_CHECKING_SECONDS:
                 raise
             # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
             prepared = self._preflight.prepare(volume)
-            self._start(entry, asked, deadline, prepared.login, prepared)
+            self._check(entry, prepared, asked, deadline, unless_joinable=False)
+            self._start(entry, prepared.login, deadline)
         device = self._supervisor.mounted().get(name)
         if not device:
             raise errors.MountFailed(
@@ -405,23 +406,45 @@ class Driver:
         self.counters.mounted(time.monotonic() - asked)
         return device
 
-    def _start(self, entry: Entry, asked: float, deadline: Deadline, login: Login, prepared: "Prepared | None") -> None:
-        """Mount a volume, after the rest of a preflight unless that can be spared."""
+    def _check(
+        self, entry: Entry, prepared: "Prepared", asked: float, deadline: Deadline, *, unless_joinable: bool
+    ) -> bool:
+        """Make the rest of a preflight, unless a connection to join will do; return whether it was made."""
+        volume, login = entry.volume, prepared.login
+        if unless_joinable and self._can_join(volume, login):
+            return False
+        with self._logging_in(volume, login, asked, deadline) as logged_in:
+            if unless_joinable and self._can_join(volume, login):  # another volume has had it made meanwhile
+                return False
+            prepared.run(deadline, logged_in=logged_in)
+        entry.passed(login, CHECK_HOLDS_SECONDS)
+        return True
+
+    def _start(self, entry: Entry, login: Login, deadline: Deadline) -> None:
+        """Mount a volume, with a slot of its server unless it joins a connection: then no login is made."""
         volume = entry.volume
-        with self._connecting(volume, asked, deadline):
-            if prepared:
-                prepared.run(deadline)
-                entry.passed(login, CHECK_HOLDS_SECONDS)
-            try:
+        slot = self._locks.at_server(volume.remote.server, deadline)
+        try:
+            with nullcontext() if self._can_join(volume, login) else slot:
                 self._supervisor.start(volume, login, deadline)
-            except errors.MountError:
-                entry.passed_until = 0.0
-                raise
+        except errors.MountError:
+            entry.passed_until = 0.0
+            raise
+
+    def _can_join(self, volume: Volume, login: Login) -> bool:
+        return self._supervisor.connections.can_be_joined(volume, login)
 
     @contextmanager
-    def _connecting(self, volume: Volume, asked: float, deadline: Deadline) -> Iterator[None]:
-        """Hold a slot of the server, or raise the shared failure of a call that found it out of reach meanwhile."""
+    def _logging_in(
+        self, volume: Volume, login: Login, asked: float, deadline: Deadline
+    ) -> Iterator[Callable[[], None]]:
+        """Hold the turn of a login and a slot of its server, or raise the shared failure of a call that was before.
+
+        Yields:
+            What gives both back once the login is made: what comes then may wait for a disk of the server.
+        """
         limit = float(dict(volume.ssh_options)["ConnectTimeout"])
+        server, key = volume.remote.server, admission(volume, login)
 
         def is_out_of_reach(error: errors.PluginError) -> bool:
             if volume.remote.with_port_from_directory:  # the error may ask whether that port was meant
@@ -429,11 +452,14 @@ class Driver:
             # only if the deadline has not cut the attempt short: then the others would fail like this one
             return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= limit
 
-        with (
-            self._locks.at_server(volume.remote.server, deadline),
-            self._shared_failures.attempt(reachability(volume), asked, is_out_of_reach),
-        ):
-            yield
+        with ExitStack() as places:
+            places.enter_context(self._locks.logging_in(server, key, deadline))
+            places.enter_context(self._locks.at_server(server, deadline))
+            with (
+                self._shared_failures.attempt(reachability(volume), asked, is_out_of_reach),
+                self._shared_failures.attempt(key, asked, _is_refusal),
+            ):
+                yield places.close
 
     def _require_release(self, name: VolumeName, deadline: Deadline) -> None:
         """Release a volume, whatever its holders. Raises VolumeInUse or UnmountFailed."""
@@ -520,13 +546,8 @@ def _condition(entry: Entry, device: str | None, *, is_lost: bool) -> Condition:
 
 
 def _is_refusal(error: errors.PluginError) -> bool:
-    """Tell whether a failure ends all Mounts that wait for the volume: servers ban clients that are refused often."""
+    """Tell whether a failure ends all calls that wait for the same login: servers ban who is refused often."""
     return isinstance(error, errors.LoginRefused)
-
-
-def _identity(volume: Volume | Unresolved) -> Hashable:
-    """Return a key that a later volume of the same name does not have."""
-    return volume.name, volume.created_at
 
 
 def _mount_id(text: str) -> MountID:

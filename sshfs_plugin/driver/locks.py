@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
 CONNECTS_PER_SERVER = 8
@@ -118,13 +119,20 @@ def reachability(volume: Volume) -> Hashable:
     return volume.remote.server, through, *(said.get(keyword) for keyword in _DECIDE_REACHABILITY)
 
 
+def admission(volume: Volume, login: Login) -> Hashable:
+    """Return the key of all that decides whether a volume is let in: the accounts, the options of ssh, the secrets."""
+    ways = tuple((each.remote.account, each.ssh_options) for each in (*volume.jumps, volume))
+    return ways, login.digest
+
+
 class Locks:
-    """The lock of each volume and the slots of each server, made on first use."""
+    """The lock of each volume, the turn of each login and the slots of each server, made on first use."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
         # kept by those who hold or await them alone: names of volumes come and go
         self._volumes: WeakValueDictionary[VolumeName, Slots] = WeakValueDictionary()
+        self._logins: WeakValueDictionary[Hashable, Slots] = WeakValueDictionary()
         self._servers: WeakValueDictionary[str, Slots] = WeakValueDictionary()
 
     @contextmanager
@@ -137,6 +145,18 @@ class Locks:
         with self._making:
             slots = self._volumes.setdefault(name, Slots(1, waiting=WAITING))
         with slots.taken(deadline, errors.VolumeBusy(name)):
+            yield
+
+    @contextmanager
+    def logging_in(self, server: str, login: Hashable, deadline: Deadline) -> Iterator[None]:
+        """Hold the turn of a login at a server: one that is refused is not to be tried by many at once.
+
+        Raises:
+            ServerBusy: Others had their turn until the deadline, or too many wait already.
+        """
+        with self._making:
+            slots = self._logins.setdefault(login, Slots(1, waiting=WAITING))
+        with slots.taken(deadline, errors.ServerBusy(server)):
             yield
 
     @contextmanager

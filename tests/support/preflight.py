@@ -2,7 +2,7 @@
 """A preflight that asks no server."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
@@ -16,15 +16,15 @@ LOGIN = Login(password="hunter2", contents={Path("/root/.ssh/id_rsa-cert.pub"): 
 
 @dataclass(frozen=True)
 class FakePrepared:
-    """A preflight whose login is always the same."""
+    """A preflight whose login tells keys apart by their names."""
 
     preflight: "FakePreflight"
     volume: Volume
-    login: Login = LOGIN
+    login: Login
 
-    def run(self, deadline: Deadline, *, creating: bool = False) -> None:
+    def run(self, deadline: Deadline, *, creating: bool = False, logged_in: Callable[[], None] = lambda: None) -> None:
         """Make the checks."""
-        self.preflight.run(self.volume, deadline, creating=creating)
+        self.preflight.run(self.volume, deadline, creating=creating, logged_in=logged_in)
 
 
 @dataclass
@@ -34,6 +34,7 @@ class FakePreflight:
     problems: dict[str, PluginError] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
     files: dict[str, Gate] = field(default_factory=dict)
+    directories: dict[str, Gate] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
@@ -46,14 +47,14 @@ class FakePreflight:
         self.prepared.append(volume.name)
         if gate := self.files.get(volume.name):
             gate.hold()
-        return FakePrepared(self, volume)
+        return FakePrepared(self, volume, _login(volume))
 
     def login(self, volume: Volume) -> Login:
         """Note that this host's files are read."""
         self.prepared.append(volume.name)
-        return LOGIN
+        return _login(volume)
 
-    def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
+    def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False, logged_in: Callable[[], None]) -> None:
         """Pass, unless the test has said otherwise of this volume or its key."""
         if creating:
             self.created.append(volume.name)
@@ -63,8 +64,16 @@ class FakePreflight:
             gate.hold()
         if problem := self.problems.get(volume.name) or self.problems.get(volume.credentials.identity_file):
             raise problem
+        logged_in()
+        if gate := self.directories.get(volume.name):
+            gate.hold()
         self.mends()
 
     def forget(self, name: VolumeName) -> None:
         """Note that a volume is to be forgotten."""
         self.forgotten.append(name)
+
+
+def _login(volume: Volume) -> Login:
+    key = volume.credentials.identity_file
+    return replace(LOGIN, identity_files=(Path(key),)) if key else LOGIN

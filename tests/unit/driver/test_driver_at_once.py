@@ -132,7 +132,7 @@ def test_a_way_that_is_closed_says_nothing_of_another_way_to_the_same_server(
     host.preflight.problems["closed"] = AWAY
     queue.mount("closed", "open", "closed")
     assert queue.outcomes() == [f"HostUnreachable: {AWAY}"] * 2 + ["", f"HostUnreachable: {AWAY}"]
-    assert host.preflight.checked == ["first", "closed", "open"]
+    assert sorted(host.preflight.checked) == ["closed", "first", "open"]
 
 
 def test_a_port_that_is_dead_takes_no_place_from_another_port_of_the_same_host(driver: Driver, queue: Queue) -> None:
@@ -181,12 +181,32 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
 ) -> None:
     refusal = errors.LoginRefused("nas refused to let me in", "is the key right?")
     queue.begin(refusal)
-    for name in ("photos", "films"):
+    for name in (alike := [f"photos{number}" for number in range(9)]):
         create(driver, name, check="mount")
-    host.preflight.problems["photos"] = refusal
-    queue.mount("photos", "photos", "films", "photos")
-    assert queue.outcomes() == [f"LoginRefused: {refusal}"] * 3 + ["", f"LoginRefused: {refusal}"]
-    assert host.preflight.checked.count("photos") == 2, "the first, and the one that began after all had asked"
+        host.preflight.problems[name] = refusal
+    create(driver, "films", check="mount", IdentityFile="/another")
+    queue.mount(*alike, "photos0", "films")
+    queue.create("music")
+    assert queue.outcomes() == [f"LoginRefused: {refusal}"] * 11 + ["", f"LoginRefused: {refusal}"]
+    assert sorted(host.preflight.checked) == [
+        "films",
+        "first",
+        "photos0",
+    ], "the first, and the first after all had asked"
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [{"sshcmd": "ann@nas:/photos"}, {"PreferredAuthentications": "password"}, {"IdentityFile": "/another"}],
+    ids=lambda opts: next(iter(opts)),
+)
+def test_refused_login_says_nothing_of_another_login_at_the_same_server(
+    driver: Driver, queue: Queue, opts: dict[str, str]
+) -> None:
+    queue.begin(errors.LoginRefused("nas refused to let me in"))
+    create(driver, check="mount", **opts)
+    queue.mount("photos")
+    assert queue.outcomes()[1:] == [""]
 
 
 def test_create_that_is_refused_says_nothing_of_the_next_with_another_key(host: FakeHost, queue: Queue) -> None:
@@ -256,6 +276,70 @@ def test_only_eight_volumes_connect_to_one_server_at_once(
     for mounted in mounting:
         mounted.result()
     driver.mount(names[8], ID, caller(), now())
+
+
+def test_volumes_that_join_a_connection_take_no_place_of_those_who_log_in(
+    driver: Driver, host: FakeHost, in_background: Background
+) -> None:
+    """Those in a directory that hangs would keep it for a minute."""
+    gate = Gate()
+    joining = [f"photos{number}" for number in range(locks.CONNECTS_PER_SERVER)]
+    host.supervisor.connections.joinable.update(joining)
+    for name in joining:
+        create(driver, name, check="mount")
+        host.supervisor.start_gates[name] = gate
+    mounting = [in_background(driver.mount, name, ID, caller(), soon()) for name in joining]
+    for _ in mounting:
+        gate.await_arrival()
+    driver.create("films", {"sshcmd": SSHCMD}, now())
+    driver.mount("films", ID, caller(), now())
+    gate.open()
+    for mounted in mounting:
+        mounted.result()
+
+
+def test_volumes_whose_directory_hangs_keep_nobody_from_their_server(
+    driver: Driver, host: FakeHost, in_background: Background
+) -> None:
+    """Creating and mounting alike, once the server has let them in."""
+    gate = Gate()
+    for number in range(5):
+        create(driver, f"mounted{number}", check="mount")
+        host.preflight.directories[f"mounted{number}"] = host.preflight.directories[f"made{number}"] = gate
+    waiting: list[Future[Path] | Future[None]] = []
+    waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
+    waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
+    for _ in waiting:
+        gate.await_arrival()
+    driver.create("well", {"sshcmd": SSHCMD}, now())
+    driver.mount("well", ID, caller(), now())
+    gate.open()
+    for call in waiting:
+        call.result()
+
+
+def test_volumes_that_start_in_one_moment_join_the_connection_of_the_first(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, in_background: Background
+) -> None:
+    names = [f"photos{number}" for number in range(10)]
+    monkeypatch.setattr(host.supervisor.connections, "can_be_joined", lambda *_: bool(host.supervisor.started))
+    for name in names:
+        create(driver, name, check="mount")
+    gates = [host.preflight.gates.setdefault(name, Gate()) for name in names]
+    waits = threading.Semaphore(0)
+    first = in_background(driver.mount, names[0], ID, caller(), soon())
+    gates[0].await_arrival()
+    others = [in_background(driver.mount, name, ID, caller(), WatchedDeadline(soon().at, waits)) for name in names[1:]]
+    for _ in others:
+        assert waits.acquire(timeout=LIMIT_SECONDS)
+    gates[0].open()
+    first.result()
+    for gate in gates[1:]:
+        gate.open()
+    for mounting in others:
+        mounting.result()
+    assert len(host.preflight.checked) <= 2, "that of the first, and one that began when it was logged in"
+    assert sorted(host.supervisor.started) == names
 
 
 def test_volumes_that_wait_for_files_of_this_host_keep_nobody_from_their_server(
