@@ -163,14 +163,13 @@ class SharedConnections:
         self._choosing, self._salting = threading.Lock(), threading.Lock()
 
     def can_be_joined(self, volume: Volume, login: Login) -> bool:
-        """Tell whether a connection stands that a volume can share, so that its login needs no check.
+        """Tell whether a connection stands, or is being made, that a volume can share: its login needs no check.
 
         A pinned host key is not known before a check has found it, under the server's name and port of now.
         """
         if not volume.shares_connection or not all(map(self._known_hosts.has_pinned, (volume, *volume.jumps))):
             return False
-        found = self._joinable(volume, self._key(volume, login))
-        return found is not None and found.stands
+        return self._joinable(volume, self._key(volume, login)) is not None
 
     def join(self, volume: Volume, login: Login) -> tuple[SharedConnection | None, bool]:
         """Choose the connection that a volume shares from now on, and write its files if it is yet to be made.

@@ -42,6 +42,39 @@ def test_a_hundred_volumes_at_once_take_a_login_for_each_slot(plugin: Plugin, na
     assert logins(nas) <= 2 * 8
 
 
+def test_ten_volumes_mounted_in_one_moment_take_few_logins(plugin: Plugin, nas: Server) -> None:
+    """One for the connection, and those of the checks that begin before that is being made."""
+    names = [f"volume{number}" for number in range(10)]
+    for name in names:
+        plugin.create(name, nas.options(nas.make(name), check="mount"))
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(plugin.mount, names))
+    assert logins(nas) <= 5
+    for name in names:
+        plugin.unmount(name)
+
+
+def test_ten_volumes_mounted_in_one_moment_with_a_wrong_key_are_refused_twice(
+    plugin: Plugin, server: Server, tmp_path: Path
+) -> None:
+    """Servers ban: fail2ban after five times, if nothing else is said."""
+    names = [f"volume{number}" for number in range(10)]
+    stranger = make_key(tmp_path / "stranger", "-t", "ed25519")
+    with start_server("LogLevel VERBOSE", model=server) as nas:
+        for name in names:
+            plugin.create(name, nas.options(nas.data, check="mount", IdentityFile=str(stranger)))
+
+        def refusal(name: str) -> str:
+            with pytest.raises(Refused) as refused:
+                plugin.mount(name)
+            return str(refused.value)
+
+        with ThreadPoolExecutor(len(names)) as threads:
+            said = list(threads.map(refusal, names))
+        assert all("refused to let" in each for each in said)
+        assert 1 <= (nas.directory / "log").read_text(errors="replace").count("Failed publickey") <= 3
+
+
 def test_a_server_that_was_restarted_costs_a_new_login(plugin: Plugin, nas: Server) -> None:
     plugin.create("before", nas.options(nas.data))
     with nas.away(), pytest.raises(Refused, match="connection refused"):

@@ -188,23 +188,19 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
     queue.mount(*alike, "photos0", "films")
     queue.create("music")
     assert queue.outcomes() == [f"LoginRefused: {refusal}"] * 11 + ["", f"LoginRefused: {refusal}"]
-    assert sorted(host.preflight.checked) == [
-        "films",
-        "first",
-        "photos0",
-    ], "the first, and the first after all had asked"
+    assert sorted(host.preflight.checked) == ["films", "first", "photos0"], "the first, and the first after all asked"
 
 
 @pytest.mark.parametrize(
     "opts",
     [{"sshcmd": "ann@nas:/photos"}, {"PreferredAuthentications": "password"}, {"IdentityFile": "/another"}],
-    ids=lambda opts: next(iter(opts)),
+    ids=str,
 )
 def test_refused_login_says_nothing_of_another_login_at_the_same_server(
     driver: Driver, queue: Queue, opts: dict[str, str]
 ) -> None:
     queue.begin(errors.LoginRefused("nas refused to let me in"))
-    create(driver, check="mount", **opts)
+    driver.create("photos", {"sshcmd": SSHCMD, "check": "mount", **opts}, soon())
     queue.mount("photos")
     assert queue.outcomes()[1:] == [""]
 
