@@ -160,7 +160,13 @@ class Supervisor(ABC):
             StateError: A file could not be written.
         """
         connection, is_new = self.connections.join(volume, login)
-        self.files(volume.name).write(volume, login, self.settings, connection.directory if connection else None)
+        try:
+            self.files(volume.name).write(volume, login, self.settings, connection.directory if connection else None)
+        except errors.StateError:
+            self.connections.leave(volume.name)
+            if connection and is_new:  # nobody will make it
+                connection.remove()
+            raise
         return connection if is_new else None
 
     @abstractmethod

@@ -18,6 +18,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
+from sshfs_plugin.mounts.connections import SharedConnection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
@@ -68,8 +69,8 @@ class SystemdSupervisor(Supervisor):
         units = [unit]
         try:
             if connection:
-                units.append(f"docker-volume-sshfs-connection@{connection.name}.service")
-                _systemctl("start", "--no-block", units[1], seconds=limit)
+                units.append(_connection_unit(connection))
+                _begin(connection, limit)
             job = _systemctl("start", unit, seconds=limit)
         except errors.ProgramStuck:
             self._give_up_start(name)
@@ -86,15 +87,18 @@ class SystemdSupervisor(Supervisor):
         return self.is_provided(name) and _is_active(_unit(name))
 
     def settle(self) -> None:
-        """Withdraw the release requests of an earlier process, and stop a release that still runs."""
+        """Settle what an earlier process has left: stop its release, and remove connections that it had not begun."""
         Supervisor.settle(self)
+        waited_for = {_connection_unit(each): each for each in self.connections.all() if not each.stands}
+        for unit in _ended(list(waited_for)):
+            waited_for[unit].remove()
         with contextlib.suppress(OSError, errors.ProgramStuck):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
 
     def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes whose unit is inactive, or has failed."""
-        found = states([_unit(name) for name in names], seconds=ASK_SECONDS) if names else {}
-        return {name for name in names if found.get(_unit(name), "").startswith(("inactive", "failed"))}
+        ended = _ended([_unit(name) for name in names])
+        return {name for name in names if _unit(name) in ended}
 
     def run_release(self, deadline: Deadline) -> str:
         """Start the release unit and wait until it has ended."""
@@ -211,6 +215,26 @@ def _addresses(shown: str) -> tuple[str, ...]:
 
 def _unit(name: VolumeName) -> str:
     return f"docker-volume-sshfs@{name}.service"
+
+
+def _connection_unit(connection: SharedConnection) -> str:
+    return f"docker-volume-sshfs-connection@{connection.name}.service"
+
+
+def _begin(connection: SharedConnection, seconds: float) -> None:
+    """Have a shared connection made; where systemd does not begin, it is removed, since others would wait for it."""
+    has_begun = False
+    try:
+        has_begun = not _systemctl("start", "--no-block", _connection_unit(connection), seconds=seconds).returncode
+    finally:
+        if not has_begun:
+            connection.remove()
+
+
+def _ended(units: Sequence[str]) -> set[str]:
+    """Return those of some units that are inactive, or have failed; none where systemd can't be asked."""
+    found = states(units, seconds=ASK_SECONDS) if units else {}
+    return {unit for unit, state in found.items() if state.startswith(("inactive", "failed"))}
 
 
 def _is_active(unit: str) -> bool:

@@ -2,6 +2,7 @@
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.volume import VolumeName
+from sshfs_plugin.volume import HostKeyCheck, VolumeName
 
 PHOTOS = VolumeName("photos")
 UNIT = "docker-volume-sshfs@photos.service"
@@ -89,6 +90,49 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
         assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in keeping.files(name).environment.read_text()
     keeping.forget(music)
     assert {path.name for path in (connection / "volumes").iterdir()} == {PHOTOS}
+
+
+@pytest.mark.parametrize("trouble", ["exit 1", "exec sleep 60"])
+def test_connection_that_nothing_begins_to_make_is_waited_for_by_nobody(
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel, trouble: str
+) -> None:
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    programs.add("systemctl", f'[ "$3" != --no-block ] || {trouble}')
+    with suppress(errors.MountTimedOut):
+        keeping.start(SHARING, LOGIN, Deadline.after(1) if "sleep" in trouble else soon())
+    assert keeping.connections.all() == []
+
+
+def test_connection_of_a_volume_whose_own_files_cannot_be_written_is_waited_for_by_nobody(
+    keeping: SystemdSupervisor, settings: Settings
+) -> None:
+    settings.unit_files.parent.mkdir(parents=True, exist_ok=True)
+    settings.unit_files.touch()
+    with pytest.raises(errors.StateError):
+        keeping.start(SHARING, LOGIN, soon())
+    assert keeping.connections.all() == []
+
+
+def test_connection_that_a_killed_service_has_not_had_made_is_waited_for_by_nobody(
+    keeping: SystemdSupervisor, programs: Programs
+) -> None:
+    begun, unbegun = (
+        keeping.connections.join(replace(SHARING, name=VolumeName(name), host_key_check=check), LOGIN)[0]
+        for name, check in (("aa", HostKeyCheck.NO), ("bb", HostKeyCheck.YES))
+    )
+    assert begun and unbegun
+    programs.add(
+        "systemctl",
+        f"""for unit in "$@"; do case $unit in
+            *{begun.name}*) printf 'Id=%s\nActiveState=activating\nSubState=start\nLoadState=loaded\n\n' "$unit" ;;
+            *@*) printf 'Id=%s\nActiveState=inactive\nSubState=dead\nLoadState=loaded\n\n' "$unit" ;;
+        esac; done""",
+    )
+    keeping.settle()
+    assert keeping.connections.all() == [begun]
+    programs.add("systemctl", "exit 1")
+    keeping.settle()
+    assert keeping.connections.all() == [begun], "systemd can't be asked"
 
 
 def test_failed_start_speaks_in_the_words_of_the_connection_that_could_not_be_made(
