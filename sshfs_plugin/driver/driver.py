@@ -223,7 +223,11 @@ class Driver:
             UnmountFailed, StateError: It could not be unmounted or forgotten.
         """
         with self._working_on(name, deadline) as entry:
-            self._require_release(entry.name, deadline)
+            try:
+                self._require_release(entry.name, deadline)
+            except errors.VolumeInUse:
+                _require_answer(entry)
+                raise
             self._preflight.forget(entry.name)
             self._supervisor.forget(entry.name)
             self._registry.remove(entry)
@@ -484,7 +488,8 @@ class Driver:
                 self._log_release(entry, released=released)
                 entry.unmount_settled()
             if not released:
-                entry.left_until = time.monotonic() + LEAVE_SECONDS
+                # our own look at a mount can't be killed while its server does not answer, and uses it
+                entry.left_until = time.monotonic() + (0.0 if entry.answering is False else LEAVE_SECONDS)
                 return
         self._registry.count(entry, lambda _: Holders())
 
@@ -543,6 +548,16 @@ def _condition(entry: Entry, device: str | None, *, is_lost: bool) -> Condition:
     if is_lost or entry.answering is False:
         return Condition.UNRESPONSIVE
     return Condition.REMOUNTED if entry.holders.have_other_than(device) else Condition.MOUNTED
+
+
+def _require_answer(entry: Entry) -> None:
+    """Raise UnmountFailed if a volume's server does not answer: what waits for it may be all that uses the mount."""
+    if entry.answering is False and isinstance(entry.record, Volume):
+        raise errors.UnmountFailed(
+            f"volume '{entry.name}' could not be unmounted while its server, {entry.record.remote.server}, "
+            "does not answer",
+            f"try again when it is back, or unmount it with docker-volume-sshfs release --force {entry.name}",
+        ) from None
 
 
 def _is_refusal(error: errors.PluginError) -> bool:

@@ -225,6 +225,32 @@ def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
     assert status_of(restarted) == (True, 1)
 
 
+def test_look_after_asks_again_at_once_of_a_mount_that_may_be_in_use_by_its_own_look_alone(
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What looks at a mount whose server is frozen can't be killed, and uses it until the server answers."""
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    host.supervisor.used.add("photos")
+    driver.unmount("photos", ID, soon())
+    driver.look_after(1)
+    driver.look_after(1)
+    assert host.supervisor.asked == ["photos"] * 3
+    assert caplog.text.count("left mounted: ") == 1
+    with pytest.raises(errors.UnmountFailed) as refusal:
+        driver.remove("photos", soon())
+    assert str(refusal.value) == (
+        "volume 'photos' could not be unmounted while its server, nas port 22, does not answer: "
+        "try again when it is back, or unmount it with docker-volume-sshfs release --force photos"
+    )
+    host.supervisor.silent.clear()
+    host.supervisor.used.clear()
+    driver.look_after(1)
+    assert host.supervisor.released == ["photos"]
+
+
 def test_look_after_asks_of_a_new_mount_whatever_became_of_the_one_before(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
