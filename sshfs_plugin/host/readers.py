@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command, file_reader
 
 FEW = 2
 """As many as are worth having: each answers thousands of requests in a second."""
 
 _PATIENCE_SECONDS = 0.1
-"""How long a request waits for one of those, before one more is started: they may all be hung."""
+"""How long a request waits for one of those, before one more is started: they may all be hung. A path that one is asked
+for since longer is waited for, and not asked for again.
+"""
 
 Answer: TypeAlias = tuple[int, int, int, bytes]
 """The number of an error or 0, mode and owner of a file, and its content."""
@@ -95,7 +98,7 @@ class Readers:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._idle: list[_Reader] = []
-        self._busy = 0
+        self._asked: list[tuple[Path, float]] = []
         self._hung: dict[Path, _Reader] = {}
 
     def ask(self, path: Path, wanted: int, seconds: float) -> Answer:
@@ -109,14 +112,11 @@ class Readers:
         Raises:
             TimeoutError: The file system did not answer in time, or has not answered an earlier call yet.
         """
-        with self._changed:
-            self._hung = {where: reader for where, reader in self._hung.items() if not reader.has_ended}
-            if path in self._hung:
-                raise TimeoutError
+        deadline = Deadline.after(seconds)
         while True:
-            with self._one() as reader:
+            with self._one_for(path, deadline) as reader:
                 try:
-                    return reader.ask(path, wanted, seconds)
+                    return reader.ask(path, wanted, deadline.left())
                 except _Ended:
                     if not reader.has_answered:
                         raise OSError(errno.EIO, "no program can be started that reads files", str(path)) from None
@@ -126,22 +126,41 @@ class Readers:
                     raise
 
     @contextmanager
-    def _one(self) -> Iterator[_Reader]:
-        """Take a reader, which is put back if it is of use still."""
+    def _one_for(self, path: Path, deadline: Deadline) -> Iterator[_Reader]:
+        """Take a reader to be asked for a path, which is put back if it is of use still. Raises TimeoutError."""
         with self._changed:
-            if self._busy >= FEW:
-                self._changed.wait_for(lambda: self._idle, _PATIENCE_SECONDS)
+            self._await_turn(path, deadline)
             reader = self._idle.pop() if self._idle else None
-            self._busy += 1
+            asked = path, time.monotonic()
+            self._asked.append(asked)
         try:
             reader = reader or _Reader()
             yield reader
         finally:
             with self._changed:
-                self._busy -= 1
+                self._asked.remove(asked)
                 if reader and reader.is_idle and len(self._idle) < FEW:
                     self._idle.append(reader)
                     reader = None
-                self._changed.notify()
+                self._changed.notify_all()
             if reader:
                 reader.end()
+
+    def _await_turn(self, path: Path, deadline: Deadline) -> None:
+        """Wait until a reader may be asked for a path, be it a new one. Raises TimeoutError."""
+        while True:
+            if not self._changed.wait_for(lambda: not self._is_slow(path), deadline.left()):
+                raise TimeoutError
+            self._hung = {where: reader for where, reader in self._hung.items() if not reader.has_ended}
+            if path in self._hung:
+                raise TimeoutError
+            if len(self._asked) < FEW:
+                return
+            self._changed.wait_for(lambda: bool(self._idle), _PATIENCE_SECONDS)
+            if not self._is_slow(path):
+                return
+
+    def _is_slow(self, path: Path) -> bool:
+        """Tell whether a reader has been asked for a path for long."""
+        long_ago = time.monotonic() - _PATIENCE_SECONDS
+        return any(asked == path and since <= long_ago for asked, since in self._asked)

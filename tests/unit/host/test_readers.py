@@ -126,6 +126,31 @@ def test_a_path_that_hangs_is_in_no_other_path_s_way_and_not_asked_for_again(
     assert len(started) == 2, "it was asked for again, of the idle one"
 
 
+def test_a_path_that_hangs_is_asked_for_by_few_however_many_want_it(
+    started: list[Process], file: Path, reader_changed: Callable[[str, str], None], in_background: Background
+) -> None:
+    reader_changed(
+        "    try:\n        about",
+        "    while path.endswith(b'hangs'): select.select([], [], [])\n    try:\n        about",
+    )
+    readers = Readers()
+    hanging = [in_background(readers.ask, file.with_name("hangs"), 0, 3.0) for _ in range(20)]
+    await_that(lambda: len(started) == FEW, lambda: "they have no reader yet")
+    assert content(readers, file) == b"content"
+    assert all(isinstance(call.exception(), TimeoutError) for call in hanging)
+    assert len(started) == FEW + 1, "those, and one for the file that does not hang"
+
+
+def test_a_path_that_is_slow_is_answered_to_all_who_want_it(
+    started: list[Process], file: Path, reader_changed: Callable[[str, str], None], in_background: Background
+) -> None:
+    reader_changed("    try:\n        about", "    select.select([], [], [], 0.3)\n    try:\n        about")
+    readers = Readers()
+    calls = [in_background(content, readers, file) for _ in range(10)]
+    assert [call.result() for call in calls] == [b"content"] * 10
+    assert len(started) == FEW
+
+
 def test_all_who_are_few_may_hang_and_another_is_answered(
     started: list[Process], file: Path, reader_changed: Callable[[str, str], None], in_background: Background
 ) -> None:
