@@ -90,7 +90,6 @@ class Driver:
         self._up_seconds = up_seconds
         self._locks = Locks()
         self._shared_failures = SharedFailures()
-        self._docker_process = 0
         self._cleared: set[str] = set()
         self._told: dict[VolumeName, Condition] = {}
 
@@ -107,12 +106,8 @@ class Driver:
 
     def activate(self, caller: Caller) -> None:
         """Note a client's first call: if it is a new Docker process, the holders of the old one become inherited."""
-        known = caller.process and caller.process == self._docker_process
-        if caller.client is not Client.DOCKER or known:
-            return
-        self._docker_process = caller.process
-        for entry in self._registry.all():
-            self._registry.count(entry, Holders.inherited_from_docker)
+        if caller.client is Client.DOCKER:
+            self._registry.inherit_unless_from(caller.process)
 
     def create(self, name: str, opts: Mapping[str, str], deadline: Deadline) -> None:
         """Make a volume; with ``check=create``, the default, a preflight comes first.

@@ -125,6 +125,7 @@ class Registry:
         self._volumes = volumes
         self._holder_records = holder_records
         self._entries: dict[VolumeName, Entry] = {}
+        self._docker_process = ""
         self._changing = threading.Lock()
         self._counting = threading.Lock()
 
@@ -135,6 +136,7 @@ class Registry:
             StateError: They can't be read.
         """
         records = self._holder_records.load_all()
+        self._docker_process = self._holder_records.docker_process()
         for name, record in self._volumes.load_all().items():
             holders = records.get(name, Holders())
             self._entries[name] = entry = Entry(record=record, holders=holders, recorded=holders)
@@ -221,6 +223,18 @@ class Registry:
                 log.error("the holders are not on record: %s", error)
             else:
                 entry.recorded = recorded
+
+    def inherit_unless_from(self, docker_process: str) -> None:
+        """Mark Docker's holders as inherited, unless they are those of this process; which one it is is recorded."""
+        if docker_process and docker_process == self._docker_process:
+            return
+        for entry in self.all():
+            self.count(entry, Holders.inherited_from_docker)
+        self._docker_process = docker_process
+        try:
+            self._holder_records.save_docker_process(docker_process)
+        except errors.StateError as error:
+            log.error("which process Docker is, is not on record: %s", error)
 
 
 def _unusable(entry: Entry, error: errors.PluginError) -> None:

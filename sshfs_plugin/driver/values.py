@@ -37,12 +37,13 @@ class Caller:
 
     Attributes:
         client: Docker or Podman.
-        process: The process at the other end of the socket; 0 if unknown.
+        process: The process at the other end of the socket, as no other is called in the life of this host; empty if it
+            is not known.
         has_gone: Tells whether the client has closed its connection, so that it will not read the reply.
     """
 
     client: Client
-    process: int
+    process: str
     has_gone: Callable[[], bool]
 
 

@@ -29,6 +29,7 @@ from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.driver.values import Caller, State
 from sshfs_plugin.events import Event
 from sshfs_plugin.holders import Client
+from sshfs_plugin.host import uptime
 from sshfs_plugin.http import sockets
 from sshfs_plugin.volume import LONGEST_NAME, Unresolved, Unusable, Volume, VolumeName
 
@@ -359,13 +360,12 @@ def _body() -> bytes:
     return body
 
 
-def _process_of(connection: socket.socket | None) -> int:
-    """Return the process at the other end of a unix socket; 0 if it is not known."""
+def _process_of(connection: socket.socket | None) -> str:
+    """Return the number and the start of the process at the other end of a unix socket; empty if it is not known."""
     if connection is None or connection.family != socket.AF_UNIX:
-        return 0
-    process: int
+        return ""
     process, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return process
+    return f"{process} {uptime.start_of(process)}" if process else ""
 
 
 def _has_been_closed(connection: socket.socket | None) -> bool:

@@ -28,7 +28,7 @@ from sshfs_plugin.volume import MountID, Record, Unresolved, Unusable, Volume, V
 log = logging.getLogger(__name__)
 
 VERSION = 1
-_SUFFIX, _UNFINISHED = ".json", ".unfinished-"
+_SUFFIX, _UNFINISHED, _DOCKER = ".json", ".unfinished-", "docker"
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, errors.PluginError)
 
 
@@ -106,7 +106,7 @@ class VolumeRecords:
 
 @dataclass(frozen=True, slots=True)
 class HolderRecords:
-    """The holders of each volume, in a directory that does not outlive a reboot."""
+    """The holders of each volume, in a directory that does not outlive a reboot, and beside it Docker's process."""
 
     directory: Path
 
@@ -117,6 +117,17 @@ class HolderRecords:
             StateError: The directory can't be read.
         """
         return dict(self._load_each())
+
+    def docker_process(self) -> str:
+        """Return the process of the last Docker that called; empty if it is not on record."""
+        try:
+            return str(_read(self.directory.with_name(_DOCKER))["process"])
+        except _BROKEN:
+            return ""
+
+    def save_docker_process(self, process: str) -> None:
+        """Record the process of the Docker that calls. Raises StateError."""
+        _save(self.directory.with_name(_DOCKER), {"process": process})
 
     def _load_each(self) -> Iterator[tuple[VolumeName, Holders]]:
         for name in _names(self.directory):

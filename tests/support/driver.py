@@ -24,7 +24,7 @@ from support.waiting import soon
 
 def caller(client: Client = Client.DOCKER, *, process: int = 100, gone: bool = False) -> Caller:
     """Return somebody who sends requests, dockerd unless said otherwise."""
-    return Caller(client=client, process=process, has_gone=lambda: gone)
+    return Caller(client=client, process=str(process), has_gone=lambda: gone)
 
 
 def slow_slots() -> Slots:

@@ -48,6 +48,17 @@ class MemoryHolders:
 
     records: dict[VolumeName, Holders] = field(default_factory=dict)
     problem: StateError | None = None
+    docker: str = ""
+
+    def docker_process(self) -> str:
+        """Return the process of the last Docker."""
+        return self.docker
+
+    def save_docker_process(self, process: str) -> None:
+        """Record it, or fail as a full disk does."""
+        if self.problem:
+            raise self.problem
+        self.docker = process
 
     def load_all(self) -> dict[VolumeName, Holders]:
         """Return the holders of every volume that has any."""

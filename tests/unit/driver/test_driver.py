@@ -682,6 +682,20 @@ def test_activation_by_the_same_dockerd_changes_nothing(driver: Driver, host: Fa
     assert host.holder_records.counts("photos") == {ID: 2}
 
 
+def test_activation_by_the_same_dockerd_after_a_restart_of_the_service_changes_nothing(
+    driver: Driver, host: FakeHost
+) -> None:
+    """It activates each name of the plugin when that is first used, such as an alias."""
+    driver.activate(caller(process=100))
+    create(driver)
+    mount(driver)
+    restarted = host.start_driver()
+    restarted.activate(caller(process=100))
+    assert host.holder_records.inherited("photos") == set()
+    restarted.activate(caller(process=200))
+    assert host.holder_records.inherited("photos") == {ID}
+
+
 def test_activation_by_podman_changes_nothing(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""For how long a host has been up."""
+"""For how long a host has been up, and since when a process runs."""
 
+import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -24,3 +26,14 @@ def test_host_whose_first_process_is_hidden_has_been_up_for_long(
 ) -> None:
     monkeypatch.setattr(uptime, "_PROC", tmp_path)
     assert uptime.seconds() > time.monotonic()
+
+
+def test_process_is_told_from_another_by_its_start() -> None:
+    ours = uptime.start_of(os.getpid())
+    assert ours
+    with subprocess.Popen(["sleep", "60"]) as later:
+        started = uptime.start_of(later.pid)
+        later.kill()
+    assert started
+    assert ours < started <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert uptime.start_of(later.pid) is None

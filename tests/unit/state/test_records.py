@@ -347,6 +347,16 @@ def test_holders_when_not_confirmed_are_not_recorded(holder_records: HolderRecor
     assert holder_records.load_all() == {PHOTOS: confirmed}
 
 
+def test_process_of_docker_when_saved_is_found_by_the_next_process_and_is_no_volume(
+    holder_records: HolderRecords,
+) -> None:
+    assert holder_records.docker_process() == ""
+    holder_records.save_docker_process("812 10.55")
+    restarted = HolderRecords(holder_records.directory)
+    assert restarted.docker_process() == "812 10.55"
+    assert restarted.load_all() == {}
+
+
 def test_holders_when_there_are_none_leave_no_file(holder_records: HolderRecords) -> None:
     confirmed = Holders().mounted(WEB, Client.DOCKER).confirmed(WEB)
     holder_records.save(PHOTOS, confirmed)
