@@ -5,8 +5,8 @@ import subprocess  # noqa: TID251 (for its types alone)
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Set
-from contextlib import suppress
+from collections.abc import Iterator, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -183,11 +183,12 @@ class Supervisor(ABC):
         """Unmount a volume unless a container or a process uses it; return whether it, and its process, are gone.
 
         Raises:
-            UnmountFailed: The release, or the volume's process, did not end in time.
+            UnmountFailed: The release, or the volume's process, did not end in time, or could not be asked for.
         """
-        if not self.ask_for_release(name, deadline):
-            return False
-        self.await_end(name, deadline)
+        with self._refusals_told(name):
+            if not self.ask_for_release(name, deadline):
+                return False
+            self.await_end(name, deadline)
         self.forget(name)
         return True
 
@@ -197,8 +198,9 @@ class Supervisor(ABC):
         Raises:
             UnmountFailed: It could not be unmounted, or its process did not come to an end.
         """
-        self.detach(name)
-        self.end(name, deadline)
+        with self._refusals_told(name):
+            self.detach(name)
+            self.end(name, deadline)
 
     def release_by_hand(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless it is used, beside the service; return whether it is not mounted any more.
@@ -209,7 +211,8 @@ class Supervisor(ABC):
             UnmountFailed: The release failed or did not come to an end.
         """
         try:
-            job = self._run("release", name, seconds=deadline.left())
+            with self._refusals_told(name):
+                job = self._run("release", name, seconds=deadline.left())
         except errors.ProgramStuck:
             raise self.unmount_failed(name, "it took too long") from None
         if job.returncode:
@@ -260,7 +263,8 @@ class Supervisor(ABC):
         Raises:
             UnmountFailed: As ``release`` does.
         """
-        self.ask_for_release(name, deadline)
+        with self._refusals_told(name):
+            self.ask_for_release(name, deadline)
 
     def ask_for_release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Have a volume unmounted unless it is used; return whether it is not mounted any more.
@@ -294,6 +298,14 @@ class Supervisor(ABC):
     def unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
         """Return the error for a volume that could not be unmounted."""
         return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.hint)
+
+    @contextmanager
+    def _refusals_told(self, name: VolumeName) -> Iterator[None]:
+        """Raise UnmountFailed where this host refuses to start a program."""
+        try:
+            yield
+        except OSError as error:
+            raise self.unmount_failed(name, error.strerror or str(error)) from error
 
     def _run_release(self, request: Path, deadline: Deadline) -> str:
         """Run the release, one run at a time, unless that of another thread has served the request."""

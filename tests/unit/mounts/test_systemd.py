@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
+import errno
 import re
+import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.kernel import FakeKernel
@@ -15,6 +19,7 @@ from support.waiting import LIMIT_SECONDS, Background, await_that, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import command
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
@@ -402,6 +407,29 @@ def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
         "journalctl -u 'docker-volume-sshfs*' tells more"
     )
     assert list(settings.releases.iterdir()) == []
+
+
+@pytest.mark.parametrize("at", [RELEASE, UNIT])
+def test_release_for_which_no_program_can_be_started_says_so(
+    keeping: SystemdSupervisor, monkeypatch: pytest.MonkeyPatch, programs: Programs, at: str
+) -> None:
+    run = command.run
+
+    def refused(argv: Sequence[str | Path], **limits: Any) -> subprocess.CompletedProcess[str]:
+        if at in argv:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return run(argv, **limits)
+
+    programs.add("systemctl", answering_releases(keeping.settings))
+    keeping.mountpoint(PHOTOS).mkdir(parents=True)
+    monkeypatch.setattr(systemd, "END_SECONDS", 0.0)
+    monkeypatch.setattr(command, "run", refused)
+    with pytest.raises(errors.UnmountFailed) as refusal:
+        keeping.release(PHOTOS, soon())
+    assert str(refusal.value) == (
+        "volume 'photos' could not be unmounted (Resource temporarily unavailable): "
+        "journalctl -u 'docker-volume-sshfs*' tells more"
+    )
 
 
 def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
