@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.unit_files import replace_file, write_secrets
@@ -39,7 +40,9 @@ MAKING_SECONDS = 50.0
 """How long it may take to make a connection."""
 
 ANSWER_SECONDS = 0.5
+
 END_SECONDS = 1.0
+"""How long it may take to end idle connections, all together."""
 
 LONGEST_SOCKET = 107 - len(".0123456789abcdef")
 """The longest path of a socket, in bytes, less what ssh adds to it while it makes the socket."""
@@ -127,6 +130,11 @@ class SharedConnection:
         return (self.directory / "hung").exists()
 
     @property
+    def ending(self) -> Path:
+        """An empty file that is there once it is to end, and to be joined no more."""
+        return self.directory / "ending"
+
+    @property
     def is_being_made(self) -> bool:
         """Whether it is; of one that a killed service was about to make, the file stays."""
         try:
@@ -197,14 +205,19 @@ class SharedConnections:
             file.unlink(missing_ok=True)
 
     def end_idle(self) -> None:
-        """End the connections that no volume shares, which otherwise stay for a while."""
+        """End the connections that no volume shares, which otherwise stay for a while, as those that hang do."""
         with self._choosing:
-            for connection in self.all():
-                if connection.stands and not (connection.shared_by or connection.is_being_made):
-                    words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
-                    with suppress(OSError, errors.ProgramStuck):
-                        command.run(words, seconds=END_SECONDS)
-                        kernel.await_absence(connection.directory, END_SECONDS)
+            idle = [each for each in self.all() if not (each.shared_by or each.is_being_made)]
+            for connection in idle:
+                with suppress(OSError):  # it has ended just now
+                    connection.ending.touch(0o600)
+        limit = Deadline.after(END_SECONDS)
+        for connection in idle:
+            if limit.left() and connection.stands:
+                words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
+                with suppress(OSError, errors.ProgramStuck):
+                    command.run(words, seconds=limit.left())
+                    kernel.await_absence(connection.directory, limit.left())
 
     def remove_ended(self) -> None:
         """Remove what is left of connections that have ended, or were never made."""
@@ -227,7 +240,8 @@ class SharedConnections:
         """Return a connection of a key that takes one more volume, or will when it is made."""
         for connection in self.all(f"{key}-*"):
             is_full = len(connection.shared_by - {volume.name}) >= SESSIONS
-            if not is_full and not connection.hangs and (connection.stands or connection.is_being_made):
+            is_open = not (is_full or connection.hangs or connection.ending.exists())
+            if is_open and (connection.stands or connection.is_being_made):
                 return connection
         return None
 

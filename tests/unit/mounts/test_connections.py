@@ -3,15 +3,18 @@
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.programs import Programs
 from support.remotes import NAS, describe
+from support.waiting import LIMIT_SECONDS, Background, await_that
 
 from sshfs_plugin import options
+from sshfs_plugin.mounts import connections as module
 from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
@@ -210,6 +213,38 @@ def test_connection_whose_end_takes_no_more_connections_is_not_taken_for_ended(c
     connection = joined(connections, volume("photos"), LOGIN)
     with made(connection, backlog=0):
         assert all(connection.stands for _ in range(5))
+
+
+def test_connections_that_end_are_joined_no_more_and_nobody_waits_for_their_end(
+    connections: SharedConnections, programs: Programs, in_background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_SECONDS", LIMIT_SECONDS)
+    programs.add("ssh", 'until [ -e "$HERE/end" ]; do sleep 0.01; done')
+    idle, used = (joined(connections, volume("photos", port=port), LOGIN) for port in ("22", "2222"))
+    with made(idle), made(used):
+        ending = in_background(connections.end_idle)
+        await_that(lambda: programs.calls("ssh"), lambda: "none was to end")
+        other, is_new = in_background(connections.join, volume("music"), LOGIN).result(LIMIT_SECONDS / 4)
+        assert is_new
+        assert other != idle
+        assert connections.join(volume("films", port="2222"), LOGIN) == (used, False)
+        idle.remove()
+        (programs.directory / "end").touch()
+        ending.result()
+    assert programs.calls("ssh") == [f"-F none -O exit -S {idle.socket} none"]
+
+
+def test_connections_that_hang_have_a_second_to_end_all_together(
+    connections: SharedConnections, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.add("ssh", "exec sleep 60")
+    monkeypatch.setattr(module, "END_SECONDS", 0.5)
+    with ExitStack() as standing:
+        for port in range(6):
+            standing.enter_context(made(joined(connections, volume("photos", port=f"{port + 1}"), LOGIN)))
+        connections.leave(VolumeName("photos"))
+        connections.end_idle()
+    assert len(programs.calls("ssh")) == 1, "it has taken all the time"
 
 
 def test_volume_whose_path_is_too_long_for_a_socket_shares_nothing(settings: Settings, tmp_path: Path) -> None:
