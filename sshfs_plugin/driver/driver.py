@@ -53,6 +53,9 @@ LEAVE_SECONDS = 300.0
 EARLY_SECONDS = 300.0
 """For how long after its start this host may be up before its servers are."""
 
+_NOT_UP_YET = errors.HostUnresolved, errors.HostUnreachable, errors.TurnedAway, errors.ServerSilent
+"""What is found of a server that is starting: the last two when its sshd does already, and can't serve yet."""
+
 _NEWS: Mapping[Condition, tuple[Event, str]] = {
     Condition.UNRESPONSIVE: (Event.UNRESPONSIVE, "the mount does not answer"),
     Condition.REMOUNTED: (Event.REMOUNTED, "mounted anew: containers that had it before have lost it"),
@@ -355,7 +358,7 @@ class Driver:
         while True:
             try:
                 return self._ensure_mounted(entry, asked, deadline)
-            except (errors.HostUnreachable, errors.HostUnresolved) as error:
+            except _NOT_UP_YET as error:
                 if deadline.left() < SPARE_SECONDS + TRY_EVERY_SECONDS or not self._is_early(entry.volume):
                     raise
                 log.warning(

@@ -368,13 +368,20 @@ def test_mount_that_waited_for_one_whose_client_has_gone_mounts_anew(
     assert status_of(driver) == (True, 1)
 
 
+@pytest.mark.parametrize(
+    "kind", [errors.HostUnresolved, errors.HostUnreachable, errors.TurnedAway, errors.ServerSilent]
+)
 def test_mount_just_after_the_start_of_the_host_waits_for_the_server(
-    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: Driver,
+    host: FakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[errors.PluginError],
 ) -> None:
     create(driver)
     host.up_seconds = 0.0
     early = host.start_driver()
-    host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
+    host.preflight.problems["photos"] = kind("cannot connect to nas port 22")
     told = []
 
     def server_comes_up(seconds: float) -> None:
