@@ -5,7 +5,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from weakref import WeakValueDictionary
 
 from sshfs_plugin import errors
@@ -15,6 +15,9 @@ from sshfs_plugin.volume import Volume, VolumeName
 
 CONNECTS_PER_SERVER = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
+
+TURN_SECONDS = 10.0
+"""How long to wait for others that log in alike. A server takes a few seconds to refuse a login."""
 
 WAITING = 10_000
 """How many calls may wait: all that come, since a Docker that starts mounts all volumes at once, and never again."""
@@ -149,14 +152,16 @@ class Locks:
 
     @contextmanager
     def logging_in(self, server: str, login: Hashable, deadline: Deadline) -> Iterator[None]:
-        """Hold the turn of a login at a server: one that is refused is not to be tried by many at once.
+        """Hold the turn of a login: one that is refused is not to be tried by many at once.
 
-        Raises:
-            ServerBusy: Others had their turn until the deadline, or too many wait already.
+        It is not waited for longer than refusals take: those before may wait for a server that does not answer.
         """
         with self._making:
             slots = self._logins.setdefault(login, Slots(1, waiting=WAITING))
-        with slots.taken(deadline, errors.ServerBusy(server)):
+        limit = Deadline.after(min(TURN_SECONDS, deadline.left() / 2))
+        with ExitStack() as turn:
+            with suppress(errors.ServerBusy):
+                turn.enter_context(slots.taken(limit, errors.ServerBusy(server)))
             yield
 
     @contextmanager

@@ -191,6 +191,24 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
     assert sorted(host.preflight.checked) == ["films", "first", "photos0"], "the first, and the first after all asked"
 
 
+def test_calls_whose_login_waits_for_a_server_that_does_not_answer_are_not_waited_for_long(
+    driver: Driver, host: FakeHost, in_background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "TURN_SECONDS", 0.05)
+    gate = Gate()
+    names = [f"photos{number}" for number in range(locks.CONNECTS_PER_SERVER)]
+    for name in names:
+        create(driver, name, check="mount")
+        host.preflight.gates[name] = gate
+        host.preflight.problems[name] = errors.ServerSilent("nas port 22 does not answer")
+    mounting = [in_background(driver.mount, name, ID, caller(), soon()) for name in names]
+    for _ in mounting:
+        gate.await_arrival()
+    gate.open()
+    for mounted in mounting:
+        assert isinstance(mounted.exception(LIMIT_SECONDS), errors.ServerSilent)
+
+
 @pytest.mark.parametrize(
     "opts",
     [{"sshcmd": "ann@nas:/photos"}, {"PreferredAuthentications": "password"}, {"IdentityFile": "/another"}],
