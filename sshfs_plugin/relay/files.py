@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The files that sshfs has open, and which of them may be opened again after a connection was lost."""
 
+TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 TAIL_BYTES = 64
 """How much of the end of the last read is remembered, to know a file by it that has grown or was written to."""
 
@@ -23,7 +27,7 @@ class File:
         stamped: That of the last change of any file at the time of the stamp.
         closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
-        end: Up to where the last read reached; -1 if nothing was read.
+        end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
         tail: The last bytes of that read.
     """
 
@@ -65,8 +69,14 @@ class File:
             self.stamp, self.stamped = stamp, changes
 
     def is_same(self, stamp: tuple[int, int] | None) -> bool:
-        """Tell whether a file with that stamp is this one. Nobody knows what was in it, or it looks as before."""
-        return (self.end < 0 and not self.writes) or (stamp is not None and stamp == self.stamp)
+        """Tell whether a file with that stamp is this one: it looks as before, or nobody knows anything of it.
+
+        Even if nothing was read of it, sshfs knows its size, and a reader would take as much of another for the whole.
+        """
+        if stamp is not None and stamp == self.stamp:
+            return True
+        is_unknown = self.stamp is None or self.stamp[0] == 0 or self.changes > self.stamped
+        return is_unknown and self.end < 0 and not self.writes
 
     def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
         """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""
@@ -118,23 +128,43 @@ class OpenFiles:
             del self.by_handle[file.handle]
         self._unlist(file)
 
-    def note_stamp(self, path: bytes, stamp: tuple[int, int] | None, changes: int) -> list[File]:
+    def asked_for(self, path: bytes) -> list[File]:
+        """Return the files at a path that sshfs has asked for and that it does not have yet."""
+        return [file for file in self._by_path.get(path, ()) if not file.handle]
+
+    def note_stamp(
+        self, path: bytes, stamp: tuple[int, int] | None, changes: int, asked_for: "Sequence[File]"
+    ) -> list[File]:
         """Note what a path shows; return the open files of which it may not be true, as the path may be another's.
 
         Args:
             path: It.
             stamp: What it shows.
             changes: How many changes sshfs had asked for when it looked.
+            asked_for: The files that it had asked for just before it looked: it looks to know how these are.
         """
         if stamp is None or path not in self._by_path:
             return []
         unsure = []
         for file in self._by_path[path]:
-            if file.end < 0:
+            if file in asked_for and file.stamp is None:
                 file.note_stamp(stamp, changes)
             elif stamp != file.stamp and file.server_handle:
                 unsure.append(file)
         return unsure
+
+    def note_read(self, file: File, end: int, tail: bytes) -> None:
+        """Note what was read from a file; the kernel may show it to whoever has opened the same path.
+
+        Args:
+            file: It.
+            end: Up to where it was read.
+            tail: The last bytes.
+        """
+        file.end, file.tail = end, tail
+        for other in self._by_path.get(file.path, ()):
+            if other.handle:
+                other.end, other.tail = end, tail
 
     def note_change(self, path: bytes) -> None:
         """Note that sshfs has asked for a change of what is at a path."""

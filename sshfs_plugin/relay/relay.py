@@ -226,7 +226,7 @@ class Relay:
         if request.kind in (packets.REMOVE, packets.RENAME):
             request.count = self._files.number_change()
         elif request.looks:
-            request.count = self._files.changes
+            request.count, request.asked_for = self._files.changes, self._files.asked_for(request.path)
         if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
         return None
@@ -356,7 +356,8 @@ class Relay:
         elif request.looks:
             if self._first_look:
                 self._first_look.note(request, packet, monotonic())
-            for file in self._files.note_stamp(request.path, packets.size_and_time(packet), request.count):
+            stamp = packets.size_and_time(packet)
+            for file in self._files.note_stamp(request.path, stamp, request.count, request.asked_for):
                 self._ask(reopening.stamp(file))
         elif kind == packets.ATTRS and request.file:
             request.file.note_stamp(packets.size_and_time(packet), request.count)
@@ -392,8 +393,8 @@ class Relay:
         if length != len(packet) - 13 or length > packets.number(asked, len(asked) - 4):
             raise Malformed("other than the data that was asked for")
         if file:
-            file.end = packets.number(asked, len(asked) - 12, ">Q") + length
-            file.tail = bytes(packet[max(13, len(packet) - TAIL_BYTES) :])
+            end = packets.number(asked, len(asked) - 12, ">Q") + length
+            self._files.note_read(file, end, bytes(packet[max(13, len(packet) - TAIL_BYTES) :]))
 
     def _version(self) -> bytes | None:
         if self._has_version:
@@ -443,7 +444,7 @@ class Relay:
                     raise CannotGoOn(_why_lost(file))
                 if not request.waits:
                     self._wait(request)
-            elif not (but_asking and request.packet) or request.kind == packets.READ:
+            elif not (but_asking and request.may_be_repeated) or request.kind == packets.READ:
                 del self._pending[identity]
                 if request.kind == packets.OPEN and file:
                     self._files.remove(file)

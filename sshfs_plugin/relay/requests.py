@@ -4,6 +4,10 @@
 from sshfs_plugin.relay import packets
 from sshfs_plugin.relay.files import File
 
+TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 RENAME, SYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 """The extended requests of sshfs that matter here; the handle of SYNC follows its name."""
 
@@ -30,24 +34,31 @@ class Request:
         packet: The whole of it if it may be repeated.
         file: The file that it opens, reads, syncs or looks at.
         count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
+        asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
         waits: Whether it was not sent, since its file is not open on the server.
         since: Since when.
         path: The path that it looks at, changes or renames, or the name of an extended request.
         new: The path that it renames to.
     """
 
-    __slots__ = ("count", "file", "kind", "new", "packet", "path", "since", "waits")
+    __slots__ = ("asked_for", "count", "file", "kind", "new", "packet", "path", "since", "waits")
 
     def __init__(
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
         self.count, self.waits, self.since = 0, False, 0.0
+        self.asked_for: Sequence[File] = ()
 
     @property
     def looks(self) -> bool:
         """Whether the reply shows size and time of a file."""
         return self.kind in _LOOKS
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the next server may be asked the same: not for a file of which sshfs has been told how it looks."""
+        return self.packet != b"" and not (self.kind == packets.OPEN and self.file and self.file.stamp)
 
     @property
     def question(self) -> bytes:

@@ -221,6 +221,31 @@ def test_a_file_that_was_replaced_meanwhile_is_an_error_to_its_reader(plugin: Pl
         assert (mountpoint / "file").read_bytes() == b"other"
 
 
+def test_a_file_that_was_replaced_is_an_error_to_a_reader_who_has_a_part_from_the_kernel(
+    plugin: Plugin, shaky: Server
+) -> None:
+    """The server has answered no read of this descriptor: what it has was read by another."""
+    with mounted(plugin, shaky, "cached") as (mountpoint, directory):
+        (directory / "file").write_bytes(b"A" * (4 << 20))
+        os.utime(directory / "file", (1e9, 1e9))
+        with (
+            pytest.raises(OSError, match="not connected"),
+            opened(mountpoint / "file") as other,
+            opened(mountpoint / "file") as file,
+        ):
+            assert os.pread(other, 1 << 20, 0) == os.pread(file, 1 << 20, 0) == b"A" * (1 << 20)
+
+            def replace_amid() -> bytes:
+                return os.pread(file, 4096, 3 << 20)
+
+            with shaky.frozen_connections() as processes, beside(replace_amid) as reading:
+                (directory / "other").write_bytes(b"B" * (4 << 20))
+                (directory / "other").replace(directory / "file")
+                end(processes)
+                reading.result(300)
+        await_that(lambda: not error_of((mountpoint / "file").stat), "it is mounted anew")
+
+
 def test_a_file_that_has_only_grown_can_be_read_on(plugin: Plugin, shaky: Server) -> None:
     with mounted(plugin, shaky, "grown", dir_cache="no", attr_timeout="0") as (mountpoint, directory):
         (directory / "log").write_bytes(b"one\n")

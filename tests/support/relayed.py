@@ -557,5 +557,16 @@ def serve(relayed: Relayed, server: Server, disk: Disk, replies: int) -> list[by
     return got
 
 
+def let(server: Server, disk: Disk, until: Callable[[], bool]) -> None:
+    """Let the server answer until something is so."""
+
+    def is_so() -> bool:
+        if packet := server.take_now():
+            server.send_if_it_can(disk.answer(packet))
+        return until()
+
+    await_that(is_so, lambda: "it is so")
+
+
 Start: TypeAlias = Callable[..., Relayed]
 """Starts a relay; it may be given ``read_seconds`` and ``sees_all``."""

@@ -18,11 +18,13 @@ from support.relayed import (
     exchange,
     handle,
     kind_of,
+    let,
     looking,
     opening,
     reading,
     renaming,
     serve,
+    setting,
     writing,
 )
 
@@ -77,6 +79,10 @@ def lose_a_read(
     assert kind_of(server.take()) == packets.READ
     server.die(mishap)
     return back(servers, disk)
+
+
+def replies_of(relayed: Relayed, count: int) -> list[bytes]:
+    return [relayed.sshfs.take() for _ in range(count)]
 
 
 def test_read_when_the_connection_is_lost_gets_its_bytes_from_the_next(
@@ -134,12 +140,7 @@ def test_read_when_the_file_has_changed_cannot_go_on(
     server.die()
     server = back(servers, disk)
     if waits:
-        while not relayed.has_ended and (packet := server.take_now()) is None:
-            pass
-        while not relayed.has_ended:
-            if packet is not None:
-                server.send(disk.answer(packet))
-            packet = server.take_now()
+        let(server, disk, lambda: relayed.has_ended)
         assert relayed.cannot_go_on() == ANOTHER
     else:
         assert exchange(relayed, server, disk, looking(10, b"photos/a"))
@@ -180,13 +181,88 @@ def test_read_when_the_file_has_only_grown_goes_on(
     assert serve(relayed, server, disk, 1) == [data(10, OLD[50:] + b"more")]
 
 
-def test_read_when_nothing_was_read_before_goes_on_with_whatever_is_there(
+@pytest.mark.parametrize("new", [OLD[::-1], OLD[:-1], OLD + b"more", b"x" * 1000, b""], ids=len)
+def test_read_when_nothing_was_read_by_this_handle_and_the_file_was_replaced_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, new: bytes
+) -> None:
+    """Its reader may have a part of it all the same, from the kernel, and the kernel has its size."""
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"] = Content([new], modified=7)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 50))
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == ANOTHER
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_read_when_the_file_has_grown_goes_on_if_what_another_handle_has_read_is_there(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, *, is_there: bool
+) -> None:
+    name, other = open_file(relayed, server, disk), open_file(relayed, server, disk)
+    read(relayed, server, disk, other)
+    exchange(relayed, server, disk, closing(10, other))
+    disk.files[b"photos/a"].become((OLD if is_there else OLD[::-1]) + b"more")
+    server = lose_a_read(relayed, server, servers, disk, reading(11, name, 50, 50))
+    if is_there:
+        assert serve(relayed, server, disk, 1) == [data(11, OLD[50:])]
+    else:
+        let(server, disk, lambda: relayed.has_ended)
+        assert relayed.cannot_go_on() == ANOTHER
+
+
+def test_read_when_the_file_was_empty_goes_on_with_what_has_come(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    disk.files[b"photos/a"].become(b"")
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"].become(b"new")
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 0, 50))
+    assert serve(relayed, server, disk, 1) == [data(10, b"new")]
+
+
+def test_read_when_nothing_was_read_and_sshfs_has_changed_the_file_goes_on(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
     name = open_file(relayed, server, disk)
-    disk.files[b"photos/a"].become(b"new")
-    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 0, 80))
-    assert serve(relayed, server, disk, 1) == [data(10, b"new")]
+    exchange(relayed, server, disk, setting(10, b"photos/a", 77))
+    server = lose_a_read(relayed, server, servers, disk, reading(11, name, 0, 50))
+    assert serve(relayed, server, disk, 1) == [data(11, OLD[:50])]
+
+
+def test_read_when_nothing_was_read_and_its_path_has_shown_another_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"] = Content([OLD[::-1]], modified=7)
+    exchange(relayed, server, disk, looking(10, b"photos/a"))
+    exchange(relayed, server, disk, looking(11, b"."))  # whatever else is asked has its answer before
+    server = lose_a_read(relayed, server, servers, disk, reading(12, name, 0, 50))
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == ANOTHER
+
+
+def test_read_when_its_path_has_shown_another_before_it_was_opened_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    relayed.sshfs.send(looking(1, b"photos/a"), opening(2, b"photos/a"), looking(3, b"photos/a"))
+    shown = disk.answer(server.take())
+    disk.files[b"photos/a"] = Content([OLD], modified=7)
+    opened, shown_then = disk.answer(server.take()), disk.answer(server.take())
+    server.send(shown, opened, shown_then)
+    name = next(packets.text(reply, 9)[0] for reply in replies_of(relayed, 3) if kind_of(reply) == packets.HANDLE)
+    server = lose_a_read(relayed, server, servers, disk, reading(11, name, 0, 50))
+    assert serve(relayed, server, disk, 1) == [data(11, OLD[:50])]
+
+
+def test_file_when_its_path_was_shown_before_the_loss_is_not_asked_for_twice(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    """Sshfs has the size of the one, and would be given as much of the other."""
+    relayed.sshfs.send(opening(1, b"photos/a"), looking(2, b"photos/a"))
+    server.take()
+    server.send(disk.answer(server.take()))
+    assert kind_of(relayed.sshfs.take()) == packets.ATTRS
+    server.die()
+    assert relayed.sshfs.take() == packets.status(1, UNAVAILABLE)
 
 
 def test_read_when_the_file_was_replaced_and_the_new_one_looked_at_cannot_go_on(

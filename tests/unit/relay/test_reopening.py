@@ -2,8 +2,6 @@
 # ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
 """Files that the server cannot open again at once, that were written to, or that sshfs itself has changed."""
 
-from collections.abc import Callable
-
 import pytest
 from support.relayed import (
     CREATE,
@@ -21,6 +19,7 @@ from support.relayed import (
     exchange,
     id_of,
     kind_of,
+    let,
     looking,
     opening,
     reading,
@@ -31,7 +30,6 @@ from support.relayed import (
     syncing,
     writing,
 )
-from support.waiting import await_that
 
 from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
@@ -75,17 +73,6 @@ def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Serv
     disk.connected()
     exchange(relayed, server, disk, looking(4, b"."))
     return server
-
-
-def let(server: Server, disk: Disk, until: Callable[[], bool]) -> None:
-    """Let the server answer until something is so."""
-
-    def is_so() -> bool:
-        if packet := server.take_now():
-            server.send_if_it_can(disk.answer(packet))
-        return until()
-
-    await_that(is_so, lambda: "it is so")
 
 
 # Not yet
