@@ -141,13 +141,14 @@ class OpenFiles:
             path: It.
             stamp: What it shows.
             changes: How many changes sshfs had asked for when it looked.
-            asked_for: The files that it had asked for just before it looked: it looks to know how these are.
+            asked_for: The files that it had asked for and did not have: it looks to know how these are, and if it has
+                changed nothing in between it sees them.
         """
         if stamp is None or path not in self._by_path:
             return []
         unsure = []
         for file in self._by_path[path]:
-            if file in asked_for and file.stamp is None:
+            if file in asked_for and file.asked == changes and file.stamp is None:
                 file.note_stamp(stamp, changes)
             elif stamp != file.stamp and file.server_handle:
                 unsure.append(file)

@@ -219,10 +219,10 @@ class Relay:
             self._to_sshfs.pieces.append(packets.build(packets.ATTRS, identity, answer))
             return b""
         self._pending[identity] = request
-        if kind == packets.OPEN and request.file:
-            self._files.expect(request.file)
         if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
             self._files.note_change(request.path)
+        if kind == packets.OPEN and request.file:
+            self._files.expect(request.file)
         if request.kind in (packets.REMOVE, packets.RENAME):
             request.count = self._files.number_change()
         elif request.looks:

@@ -448,6 +448,16 @@ def test_file_when_its_path_shows_another_stamp_is_looked_at_itself(
     assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, name)
 
 
+def test_file_when_sshfs_has_changed_anything_before_it_looks_at_the_path_is_looked_at_itself(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    relayed.sshfs.send(opening(3, b"a"), setting(4, b"b", 9), looking(5, b"a"))
+    for _ in range(3):
+        server.send(disk.answer(server.take()))
+    request = server.take()
+    assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, bytes(4))
+
+
 # A rename
 
 
