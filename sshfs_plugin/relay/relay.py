@@ -531,6 +531,7 @@ class Relay:
                     if request.kind == packets.OPEN and request.file:
                         self._files.expect(request.file, at=request.path)
                     self._to_ssh.pieces.append(request.packet)
+                    request.packet = b""  # if this server hangs over it as well, no other is asked
         if self._waiting and not self._outage:
             for request in self._pending.values():
                 if request.waits and request.file:

@@ -175,6 +175,26 @@ def test_request_that_only_asks_when_the_server_is_back_soon_is_repeated(
 
 
 @pytest.mark.parametrize("request_", ASKING.values(), ids=ASKING)
+def test_request_that_only_asks_when_it_was_repeated_and_hangs_again_fails_and_is_not_asked_any_more(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock, request_: bytes
+) -> None:
+    """A directory that hangs is not to end each connection, with what others write over it."""
+    relayed.sshfs.send(request_)
+    server.take()
+    clock.await_looks()
+    clock.forward(relay.UNANSWERED_SECONDS + 1)
+    server = servers.back()
+    assert next_request(server) == request_
+    clock.await_looks()
+    clock.forward(relay.UNANSWERED_SECONDS + 1)
+    assert relayed.sshfs.take() == packets.status(9, UNAVAILABLE)
+    server = servers.back()
+    restored(relayed, server)
+    relayed.sshfs.send(looking(10, b"after"))
+    assert next_request(server) == looking(10, b"after")
+
+
+@pytest.mark.parametrize("request_", ASKING.values(), ids=ASKING)
 def test_request_that_only_asks_when_the_server_is_not_back_soon_fails(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, request_: bytes
 ) -> None:
