@@ -451,10 +451,12 @@ class Relay:
                 self._fail(identity, request.kind)
 
     def _wait(self, request: Request) -> None:
-        """Let a read wait until its file is open again."""
-        request.waits, request.since = True, monotonic()
+        """Let a read wait until its file is open again; one that has waited before goes on with that."""
+        now = monotonic()
+        request.waits, request.since = True, request.since or now
         if not self._waiting:
-            self._waiting_since = self._retry_at = request.since
+            self._waiting_since, self._retry_at = request.since, now
+        self._waiting_since = min(self._waiting_since, request.since)
         self._waiting += 1
 
     def _wait_no_more(self, request: Request) -> None:

@@ -31,12 +31,12 @@ class Request:
 
     Attributes:
         kind: Its type; that of a RENAME for either way to rename.
-        packet: The whole of it if it may be repeated.
+        packet: The whole of it if it is a read, or may be repeated: that it may once.
         file: The file that it opens, reads, syncs or looks at.
         count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
         asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
         waits: Whether it was not sent, since its file is not open on the server.
-        since: Since when.
+        since: Since when, or for the first time if it waits for the second; 0 if it never did.
         path: The path that it looks at, changes or renames, or the name of an extended request.
         new: The path that it renames to.
     """

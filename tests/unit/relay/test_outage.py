@@ -254,6 +254,26 @@ def test_read_when_it_has_waited_for_as_long_as_it_may_ends_all(
     assert relayed.cannot_go_on() == "a read has waited for 30 seconds"
 
 
+def test_read_when_its_connection_is_lost_again_has_waited_since_the_first_loss(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 0, 3))
+    server.take()
+    server.die()
+    for _ in range(2):
+        clock.await_looks()
+        clock.forward(14)
+        server = servers.back()
+        disk.connected()
+        while kind_of(request := server.take()) != packets.READ:
+            server.send(disk.answer(request))
+        server.die()
+    clock.await_looks()
+    clock.forward(3)
+    assert relayed.cannot_go_on() == "a read has waited for 30 seconds"
+
+
 def test_read_when_the_server_is_back_within_the_limit_gets_its_bytes(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
