@@ -7,13 +7,13 @@ from select import select
 EVERY_SECONDS = 5.0
 """How far apart attempts start at least."""
 
+LONGEST_PAUSE_SECONDS = 600.0
+"""How long to wait at most after an attempt at a server that hangs; it begins with less, and doubles each time."""
+
 REFUSED_MINUTES = (1, 10)
 """How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes."""
 
 SAY_EVERY_SECONDS = 60.0
-
-_REFUSED = (b": Permission denied (", b"Too many authentication failures", b"Host key verification failed")
-"""What ssh says of a login, or of a host key, that will not do the next time either."""
 
 LONGEST_WORDS = 300
 
@@ -48,22 +48,46 @@ class Outage:
             started: When the connection that was lost was started.
             why: What ended it.
         """
-        self._file, self._why, self._refusals = file, why, 0
+        self._file, self._why, self._refusals, self._pause = file, why, 0, 0.0
+        self._retry = os.path.join(os.path.dirname(file), "retry") if file else ""
+        self._has_complained = False
         self.since = self._said = now
         self.started = started
         self.next_attempt = max(now, started + EVERY_SECONDS)
         say(f"the connection is lost ({why}): it is made again, and reads of open files wait for it")
+        forget(self._retry)
         self._write()
 
-    def failed(self, now: float, why: str, said: bytes) -> None:
-        """Note that an attempt has failed."""
-        self._why = why
-        if any(words in said for words in _REFUSED):
+    def is_due(self, now: float) -> bool:
+        """Tell whether to try again: a Mount has just shown that the server lets us in, or it is time."""
+        if self._retry:
+            try:
+                os.unlink(self._retry)
+                return True
+            except OSError:
+                pass
+        return now >= self.next_attempt
+
+    def failed(self, now: float, why: str, said: bytes, *, hangs: bool = False) -> None:
+        """Note that an attempt has failed.
+
+        Args:
+            now: The time.
+            why: What ended it.
+            said: What ssh has said.
+            hangs: Whether the server could be reached and then has answered nothing.
+        """
+        refusal = _refusal(said)
+        self._why = refusal or why
+        if refusal:
             self._refusals += 1
+        self._pause = min(2 * (self._pause or EVERY_SECONDS), LONGEST_PAUSE_SECONDS) if hangs else 0.0
         if self._refusals > len(REFUSED_MINUTES):
             self.next_attempt = float("inf")
         elif self._refusals:
             self.next_attempt = now + 60 * REFUSED_MINUTES[self._refusals - 1]
+        elif self._pause:
+            self.next_attempt = now + self._pause
         else:
             self.next_attempt = max(now, self.started + EVERY_SECONDS)
         if now - self._said > SAY_EVERY_SECONDS or self.next_attempt == float("inf"):
@@ -90,10 +114,12 @@ class Outage:
     @property
     def _sentence(self) -> str:
         if self._refusals > len(REFUSED_MINUTES):
-            then = "no further login is tried: mend it, then restart the containers that use the volume"
+            then = "no further login is tried until a container that uses the volume is started"
         elif self._refusals:
             minutes = REFUSED_MINUTES[self._refusals - 1]
             then = f"the login is tried again {minutes} minute{'s' * (minutes > 1)} later"
+        elif self._pause:
+            then = f"it is tried again {self._pause:.0f} seconds later"
         else:
             then = f"it is tried again every {EVERY_SECONDS:.0f} seconds"
         return f"the connection to the server is lost ({self._why}); {then}"
@@ -107,8 +133,9 @@ class Outage:
                 file.write(self._sentence.encode("utf-8", "replace"))
             os.replace(new, self._file)
         except OSError as error:
-            say(f"{self._file}: {error.strerror}")
-            self._file = ""
+            if not self._has_complained:
+                say(f"{self._file}: {error.strerror}")
+            self._has_complained = True
 
 
 def forget(file: str) -> None:
@@ -124,3 +151,17 @@ def last_line(said: bytes) -> str:
     lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
     words = lines[-1][-LONGEST_WORDS:] if lines else ""
     return "".join(letter if letter.isprintable() else " " for letter in words)
+
+
+def _refusal(said: bytes) -> str:
+    """Return the line in which ssh says that a login, or a host key, will not do the next time either; empty if none.
+
+    It need not be the last: where a jump host refuses the login, more lines follow.
+    """
+    for line in said.splitlines():
+        words = line.strip()
+        who, is_denied, _ = words.partition(b": Permission denied (")
+        is_cut = words.startswith(b"Received disconnect from ") and words.endswith(b"Too many authentication failures")
+        if is_cut or (is_denied and b"@" in who and b" " not in who) or words == b"Host key verification failed.":
+            return last_line(words)
+    return ""

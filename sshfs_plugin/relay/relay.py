@@ -37,6 +37,9 @@ RETRY_SECONDS = 5.0
 CLOCK_SECONDS = 5.0
 """How often to look at the clock while something is waited for."""
 
+RETRY_LOOK_SECONDS = 1.0
+"""How often to look, between attempts, whether one is wished for: Podman waits for a Mount for 4.5 seconds."""
+
 END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
 
@@ -159,7 +162,7 @@ class Relay:
         if self._holds and not self._reopens:
             times.append(self._outage.since + HOLD_SECONDS)
         if not self._ssh:
-            times.append(self._outage.next_attempt)
+            times += [self._outage.next_attempt, now + RETRY_LOOK_SECONDS]
         if self._waiting:
             times.append(self._waiting_since + self._read_seconds)
         return max(0.0, min(times) - now)
@@ -409,8 +412,13 @@ class Relay:
 
     # A lost connection
 
-    def _lose(self, why: str) -> None:
-        """Give up a connection, be it the one that was or an attempt to make another."""
+    def _lose(self, why: str, *, hangs: bool = False) -> None:
+        """Give up a connection, be it the one that was or an attempt to make another.
+
+        Args:
+            why: What ended it; empty if ssh says so.
+            hangs: Whether it is an attempt at a server that can be reached and then answers nothing.
+        """
         now, ssh, said = monotonic(), self._ssh, b""
         if ssh:
             if not why:
@@ -430,7 +438,7 @@ class Relay:
             self._outage, self._holds = Outage(self._outage_file, now, self._started, why), True
             self._fail_pending(but_asking=True)
         else:
-            self._outage.failed(now, why, said)
+            self._outage.failed(now, why, said, hangs=hangs)
             self._holds = False
             self._fail_pending(but_asking=False)
         self._deliver()
@@ -474,10 +482,10 @@ class Relay:
         if self._ssh:
             if self._reopens:
                 if now - self._heard > REOPEN_SECONDS:
-                    self._lose("the server is too slow to open the files again")
+                    self._lose("the server is too slow to open the files again", hangs=True)
             elif now - lost.started > ATTEMPT_SECONDS:
-                self._lose("the server does not answer in time")
-        elif now >= lost.next_attempt:
+                self._lose("the server does not answer in time", hangs=True)  # ssh itself ends if it can't reach it
+        elif lost.is_due(now):
             lost.started = self._started = self._heard = now
             try:
                 self._ssh = Ssh(self._command, quiet=True)

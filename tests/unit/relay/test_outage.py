@@ -2,6 +2,7 @@
 # ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
 """When a lost server is tried again, what is told of it, and how long a read waits."""
 
+import os
 import re
 
 import pytest
@@ -16,6 +17,7 @@ from support.relayed import (
     data,
     exchange,
     kind_of,
+    looking,
     opening,
     reading,
     serve,
@@ -26,10 +28,15 @@ from sshfs_plugin.relay import outage, packets, relay
 
 DENIED = b"bob@nas: Permission denied (publickey,password)."
 KEY_CHANGED = b"@@@ WARNING @@@\r\nHost key verification failed.\r\n"
+TOO_MANY = (
+    b"Received disconnect from 10.0.0.7 port 22:2: Too many authentication failures\r\n"
+    b"Disconnected from 10.0.0.7 port 22\r\n"
+)
+DENIED_ON_THE_WAY = b"bob@jump: Permission denied (publickey).\r\nConnection closed by UNKNOWN port 65535\r\n"
 TRIED = "it is tried again every 5 seconds"
 IN_A_MINUTE = "the login is tried again 1 minute later"
 IN_TEN_MINUTES = "the login is tried again 10 minutes later"
-GIVEN_UP = "no further login is tried: mend it, then restart the containers that use the volume"
+GIVEN_UP = "no further login is tried until a container that uses the volume is started"
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +132,26 @@ def test_outage_when_the_file_cannot_be_written_is_told_to_the_journal(
     assert f"{relayed.outage}: Is a directory" in capfd.readouterr().err.splitlines()
 
 
+def test_outage_when_it_could_not_be_told_once_is_told_later_and_forgotten(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    new = relayed.outage.with_name(f"{relayed.outage.name}.{os.getpid()}")
+    new.mkdir()  # as if the file system was full
+    server.die()
+    for _ in range(2):
+        servers.next().die(b"one")
+        clock.forward(5)
+    assert not relayed.outage.exists()
+    attempt = servers.next()
+    new.rmdir()
+    attempt.die(b"two")
+    told(relayed, lost("two"))
+    assert capfd.readouterr().err.count("Is a directory") == 1
+    clock.forward(5)
+    servers.back()
+    await_that(lambda: not relayed.outage.exists(), lambda: "it is forgotten")
+
+
 def test_attempts_are_as_far_apart_as_is_said(servers: Servers, start: Start, clock: Clock) -> None:
     relayed = start()
     relayed.connected(servers).die()  # it has just been made
@@ -153,16 +180,40 @@ def test_attempt_when_the_server_says_nothing_is_given_up(
     clock.await_looks()
     assert not servers.is_called
     clock.forward(2)
+    told(relayed, lost("the server does not answer in time", "it is tried again 10 seconds later"))
+    clock.forward(10)
     servers.next()
-    told(relayed, lost("the server does not answer in time"))
     attempt.close()
 
 
-@pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, b"Received disconnect: Too many authentication failures\n"])
+def test_server_when_it_lets_us_in_but_hangs_is_tried_more_and_more_seldom(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    """Each attempt leaves a login and a hanging process with it."""
+    exchange(relayed, server, Disk(), looking(1, b"."))
+    server.die()
+    for pause in (10, 20, 40, 80, 160, 320, 600, 600):
+        hanging = servers.back()
+        assert kind_of(hanging.take()) == packets.LSTAT
+        clock.await_looks()
+        clock.forward(relay.ATTEMPT_SECONDS + 1)
+        hanging.rest()
+        told(relayed, lost("the server does not answer in time", f"it is tried again {pause} seconds later"))
+        clock.forward(pause - 2)
+        clock.await_looks()
+        assert not servers.is_called
+        clock.forward(2)
+    servers.next().die()  # it is being started anew
+    told(relayed, lost("it was closed"))
+
+
+@pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, TOO_MANY, DENIED_ON_THE_WAY])
 def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no_more(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, words: bytes
 ) -> None:
-    last = words.strip().splitlines()[-1].decode()
+    """Until a Mount has shown that it is let in."""
+    last = words.strip().splitlines()[-1 if words == KEY_CHANGED else 0].decode()
+    relayed.outage.with_name("retry").touch()  # of an earlier outage
     server.die()
     servers.next().die(words)
     told(relayed, lost(last, IN_A_MINUTE))
@@ -176,6 +227,15 @@ def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no
     clock.forward(100_000)
     clock.await_looks(60)
     assert not servers.is_called
+    relayed.outage.with_name("retry").touch()
+    servers.next().die(words)
+    await_that(lambda: not relayed.outage.with_name("retry").exists(), lambda: "it is tried once for each")
+    clock.forward(100_000)
+    clock.await_looks(60)
+    assert not servers.is_called
+    relayed.outage.with_name("retry").touch()
+    servers.back()
+    await_that(lambda: not relayed.outage.exists(), lambda: "it is connected")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +244,8 @@ def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no
         b'Load key "/etc/key": Permission denied\r\nssh: connect to host nas port 22: Connection refused\r\n',
         b"Could not create directory '/root/.ssh' (Permission denied).\r\nConnection reset by 10.0.0.7 port 22\r\n",
         b"mkdir: cannot create directory: Permission denied\r\nclient_loop: send disconnect: Broken pipe\r\n",
+        b"Welcome. Too many authentication failures end in a ban.\r\nConnection closed by 192.0.2.1 port 22\r\n",
+        b"Our rule: Permission denied (to bots)\r\nConnection closed by 192.0.2.1 port 22\r\n",
     ],
 )
 def test_login_when_something_else_was_not_permitted_is_tried_on(
