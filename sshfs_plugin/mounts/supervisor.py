@@ -131,10 +131,15 @@ class Supervisor(ABC):
     def require_answer(self, name: VolumeName, deadline: Deadline) -> None:
         """Raise an error unless a volume is mounted and its server answers.
 
+        The caller has just found that the server lets us in: a relay that has given up tries again.
+
         Raises:
             MountFailed: It is not mounted on this host any more; its process goes on for containers that use it.
             MountTimedOut: The server does not answer; the mount is left as it is, since containers may be using it.
         """
+        if self.outage(name):
+            with suppress(OSError):  # /run is full; the error says why it does not answer
+                self.files(name).retry.touch(0o600)
         limit = Deadline.after(deadline.left(USABLE_SECONDS))
         while not self.answers(name, limit.left()):
             if not limit.left() or name not in self.mounted():
@@ -147,9 +152,10 @@ class Supervisor(ABC):
                 f"volume '{name}' was unmounted by hand while containers go on using it",
                 f"stop them (docker ps --filter volume={name}) and try again",
             )
+        outage = self.outage(name)
         raise errors.MountTimedOut(
             f"volume '{name}' is mounted but its server does not answer",
-            "sshfs goes on trying to reconnect; try again when the server is back, or unmount it with "
+            (f"{outage[0]}; " if outage else "") + "try again when the server is back, or unmount it with "
             f"docker-volume-sshfs release --force {name}",
         )
 

@@ -104,6 +104,11 @@ class UnitFiles:
         return self.directory / "outage"
 
     @property
+    def retry(self) -> Path:
+        """An empty file that has the relay try again at once; it takes it away."""
+        return self.directory / "retry"
+
+    @property
     def reconnects(self) -> Path:
         """The file to which the relay adds a byte each time that it has connected again; its size is their number."""
         return self.directory / "reconnects"

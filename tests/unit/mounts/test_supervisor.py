@@ -36,8 +36,10 @@ def test_a_mount_that_answers_passes(below: Supervisor, programs: Programs, fake
     programs.add("stat", STAT_ANSWERED)
     fake_kernel.mount(below.mountpoint(PHOTOS))
     assert below.answers(PHOTOS, LIMIT_SECONDS)
+    below.files(PHOTOS).directory.mkdir(parents=True)
     below.require_answer(PHOTOS, soon())
     assert len(programs.calls("stat")) == 2
+    assert not below.files(PHOTOS).retry.exists()
 
 
 def test_mountpoints_are_left_over_at_which_nothing_of_any_kind_is_mounted(
@@ -69,9 +71,28 @@ def test_a_mount_that_does_not_answer_is_no_success(
         below.require_answer(PHOTOS, now())
     assert str(refusal.value) == (
         "volume 'photos' is mounted but its server does not answer: "
-        "sshfs goes on trying to reconnect; try again when the server is back, "
+        "try again when the server is back, or unmount it with docker-volume-sshfs release --force photos"
+    )
+
+
+def test_a_mount_whose_relay_has_given_up_has_it_try_again_and_says_what_it_says(
+    below: Supervisor, programs: Programs, fake_kernel: FakeKernel
+) -> None:
+    programs.add("stat", STAT_UNANSWERED)
+    fake_kernel.mount(below.mountpoint(PHOTOS))
+    files = below.files(PHOTOS)
+    files.directory.mkdir(parents=True)
+    files.outage.write_text("the connection to the server is lost (it was closed); it is tried again every 5 seconds")
+    with pytest.raises(errors.MountTimedOut) as refusal:
+        below.require_answer(PHOTOS, now())
+    assert files.retry.exists()
+    assert str(refusal.value) == (
+        "volume 'photos' is mounted but its server does not answer: the connection to the server is lost "
+        "(it was closed); it is tried again every 5 seconds; try again when the server is back, "
         "or unmount it with docker-volume-sshfs release --force photos"
     )
+    below.forget(PHOTOS)
+    assert not files.directory.exists()
 
 
 def test_a_mount_that_is_just_connecting_again_is_waited_for(
