@@ -27,6 +27,8 @@ class File:
         stamped: That of the last change of any file at the time of the stamp.
         closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
+        looks: How many wishes to look at it have not been met.
+        is_told: Whether the journal was told that the server can't read it.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
         tail: The last bytes of that read.
     """
@@ -38,6 +40,8 @@ class File:
         "differs",
         "end",
         "handle",
+        "is_told",
+        "looks",
         "other_path",
         "path",
         "readable",
@@ -53,8 +57,8 @@ class File:
     def __init__(self, path: bytes = b"", *, readable: bool = False) -> None:
         self.path, self.readable = path, readable
         self.other_path = self.handle = self.server_handle = self.tail = b""
-        self.renewed = self.closed = self.differs = False
-        self.writes = self.synced = self.asked = self.changes = self.stamped = 0
+        self.renewed = self.closed = self.differs = self.is_told = False
+        self.writes = self.synced = self.asked = self.changes = self.stamped = self.looks = 0
         self.stamp: tuple[int, int] | None = None
         self.end = -1
 
@@ -208,7 +212,7 @@ class OpenFiles:
     def lose(self) -> None:
         """Note that the server has closed all files."""
         for file in self.by_handle.values():
-            file.server_handle, file.renewed = b"", True
+            file.server_handle, file.renewed, file.looks = b"", True, 0
 
     def lost(self) -> list[File]:
         """Return the files that are to be opened again."""

@@ -43,6 +43,9 @@ RETRY_LOOK_SECONDS = 1.0
 END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
 
+MOST_OWN = 1000
+"""How many requests of our own may be without a reply before no further file is looked at."""
+
 HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
 """The ids for requests of our own, from above; sshfs counts upwards from 0."""
 
@@ -361,7 +364,7 @@ class Relay:
                 self._first_look.note(request, packet, monotonic())
             stamp = packets.size_and_time(packet)
             for file in self._files.note_stamp(request.path, stamp, request.count, request.asked_for):
-                self._ask(reopening.stamp(file))
+                self._look_at(file)
         elif kind == packets.ATTRS and request.file:
             request.file.note_stamp(packets.size_and_time(packet), request.count)
         elif kind == packets.HANDLE and request.file:
@@ -383,8 +386,9 @@ class Relay:
         elif request.path == requests.SYNC and request.file and code == packets.OK:
             request.file.synced = request.count
             if request.file.server_handle:
-                self._ask(reopening.stamp(request.file))
-        elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file:
+                self._look_at(request.file)
+        elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file and not request.file.is_told:
+            request.file.is_told = True
             path = request.file.path.decode("utf-8", "replace")
             outage.say(
                 f"the server can't read {path!r} (status {code}), which its reader takes for the end of the file"
@@ -507,6 +511,13 @@ class Relay:
             if file:
                 self._ask(reopening.reopen(file))
         self._send()
+
+    def _look_at(self, file: File) -> None:
+        """Ask how an open file looks; if that is under way, once more after it."""
+        if file.looks or len(self._own) < MOST_OWN:
+            file.looks += 1
+            if file.looks == 1:
+                self._ask(reopening.stamp(file))
 
     def _ask(self, conversation: "Conversation", reply: tuple[int, bytes] | None = None) -> None:
         """Let requests of our own go on with a reply."""

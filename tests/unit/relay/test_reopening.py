@@ -458,6 +458,50 @@ def test_file_when_sshfs_has_changed_anything_before_it_looks_at_the_path_is_loo
     assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, bytes(4))
 
 
+def test_file_when_its_path_shows_another_stamp_again_and_again_is_looked_at_once_at_a_time(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    for identity in range(10, 20):
+        disk.files[b"a"].become(OLD, modified=identity)
+        relayed.sshfs.send(looking(identity, b"a"))
+        if identity == 11:
+            request = server.take()
+            assert kind_of(request) == packets.FSTAT  # it is not answered for now
+            first = disk.answer(request)
+        server.send(disk.answer(server.take()))
+        relayed.sshfs.take()
+    server.send(first)
+    request = server.take()
+    assert kind_of(request) == packets.FSTAT
+    server.send(disk.answer(request))
+    exchange(relayed, server, disk, looking(20, b"."))
+    assert server.take_now() is None
+    server = back(relayed, server, servers, disk)
+    assert exchange(relayed, server, disk, reading(21, name, 0, 9)) == [data(21, OLD[:9])]
+
+
+def test_files_when_the_server_shows_none_are_not_looked_at_without_limit(
+    relayed: Relayed, server: Server, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "MOST_OWN", 3)
+    answer, looks = disk.answer, 0
+
+    def answer_all_but_looks(packet: bytes) -> bytes:
+        nonlocal looks
+        looks += kind_of(packet) == packets.FSTAT
+        return b"" if kind_of(packet) == packets.FSTAT else answer(packet)
+
+    monkeypatch.setattr(disk, "answer", answer_all_but_looks)
+    for identity in range(10, 70, 10):
+        name = open_file(relayed, server, disk)
+        disk.files[b"a"].modified += 1
+        exchange(relayed, server, disk, looking(identity, b"a"))
+        exchange(relayed, server, disk, closing(identity + 1, name))
+    assert looks == 3
+
+
 # A rename
 
 
@@ -525,4 +569,8 @@ def test_read_when_the_server_cannot_read_is_told_so_and_the_journal_too(
     words = f"the server can't read 'a' (status {code}), which its reader takes for the end of the file\n"
     assert capfd.readouterr().err == words
     assert exchange(relayed, server, disk, reading(11, name, 100, 9)) == [packets.status(11, packets.END_OF_FILE)]
-    assert capfd.readouterr().err == ""
+    relayed.sshfs.send(reading(12, name, 0, 9))
+    server.take()
+    server.send(packets.status(12, code))
+    assert relayed.sshfs.take() == packets.status(12, code)
+    assert capfd.readouterr().err == ""  # once for each file that is opened
