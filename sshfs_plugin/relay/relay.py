@@ -134,7 +134,11 @@ class Relay:
             goes_on = self._take_replies(ssh) and goes_on
         elif ssh and ssh.descriptor in readers and not self._outage and monotonic() - self._heard > self._patience():
             self._lose("the server answers nothing")
-        self._look_at_clock(monotonic())
+        now = monotonic()
+        self._look_at_clock(now)
+        if not self._sshfs_has_version and now - self._started > ATTEMPT_SECONDS:
+            outage.say("the server does not answer in time")
+            return False
         return goes_on
 
     def _readers(self) -> list[int]:
@@ -159,7 +163,7 @@ class Relay:
     def _wait_seconds(self) -> float | None:
         """Return when to look at the clock again."""
         if not self._outage:
-            return CLOCK_SECONDS if self._pending or self._own else None
+            return CLOCK_SECONDS if self._pending or self._own or not self._has_version else None
         now = monotonic()
         times = [now + CLOCK_SECONDS]
         if self._holds and not self._reopens:

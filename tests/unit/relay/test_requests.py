@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.relayed import (
     FSYNC,
+    INIT,
     NOTHING,
     STATVFS,
     Clock,
@@ -272,6 +273,25 @@ def test_server_when_nothing_was_asked_for_long_is_not_silent(
         server.send(packets.status(identity, 2))
         assert relayed.sshfs.take() == packets.status(identity, 2)
     assert not servers.is_called
+
+
+def test_server_when_it_does_not_answer_the_first_connection_ends_the_relay(
+    start: Start, servers: Servers, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Then sshfs ends as well, and whoever mounts learns it."""
+    relayed = start()
+    relayed.sshfs.send(INIT)
+    server = servers.next()
+    assert server.take() == INIT
+    clock.await_looks()
+    clock.forward(relay.ATTEMPT_SECONDS - 5)
+    clock.await_looks()
+    assert not relayed.has_ended
+    clock.forward(5)
+    assert server.rest() == b""
+    server.close()
+    assert relayed.ends() > 0
+    assert capfd.readouterr().err == "the server does not answer in time\n"
 
 
 def test_server_when_it_answers_nothing_counts_as_lost(
