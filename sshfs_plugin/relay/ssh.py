@@ -38,6 +38,7 @@ class Ssh:
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
                     (os.POSIX_SPAWN_DUP2, theirs_errors, 2),
                 ],
+                setpgroup=0,
                 # in a relay that sshfs has started to reconnect the signals that end an ssh are blocked
                 setsigmask=[],
             )
@@ -98,9 +99,9 @@ class Ssh:
         return self._status >= 0
 
     def end(self) -> int:
-        """End it if it still runs, and return its exit status."""
+        """End it if it still runs, with the ssh that it has started for a jump host; return its exit status."""
         if not self.has_ended():
-            os.kill(self.pid, 9)
+            os.killpg(self.pid, 9)
             try:
                 _, self._status = os.waitpid(self.pid, 0)
             except ChildProcessError:  # as above
