@@ -141,6 +141,8 @@ def lacks(extensions: frozenset[str]) -> Iterator[str]:
         yield "no posix-rename: a file takes the place of another in several steps"
     if "statvfs@openssh.com" not in extensions:
         yield "no statvfs: df shows an invented size"
+    if "fsync@openssh.com" not in extensions:
+        yield "no fsync: programs are not told when a file is on the server's disk"
 
 
 def _too_late(remote: Remote) -> errors.SFTPUnavailable:

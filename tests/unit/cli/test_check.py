@@ -62,7 +62,7 @@ def test_a_server_that_can_serve_gets_a_tick_for_each_check(
         f"✓ host key ssh-ed25519 {shown().fingerprint}, new",
         "✓ login bob with the password",
         "✓ SFTP no posix-rename: a file takes the place of another in several steps, no statvfs: df shows an invented "
-        "size",
+        "size, no fsync: programs are not told when a file is on the server's disk",
         f"✓ directory drwxr-xr-x, owner {os.getuid()}, group {os.getgid()}",
     ]
     assert (said.code, said.err) == (0, "")
