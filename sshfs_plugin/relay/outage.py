@@ -11,7 +11,10 @@ LONGEST_PAUSE_SECONDS = 600.0
 """How long to wait at most after an attempt at a server that hangs; it begins with less, and doubles each time."""
 
 REFUSED_MINUTES = (1, 10)
-"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes."""
+"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes.
+
+Each volume counts by itself: if one waited for the login of another, its requests would fail meanwhile.
+"""
 
 SAY_EVERY_SECONDS = 60.0
 
