@@ -385,6 +385,8 @@ class Driver:
         if login and any(each.agent for each in (login, *login.jumps)):
             # it may hang by now, and ssh would wait for it without limit
             login = self._preflight.login(volume)
+        if device and self._supervisor.outage(name):
+            login = None  # the relay will log in once more, and the last check was perhaps before the loss
         if not login:
             # before a slot at the server is taken, since files on this host may take long to read
             prepared = self._preflight.prepare(volume) if volume.check is not CheckAt.NEVER else None

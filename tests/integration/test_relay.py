@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from integration.plugin import Plugin, await_that
+from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, end, start_server
 
 T = TypeVar("T")
@@ -278,4 +278,10 @@ def test_a_login_that_is_refused_is_not_tried_for_ever(plugin: Plugin, server: S
         assert told["state"] == "unresponsive"
         assert told["lastError"].endswith("the login is tried again 1 minute later")
         assert error_of((mountpoint / "x").stat) == errno.EIO
+        with pytest.raises(Refused, match="refused to let"):
+            plugin.mount("fickle", "another")
+        assert plugin.status("fickle")["lastError"] == told["lastError"], "that login is not the relay's"
         keys.write_text(held)
+        plugin.mount("fickle", "another")
+        assert error_of((mountpoint / "x").stat) == errno.ENOENT, "the connection is back for all who use the volume"
+        plugin.unmount("fickle", "another")

@@ -196,6 +196,18 @@ def test_mount_checks_again_when_the_last_check_is_old(
     assert status_of(driver) == (False, 0)
 
 
+def test_mount_checks_again_when_the_connection_was_lost_since_the_last_check(driver: Driver, host: FakeHost) -> None:
+    """After it the relay tries to log in once more, and that is not to be refused."""
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    host.supervisor.outages["photos"] = ("the connection to the server is lost (it was closed)", datetime.now(UTC))
+    host.preflight.problems["photos"] = errors.LoginRefused("nas refused to let me in")
+    with pytest.raises(errors.LoginRefused):
+        driver.mount("photos", OTHER_ID, caller(), soon())
+    assert host.supervisor.started == ["photos"]
+
+
 def test_mount_checks_first_for_a_volume_that_create_did_not_check(driver: Driver, host: FakeHost) -> None:
     create(driver, check="mount")
     mount(driver)
