@@ -133,7 +133,10 @@ class OpenFiles:
         self._unlist(file)
 
     def asked_for(self, path: bytes) -> list[File]:
-        """Return the files at a path that sshfs has asked for and that it does not have yet."""
+        """Return the files at a path that sshfs has asked for and does not have yet.
+
+        It looks at the path meanwhile (docs/facts.md, "How sshfs opens a file").
+        """
         return [file for file in self._by_path.get(path, ()) if not file.handle]
 
     def note_stamp(
