@@ -371,7 +371,9 @@ class Driver:
     def _is_early(self, volume: Volume) -> bool:
         """Tell whether this host has just started, with a volume that it had before."""
         up = self._up_seconds()
-        return up < EARLY_SECONDS and (datetime.now(UTC) - volume.created_at).total_seconds() > up
+        age = (datetime.now(UTC) - volume.created_at).total_seconds()
+        # negative where the clock is not set yet
+        return up < EARLY_SECONDS and not 0 <= age <= up
 
     def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
         """Mount a volume unless it is mounted and its server answers; return the device of the mount."""

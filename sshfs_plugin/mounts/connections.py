@@ -138,7 +138,8 @@ class SharedConnection:
     def is_being_made(self) -> bool:
         """Whether it is; of one that a killed service was about to make, the file stays."""
         try:
-            return time.time() - self.making.stat().st_mtime < MAKING_SECONDS
+            # later than now if the clock was set back
+            return abs(time.time() - self.making.stat().st_mtime) < MAKING_SECONDS
         except OSError:
             return False
 

@@ -257,7 +257,8 @@ def _last_words(units: Sequence[str], since: float) -> str:
 
     The lines are matched by the units' names: one of forty has no invocation ID.
     """
-    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{since:.6f}"]
+    # the clock may have been set back since
+    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{min(since, time.time()):.6f}"]
     read += [f"_SYSTEMD_UNIT={unit}" for unit in units]
     limit = Deadline.after(LAST_WORDS_SECONDS)
     said = ""

@@ -2,6 +2,7 @@
 """The rules of the verbs, one at a time."""
 
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from support.clients import ID, OTHER_ID, PODMAN_ID
@@ -405,6 +406,21 @@ def test_mount_just_after_the_start_of_the_host_waits_for_the_server(
     assert told == [(5.0, "cannot connect to nas port 22")]
     assert early.get("photos").last_error == ""
     assert "tried again in 5 seconds, since this host has just started: cannot connect to nas" in caplog.text
+
+
+def test_mount_just_after_the_start_waits_even_if_the_clock_is_not_set_yet(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small machines have no clock of their own: until a time server answers, it is long ago."""
+    create(driver)
+    host.up_seconds = 20.0
+    early = host.start_driver()
+    host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
+    clock = Mock(now=lambda zone: datetime(1970, 1, 1, tzinfo=zone))
+    monkeypatch.setattr(rules, "datetime", clock)
+    monkeypatch.setattr("sshfs_plugin.driver.driver.time.sleep", lambda _: host.preflight.problems.clear())
+    mount(early)
+    assert status_of(early) == (True, 1)
 
 
 @pytest.mark.parametrize(

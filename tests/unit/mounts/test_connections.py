@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Which volumes share a connection, and what is written for one that is to be made."""
 
+import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -206,6 +208,14 @@ def test_secrets_of_a_connection_whose_program_was_killed_while_it_made_it_are_r
         connections.remove_given_up()
         left = {path.name for path in connection.directory.iterdir()} if connection.directory.exists() else set()
     assert left == ({"environment", "socket", "ssh_config", "volumes"} if stands else set())
+
+
+def test_connection_is_not_waited_for_longer_when_the_clock_was_set_back(connections: SharedConnections) -> None:
+    connection = joined(connections, volume("photos"), LOGIN)
+    for seconds, is_being_made in ((-60, False), (-5, True), (5, True), (86400, False)):
+        then = time.time() + seconds
+        os.utime(connection.making, (then, then))
+        assert connection.is_being_made is is_being_made
 
 
 def test_connection_whose_end_takes_no_more_connections_is_not_taken_for_ended(connections: SharedConnections) -> None:
