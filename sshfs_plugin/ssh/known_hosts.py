@@ -143,8 +143,9 @@ class KnownHosts:
         Raises:
             OSError: It can't be read.
         """
-        lines = self.own.read_text(errors="replace").splitlines() if self.own.exists() else []
-        entries = ((number, entry.strip()) for number, entry in enumerate(lines, 1))
+        # a line ends where ssh and sed say so, which know nothing of other line breaks
+        lines = self.own.read_bytes().split(b"\n") if self.own.exists() else []
+        entries = ((number, line.decode(errors="replace").strip()) for number, line in enumerate(lines, 1))
         return [
             number
             for number, entry in entries
@@ -311,7 +312,7 @@ def _search(file: Path, name: str, content: bytes, read: Callable[[Path], bytes]
 
 def _keys_in(found: str, file: Path) -> tuple[HostKey, ...]:
     keys = []
-    for entry in found.splitlines():
+    for entry in found.split("\n"):
         if entry.startswith("#"):
             continue
         fields = entry.split()

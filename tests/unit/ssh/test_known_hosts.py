@@ -341,3 +341,10 @@ def test_removal_is_a_command_for_the_file_that_knows_the_key(known: KnownHosts)
         "docker-volume-sshfs host-key forget '[nas]:2222'",
         f"ssh-keygen -R '[nas]:2222' -f {known.others[0]}",
     ]
+
+
+@pytest.mark.parametrize("odd", ["\f", "\r", "\x85", "\u2028"])
+def test_faulty_lines_are_counted_as_sed_counts_them(known: KnownHosts, odd: str) -> None:
+    """Their numbers are for ``sed``, which would otherwise remove the key of another host."""
+    known.own.write_text(f"# a note{odd}of two parts\nnas rubbish\n", newline="")
+    assert known.faulty_lines() == [2]
