@@ -201,7 +201,12 @@ def test_swarm_gives_a_task_to_a_node_that_has_no_volume_yet(administrator: Host
     machine.run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
     try:
         machine.sh(serve)
-        machine.until(lambda: host.is_mounted("photos"))
+
+        def is_mounted() -> bool:
+            assert host.is_mounted("photos"), machine.sh("docker service ps --no-trunc web; docker info").stdout
+            return True
+
+        machine.until(is_mounted)
     finally:
         machine.sh("set +e; docker service rm web; docker swarm leave --force; docker rmi busybox")
         machine.until("! docker ps -q | grep .")
