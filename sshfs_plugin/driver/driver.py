@@ -12,7 +12,7 @@ State is changed after the act that it records, except that a holder is dropped 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -429,9 +429,9 @@ class Driver:
     def _start(self, entry: Entry, login: Login, deadline: Deadline) -> None:
         """Mount a volume, with a slot of its server unless it joins a connection: then no login is made."""
         volume = entry.volume
-        slot = self._locks.at_server(volume.remote.server, deadline)
+        place = self._locks.joining if self._can_join(volume, login) else self._locks.at_server
         try:
-            with nullcontext() if self._can_join(volume, login) else slot:
+            with place(volume.remote.server, deadline):
                 self._supervisor.start(volume, login, deadline)
         except errors.MountError:
             entry.passed_until = 0.0
@@ -459,7 +459,7 @@ class Driver:
             return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= limit
 
         with ExitStack() as places:
-            places.enter_context(self._locks.logging_in(server, key, deadline))
+            places.enter_context(self._locks.logging_in(key, deadline))
             places.enter_context(self._locks.at_server(server, deadline))
             with (
                 self._shared_failures.attempt(reachability(volume), asked, is_out_of_reach),

@@ -19,6 +19,9 @@ CONNECTS_PER_SERVER = 8
 TURN_SECONDS = 10.0
 """How long to wait for others that log in alike. A server takes a few seconds to refuse a login."""
 
+JOINING_SECONDS = 5.0
+"""How long to wait for others that join a connection: a hundred take about as long."""
+
 WAITING = 10_000
 """How many calls may wait: all that come, since a Docker that starts mounts all volumes at once, and never again."""
 
@@ -137,6 +140,7 @@ class Locks:
         self._volumes: WeakValueDictionary[VolumeName, Slots] = WeakValueDictionary()
         self._logins: WeakValueDictionary[Hashable, Slots] = WeakValueDictionary()
         self._servers: WeakValueDictionary[str, Slots] = WeakValueDictionary()
+        self._joining: WeakValueDictionary[str, Slots] = WeakValueDictionary()
 
     @contextmanager
     def on_volume(self, name: VolumeName, deadline: Deadline) -> Iterator[None]:
@@ -151,17 +155,25 @@ class Locks:
             yield
 
     @contextmanager
-    def logging_in(self, server: str, login: Hashable, deadline: Deadline) -> Iterator[None]:
+    def logging_in(self, login: Hashable, deadline: Deadline) -> Iterator[None]:
         """Hold the turn of a login: one that is refused is not to be tried by many at once.
 
         It is not waited for longer than refusals take: those before may wait for a server that does not answer.
         """
         with self._making:
             slots = self._logins.setdefault(login, Slots(1, waiting=WAITING))
-        limit = Deadline.after(min(TURN_SECONDS, deadline.left() / 2))
-        with ExitStack() as turn:
-            with suppress(errors.ServerBusy):
-                turn.enter_context(slots.taken(limit, errors.ServerBusy(server)))
+        with _turn(slots, TURN_SECONDS, deadline):
+            yield
+
+    @contextmanager
+    def joining(self, server: str, deadline: Deadline) -> Iterator[None]:
+        """Hold one of a few places for Mounts that join a connection: many at once make each other slow.
+
+        It is not waited for long: those before may wait for a disk of the server.
+        """
+        with self._making:
+            slots = self._joining.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
+        with _turn(slots, JOINING_SECONDS, deadline):
             yield
 
     @contextmanager
@@ -175,3 +187,13 @@ class Locks:
             slots = self._servers.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
         with slots.taken(deadline, errors.ServerBusy(server)):
             yield
+
+
+@contextmanager
+def _turn(slots: Slots, seconds: float, deadline: Deadline) -> Iterator[None]:
+    """Hold a slot, or go on without it after some seconds, or half of the time that is left."""
+    limit = Deadline.after(min(seconds, deadline.left() / 2))
+    with ExitStack() as turn:
+        with suppress(errors.ServerBusy):
+            turn.enter_context(slots.taken(limit, errors.ServerBusy("")))
+        yield

@@ -122,3 +122,16 @@ def test_nothing_is_kept_of_volumes_and_servers_that_nobody_works_on(monkeypatch
                 raise errors.HostUnreachable("nobody answers", "is it on?")
     assert (len(held._volumes), len(held._servers)) == (0, 0)
     assert len(failures._succeeded) + len(failures._failed) <= 1
+
+
+def test_those_who_join_a_connection_wait_for_a_place_and_not_for_long() -> None:
+    few = Locks()
+    with ExitStack() as places:
+        for _ in range(locks.CONNECTS_PER_SERVER):
+            places.enter_context(few.joining("nas", Deadline.after(1)))
+        started = time.monotonic()
+        with few.joining("nas", Deadline.after(0.2)):
+            waited = time.monotonic() - started
+        with few.joining("other", Deadline.after(100)):
+            pass
+    assert waited >= 0.1, "half of the time that is left"
