@@ -427,7 +427,7 @@ class Driver:
         return True
 
     def _start(self, entry: Entry, login: Login, deadline: Deadline) -> None:
-        """Mount a volume, with a slot of its server unless it joins a connection: then no login is made."""
+        """Mount a volume, with a slot of its server; if it joins a connection, with a place among those who do."""
         volume = entry.volume
         place = self._locks.joining if self._can_join(volume, login) else self._locks.at_server
         try:

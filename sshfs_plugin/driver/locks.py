@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
+
+_K = TypeVar("_K", bound=Hashable)
 
 CONNECTS_PER_SERVER = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
@@ -149,9 +152,7 @@ class Locks:
         Raises:
             VolumeBusy: Another call held it until the deadline, or too many wait already.
         """
-        with self._making:
-            slots = self._volumes.setdefault(name, Slots(1, waiting=WAITING))
-        with slots.taken(deadline, errors.VolumeBusy(name)):
+        with self._of(self._volumes, name, 1).taken(deadline, errors.VolumeBusy(name)):
             yield
 
     @contextmanager
@@ -160,9 +161,7 @@ class Locks:
 
         It is not waited for longer than refusals take: those before may wait for a server that does not answer.
         """
-        with self._making:
-            slots = self._logins.setdefault(login, Slots(1, waiting=WAITING))
-        with _turn(slots, TURN_SECONDS, deadline):
+        with _turn(self._of(self._logins, login, 1), TURN_SECONDS, deadline):
             yield
 
     @contextmanager
@@ -171,9 +170,7 @@ class Locks:
 
         It is not waited for long: those before may wait for a disk of the server.
         """
-        with self._making:
-            slots = self._joining.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
-        with _turn(slots, JOINING_SECONDS, deadline):
+        with _turn(self._of(self._joining, server, CONNECTS_PER_SERVER), JOINING_SECONDS, deadline):
             yield
 
     @contextmanager
@@ -183,10 +180,13 @@ class Locks:
         Raises:
             ServerBusy: No slot was free until the deadline, or too many calls wait already.
         """
-        with self._making:
-            slots = self._servers.setdefault(server, Slots(CONNECTS_PER_SERVER, waiting=WAITING))
-        with slots.taken(deadline, errors.ServerBusy(server)):
+        with self._of(self._servers, server, CONNECTS_PER_SERVER).taken(deadline, errors.ServerBusy(server)):
             yield
+
+    def _of(self, slots: WeakValueDictionary[_K, Slots], key: _K, number: int) -> Slots:
+        """Return the slots of a key, which are made if nobody holds or awaits one."""
+        with self._making:
+            return slots.setdefault(key, Slots(number, waiting=WAITING))
 
 
 @contextmanager

@@ -563,14 +563,18 @@ def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
     assert "left mounted: volume 'photos' could not be unmounted" in caplog.text
 
 
-def test_unmount_that_failed_is_told_until_the_volume_is_unmounted(
-    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def failed_unmount(driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an unmount have failed, which is tried again at each look."""
     monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
     create(driver)
     mount(driver)
     host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
     driver.unmount("photos", ID, soon())
+
+
+@pytest.mark.usefixtures("failed_unmount")
+def test_unmount_that_failed_is_told_until_the_volume_is_unmounted(driver: Driver, host: FakeHost) -> None:
     assert driver.get("photos").last_error == "volume 'photos' could not be unmounted"
     driver.look_after(1)
     assert driver.get("photos").last_error == "volume 'photos' could not be unmounted", "that it answers mends nothing"
@@ -580,15 +584,11 @@ def test_unmount_that_failed_is_told_until_the_volume_is_unmounted(
     assert (status_of(driver), driver.get("photos").last_error) == ((False, 0), "")
 
 
+@pytest.mark.usefixtures("failed_unmount")
 @pytest.mark.parametrize("settled", ["mounted again", "found in use", "unmounted by hand"])
 def test_unmount_that_failed_is_told_no_more_once_there_is_none_to_be_made(
-    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, settled: str
+    driver: Driver, host: FakeHost, settled: str
 ) -> None:
-    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
-    create(driver)
-    mount(driver)
-    host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")
-    driver.unmount("photos", ID, soon())
     host.supervisor.release_problems.clear()
     if settled == "mounted again":
         mount(driver, mount_id=OTHER_ID)

@@ -312,14 +312,16 @@ def test_volumes_that_join_a_connection_take_no_place_of_those_who_log_in(
         mounted.result()
 
 
-def test_volumes_whose_directory_hangs_keep_nobody_from_their_server(
-    driver: Driver, host: FakeHost, in_background: Background
+@pytest.mark.parametrize("hangs", ["directories", "files"])
+def test_volumes_that_wait_for_a_directory_or_for_files_of_this_host_keep_nobody_from_their_server(
+    driver: Driver, host: FakeHost, in_background: Background, hangs: str
 ) -> None:
-    """Creating and mounting alike, once the server has let them in."""
+    """Eight of them would take all slots there; creating and mounting alike, once or before the server lets them in."""
     gate = Gate()
+    gates: dict[str, Gate] = getattr(host.preflight, hangs)
     for number in range(5):
         create(driver, f"mounted{number}", check="mount")
-        host.preflight.directories[f"mounted{number}"] = host.preflight.directories[f"made{number}"] = gate
+        gates[f"mounted{number}"] = gates[f"made{number}"] = gate
     waiting: list[Future[Path] | Future[None]] = []
     waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
     waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
@@ -354,26 +356,6 @@ def test_volumes_that_start_in_one_moment_join_the_connection_of_the_first(
         mounting.result()
     assert len(host.preflight.checked) <= 2, "that of the first, and one that began when it was logged in"
     assert sorted(host.supervisor.started) == names
-
-
-def test_volumes_that_wait_for_files_of_this_host_keep_nobody_from_their_server(
-    driver: Driver, host: FakeHost, in_background: Background
-) -> None:
-    """Eight of them would take all turns there; creating and mounting alike."""
-    gate = Gate()
-    for number in range(5):
-        driver.create(f"mounted{number}", {"sshcmd": SSHCMD, "check": "mount"}, now())
-        host.preflight.files[f"mounted{number}"] = host.preflight.files[f"made{number}"] = gate
-    waiting: list[Future[Path] | Future[None]] = []
-    waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
-    waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
-    for _ in waiting:
-        gate.await_arrival()
-    driver.create("well", {"sshcmd": SSHCMD}, now())
-    driver.mount("well", ID, caller(), now())
-    gate.open()
-    for call in waiting:
-        call.result()
 
 
 def test_files_of_this_host_are_read_without_a_place_at_the_server_also_when_a_check_is_made_again(
