@@ -4,6 +4,7 @@
 import errno
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -131,14 +132,26 @@ def test_a_path_that_hangs_is_asked_for_by_few_however_many_want_it(
 ) -> None:
     reader_changed(
         "    try:\n        about",
-        "    while path.endswith(b'hangs'): select.select([], [], [])\n    try:\n        about",
+        "    while path.endswith(b'hangs') and not os.path.exists(path[:-5] + b'answers'):\n"
+        "        select.select([], [], [], 0.1)\n"
+        "    try:\n        about",
     )
-    readers = Readers()
-    hanging = [in_background(readers.ask, file.with_name("hangs"), 0, 3.0) for _ in range(20)]
+    readers, hangs, arrived = Readers(), file.with_name("hangs"), threading.Semaphore(0)
+
+    def ask() -> int:
+        arrived.release()
+        return readers.ask(hangs, 0, LIMIT_SECONDS)[0]
+
+    hanging = [in_background(ask) for _ in range(20)]
+    for _ in hanging:
+        assert arrived.acquire(timeout=LIMIT_SECONDS)
     await_that(lambda: len(started) == FEW, lambda: "they have no reader yet")
     assert content(readers, file) == b"content"
-    assert all(isinstance(call.exception(), TimeoutError) for call in hanging)
+    with pytest.raises(TimeoutError):
+        readers.ask(hangs, 0, 0.3)
     assert len(started) == FEW + 1, "those, and one for the file that does not hang"
+    file.with_name("answers").touch()
+    assert [call.result() for call in hanging] == [errno.ENOENT] * 20
 
 
 def test_a_path_that_is_slow_is_answered_to_all_who_want_it(
