@@ -74,7 +74,7 @@ def service(scratch: Path) -> Iterator[Service]:
     if Settings().socket.exists():
         yield Installed()
     else:
-        with Plugin(scratch / "plugin") as plugin:
+        with Plugin(scratch / "plugin", imported=False) as plugin:
             yield plugin
 
 

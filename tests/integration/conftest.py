@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A whole plugin in a directory of its own: gunicorn under systemd-socket-activate, real sshd, real sshfs."""
+"""A whole plugin in a directory of its own: gunicorn with a socket as from systemd, real sshd, real sshfs."""
 
 import os
 import tempfile

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from integration import services
 from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.settings import Settings
 
@@ -88,10 +89,12 @@ class Client:
 
 
 class Plugin(Client):
-    """gunicorn under systemd-socket-activate, with all state below one directory and no systemd to keep mounts."""
+    """gunicorn with a socket as from systemd, with all state below one directory and no systemd to keep mounts."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, imported: bool = True) -> None:
+        """Choose the directory, and whether each start is spared the imports."""
         super().__init__(directory / "sshfs.sock")
+        self._imported = imported
         directory.mkdir()
         self.directory = directory
         self.settings = Settings(
@@ -105,7 +108,7 @@ class Plugin(Client):
             supervisor="process",
         )
         self.log = directory / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._service: services.Service | None = None
 
     def __enter__(self) -> "Plugin":
         for path in (self.settings.libexec, self.settings.home, self.settings.configuration, self.settings.runtime):
@@ -145,40 +148,18 @@ class Plugin(Client):
         self.call("Plugin.Activate")
 
     def listen(self) -> None:
-        """Open its socket and start it, as the first connection does; it does not answer yet when this returns."""
+        """Open its socket and start it; it does not answer yet when this returns."""
         environment = {**self.settings.environment(), "PYTHONPATH": str(ROOT)}
-        settings = [f"--setenv={name}={value}" for name, value in environment.items()]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    "systemd-socket-activate",
-                    f"--listen={self._listens}",
-                    *settings,
-                    "/usr/bin/gunicorn",
-                    "-c",
-                    "python:sshfs_plugin.gunicorn_conf",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        await_that(self._is_open, "the socket is open")
-
-    def _is_open(self) -> bool:
-        # the file is there a moment before anybody listens
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self._listens)) == 0
+        self._service = services.start(self._listens, self.log, environment, imported=self._imported)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, the hard way if so asked, and every process of it but those of the volumes."""
-        assert self._process
+        assert self._service
         if how is signal.SIGKILL:
-            with contextlib.suppress(ProcessLookupError):  # all of it has ended already
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._service.send_to_all(how)
         else:
-            self._process.terminate()
-        self._process.wait(300)
+            self._service.send(how)
+        self._service.await_end(300)
         self._listens.unlink(missing_ok=True)
 
     def kill(self) -> None:
@@ -187,8 +168,8 @@ class Plugin(Client):
 
     def kill_master(self) -> None:
         """Kill gunicorn's master alone; its worker ends when it sees that."""
-        assert self._process
-        os.kill(self._process.pid, signal.SIGKILL)
+        assert self._service
+        self._service.send(signal.SIGKILL)
 
     def kill_worker(self) -> None:
         """Kill gunicorn's worker alone; its master starts another."""
@@ -198,9 +179,10 @@ class Plugin(Client):
 
     def processes(self) -> list[int]:
         """Return gunicorn's master and its workers."""
-        assert self._process
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        return [self._process.pid, *map(int, children.split())]
+        assert self._service
+        master = self._service.process
+        children = Path(f"/proc/{master}/task/{master}/children").read_text()
+        return [master, *map(int, children.split())]
 
     def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop and start."""
