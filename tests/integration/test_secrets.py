@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ IN_OPTION, IN_LIST, IN_LIST_OF_O = "s3cret-in-option", "s3cret,in=list", "s3cret
 IN_FILE, IN_LOGIN, IN_URL, IN_USER = "s3cret-in-file", "s3cret-in-login", "s3cret-in-url", "s3cret-in-user"
 CREDENTIAL, PASSPHRASE, SEVERAL_LINES = "s3cret-credential", "s3cret-passphrase", "s3cret-in-several-lines"
 WRONG, WRONG_IN_FILE, NO_OPTION = "s3cret-that-is-wrong", "s3cret-that-is-wrong-in-file", "s3cret-of-no-option"
+_LOOK_SECONDS = 0.002
+"""Between two looks at all processes: far less than any program runs."""
 
 
 @pytest.fixture
@@ -52,10 +55,13 @@ class Readers:
     def looking_at_processes(self) -> Iterator[None]:
         """Look all the time into what the processes of this host, the volumes' among them, were started with."""
         ended = threading.Event()
+        # but for the service's, they were started before there were secrets
+        older = _processes() - set(self.plugin.processes())
 
         def look() -> None:
-            while not ended.is_set():
-                self._look_at_processes()
+            while not ended.wait(_LOOK_SECONDS):
+                for process in _processes() - older:
+                    self._look_at(process)
 
         with ThreadPoolExecutor(1) as threads:
             looking = threads.submit(look)
@@ -65,11 +71,11 @@ class Readers:
                 ended.set()
         looking.result()
 
-    def _look_at_processes(self) -> None:
-        for process in Path("/proc").glob("[0-9]*"):
-            for file in ("cmdline", "environ"):
-                with contextlib.suppress(OSError):  # it has ended
-                    self.expect_none((process / file).read_bytes().decode(errors="replace"), f"{process}/{file}")
+    def _look_at(self, process: int) -> None:
+        for file in ("cmdline", "environ"):
+            with contextlib.suppress(OSError):  # it has ended
+                path = Path(f"/proc/{process}/{file}")
+                self.expect_none(path.read_bytes().decode(errors="replace"), str(path))
 
     def expect_none(self, text: str, where: str) -> None:
         """Expect no secret in a text, in whatever way it may be quoted."""
@@ -87,6 +93,11 @@ class Readers:
                 if found:
                     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700), file
         return seen
+
+
+def _processes() -> set[int]:
+    """Return the processes of this host."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}
 
 
 def key_body(key: Path) -> frozenset[str]:
