@@ -125,11 +125,25 @@ def on_host(*argv: str | Path, timeout: float = LIMIT, check: bool = True) -> Re
     return result
 
 
-def await_true(condition: Callable[[], T], *, timeout: float, failure: Callable[[], str], pause: float = 0.05) -> T:
-    """Return what a condition gives as soon as that is something true, or fail with the words of ``failure``."""
-    deadline = time.monotonic() + timeout
+def await_true(
+    condition: Callable[[], T], *, timeout: float, failure: Callable[[], str], pause: float | None = None
+) -> T:
+    """Return what a condition gives as soon as that is something true.
+
+    Args:
+        condition: What is awaited.
+        timeout: Seconds after which it has failed.
+        failure: Gives the words for that.
+        pause: Seconds between two looks. Normally they grow: what takes long needs no close look, which may take more
+            of the processor than what is awaited.
+
+    Raises:
+        AssertionError: It did not come true in time.
+    """
+    began = time.monotonic()
     while not (outcome := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise AssertionError(failure())
-        time.sleep(pause)
+        time.sleep(pause or min(0.05 + waited / 10, 1))
     return outcome

@@ -230,12 +230,14 @@ class Machine:
         return self.run("sh", "-e", "-c", script, "sh", *args, check=check, timeout=timeout, input=input)
 
     @overload
-    def until(self, condition: str, *, timeout: float = ..., pause: float = ...) -> Result: ...
+    def until(self, condition: str, *, timeout: float = ..., pause: float | None = ...) -> Result: ...
 
     @overload
-    def until(self, condition: Callable[[], T], *, timeout: float = ..., pause: float = ...) -> T: ...
+    def until(self, condition: Callable[[], T], *, timeout: float = ..., pause: float | None = ...) -> T: ...
 
-    def until(self, condition: str | Callable[[], object], *, timeout: float = 300, pause: float = 0.1) -> object:
+    def until(
+        self, condition: str | Callable[[], object], *, timeout: float = 300, pause: float | None = None
+    ) -> object:
         """Wait until a script succeeds or a callable returns something true; return the outcome.
 
         A callable may also fail as a test does: an AssertionError means "not yet".
