@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from support.long import normally
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.driver.registry import Registry
@@ -24,6 +25,8 @@ from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName, usable, v
 
 PHOTOS, MUSIC = VolumeName("photos"), VolumeName("music")
 WEB = MountID("a" * 64)
+ROUNDS = normally(50, 1000)
+"""How many random volumes and kinds of damage are tried."""
 
 
 def volume(name: VolumeName = PHOTOS, **opts: str) -> Volume:
@@ -424,7 +427,7 @@ def some_volume(rng: random.Random, name: VolumeName = PHOTOS) -> Volume:
 
 def test_volume_of_any_options_is_the_same_when_it_is_read_again(volumes: VolumeRecords) -> None:
     rng, seen = repeatable(20261126), set[str]()
-    for _ in range(150):
+    for _ in range(ROUNDS):
         made = some_volume(rng)
         volumes.save(made)
         assert volumes.load(PHOTOS) == made
@@ -436,7 +439,7 @@ def test_volume_of_any_options_is_the_same_when_it_is_read_again(volumes: Volume
 
 def test_name_of_any_text_is_that_of_its_record_or_refused(volumes: VolumeRecords) -> None:
     rng = repeatable(20261127)
-    for _ in range(1000):
+    for _ in range(5 * ROUNDS):
         odd = rng.choice("/\0\n ä\ud800٣%~\u2028@")
         text = "".join(rng.choices(string.ascii_letters + "0019.._--" + odd, k=rng.choice((1, 2, 9))))
         text = text * rng.choice((1, 1, 1, 30))
@@ -514,7 +517,7 @@ def test_record_with_any_damage_keeps_its_volume_and_is_never_overwritten(
     rng = repeatable(20261128)
     volumes.save(volume(MUSIC))
     record = volumes.directory / "photos.json"
-    for _ in range(150):
+    for _ in range(ROUNDS):
         volumes.save(some_volume(rng))
         content = damage(rng, record.read_bytes())
         record.write_bytes(content)
@@ -545,7 +548,7 @@ def test_holders_with_any_damage_keep_nobody_from_starting(
 ) -> None:
     rng = repeatable(20261129)
     held = Holders({WEB: Holder(client=Client.DOCKER, count=2, device="0:52")})
-    for _ in range(150):
+    for _ in range(ROUNDS):
         holder_records.save(PHOTOS, held)
         holder_records.save(MUSIC, held)
         file = holder_records.directory / "photos.json"
