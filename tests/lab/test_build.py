@@ -46,8 +46,8 @@ def test_the_package_that_a_checkout_builds_installs_and_serves_a_volume(builder
 
 
 def test_a_build_runs_the_unit_and_api_tests(builder: Host) -> None:
-    """With the Python and the packages of the machine's release."""
-    said = in_checkout(builder, BUILD.replace(" -Pnocheck", ""))
+    """With the Python and the packages of the machine's release, two at a time: one by one they wait for minutes."""
+    said = in_checkout(builder, f"export PYTEST_ADDOPTS='-n 2'; {BUILD.replace(' -Pnocheck', '')}")
     assert re.search(r"\d{3,} passed", said)
 
 
