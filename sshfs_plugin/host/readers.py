@@ -96,7 +96,9 @@ class Readers:
     """The readers of this process: few, unless some hang."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # of the many that may wait for a reader, each that is free wakes one
+        self._free, self._answered = threading.Condition(self._lock), threading.Condition(self._lock)
         self._idle: list[_Reader] = []
         self._asked: list[tuple[Path, float]] = []
         self._hung: dict[Path, _Reader] = {}
@@ -121,14 +123,14 @@ class Readers:
                     if not reader.has_answered:
                         raise OSError(errno.EIO, "no program can be started that reads files", str(path)) from None
                 except TimeoutError:
-                    with self._changed:
+                    with self._lock:
                         self._hung[path] = reader
                     raise
 
     @contextmanager
     def _one_for(self, path: Path, deadline: Deadline) -> Iterator[_Reader]:
         """Take a reader to be asked for a path, which is put back if it is of use still. Raises TimeoutError."""
-        with self._changed:
+        with self._lock:
             self._await_turn(path, deadline)
             reader = self._idle.pop() if self._idle else None
             asked = path, time.monotonic()
@@ -137,28 +139,27 @@ class Readers:
             reader = reader or _Reader()
             yield reader
         finally:
-            with self._changed:
+            with self._lock:
                 self._asked.remove(asked)
                 if reader and reader.is_idle and len(self._idle) < FEW:
                     self._idle.append(reader)
                     reader = None
-                self._changed.notify_all()
+                self._free.notify()
+                self._answered.notify_all()
             if reader:
                 reader.end()
 
     def _await_turn(self, path: Path, deadline: Deadline) -> None:
         """Wait until a reader may be asked for a path, be it a new one. Raises TimeoutError."""
         while True:
-            if not self._changed.wait_for(lambda: not self._is_slow(path), deadline.left()):
+            if not self._answered.wait_for(lambda: not self._is_slow(path), deadline.left()):
                 raise TimeoutError
             self._hung = {where: reader for where, reader in self._hung.items() if not reader.has_ended}
             if path in self._hung:
                 raise TimeoutError
-            if len(self._asked) < FEW:
+            if self._idle or sum(not self._is_slow(asked) for asked, _ in self._asked) < FEW:
                 return
-            self._changed.wait_for(lambda: bool(self._idle), _PATIENCE_SECONDS)
-            if not self._is_slow(path):
-                return
+            self._free.wait(_PATIENCE_SECONDS)
 
     def _is_slow(self, path: Path) -> bool:
         """Tell whether a reader has been asked for a path for long."""

@@ -13,6 +13,7 @@ import pytest
 from support.waiting import LIMIT_SECONDS, Background, await_that
 
 from sshfs_plugin.host import command, file_reader
+from sshfs_plugin.host import readers as host_readers
 from sshfs_plugin.host.readers import FEW, Readers
 
 Process = subprocess.Popen[bytes]
@@ -161,6 +162,21 @@ def test_a_path_that_is_slow_is_answered_to_all_who_want_it(
     readers = Readers()
     calls = [in_background(content, readers, file) for _ in range(10)]
     assert [call.result() for call in calls] == [b"content"] * 10
+    assert len(started) == FEW
+
+
+def test_no_process_is_added_for_those_who_wait_long_because_they_are_many(
+    started: list[Process],
+    file: Path,
+    reader_changed: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    in_background: Background,
+) -> None:
+    monkeypatch.setattr(host_readers, "_PATIENCE_SECONDS", 0.5)
+    reader_changed("    try:\n        about", "    select.select([], [], [], 0.1)\n    try:\n        about")
+    readers = Readers()
+    calls = [in_background(readers.ask, file.with_name(f"{number}"), 0, LIMIT_SECONDS) for number in range(16)]
+    assert [call.result()[0] for call in calls] == [errno.ENOENT] * 16
     assert len(started) == FEW
 
 
