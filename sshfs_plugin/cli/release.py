@@ -29,7 +29,7 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
     """
     name, deadline = volume_name(text), Deadline.after(RELEASE_SECONDS)
     mounts = supervisor(settings)
-    was_mounted = name in mounts.mounted()
+    was_mounted = mounts.device(name) is not None
     if not was_mounted and name not in VolumeRecords.of(settings).names():
         raise errors.VolumeNotFound(name)
     if by_force:

@@ -238,12 +238,13 @@ class Driver:
         Raises:
             VolumeNotFound: There is none of that name.
         """
-        return self._state(self._registry.get(name), self._supervisor.mounted())
+        entry = self._registry.get(name)
+        return self._state(entry, self._supervisor.device(entry.name))
 
     def list_volumes(self) -> list[State]:
         """Return what is known of all volumes, by name, at once."""
         mounted = self._supervisor.mounted()
-        return [self._state(entry, mounted) for entry in self._registry.all()]
+        return [self._state(entry, mounted.get(entry.name)) for entry in self._registry.all()]
 
     def counts(self) -> tuple[int, int]:
         """Return how many volumes there are, and how many of them are mounted."""
@@ -309,12 +310,12 @@ class Driver:
             suppress(errors.PluginError),  # as long as it can't be read there is nothing to provide
             self._locks.on_volume(entry.name, Deadline.after(0)),
         ):
-            if entry.name in self._supervisor.mounted():
+            if self._supervisor.device(entry.name) is not None:
                 self._supervisor.provide(entry.volume, self._preflight.login(entry.volume))
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
         answering = self._supervisor.answers(entry.name, seconds)
-        if not answering and (self._supervisor.outage(entry.name) or entry.name not in self._supervisor.mounted()):
+        if not answering and (self._supervisor.outage(entry.name) or self._supervisor.device(entry.name) is None):
             # the relay tells of the end of an outage at once, and a volume that was unmounted meanwhile needs no answer
             entry.answering = None
             return
@@ -380,7 +381,7 @@ class Driver:
         name = entry.name
         if isinstance(entry.record, Unusable):
             raise entry.record.error
-        device = self._supervisor.mounted().get(name)
+        device = self._supervisor.device(name)
         if device and self._supervisor.answers(name, deadline.left(2)):
             return device
         volume, login, prepared = entry.volume, entry.passed_login, None
@@ -403,7 +404,7 @@ class Driver:
             prepared = self._preflight.prepare(volume)
             self._check(entry, prepared, asked, deadline, unless_joinable=False)
             self._start(entry, prepared.login, deadline)
-        device = self._supervisor.mounted().get(name)
+        device = self._supervisor.device(name)
         if not device:
             raise errors.MountFailed(
                 f"volume '{name}' was mounted, and its sshfs ended at once", "journalctl -t sshfs tells why; try again"
@@ -469,7 +470,7 @@ class Driver:
 
     def _require_release(self, name: VolumeName, deadline: Deadline) -> None:
         """Release a volume, whatever its holders. Raises VolumeInUse or UnmountFailed."""
-        if name in self._supervisor.mounted():
+        if self._supervisor.device(name) is not None:
             released = self._supervisor.release(name, deadline)
         else:  # somebody may have unmounted it by hand for all but those who use it
             released = not self._supervisor.is_kept(name)
@@ -478,7 +479,7 @@ class Driver:
 
     def _release(self, entry: Entry, deadline: Deadline) -> None:
         """Release a volume that has no live holder, and drop its inherited holders if it was not in use."""
-        if entry.name in self._supervisor.mounted():
+        if self._supervisor.device(entry.name) is not None:
             try:
                 released = self._supervisor.release(entry.name, deadline)
             except errors.MountError as error:
@@ -504,8 +505,7 @@ class Driver:
                 "left mounted: a container or a process on this host still uses it", extra=Event.LEFT_MOUNTED.fields
             )
 
-    def _state(self, entry: Entry, mounted: Mapping[str, str]) -> State:
-        device = mounted.get(entry.name)
+    def _state(self, entry: Entry, device: str | None) -> State:
         outage = self._supervisor.outage(entry.name) if device is not None else None
         condition = _condition(entry, device, is_lost=outage is not None)
         return State(

@@ -5,6 +5,7 @@ Mounts are told apart by their device (``major:minor``), never by counting lines
 them twice. ``os.path.ismount`` and ``stat`` are not used, since both can succeed on a dead mount (docs/facts.md).
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 SSHFS = "fuse.sshfs"
 
 _PROC = Path("/proc")
+_ESCAPED = re.compile(r"[ \t\n\\#]")
+"""What the kernel escapes in the names of directories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +53,31 @@ def _unescape(text: str) -> str:
     )
 
 
-def _lines(process: str, kind: str) -> Iterator[tuple[list[str], str]]:
-    """Yield the fields of each line up to the separator, and the type of file system."""
+def _lines(process: str, kind: str, having: str = "") -> Iterator[tuple[list[str], str]]:
+    """Yield the fields of each line up to the separator, and the type of file system.
+
+    Args:
+        process: As :func:`mounts` takes it.
+        kind: As well.
+        having: What a line must contain somewhere.
+    """
     mountinfo = (_PROC / process / "mountinfo").read_bytes().decode("utf-8", "surrogateescape")
     # not splitlines(): it also splits at characters that the kernel does not escape in names
     for line in mountinfo.split("\n")[:-1]:
+        if having not in line:
+            continue
         before, _, after = line.partition(" - ")
         if not kind or after.startswith(f"{kind} "):
             yield before.split(" "), after.partition(" ")[0]
 
 
-def mounts(process: str = "self", *, kind: str = "") -> tuple[Mount, ...]:
+def mounts(process: str = "self", *, kind: str = "", having: str = "") -> tuple[Mount, ...]:
     """Return what is mounted in the mount namespace of a process, in the order of mounting.
 
     Args:
         process: Its directory below /proc: its number, ``self``, or ``N/task/M`` for a thread.
         kind: The only type of file system that is wanted; empty for all.
+        having: What the line of a mount must contain somewhere; of thousands, few need to be taken apart then.
 
     Raises:
         OSError: The process has ended, or may not be looked at.
@@ -82,14 +94,15 @@ def mounts(process: str = "self", *, kind: str = "") -> tuple[Mount, ...]:
                 field.partition(":")[2] for field in fields[6:] if field.startswith(("shared:", "master:"))
             ),
         )
-        for fields, found in _lines(process, kind)
+        for fields, found in _lines(process, kind, having)
     )
 
 
 def mounted_at(mountpoint: Path) -> Mount | None:
     """Return the uppermost mount at a path, or None."""
     listed = mountpoint.parent.resolve() / mountpoint.name
-    return next((mount for mount in reversed(mounts()) if mount.mountpoint == listed), None)
+    having = "" if _ESCAPED.search(listed.name) else f"/{listed.name} "
+    return next((mount for mount in reversed(mounts(having=having)) if mount.mountpoint == listed), None)
 
 
 def sshfs_below(directory: Path) -> dict[str, str]:

@@ -80,7 +80,7 @@ class ProcessSupervisor(Supervisor):
         """Tell whether the keeper ends: of a volume that was unmounted just now, before a crash of the service."""
         limit = Deadline.after(deadline.left(CLEAN_UP_SECONDS))
         while self.is_kept(name):
-            if name in self.mounted() or not limit.left():
+            if self.device(name) or not limit.left():
                 return False
             time.sleep(_POLL_SECONDS)
         return True

@@ -84,6 +84,11 @@ class Supervisor(ABC):
         """Return the names of the volumes that the kernel shows as mounted, with the device of each mount."""
         return mountinfo.sshfs_below(self.settings.mounts)
 
+    def device(self, name: VolumeName) -> str | None:
+        """Return the device of a volume's mount; None if it is not mounted."""
+        mount = mountinfo.mounted_at(self.mountpoint(name))
+        return mount.device if mount and mount.kind == mountinfo.SSHFS else None
+
     def left_over(self) -> set[str]:
         """Return the names of mountpoints at which nothing is mounted: a crash of the host leaves them."""
         try:
@@ -142,12 +147,12 @@ class Supervisor(ABC):
                 self.files(name).retry.touch(0o600)
         limit = Deadline.after(deadline.left(USABLE_SECONDS))
         while not self.answers(name, limit.left()):
-            if not limit.left() or name not in self.mounted():
+            if not limit.left() or not self.device(name):
                 break
             time.sleep(POLL_SECONDS)
         else:
             return
-        if name not in self.mounted():
+        if not self.device(name):
             raise errors.MountFailed(
                 f"volume '{name}' was unmounted by hand while containers go on using it",
                 f"stop them (docker ps --filter volume={name}) and try again",
@@ -223,7 +228,7 @@ class Supervisor(ABC):
             raise self.unmount_failed(name, "it took too long") from None
         if job.returncode:
             raise self.unmount_failed(name, job.stderr.strip())
-        return name not in self.mounted()
+        return not self.device(name)
 
     @abstractmethod
     def is_kept(self, name: VolumeName) -> bool:
@@ -293,7 +298,7 @@ class Supervisor(ABC):
                 with suppress(errors.ProgramStuck):
                     said = self._run_release(request, deadline)
                 if not request.exists():
-                    return name not in self.mounted()
+                    return not self.device(name)
                 if not deadline.left():
                     break
         finally:

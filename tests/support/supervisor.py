@@ -108,6 +108,10 @@ class FakeSupervisor:
         """Return the names of the volumes that are mounted, with the device of each."""
         return {name: self.devices.get(name, "") for name in self.live}
 
+    def device(self, name: VolumeName) -> str | None:
+        """Return the device of a volume's mount; None if it is not mounted."""
+        return self.mounted().get(name)
+
     def answers(self, name: VolumeName, seconds: float) -> bool:
         """Tell whether a mount is there and not silent."""
         self.answer_seconds.append(seconds)
