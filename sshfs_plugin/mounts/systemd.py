@@ -8,7 +8,9 @@ Docker's own stop job, which waits for us.
 
 import contextlib
 import logging
+import os
 import re
+import select
 import subprocess  # noqa: TID251 (for its types alone)
 import time
 from collections.abc import Sequence, Set
@@ -38,6 +40,9 @@ END_SECONDS = 8.0
 SETTLE_SECONDS = 8.0
 """How long the service's start may wait for earlier releases to end; systemd gives it 20 seconds."""
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
+LOOK_SECONDS = 5.0
+"""How often to ask systemd for the state of a unit whose steps tell nothing."""
+_LINE_BYTES = 64
 
 
 class SystemdSupervisor(Supervisor):
@@ -60,27 +65,24 @@ class SystemdSupervisor(Supervisor):
             StateError: What the unit reads could not be written.
         """
         name, unit = volume.name, _unit(volume.name)
-        files, connection = self.files(name), None
         if self.is_kept(name):
-            files.answered.unlink(missing_ok=True)
-        else:
-            connection = self.write_files(volume, login)
-        started, limit = time.time(), deadline.left(START_SECONDS)
-        units = [unit]
+            self.require_answer(name, deadline)
+            return
+        connection = self.write_files(volume, login)
+        units = [*([_connection_unit(connection)] if connection else []), unit]
+        started, limit = time.time(), Deadline.after(deadline.left(START_SECONDS))
+        seconds = limit.left()
         try:
-            if connection:
-                units.append(_connection_unit(connection))
-                _begin(connection, limit)
-            job = _systemctl("start", unit, seconds=limit)
+            with self.files(name).listening() as steps:
+                refusal = _begin(units, connection, limit)
+                if not refusal and _comes_up(unit, steps, limit):
+                    return
         except errors.ProgramStuck:
             self._give_up_start(name)
-            raise mount_timed_out(name, limit) from None
-        if job.returncode:
-            said = _last_words(units, started) or job.stderr
-            self._give_up_start(name)
-            raise mount_failed(name, said)
-        if not files.answered.exists():  # the unit was active before
-            self.require_answer(name, deadline)
+            raise mount_timed_out(name, seconds) from None
+        said = _last_words(units, started) or refusal
+        self._give_up_start(name)
+        raise mount_failed(name, said)
 
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether the volume's unit is active; systemd is asked only if there is what it would read."""
@@ -221,14 +223,48 @@ def _connection_unit(connection: SharedConnection) -> str:
     return f"docker-volume-sshfs-connection@{connection.name}.service"
 
 
-def _begin(connection: SharedConnection, seconds: float) -> None:
-    """Have a shared connection made; where systemd does not begin, it is removed, since others would wait for it."""
+def _begin(units: Sequence[str], connection: SharedConnection | None, limit: Deadline) -> str:
+    """Have systemd start units, without waiting for them.
+
+    Args:
+        units: The units.
+        connection: The one that a unit among them makes; it is removed if that is not begun, since others would wait.
+        limit: Until when systemd is waited for.
+
+    Returns:
+        What systemd says if it does not begin; else nothing.
+
+    Raises:
+        ProgramStuck: It takes too long.
+    """
     has_begun = False
     try:
-        has_begun = not _systemctl("start", "--no-block", _connection_unit(connection), seconds=seconds).returncode
+        job = _systemctl("start", "--no-block", *units, seconds=limit.left())
+        has_begun = not job.returncode
     finally:
-        if not has_begun:
+        if connection and not has_begun:
             connection.remove()
+    return "" if has_begun else job.stderr or f"systemctl ended with status {job.returncode}"
+
+
+def _comes_up(unit: str, steps: int, limit: Deadline) -> bool:
+    """Wait until a volume's mount answers or its unit has ended; return whether it answers.
+
+    The unit's steps tell. A systemctl that waits is told of each change of every unit, which takes longer than all the
+    rest where there are many. It is asked now and then, should a step have been killed.
+
+    Raises:
+        ProgramStuck: It takes too long.
+    """
+    seconds, told = limit.left(), select.poll()
+    told.register(steps, select.POLLIN)
+    while limit.left():
+        if told.poll(limit.left(LOOK_SECONDS) * 1000):
+            return os.read(steps, _LINE_BYTES).startswith(b"answered")
+        state = states([unit], seconds=limit.left(ASK_SECONDS)).get(unit, "")
+        if state.startswith(("active ", "inactive", "failed")):
+            return state.startswith("active ")
+    raise errors.ProgramStuck(unit, seconds)
 
 
 def _ended(units: Sequence[str]) -> set[str]:

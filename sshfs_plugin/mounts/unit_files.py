@@ -4,8 +4,10 @@
 They are in ``/run``, readable by root alone, and gone after a reboot, as the mounts are.
 """
 
+import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,9 +63,9 @@ class UnitFiles:
         return self.directory / "taken"
 
     @property
-    def answered(self) -> Path:
-        """An empty file that the unit's step ``ready`` makes once the mount answers."""
-        return self.directory / "answered"
+    def told(self) -> Path:
+        """A FIFO to which the unit's steps write a line when the mount answers, and when the unit has ended."""
+        return self.directory / "told"
 
     def write(self, volume: Volume, login: Login, settings: Settings, connection: Path | None = None) -> None:
         """Write the files with which the unit mounts a volume.
@@ -80,8 +82,9 @@ class UnitFiles:
         mountpoint = settings.mounts / volume.name
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for mark in (self.taken, self.answered):
+            for mark in (self.taken, self.told):
                 mark.unlink(missing_ok=True)
+            os.mkfifo(self.told, 0o600)
             replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings), self.key))
             values = {
                 "SOURCE": volume.remote.source,
@@ -97,6 +100,18 @@ class UnitFiles:
             raise errors.StateError(
                 f"cannot write to {self.directory}, {error.strerror}", "is the file system there full?"
             ) from error
+
+    @contextmanager
+    def listening(self) -> Iterator[int]:
+        """Give a descriptor from which to read what the unit's steps tell from now on. Raises StateError."""
+        try:
+            descriptor = os.open(self.told, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise errors.StateError(f"cannot read {self.told}, {error.strerror}", "try again") from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     @property
     def outage(self) -> Path:

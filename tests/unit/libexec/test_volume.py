@@ -3,7 +3,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,19 +30,30 @@ def mounted(programs: Programs) -> Path:
 
 
 @pytest.fixture
-def answered(tmp_path: Path) -> Path:
-    """Give the file in which it is noted that the mount has answered."""
-    return tmp_path / "run/mounts/photos/answered"
+def files(tmp_path: Path) -> Path:
+    """Give the directory with what the service has written for the mount."""
+    directory = tmp_path / "run/mounts/photos"
+    directory.mkdir(parents=True)
+    return directory
 
 
 @pytest.fixture
-def step(programs: Programs, mountpoint: Path, mounted: Path, tmp_path: Path) -> Step:
+def told(files: Path) -> Iterator[Callable[[], str]]:
+    """Listen to what the steps tell."""
+    os.mkfifo(files / "told")
+    descriptor = os.open(files / "told", os.O_RDONLY | os.O_NONBLOCK)
+    yield lambda: os.read(descriptor, 100).decode()
+    os.close(descriptor)
+
+
+@pytest.fixture
+def step(programs: Programs, mountpoint: Path, mounted: Path, files: Path, tmp_path: Path) -> Step:
     """Carry out a step of the volume photos, on a kernel that mounts and unmounts as the test says."""
     programs.add("findmnt", MOUNTED)
     programs.add("umount", f"sed -i 1d {mounted}")
     programs.add("chattr")
     programs.add("stat", "echo 8:1 4096 8:1 4096")
-    (tmp_path / "run/mounts/photos").mkdir(parents=True)
+    del files
     environment = {"MOUNTPOINT": str(mountpoint), "SOURCE": "bob@nas:", "SSHFS_PLUGIN_RUNTIME": str(tmp_path / "run")}
 
     def carry_out(name: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -108,30 +119,37 @@ def test_clean_never_removes_what_is_in_a_mountpoint(step: Step, mountpoint: Pat
     assert f"{mountpoint} stays: look what is in it" in cleaned.stderr
 
 
-def test_clean_removes_what_the_service_has_written_for_the_mount(step: Step, answered: Path) -> None:
-    (answered.parent / "key-1").write_text("a key")
+def test_clean_removes_what_the_service_has_written_for_the_mount_and_tells(
+    step: Step, files: Path, told: Callable[[], str]
+) -> None:
+    (files / "key-1").write_text("a key")
     step("prepare")
     step("clean", SERVICE_RESULT="exit-code")
-    assert not answered.parent.exists()
+    assert not files.exists()
+    assert told() == "ended\n"
 
 
-def test_clean_leaves_what_the_service_has_written_since_for_the_next_mount(step: Step, answered: Path) -> None:
+def test_clean_leaves_what_the_service_has_written_since_for_the_next_mount(
+    step: Step, files: Path, told: Callable[[], str]
+) -> None:
     step("prepare")
-    (answered.parent / "taken").unlink()
-    (answered.parent / "password").write_text("hunter2")
+    (files / "taken").unlink()
+    (files / "password").write_text("hunter2")
     step("clean")
-    assert (answered.parent / "password").exists()
+    assert (files / "password").exists()
+    assert told() == "", "the next mount has not ended"
 
 
 @pytest.mark.parametrize("result", ["signal", "core-dump"])
 def test_clean_leaves_what_an_sshfs_that_was_killed_is_started_again_with(
-    step: Step, answered: Path, mountpoint: Path, result: str
+    step: Step, files: Path, told: Callable[[], str], mountpoint: Path, result: str
 ) -> None:
-    (answered.parent / "key").write_text("a key")
+    (files / "key").write_text("a key")
     step("prepare")
     step("clean", SERVICE_RESULT=result)
-    assert (answered.parent / "key").exists()
+    assert (files / "key").exists()
     assert not mountpoint.exists()
+    assert told() == ""
 
 
 def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(step: Step, mountpoint: Path) -> None:
@@ -145,7 +163,7 @@ def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(s
 
 
 def test_ready_waits_for_the_mount_and_for_its_server(
-    step: Step, mountpoint: Path, answered: Path, programs: Programs
+    step: Step, mountpoint: Path, told: Callable[[], str], programs: Programs
 ) -> None:
     """Before the mount, the mountpoint is on the device of the directory that it is in."""
     script = """
@@ -157,19 +175,29 @@ def test_ready_waits_for_the_mount_and_for_its_server(
     """
     programs.add("stat", script)
     assert step("ready", MAINPID=str(os.getpid())).returncode == 0
-    assert answered.exists()
+    assert told() == "answered\n"
     assert programs.calls("stat") == [f"--cached=never --printf=%Hd:%Ld %s  {mountpoint.parent} {mountpoint}"] * 3
 
 
-def test_ready_when_sshfs_ends_meanwhile_has_asked_nobody(step: Step, answered: Path, programs: Programs) -> None:
+def test_ready_when_sshfs_ends_meanwhile_has_asked_nobody(
+    step: Step, told: Callable[[], str], programs: Programs
+) -> None:
     programs.add("stat", "echo 8:1 4096 0:52 4096")
     assert step("ready", MAINPID="0").returncode != 0
-    assert not answered.exists()
+    assert told() == ""
 
 
-def test_ready_ends_with_sshfs_and_notes_nothing(step: Step, answered: Path) -> None:
+def test_ready_ends_with_sshfs_and_tells_nothing(step: Step, told: Callable[[], str]) -> None:
     assert step("ready", MAINPID="0").returncode != 0
-    assert not answered.exists()
+    assert told() == ""
+
+
+def test_ready_when_nobody_listens_any_more_is_done(step: Step, files: Path, programs: Programs) -> None:
+    programs.add("stat", "echo 8:1 4096 0:52 4096")
+    assert step("ready", MAINPID=str(os.getpid())).returncode == 0
+    assert list(files.iterdir()) == []
+    os.mkfifo(files / "told")
+    assert step("ready", MAINPID=str(os.getpid())).returncode == 0
 
 
 # stop

@@ -198,7 +198,7 @@ def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
 ) -> None:
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     found = {path.name for path in (settings.unit_files / PHOTOS).iterdir()}
-    assert found == {"environment", "ssh_config", "password"}
+    assert found == {"environment", "ssh_config", "password", "told"}
     steps.plan("release", "unmount end")
     keeping.release(PHOTOS, soon())
     steps.plan("keep", "fail")

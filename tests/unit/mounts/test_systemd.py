@@ -5,7 +5,6 @@ import errno
 import re
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,18 @@ IGNORING = "--job-mode=ignore-dependencies"
 ASKED = f"show -P ActiveState {UNIT}"
 
 
+def telling(keeping: SystemdSupervisor, *words: str, name: VolumeName = PHOTOS) -> str:
+    """Return a systemctl that starts a unit, whose steps tell something a moment later."""
+    lines = "".join(f"{word}\\n" for word in words)
+    return f"""[ "$1" != start ] || (sleep 0.1; printf '{lines}' 1<>{keeping.files(name).told}) >/dev/null 2>&1 &"""
+
+
+def showing(state: str) -> str:
+    """Return a systemctl that shows the state of the unit, and starts nothing."""
+    shown = f"Id={UNIT}\nActiveState={state}\nSubState=x\nLoadState=loaded"
+    return f"""case "$1 $2" in "show -P") echo {state} ;; show*) echo '{shown}' ;; esac"""
+
+
 @pytest.fixture
 def keeping(settings: Settings, programs: Programs, fake_kernel: FakeKernel) -> SystemdSupervisor:
     """Give units on a host on which everything works and nothing is mounted."""
@@ -45,51 +56,60 @@ def keeping(settings: Settings, programs: Programs, fake_kernel: FakeKernel) -> 
     return SystemdSupervisor(settings)
 
 
-def test_start_waits_for_no_other_job_and_for_the_mount_to_answer(
+def test_start_waits_for_no_other_job_but_until_the_steps_tell_that_the_mount_answers(
+    keeping: SystemdSupervisor, programs: Programs
+) -> None:
+    programs.add("systemctl", telling(keeping, "answered"))
+    keeping.start(VOLUME, LOGIN, soon())
+    assert programs.calls("systemctl") == [f"start {IGNORING} --no-block {UNIT}"]
+    assert programs.calls("stat") == [], "the step has asked the mount already"
+
+
+def test_start_of_an_active_unit_asks_its_mount(
     keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
+    keeping.files(PHOTOS).write(VOLUME, LOGIN, keeping.settings)
+    programs.add("systemctl", showing("active"))
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     keeping.start(VOLUME, LOGIN, soon())
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
     (question,) = programs.calls("stat")
     assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
-
-
-def test_start_asks_no_mount_again_that_its_unit_has_just_asked(keeping: SystemdSupervisor, programs: Programs) -> None:
-    answered = keeping.files(PHOTOS).answered
-    programs.add("systemctl", f": >{answered}")
-    keeping.start(VOLUME, LOGIN, soon())
-    assert programs.calls("stat") == []
-    programs.add("systemctl")
-    with pytest.raises(errors.MountFailed, match="was unmounted by hand"):
-        keeping.start(VOLUME, LOGIN, soon())
-
-
-def test_start_is_no_success_while_the_mount_does_not_answer(
-    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
-) -> None:
     programs.add("stat", STAT_UNANSWERED)
-    fake_kernel.mount(keeping.mountpoint(PHOTOS))
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
         keeping.start(VOLUME, LOGIN, Deadline.after(0.5))
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}"]
+    fake_kernel.mountinfo.write_text("")
+    with pytest.raises(errors.MountFailed, match="was unmounted by hand"):
+        keeping.start(VOLUME, LOGIN, soon())
+    assert {call.split()[0] for call in programs.calls("systemctl")} == {"show"}
+
+
+def test_unit_whose_steps_were_killed_before_they_could_tell_is_looked_at(
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
+    programs.add("systemctl", showing("active"))
+    keeping.start(VOLUME, LOGIN, soon())
+    for state in ("inactive", "failed"):
+        programs.add("systemctl", showing(state))
+        with pytest.raises(errors.MountFailed, match="did not say why"):
+            keeping.start(VOLUME, LOGIN, soon())
 
 
 def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_does(
     keeping: SystemdSupervisor, programs: Programs, settings: Settings
 ) -> None:
-    programs.add("systemctl", f": >{keeping.files(PHOTOS).answered}")
+    programs.add("systemctl", telling(keeping, "answered"))
     keeping.start(SHARING, LOGIN, soon())
     (connection,) = (path for path in settings.connections.iterdir() if path.is_dir())
     music = VolumeName("music")
-    programs.add("systemctl", f": >{keeping.files(music).answered}")
+    programs.add("systemctl", telling(keeping, "answered", name=music))
     keeping.start(replace(SHARING, name=music), LOGIN, soon())
     made = f"docker-volume-sshfs-connection@{connection.name}.service"
     starts = [call for call in programs.calls("systemctl") if call.startswith("start")]
     assert starts == [
-        f"start {IGNORING} --no-block {made}",
-        f"start {IGNORING} {UNIT}",
-        f"start {IGNORING} docker-volume-sshfs@music.service",
+        f"start {IGNORING} --no-block {made} {UNIT}",
+        f"start {IGNORING} --no-block docker-volume-sshfs@music.service",
     ]
     for name in (PHOTOS, music):
         assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in keeping.files(name).environment.read_text()
@@ -99,11 +119,10 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
 
 @pytest.mark.parametrize("trouble", ["exit 1", "exec sleep 60"])
 def test_connection_that_nothing_begins_to_make_is_waited_for_by_nobody(
-    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel, trouble: str
+    keeping: SystemdSupervisor, programs: Programs, trouble: str
 ) -> None:
-    fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", f'[ "$3" != --no-block ] || {trouble}')
-    with suppress(errors.MountTimedOut):
+    with pytest.raises(errors.MountError):
         keeping.start(SHARING, LOGIN, Deadline.after(1) if "sleep" in trouble else soon())
     assert keeping.connections.all() == []
 
@@ -143,7 +162,7 @@ def test_connection_that_a_killed_service_has_not_had_made_is_waited_for_by_nobo
 def test_failed_start_speaks_in_the_words_of_the_connection_that_could_not_be_made(
     keeping: SystemdSupervisor, programs: Programs
 ) -> None:
-    programs.add("systemctl", f'[ "$5" != {UNIT} ] && [ "$3" != {UNIT} ] || exit 1')
+    programs.add("systemctl", telling(keeping, "ended"))
     programs.add(
         "journalctl",
         """[ "$1" = --sync ] || {
@@ -154,13 +173,13 @@ def test_failed_start_speaks_in_the_words_of_the_connection_that_could_not_be_ma
     with pytest.raises(errors.MountFailed, match=r"its last words: bob@nas: Permission denied \(publickey\)\.$"):
         keeping.start(SHARING, LOGIN, soon())
     read = programs.calls("journalctl")[-1]
-    assert re.search(rf" _SYSTEMD_UNIT={UNIT} _SYSTEMD_UNIT=docker-volume-sshfs-connection@[0-9a-f-]+\.service$", read)
+    assert re.search(rf" _SYSTEMD_UNIT=docker-volume-sshfs-connection@[0-9a-f-]+\.service _SYSTEMD_UNIT={UNIT}$", read)
 
 
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
     keeping: SystemdSupervisor, programs: Programs
 ) -> None:
-    programs.add("systemctl", '[ "$1" != start ] || { echo "Job for x failed." >&2; exit 1; }')
+    programs.add("systemctl", telling(keeping, "ended"))
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed) as refusal:
         keeping.start(VOLUME, LOGIN, soon())
@@ -168,7 +187,7 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
     assert programs.calls("systemctl") == [
-        f"start {IGNORING} {UNIT}",
+        f"start {IGNORING} --no-block {UNIT}",
         ASKED,
         f"stop {IGNORING} {UNIT}",
         f"reset-failed {UNIT}",
@@ -187,7 +206,7 @@ def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_t
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
     found = {path.name for path in (programs.directory / "found/photos").iterdir()}
-    assert found == {"environment", "ssh_config", "password"}
+    assert found == {"environment", "ssh_config", "password", "told"}
     assert list(settings.unit_files.iterdir()) == []
 
 
@@ -203,7 +222,7 @@ def test_what_a_running_unit_reads_stays_when_another_start_fails(
 
 def test_what_an_active_unit_reads_is_not_written_anew(keeping: SystemdSupervisor, programs: Programs) -> None:
     """Its sshfs would connect to the old server with the new volume's password."""
-    programs.add("systemctl", f": >{keeping.files(PHOTOS).answered}")
+    programs.add("systemctl", telling(keeping, "answered"))
     keeping.start(VOLUME, LOGIN, soon())
     before = keeping.files(PHOTOS).environment.stat().st_mtime_ns
     programs.add("systemctl", '[ "$1" != show ] || echo active')
@@ -264,7 +283,7 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
+    assert programs.calls("systemctl") == [f"start {IGNORING} --no-block {UNIT}", ASKED]
 
 
 def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(
@@ -275,7 +294,7 @@ def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(
     programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
-    assert programs.calls("systemctl") == [f"start {IGNORING} {UNIT}", ASKED]
+    assert programs.calls("systemctl") == [f"start {IGNORING} --no-block {UNIT}", ASKED]
 
 
 def test_what_an_earlier_process_wanted_to_release_is_not_released_any_more(
