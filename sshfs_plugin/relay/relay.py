@@ -10,7 +10,7 @@ from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
 from sshfs_plugin.relay.outage import Outage
 from sshfs_plugin.relay.packets import Malformed
 from sshfs_plugin.relay.requests import FirstLook, Request
-from sshfs_plugin.relay.ssh import Ssh
+from sshfs_plugin.relay.ssh import Connection, Ssh
 from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
@@ -61,7 +61,9 @@ class SshfsEnded(Exception):
 class Relay:
     """Passes packets on between sshfs and ssh, and outlives ssh."""
 
-    def __init__(self, ssh: Ssh, command: list[str], *, sshfs: int, read_seconds: float, outage_file: str) -> None:
+    def __init__(
+        self, ssh: Connection, command: list[str], *, sshfs: int, read_seconds: float, outage_file: str
+    ) -> None:
         """Take over an ssh that was started just now.
 
         Args:
@@ -71,7 +73,7 @@ class Relay:
             read_seconds: How long a read may wait for a lost server.
             outage_file: The file that says why the connection is lost as long as it is; empty for none.
         """
-        self._ssh: Ssh | None = ssh
+        self._ssh: Connection | None = ssh
         self._command, self._sshfs = command, sshfs
         self._read_seconds, self._outage_file = read_seconds, outage_file
         self._from_sshfs, self._to_sshfs = Inbox(packets.LONGEST_REQUEST), Outbox()
@@ -317,7 +319,7 @@ class Relay:
 
     # Replies of the server
 
-    def _take_replies(self, ssh: Ssh) -> bool:
+    def _take_replies(self, ssh: Connection) -> bool:
         """Pass replies on; return False if the first connection has failed."""
         inbox, pieces, why = self._from_ssh, self._to_sshfs.pieces, ""
         more = inbox.fill(ssh.descriptor)
@@ -570,13 +572,13 @@ class Relay:
         elif not file.survives:
             raise CannotGoOn(_why_lost(file))
 
-    def _listen(self, ssh: Ssh) -> None:
+    def _listen(self, ssh: Connection) -> None:
         """Pass on what a later ssh says while it is connected; what an attempt says is told by the outage."""
         said = ssh.listen()
         if said and not self._outage:
             outage.say(said.decode("utf-8", "replace").rstrip("\n"))
 
-    def _end(self, ssh: Ssh) -> int:
+    def _end(self, ssh: Connection) -> int:
         """Let ssh send what it has, and end it; return its exit status."""
         limit = monotonic() + END_SECONDS
         while self._to_ssh.pieces and monotonic() < limit:
@@ -601,7 +603,7 @@ def _why_lost(file: File | None) -> str:
     return "a file that was open when the connection was lost can't be opened again"
 
 
-def _await_end(ssh: Ssh) -> None:
+def _await_end(ssh: Connection) -> None:
     """Give an ssh that has closed its socket a moment to say why, and to end by itself."""
     for _ in range(25):
         if ssh.has_ended():

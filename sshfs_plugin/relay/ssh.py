@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An ssh process and the socket to it."""
+"""What passes packets on to a server, and the socket to it."""
 
 import _socket  # the module "socket" is several times as large as the relay
 import os
@@ -7,48 +7,26 @@ import os
 LAST_WORDS_BYTES = 4096
 
 
-class Ssh:
-    """A running ssh.
+class Connection:
+    """What passes packets on to a server and back: an ssh, or a session on the connection of another.
 
     Attributes:
-        pid: Its process.
         descriptor: That of the socket for packets to it and from it.
         errors: The descriptor to read its messages from; -1 if they go where ours go, or have ended.
         said: The end of its messages.
         listens: Whether it takes packets still.
     """
 
-    def __init__(self, command: list[str], *, quiet: bool) -> None:
-        """Start it; if it is to be quiet, its messages are read here.
+    def __init__(self, *, quiet: bool) -> None:
+        """Make the socket; if messages are to be read here and not to go where ours go, a pipe as well.
 
         Raises:
-            OSError: It can't be started.
+            OSError: There are too many descriptors.
         """
-        self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._socket, self._theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.descriptor, self.listens, self.said = self._socket.fileno(), True, b""
         self._status = -1
-        self.errors, theirs_errors = os.pipe() if quiet else (-1, 2)
-        try:
-            self.pid = os.posix_spawn(
-                command[0],
-                command,
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
-                    (os.POSIX_SPAWN_DUP2, theirs_errors, 2),
-                ],
-                setpgroup=0,
-                # in a relay that sshfs has started to reconnect the signals that end an ssh are blocked
-                setsigmask=[],
-            )
-        except OSError:
-            self._close()
-            raise
-        finally:
-            theirs.close()
-            if quiet:
-                os.close(theirs_errors)
+        self.errors, self._their_errors = os.pipe() if quiet else (-1, 2)
         for descriptor in (self.descriptor, self.errors):
             if descriptor >= 0:
                 os.set_blocking(descriptor, False)
@@ -62,7 +40,7 @@ class Ssh:
         if not said:
             os.close(self.errors)
             self.errors = -1
-        self.said = (self.said + said)[-LAST_WORDS_BYTES:]
+        self._note(said)
         return said
 
     def send(self, packet: bytes) -> None:
@@ -89,6 +67,65 @@ class Ssh:
 
     def has_ended(self) -> bool:
         """Return whether it has ended by itself."""
+        raise NotImplementedError
+
+    def end(self) -> int:
+        """End it if it goes on; return its exit status."""
+        raise NotImplementedError
+
+    def _note(self, said: bytes) -> None:
+        self.said = (self.said + said)[-LAST_WORDS_BYTES:]
+
+    def _close_theirs(self) -> None:
+        """Close the ends that were handed over."""
+        self._theirs.close()
+        if self._their_errors > 2:  # noqa: PLR2004 (it is no standard stream)
+            os.close(self._their_errors)
+
+    def _close(self) -> None:
+        self.listens = False
+        self._socket.close()
+        if self.errors >= 0:
+            os.close(self.errors)
+            self.errors = -1
+
+
+class Ssh(Connection):
+    """A running ssh.
+
+    Attributes:
+        pid: Its process.
+    """
+
+    def __init__(self, command: list[str], *, quiet: bool) -> None:
+        """Start it; if it is to be quiet, its messages are read here.
+
+        Raises:
+            OSError: It can't be started.
+        """
+        Connection.__init__(self, quiet=quiet)
+        try:
+            self.pid = os.posix_spawn(
+                command[0],
+                command,
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, self._theirs.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, self._theirs.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, self._their_errors, 2),
+                ],
+                setpgroup=0,
+                # in a relay that sshfs has started to reconnect the signals that end an ssh are blocked
+                setsigmask=[],
+            )
+        except OSError:
+            self._close()
+            raise
+        finally:
+            self._close_theirs()
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended by itself."""
         if self._status < 0:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -110,13 +147,6 @@ class Ssh:
             pass
         self._close()
         return os.waitstatus_to_exitcode(self._status)
-
-    def _close(self) -> None:
-        self.listens = False
-        self._socket.close()
-        if self.errors >= 0:
-            os.close(self.errors)
-            self.errors = -1
 
 
 def process_at_other_end(descriptor: int) -> int:
