@@ -6,7 +6,7 @@ import os
 import sys
 
 from sshfs_plugin.relay import shared
-from sshfs_plugin.relay.ssh import Ssh, process_at_other_end
+from sshfs_plugin.relay.ssh import Connection, Ssh, process_at_other_end
 
 SSHFS = 0
 FIRST_OTHER_DESCRIPTOR, DESCRIPTORS = 3, 1024
@@ -35,7 +35,7 @@ def main() -> None:
         session = shared.begin_session(command, connection)
     except shared.NotMade:
         sys.exit("the connection that is shared could not be made")
-    ssh = session or Ssh(command, quiet=False)
+    ssh: Connection = session or Ssh(command, quiet=False)
     greeting = os.read(SSHFS, GREETING_BYTES) if session else b""
     ssh.send(greeting)
     # the rest is loaded while ssh connects

@@ -5,7 +5,7 @@ import os
 from select import select
 from time import monotonic
 
-from sshfs_plugin.relay.ssh import Ssh
+from sshfs_plugin.relay.session import Session
 
 MAKING_SECONDS = 50.0
 """How long to wait for a connection that is just being made."""
@@ -23,10 +23,8 @@ class NotMade(Exception):
     """The connection could not be made; a login by ourselves would be refused as well, and count with the server."""
 
 
-def begin_session(command: list[str], directory: str) -> Ssh | None:
-    """Start an ssh that asks a shared connection for a session; return None if the connection has ended.
-
-    Where the connection takes no session, this ssh ends.
+def begin_session(command: list[str], directory: str) -> Session | None:
+    """Ask a shared connection for a session; return None if the connection has ended, or hangs.
 
     Args:
         command: What starts an ssh with a connection of its own.
@@ -38,19 +36,28 @@ def begin_session(command: list[str], directory: str) -> Ssh | None:
     socket = f"{directory}/socket"
     if not directory or not _await(socket, f"{directory}/making"):
         return None
-    # with another proxy ssh would make a connection of its own, and nobody would know what became of the session
-    return Ssh([command[0], f"-oControlPath={socket}", "-oProxyCommand=false", *command[1:]], quiet=True)
+    try:
+        return Session(socket, command, seconds=SESSION_SECONDS)
+    except (BlockingIOError, TimeoutError):
+        _note_hung(directory)
+    except OSError:  # it has ended just now
+        pass
+    return None
 
 
-def has_begun(ssh: Ssh, directory: str) -> bool:
+def has_begun(session: Session, directory: str) -> bool:
     """Wait for the server's answer to the first packet; tell whether it has come."""
-    if select((ssh.descriptor,), (), (), SESSION_SECONDS)[0]:
-        return ssh.has_answered()
+    if select((session.descriptor,), (), (), SESSION_SECONDS)[0]:
+        return session.has_answered()
+    _note_hung(directory)
+    return False
+
+
+def _note_hung(directory: str) -> None:
     try:
         os.close(os.open(f"{directory}/hung", os.O_WRONLY | os.O_CREAT, 0o600))
     except OSError:  # the connection has ended
         pass
-    return False
 
 
 def _await(socket: str, making: str) -> bool:
