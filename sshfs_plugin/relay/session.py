@@ -30,7 +30,8 @@ class Session(Connection):
 
         Args:
             path: The socket on which sessions are asked for.
-            command: What starts an ssh with a connection of its own; it ends with ``-s`` for a subsystem, the host, and what to run there.
+            command: What starts an ssh with a connection of its own. It ends with the host and what to run there, which
+                is a subsystem if ``-s`` comes before them.
             seconds: How long it may take until the other ssh has taken what is asked.
 
         Raises:
