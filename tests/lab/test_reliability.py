@@ -337,7 +337,8 @@ def test_a_killed_process_costs_a_log_only_the_lines_meanwhile(
     host: Host, server: SshServer, killed: str, record_property: Record
 ) -> None:
     machine, directory = host.machine, host.directory("killed")
-    host.create("killed", directory)
+    # those that share a connection have no ssh of their own
+    host.create("killed", directory, own_connection="yes" if killed == "ssh" else "no")
     with logging(host, "killed", directory) as log:
         sshfs = host.sshfs("killed")
         match killed:
