@@ -73,7 +73,8 @@ def start_node(server: Server, within: float, number: int) -> int:
     while True:
         try:
             use(settings, volumes)
-        except (errors.PreflightError, subprocess.CalledProcessError):
+        # the last because nodes share a process here, whose threads keep each other from reading an answer
+        except (errors.PreflightError, subprocess.CalledProcessError, errors.FileStuck):
             tries += 1
             time.sleep(AGAIN_SECONDS)
         else:
