@@ -5,8 +5,10 @@ An ssh of the volume's own, which would do nothing but ask, would take longer to
 """
 
 import _socket  # as in relay/ssh.py
+import os
 from struct import error, pack, unpack_from
 
+from sshfs_plugin.relay.packets import string
 from sshfs_plugin.relay.ssh import Connection
 
 HELLO, NEW_SESSION = 0x00000001, 0x10000002
@@ -44,9 +46,9 @@ class Session(Connection):
         try:
             self._control.settimeout(seconds)
             self._control.connect(path)
-            self._control.sendall(
-                _packet(pack(">II", HELLO, VERSION)) + _packet(_new_session(command[-1], is_subsystem))
-            )
+            request = _new_session(os.fsencode(command[-1]), is_subsystem)
+            # each message is a string, as SFTP has them
+            self._control.sendall(string(pack(">II", HELLO, VERSION)) + string(request))
             for descriptor in (self._theirs.fileno(), self._theirs.fileno(), self._their_errors):
                 handed_over = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pack("=i", descriptor))
                 self._control.sendmsg([b"\0"], [handed_over])
@@ -103,15 +105,7 @@ class Session(Connection):
             self._status = FAILED
 
 
-def _new_session(command: str, is_subsystem: bool) -> bytes:
+def _new_session(command: bytes, is_subsystem: bool) -> bytes:
     """Return a request for a session without terminal, X11, agent or variables."""
     flags = pack(">IIIII", False, False, False, is_subsystem, NO_ESCAPE)
-    return pack(">II", NEW_SESSION, REQUEST) + _string(b"") + flags + _string(b"") + _string(command.encode())
-
-
-def _string(value: bytes) -> bytes:
-    return pack(">I", len(value)) + value
-
-
-def _packet(content: bytes) -> bytes:
-    return _string(content)
+    return pack(">II", NEW_SESSION, REQUEST) + string(b"") + flags + string(b"") + string(command)
