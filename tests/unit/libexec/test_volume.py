@@ -53,8 +53,15 @@ def step(programs: Programs, mountpoint: Path, mounted: Path, files: Path, tmp_p
     programs.add("umount", f"sed -i 1d {mounted}")
     programs.add("chattr")
     programs.add("stat", "echo 8:1 4096 8:1 4096")
+    programs.add("sshfs")
     del files
-    environment = {"MOUNTPOINT": str(mountpoint), "SOURCE": "bob@nas:", "SSHFS_PLUGIN_RUNTIME": str(tmp_path / "run")}
+    environment = {
+        "SOURCE": "bob@nas:",
+        "MOUNTPOINT": str(mountpoint),
+        "SSH_CONFIG": "/run/ssh_config",
+        "OPTIONS": "reconnect,idmap=user",
+        "SSHFS_PLUGIN_RUNTIME": str(tmp_path / "run"),
+    }
 
     def carry_out(name: str, **more: str) -> subprocess.CompletedProcess[str]:
         return command.run([STEPS, name, "photos"], seconds=LIMIT_SECONDS, environment={**environment, **more})
@@ -62,22 +69,38 @@ def step(programs: Programs, mountpoint: Path, mounted: Path, files: Path, tmp_p
     return carry_out
 
 
-# prepare and clean
+@pytest.fixture
+def sshfs(programs: Programs) -> Iterator[str]:
+    """Give the process of an sshfs that runs."""
+    programs.add("sshfs", "read until_the_end")
+    with subprocess.Popen([programs.directory / "sshfs"], stdin=subprocess.PIPE) as process:
+        yield str(process.pid)
+        process.kill()
 
 
-def test_prepare_makes_an_immutable_mountpoint_for_root_alone(step: Step, mountpoint: Path, programs: Programs) -> None:
-    assert step("prepare").returncode == step("prepare").returncode == 0
+# mount and clean
+
+
+def test_mount_becomes_sshfs(step: Step, mountpoint: Path, programs: Programs) -> None:
+    programs.add("sshfs", "exit 3")
+    assert step("mount").returncode == 3
+    assert programs.calls("sshfs") == [f"-f bob@nas: {mountpoint} -F /run/ssh_config -o reconnect,idmap=user"]
+
+
+def test_mount_makes_an_immutable_mountpoint_for_root_alone(step: Step, mountpoint: Path, programs: Programs) -> None:
+    assert step("mount").returncode == step("mount").returncode == 0
     assert [path.stat().st_mode & 0o777 for path in (mountpoint, mountpoint.parent)] == [0o700, 0o700]
     assert programs.calls("chattr") == [f"+i {mountpoint}"] * 2
 
 
-def test_prepare_when_the_file_system_knows_no_immutable_directory_is_done(step: Step, programs: Programs) -> None:
+def test_mount_where_the_file_system_knows_no_immutable_directory_goes_on(step: Step, programs: Programs) -> None:
     programs.add("chattr", "echo 'Operation not supported' >&2; exit 1")
-    prepared = step("prepare")
-    assert (prepared.returncode, prepared.stderr) == (0, "")
+    mounted = step("mount")
+    assert (mounted.returncode, mounted.stderr) == (0, "")
+    assert programs.calls("sshfs")
 
 
-@pytest.mark.parametrize("name", ["prepare", "clean"])
+@pytest.mark.parametrize("name", ["mount", "clean"])
 def test_what_is_left_of_earlier_mounts_is_taken_away_by_force(
     step: Step, mountpoint: Path, mounted: Path, programs: Programs, name: str
 ) -> None:
@@ -88,20 +111,30 @@ def test_what_is_left_of_earlier_mounts_is_taken_away_by_force(
     assert programs.calls("umount") == [f"{options} {mountpoint}"] * 2
 
 
-def test_prepare_when_nobody_has_said_what_to_mount_says_who_would(step: Step, mountpoint: Path) -> None:
-    refusal = step("prepare", SOURCE="")
+def test_mount_when_nobody_has_said_what_to_mount_says_who_would(
+    step: Step, mountpoint: Path, programs: Programs
+) -> None:
+    refusal = step("mount", SOURCE="")
     assert refusal.returncode == 1
     assert refusal.stderr == (
         "there is nothing that says what to mount: use the volume (photos) with Docker, which asks for its mount\n"
     )
     assert not mountpoint.exists()
+    assert not programs.calls("sshfs")
 
 
-def test_prepare_that_fails_says_why(step: Step, mountpoint: Path) -> None:
+def test_mount_without_a_mountpoint_says_why(step: Step, mountpoint: Path, programs: Programs) -> None:
     mountpoint.parent.write_text("a file in its place")
-    refusal = step("prepare")
+    refusal = step("mount")
     assert refusal.returncode != 0
     assert "Not a directory" in refusal.stderr
+    assert not programs.calls("sshfs")
+
+
+def test_the_step_of_an_older_unit_makes_the_mountpoint(step: Step, mountpoint: Path, programs: Programs) -> None:
+    assert step("prepare").returncode == 0
+    assert mountpoint.is_dir()
+    assert not programs.calls("sshfs")
 
 
 def test_clean_removes_the_mountpoint(step: Step, mountpoint: Path, programs: Programs) -> None:
@@ -123,7 +156,7 @@ def test_clean_removes_what_the_service_has_written_for_the_mount_and_tells(
     step: Step, files: Path, told: Callable[[], str]
 ) -> None:
     (files / "key-1").write_text("a key")
-    step("prepare")
+    step("mount")
     step("clean", SERVICE_RESULT="exit-code")
     assert not files.exists()
     assert told() == "ended\n"
@@ -132,7 +165,7 @@ def test_clean_removes_what_the_service_has_written_for_the_mount_and_tells(
 def test_clean_leaves_what_the_service_has_written_since_for_the_next_mount(
     step: Step, files: Path, told: Callable[[], str]
 ) -> None:
-    step("prepare")
+    step("mount")
     (files / "taken").unlink()
     (files / "password").write_text("hunter2")
     step("clean")
@@ -145,7 +178,7 @@ def test_clean_leaves_what_an_sshfs_that_was_killed_is_started_again_with(
     step: Step, files: Path, told: Callable[[], str], mountpoint: Path, result: str
 ) -> None:
     (files / "key").write_text("a key")
-    step("prepare")
+    step("mount")
     step("clean", SERVICE_RESULT=result)
     assert (files / "key").exists()
     assert not mountpoint.exists()
@@ -163,7 +196,7 @@ def test_clean_when_nobody_says_where_finds_the_mountpoint_by_the_volumes_name(s
 
 
 def test_ready_waits_for_the_mount_and_for_its_server(
-    step: Step, mountpoint: Path, told: Callable[[], str], programs: Programs
+    step: Step, sshfs: str, mountpoint: Path, told: Callable[[], str], programs: Programs
 ) -> None:
     """Before the mount, the mountpoint is on the device of the directory that it is in."""
     script = """
@@ -174,9 +207,21 @@ def test_ready_waits_for_the_mount_and_for_its_server(
         esac
     """
     programs.add("stat", script)
-    assert step("ready", MAINPID=str(os.getpid())).returncode == 0
+    assert step("ready", MAINPID=sshfs).returncode == 0
     assert told() == "answered\n"
     assert programs.calls("stat") == [f"--cached=never --printf=%Hd:%Ld %s  {mountpoint.parent} {mountpoint}"] * 3
+
+
+def test_ready_takes_no_earlier_mount_for_that_of_an_sshfs_that_is_yet_to_start(
+    step: Step, told: Callable[[], str], programs: Programs
+) -> None:
+    programs.add("stat", "echo 8:1 4096 0:52 4096")
+    programs.add("sleep", 'kill "$MAINPID"')
+    programs.add("volume", "read until_the_end")
+    with subprocess.Popen([programs.directory / "volume"], stdin=subprocess.PIPE) as process:
+        assert step("ready", MAINPID=str(process.pid)).returncode != 0
+    assert told() == ""
+    assert not programs.calls("stat")
 
 
 def test_ready_when_sshfs_ends_meanwhile_has_asked_nobody(
@@ -192,12 +237,12 @@ def test_ready_ends_with_sshfs_and_tells_nothing(step: Step, told: Callable[[], 
     assert told() == ""
 
 
-def test_ready_when_nobody_listens_any_more_is_done(step: Step, files: Path, programs: Programs) -> None:
+def test_ready_when_nobody_listens_any_more_is_done(step: Step, sshfs: str, files: Path, programs: Programs) -> None:
     programs.add("stat", "echo 8:1 4096 0:52 4096")
-    assert step("ready", MAINPID=str(os.getpid())).returncode == 0
+    assert step("ready", MAINPID=sshfs).returncode == 0
     assert list(files.iterdir()) == []
     os.mkfifo(files / "told")
-    assert step("ready", MAINPID=str(os.getpid())).returncode == 0
+    assert step("ready", MAINPID=sshfs).returncode == 0
 
 
 # stop
@@ -231,14 +276,14 @@ def test_stop_when_sshfs_has_ended_has_nothing_to_do(step: Step, programs: Progr
 # How it is called
 
 
-@pytest.mark.parametrize("words", [[], ["prepare"], ["prepare", "photos", "films"]])
+@pytest.mark.parametrize("words", [[], ["mount"], ["mount", "photos", "films"]])
 def test_a_call_that_makes_no_sense_shows_the_steps(words: list[str]) -> None:
     said = command.run([STEPS, *words], seconds=LIMIT_SECONDS)
     assert said.returncode == 2
-    assert "prepare   make an empty mountpoint" in said.stderr
+    assert "mount     make an empty mountpoint" in said.stderr
     assert "keep      all of it in turn" in said.stderr
 
 
 def test_a_step_that_is_none_is_named() -> None:
-    said = command.run([STEPS, "mount", "photos"], seconds=LIMIT_SECONDS)
-    assert (said.returncode, said.stderr) == (2, "mount is no step of this program\n")
+    said = command.run([STEPS, "unmount", "photos"], seconds=LIMIT_SECONDS)
+    assert (said.returncode, said.stderr) == (2, "unmount is no step of this program\n")
