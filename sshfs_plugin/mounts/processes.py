@@ -2,20 +2,22 @@
 """Mounted volumes as detached processes, for a host or container whose PID 1 is not systemd.
 
 For each of them a keeper, ``volume keep``, does what its unit would do, in a session of its own, so that it outlives
-this process. It writes to its standard input, a socket, once the mount answers, and locks a file until it ends.
+this process, and locks a file until it ends.
 """
 
 import fcntl
 import os
+import select
 import signal
-import socket
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
 import time
 from collections.abc import Set
 from pathlib import Path
 
+from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
+from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -45,21 +47,19 @@ class ProcessSupervisor(Supervisor):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
         said.write_bytes(b"")
-        ours, theirs = socket.socketpair()
-        with ours:
-            keeper = self._start_keeper(name, said, theirs)
+        with self.files(name).listening() as steps:
+            keeper = self._keep("volume", name, said)
             if connection:
-                self._keep("connection", connection.directory, said, stdin=subprocess.DEVNULL)
-            ours.settimeout(max(limit, 0.01))
+                self._keep("connection", connection.directory, said)
             try:
-                answers = ours.recv(1)
-            except TimeoutError:
+                if _comes_up(keeper, steps, deadline):
+                    return
+            except errors.ProgramStuck:
                 self._give_up(name, keeper)
                 raise mount_timed_out(name, limit) from None
-            if not answers:
-                keeper.wait(CLEAN_UP_SECONDS)
-                self.forget(name)
-                raise mount_failed(name, said.read_text(errors="replace"))
+        keeper.wait(CLEAN_UP_SECONDS)
+        self.forget(name)
+        raise mount_failed(name, said.read_text(errors="replace"))
 
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether a keeper holds the volume's lock file."""
@@ -105,16 +105,12 @@ class ProcessSupervisor(Supervisor):
 
     end = await_end
 
-    def _start_keeper(self, name: VolumeName, said: Path, reports: socket.socket) -> subprocess.Popen[bytes]:
-        with reports:
-            return self._keep("volume", name, said, stdin=reports.fileno())
-
-    def _keep(self, program: str, what: str | Path, said: Path, *, stdin: int) -> subprocess.Popen[bytes]:
+    def _keep(self, program: str, what: str | Path, said: Path) -> subprocess.Popen[bytes]:
         """Start the step ``keep`` of one of our programs, which outlives this process, and adds its words to a file."""
         with said.open("ab") as output:
             return subprocess.Popen(  # noqa: S603 (our own program)
                 [self.settings.libexec / program, "keep", what],
-                stdin=stdin,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **self.settings.environment()},
@@ -127,3 +123,15 @@ class ProcessSupervisor(Supervisor):
         keeper.wait(CLEAN_UP_SECONDS)
         self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
         self.forget(name)
+
+
+def _comes_up(keeper: subprocess.Popen[bytes], steps: int, deadline: Deadline) -> bool:
+    """Wait until a volume's mount answers or its keeper ends; return whether it answers. Raises ProgramStuck."""
+    seconds, end = deadline.left(), os.pidfd_open(keeper.pid)
+    try:
+        found, _, _ = select.select([steps, end], [], [], seconds)
+    finally:
+        os.close(end)
+    if not found:
+        raise errors.ProgramStuck("volume keep", seconds)
+    return steps in found and is_answered(steps)

@@ -8,7 +8,6 @@ Docker's own stop job, which waits for us.
 
 import contextlib
 import logging
-import os
 import re
 import select
 import subprocess  # noqa: TID251 (for its types alone)
@@ -22,6 +21,7 @@ from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.connections import SharedConnection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
+from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
@@ -42,7 +42,6 @@ SETTLE_SECONDS = 8.0
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 LOOK_SECONDS = 5.0
 """How often to ask systemd for the state of a unit whose steps tell nothing."""
-_LINE_BYTES = 64
 
 
 class SystemdSupervisor(Supervisor):
@@ -260,7 +259,7 @@ def _comes_up(unit: str, steps: int, limit: Deadline) -> bool:
     told.register(steps, select.POLLIN)
     while limit.left():
         if told.poll(limit.left(LOOK_SECONDS) * 1000):
-            return os.read(steps, _LINE_BYTES).startswith(b"answered")
+            return is_answered(steps)
         state = states([unit], seconds=limit.left(ASK_SECONDS)).get(unit, "")
         if state.startswith(("active ", "inactive", "failed")):
             return state.startswith("active ")

@@ -21,6 +21,8 @@ from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.ssh.sshfs import numbered
 from sshfs_plugin.volume import Volume, VolumeName
 
+_LINE_BYTES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class UnitFiles:
@@ -152,6 +154,11 @@ class UnitFiles:
         # 1.1 knows no jump hosts, and would give them the password of the server
         of_1_1 = variables and not volume.jumps
         return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": volume.name} if of_1_1 else variables
+
+
+def is_answered(steps: int) -> bool:
+    """Read what a step has told (see :meth:`UnitFiles.listening`); return whether it is that the mount answers."""
+    return os.read(steps, _LINE_BYTES).startswith(b"answered")
 
 
 class SecretFiles(Protocol):

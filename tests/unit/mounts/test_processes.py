@@ -56,8 +56,8 @@ if "mount" in words:
     with (here / "mountinfo").open("a") as mountinfo:
         mountpoint = pathlib.Path(os.environ["SSHFS_PLUGIN_MOUNTS"], name)
         print(f"36 35 0:99 / {{mountpoint}} rw - fuse.sshfs me@nas:/photos rw", file=mountinfo)
-if "report" in words:
-    os.write(0, b"ready")
+if "tell" in words:
+    pathlib.Path(os.environ["SSHFS_PLUGIN_RUNTIME"], "mounts", name, "told").write_text("answered\\n")
 if "stay" in words:
     signal.pause()
 if verb == "release":
@@ -117,7 +117,7 @@ def steps(settings: Settings, fake_kernel: FakeKernel, programs: Programs) -> It
     programs.add("stat", STAT_ANSWERED)
     settings.runtime.mkdir()
     steps = Steps(settings, fake_kernel.mountinfo)
-    steps.plan("keep", "mount report stay")
+    steps.plan("keep", "mount tell stay")
     yield steps
     steps.end_keepers()
 
@@ -174,7 +174,7 @@ def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: ProcessSupervisor
     assert str(refusal.value) == (
         "sshfs could not mount volume 'photos', its last words: Permission denied (publickey)."
     )
-    steps.plan("keep", "mount report stay")
+    steps.plan("keep", "mount tell stay")
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
 
 
@@ -210,7 +210,7 @@ def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
 def test_files_of_a_volume_that_is_kept_no_more_are_removed_by_the_next_service(
     keeping: ProcessSupervisor, steps: Steps
 ) -> None:
-    steps.plan("keep", "report stay")
+    steps.plan("keep", "tell stay")
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     keeping.files(VolumeName("films")).write(volume("films"), LOGIN, keeping.settings)
     keeping.settle()
