@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from support.long import normally
 
+from integration.mountpoints import error_of
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, start_server
-from integration.test_relay import error_of
 from sshfs_plugin.mounts import mountinfo
 
 CUT_OFF = (OSError, HTTPException)

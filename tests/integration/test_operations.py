@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support.long import normally
 
+from integration.mountpoints import error_of, is_back, mounted
 from integration.plugin import Plugin, await_that
 from integration.sshd import Server, start_server
-from integration.test_relay import error_of, is_back, mounted
 
 MOST_BYTES = 300_000
 """Of a write, a read or a file: more than a packet of SFTP, and less than is read ahead."""

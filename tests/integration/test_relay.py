@@ -3,7 +3,6 @@
 
 import errno
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 import pytest
 
+from integration.mountpoints import error_of, is_back, mounted, opened
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, end, start_server
 
@@ -29,26 +29,6 @@ def shaky(server: Server) -> Iterator[Server]:
     """A server that may be cut and switched off without harm to other tests."""
     with start_server(model=server) as own:
         yield own
-
-
-@contextmanager
-def mounted(plugin: Plugin, server: Server, name: str, **options: str) -> Iterator[tuple[Path, Path]]:
-    """Mount a new directory of the server; give the mountpoint and the directory."""
-    directory = server.make(name)
-    plugin.create(name, server.options(directory, **options))
-    yield plugin.mount(name), directory
-    plugin.unmount(name)
-    plugin.call("Remove", Name=name)
-
-
-@contextmanager
-def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """Open a file."""
-    file = os.open(path, flags)
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def waits(thread: int) -> bool:
@@ -75,20 +55,6 @@ def cut_amid(server: Server, act: Callable[[], T]) -> T:
     with server.frozen_connections() as processes, beside(act) as future:
         end(processes)
         return future.result(300)
-
-
-def error_of(act: Callable[[], object]) -> int:
-    """Return the number of the error that something fails with; 0 if it does not."""
-    try:
-        act()
-    except OSError as error:
-        return error.errno or -1
-    return 0
-
-
-def is_back(mountpoint: Path) -> bool:
-    """Tell whether the server answers for a name that nothing can have remembered."""
-    return error_of((mountpoint / secrets.token_hex(8)).stat) == errno.ENOENT
 
 
 def test_reads_that_are_cut_get_their_data(plugin: Plugin, shaky: Server) -> None:
