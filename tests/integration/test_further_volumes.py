@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.ssh_keys import make_key
 
 from integration.plugin import Plugin, Refused
 from integration.sshd import Server, start_server
-from integration.test_logins import make_key
 
 
 @pytest.fixture

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 from support.remotes import describe
-from support.ssh_keys import public_key
+from support.ssh_keys import make_key, public_key
 
-from integration.plugin import Plugin, Refused, await_that
+from integration.plugin import Plugin, Refused, await_that, put_secret
 from integration.sshd import Server, start_server
-from integration.test_logins import make_key
-from integration.test_named_secrets import put
 from sshfs_plugin.options.remotes import Remotes
 
 
@@ -68,8 +66,8 @@ def test_jump_hosts_can_lie_behind_each_other_and_each_has_its_own_login(
 ) -> None:
     key = make_key(tmp_path / "key", "-t", "ed25519", passphrase="correct horse")
     server.allow(public_key(key))
-    put(plugin.settings.credentials, b"correct horse", "pass")
-    put(plugin.settings.credentials, bastion.key.read_bytes(), "bastion")
+    put_secret(plugin.settings.credentials, b"correct horse", "pass")
+    put_secret(plugin.settings.credentials, bastion.key.read_bytes(), "bastion")
     describe_server(plugin, "outer", server, "passphrase_secret = pass", key=f"IdentityFile = {key}")
     describe_server(plugin, "bastion", bastion, "ProxyJump = outer", key="secret = bastion")
     describe_server(plugin, "inner", inner, "ProxyJump = bastion")

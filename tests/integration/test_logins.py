@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.ssh_keys import make_key
 
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server
@@ -17,12 +18,6 @@ KEYS = {
     "rsa-pkcs8": ("-t", "rsa", "-b", "2048", "-m", "PKCS8"),
     "ecdsa-pem": ("-t", "ecdsa", "-m", "PEM"),
 }
-
-
-def make_key(path: Path, *form: str, passphrase: str = "") -> Path:
-    """Make a private key."""
-    subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-f", path, *form], check=True)
-    return path
 
 
 @pytest.mark.parametrize("form", KEYS)

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from support.agents import agent, tell
 from support.remotes import describe
-from support.ssh_keys import public_key, write_key
+from support.ssh_keys import make_key, public_key, write_key
 
-from integration.plugin import Plugin, Refused, await_that
+from integration.plugin import Plugin, Refused, await_that, put_secret
 from integration.sshd import Server, start_server
-from integration.test_logins import make_key
 from sshfs_plugin.options.remotes import Remotes
 
 
@@ -23,16 +22,6 @@ def nas(server: Server) -> Iterator[Server]:
     """Give a server of this test's own, whose connections it ends."""
     with start_server(model=server) as nas:
         yield nas
-
-
-def put(directory: Path, content: bytes, name: str = "nas") -> Path:
-    """Write a secret, as root or systemd does."""
-    directory.mkdir(mode=0o700, exist_ok=True)
-    file = directory / name
-    file.unlink(missing_ok=True)
-    file.touch(0o600)
-    file.write_bytes(content)
-    return file
 
 
 def options(server: Server, directory: Path, **login: str) -> dict[str, str]:
@@ -58,7 +47,7 @@ def use(plugin: Plugin, server: Server, directory: Path) -> None:
 @pytest.mark.parametrize("own", ["", "own_connection"])
 def test_secret_that_is_a_key_mounts_and_connects_again(plugin: Plugin, nas: Server, place: str, own: str) -> None:
     where = plugin.settings.credentials if place == "credentials" else plugin.settings.secrets
-    put(where, nas.key.read_bytes())
+    put_secret(where, nas.key.read_bytes())
     directory = nas.make("photos")
     plugin.create("photos", options(nas, directory, secret="nas", **({own: "yes"} if own else {})))
     use(plugin, nas, directory)
@@ -75,7 +64,7 @@ def copied_keys(plugin: Plugin) -> list[Path]:
 
 
 def test_copy_of_a_shared_connections_key_goes_once_that_is_made(plugin: Plugin, nas: Server) -> None:
-    put(plugin.settings.credentials, nas.key.read_bytes())
+    put_secret(plugin.settings.credentials, nas.key.read_bytes())
     for name in ("aa", "bb"):
         plugin.create(name, options(nas, nas.make(name), secret="nas"))
         plugin.mount(name)
@@ -90,8 +79,8 @@ def test_copy_of_a_shared_connections_key_goes_once_that_is_made(plugin: Plugin,
 def test_copies_go_with_a_mount_that_ends_while_the_service_is_away(
     plugin: Plugin, nas: Server, server: Server, keeper: str
 ) -> None:
-    put(plugin.settings.credentials, nas.key.read_bytes())
-    put(plugin.settings.credentials, server.key.read_bytes(), "bastion")
+    put_secret(plugin.settings.credentials, nas.key.read_bytes())
+    put_secret(plugin.settings.credentials, server.key.read_bytes(), "bastion")
     lines = "host = 127.0.0.1", f"port = {server.port}", f"user = {server.user}", "secret = bastion"
     describe(Remotes.of(plugin.settings), "\n".join(lines), name="bastion")
     directory = nas.make("photos")
@@ -135,10 +124,10 @@ def test_key_with_a_passphrase_mounts_and_connects_again(plugin: Plugin, nas: Se
     given = options(nas, directory, IdentityFile=str(key), passphrase_secret="pass")
     with pytest.raises(Refused, match=r"cannot use the secret 'pass', neither \S+ nor \S+ has a file of that name"):
         plugin.create("photos", given)
-    put(plugin.settings.secrets, b"wrong\n", "pass")
+    put_secret(plugin.settings.secrets, b"wrong\n", "pass")
     with pytest.raises(Refused, match=rf"cannot use the identity file {key}, the secret 'pass' is not its passphrase"):
         plugin.create("photos", given)
-    put(plugin.settings.secrets, b"correct horse\n", "pass")
+    put_secret(plugin.settings.secrets, b"correct horse\n", "pass")
     plugin.create("photos", given)
     use(plugin, nas, directory)
     plugin.unmount("photos")
@@ -149,8 +138,8 @@ def test_secret_that_is_a_key_with_a_passphrase_in_another_mounts_unchecked(
 ) -> None:
     key = make_key(tmp_path / "key", "-t", "rsa", "-b", "2048", "-m", "PEM", passphrase="correct horse")
     nas.allow(public_key(key))
-    put(plugin.settings.credentials, key.read_bytes())
-    put(plugin.settings.credentials, b"correct horse", "pass")
+    put_secret(plugin.settings.credentials, key.read_bytes())
+    put_secret(plugin.settings.credentials, b"correct horse", "pass")
     directory = nas.make("photos")
     plugin.create("photos", options(nas, directory, secret="nas", passphrase_secret="pass", check="never"))
     use(plugin, nas, directory)

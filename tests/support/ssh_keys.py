@@ -28,6 +28,18 @@ def write_key(file: Path, form: str, number: int = 1) -> Path:
     return file
 
 
+def make_key(file: Path, *form: str, passphrase: str = "") -> Path:
+    """Make a private key that no other test has, and the public one beside it.
+
+    Args:
+        file: Where to.
+        form: The options of ssh-keygen that say what it is.
+        passphrase: What it is locked with.
+    """
+    _run("ssh-keygen", "-q", "-N", passphrase, "-f", file, *form)
+    return file
+
+
 def public_key(file: Path) -> Path:
     """Return where the public key of a private key is."""
     return file.with_name(f"{file.name}.pub")
