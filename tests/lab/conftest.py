@@ -7,8 +7,9 @@ One machine serves the session until a test fails on it. ``SSHFS_LAB_RELEASE`` c
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,9 +130,12 @@ def live_restore(host: Host) -> Iterator[None]:
         machine.run("systemctl", "restart", "docker")
 
 
-def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: object) -> None:
+@pytest.hookimpl(hookwrapper=True)  # type: ignore[misc]  # pytest gives no types for it
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Give up the machine on which a test has failed, and add the end of its journal to the report."""
-    node.session.stash[_SPOILT] = True
-    booted = getattr(node, "funcargs", {}).get("machine")
-    if isinstance(report, pytest.TestReport) and isinstance(booted, Machine) and booted.is_on:
-        report.sections.append(("journal of the machine", booted.journal("--output=short-precise", "--lines=40")))
+    report: pytest.TestReport = (yield).get_result()
+    if report.failed:
+        item.session.stash[_SPOILT] = True
+        booted = getattr(item, "funcargs", {}).get("machine")
+        if isinstance(booted, Machine) and booted.is_on:
+            report.sections.append(("journal of the machine", booted.journal("--output=short-precise", "--lines=40")))
