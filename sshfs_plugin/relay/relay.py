@@ -237,11 +237,15 @@ class Relay:
             self._files.expect(request.file)
         if request.kind in (packets.REMOVE, packets.RENAME):
             request.count = self._files.number_change()
-        elif request.looks:
-            request.count, request.asked_for = self._files.changes, self._files.asked_for(request.path)
+        self._note_look(request)
         if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
         return None
+
+    def _note_look(self, request: Request) -> None:
+        """Note of a request that looks at a path what sshfs has asked for before."""
+        if request.looks:
+            request.count, request.asked_for = self._files.changes, self._files.asked_for(request.path)
 
     def _request_of_handle(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
         handle, _ = packets.text(packet, 9)
@@ -557,6 +561,7 @@ class Relay:
                 if not request.waits:
                     if request.kind == packets.OPEN and request.file:
                         self._files.expect(request.file, at=request.path)
+                    self._note_look(request)
                     self._to_ssh.pieces.append(request.packet)
                     request.packet = b""  # if this server hangs over it as well, no other is asked
         if self._waiting and not self._outage:

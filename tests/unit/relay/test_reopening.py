@@ -325,6 +325,26 @@ def test_read_when_all_that_was_written_is_on_the_disk_goes_on_and_writes_do_not
     assert disk.files[b"a"].now == b"new" + OLD[3:]
 
 
+def test_file_when_it_was_asked_for_once_more_after_a_change_is_known_again(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    """The look at it that is repeated with the open comes after the change as well."""
+    relayed.sshfs.send(opening(1, b"a"), looking(2, b"a"), setting(5, b"b", 7))
+    for _ in range(3):
+        server.take()
+    server.die()
+    server = servers.back()
+    disk.connected()
+    assert relayed.sshfs.take() == packets.status(5, UNAVAILABLE)
+    server.send(disk.answer(server.take()))  # what the relay asks for itself
+    server.send(*reversed([disk.answer(server.take()) for _ in range(2)]))
+    assert id_of(relayed.sshfs.take()) == 2
+    name = packets.text(relayed.sshfs.take(), 9)[0]
+    read(relayed, server, disk, name)
+    server = back(relayed, server, servers, disk)
+    assert exchange(relayed, server, disk, reading(10, name, 50, 50)) == [data(10, OLD[50:])]
+
+
 @pytest.mark.parametrize("case", ["no fsync", "not answered", "failed", "before the last", "during it", "truncated"])
 def test_read_when_what_was_written_may_be_lost_cannot_go_on(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, case: str
