@@ -563,7 +563,7 @@ def test_an_sftp_server_that_hangs_is_replaced_by_another(host: Host, record_pro
         machine.run("pkill", "-STOP", "-u", "alice", "-x", "sftp-server")
         began = seconds_up(host)
         in_container(host, reader, "touch /go")
-        log.await_failure()
+        # of the log nothing need fail: where a look at a file is under way, another server is asked
         log.await_recovery()
         record_property("well again after", seconds_up(host) - began)
         await_state(host, "hangs", "mounted")
@@ -692,7 +692,8 @@ def test_a_hundred_volumes_are_mounted_at_once_within_the_limits_of_a_usual_serv
         began = seconds_up(host)
         machine.sh(mount)
         record_property("mounted after", seconds_up(host) - began)
-        assert machine.sh("cat /root/answers/*").stdout.count('"Err": ""') == 100
+        refused = 'cd /root/answers; grep -LF \'"Err": ""\' * | xargs -r tail -v -n +1'
+        assert machine.sh(refused).stdout == ""
         assert len(machine.run("findmnt", "-n", "-t", "fuse.sshfs").stdout.splitlines()) == 100
         machine.sh(mount.replace("VolumeDriver.Mount", "VolumeDriver.Unmount"))
         machine.until(f'test -z "$(ls -A {MOUNTS})"')
