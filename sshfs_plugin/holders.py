@@ -57,6 +57,11 @@ class Holders:
         """Whether there is a holder that is not inherited, and so can be expected to unmount."""
         return any(not holder.inherited for holder in self.by_id.values())
 
+    @property
+    def are_docker_s(self) -> bool:
+        """Whether Docker alone holds the volume; what it holds, a process uses. Podman may hold it for nobody."""
+        return all(holder.client is Client.DOCKER for holder in self.by_id.values())
+
     def have_other_than(self, device: str) -> bool:
         """Tell whether a holder has another mount than that of this device."""
         return any(holder.device not in ("", device) for holder in self.by_id.values())

@@ -50,6 +50,11 @@ LEAVE_SECONDS = 300.0
 """How long to leave a mount alone that has no holder but is in use, before its release is tried again."""
 
 
+DOUBT_SECONDS = 300.0
+"""How long after the start of this process holders of before count without being used: far longer than Docker takes to
+begin with a container whose volume is mounted.
+"""
+
 EARLY_SECONDS = 300.0
 """For how long after its start this host may be up before its servers are."""
 
@@ -95,6 +100,8 @@ class Driver:
         self._shared_failures = SharedFailures()
         self._cleared: set[str] = set()
         self._told: dict[VolumeName, Condition] = {}
+        self._held_before: dict[VolumeName, Holders] = {}
+        self._doubtful_from = time.monotonic() + DOUBT_SECONDS
 
     def load(self) -> None:
         """Take over from the last process: read the records, and ask the kernel for live mounts.
@@ -104,6 +111,7 @@ class Driver:
         """
         self._supervisor.settle()
         self._registry.load()
+        self._held_before = {entry.name: entry.holders for entry in self._registry.all() if entry.holders.are_docker_s}
         for name in set(self._supervisor.mounted()) - {entry.name for entry in self._registry.all()}:
             log.warning("%s is mounted but there is no record of such a volume: it is left alone", name)
 
@@ -296,6 +304,7 @@ class Driver:
             self._look_at(entry, seconds)
             self._provide(entry)
             self._release_if_unheld(entry)
+            self._release_if_forgotten(entry)
         else:
             entry.answering = None
             entry.unmount_settled()
@@ -330,6 +339,25 @@ class Driver:
             # by now the name may be that of a new volume, which has an entry and a mount of its own
             if self._registry.find(entry.name) is entry and not entry.holders.live:
                 self._release(entry, Deadline.after(UNMOUNT_SECONDS))
+
+    def _release_if_forgotten(self, entry: Entry) -> None:
+        """Release a volume, once, if its holders are those of before this process and nothing uses it.
+
+        An Unmount that comes when no service can take it is lost: Docker does not try again with what is in it
+        (docs/facts.md), and removes the container.
+        """
+        before = self._held_before.get(entry.name)
+        if before is None or not entry.answering or time.monotonic() < self._doubtful_from:
+            return
+        with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
+            del self._held_before[entry.name]
+            if self._registry.find(entry.name) is not entry or entry.holders != before or not entry.holders.live:
+                return
+            with suppress(errors.MountError):
+                if self._supervisor.release(entry.name, Deadline.after(UNMOUNT_SECONDS)):
+                    log.warning("nothing uses it, so what held it was given back while there was no service")
+                    self._log_release(entry, released=True)
+                    self._registry.count(entry, lambda _: Holders())
 
     def _clear_left_over(self) -> None:
         """Remove the mountpoints of volumes that no longer exist. What can't be removed is tried and logged once."""

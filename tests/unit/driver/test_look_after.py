@@ -16,6 +16,7 @@ from sshfs_plugin.driver import driver as rules
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.events import Event
+from sshfs_plugin.holders import Client
 from sshfs_plugin.volume import VolumeName
 
 
@@ -201,6 +202,52 @@ def test_look_after_says_once_that_a_mount_has_to_stay(
     for _ in range(3):
         driver.look_after(1)
     assert caplog.text.count("left mounted: a container or a process on this host still uses it") == 1
+
+
+def test_what_is_held_since_before_a_crash_and_used_by_nothing_is_released_after_a_while(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Docker gave it back while there was no service, and will not try again."""
+    create(driver)
+    mount(driver)
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    assert host.supervisor.asked == [], "a container may be about to begin"
+    monkeypatch.setattr(rules, "DOUBT_SECONDS", -1.0)
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    assert status_of(restarted) == (False, 0)
+    assert restarted.get("photos").condition is Condition.UNMOUNTED
+    assert "nothing uses it, so what held it was given back while there was no service" in caplog.text
+
+
+def test_what_is_held_since_before_a_crash_and_used_is_asked_about_once(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.used.add("photos")
+    monkeypatch.setattr(rules, "DOUBT_SECONDS", -1.0)
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    restarted.look_after(1)
+    assert host.supervisor.asked == ["photos"]
+    assert status_of(restarted) == (True, 1)
+    assert host.holder_records.inherited("photos") == set()
+
+
+@pytest.mark.parametrize("since", ["mounted", "held by podman"])
+def test_what_is_held_otherwise_than_before_a_crash_is_left_alone(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    create(driver)
+    mount(driver, client=Client.DOCKER if since == "mounted" else Client.PODMAN)
+    monkeypatch.setattr(rules, "DOUBT_SECONDS", -1.0)
+    restarted = host.start_driver()
+    if since == "mounted":
+        mount(restarted, mount_id=OTHER_ID)
+    restarted.look_after(1)
+    assert host.supervisor.asked == []
 
 
 @pytest.mark.parametrize("trouble", ["used", "stuck"])
