@@ -14,6 +14,7 @@ from sshfs_plugin import options
 from sshfs_plugin.events import Event
 from sshfs_plugin.http import journal
 from sshfs_plugin.mounts import kernel
+from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
@@ -83,11 +84,16 @@ def test_release_says_how_to_find_who_uses_it(administrator: Administrator, syst
 
 
 @pytest.mark.usefixtures("mounted")
-def test_release_by_force_is_in_the_journal_and_one_that_takes_nothing_away_is_not(
+def test_release_that_takes_nothing_away_is_not_in_the_journal(
     administrator: Administrator, noted: list[dict[str, str]]
 ) -> None:
     administrator("release", "photos")
+    administrator("release", "--force", "photos")
     assert noted == []
+
+
+@pytest.mark.usefixtures("mounted")
+def test_release_by_force_is_in_the_journal(administrator: Administrator, noted: list[dict[str, str]]) -> None:
     administrator("release", "--force", "photos")
     assert noted == [
         {
@@ -116,13 +122,23 @@ def test_release_by_force_asks_nobody_and_says_what_it_costs(
     assert systemctl.calls("systemctl") == BY_FORCE
 
 
-def test_release_of_what_is_not_mounted_does_nothing_but_by_force_ends_a_unit_whose_mount_was_detached(
-    administrator: Administrator, systemctl: Programs
+@pytest.mark.parametrize("words", [[], ["--force"]])
+def test_release_of_what_is_not_mounted_does_nothing(
+    administrator: Administrator, systemctl: Programs, words: list[str]
 ) -> None:
-    assert administrator("release", "photos").lines == ["photos is not mounted."]
+    assert administrator("release", *words, "photos").lines == ["photos is not mounted."]
     assert systemctl.calls("systemctl") == []
-    assert administrator("release", "--force", "photos").code == 0
-    assert systemctl.calls("systemctl") == BY_FORCE
+
+
+def test_release_by_force_ends_a_unit_whose_mount_was_detached(
+    administrator: Administrator, systemctl: Programs, settings: Settings
+) -> None:
+    environment = UnitFiles.of(settings, PHOTOS).environment
+    environment.parent.mkdir(parents=True)
+    environment.touch()
+    systemctl.add("systemctl", "echo active")
+    assert administrator("release", "--force", "photos").lines[0] == "photos is unmounted."
+    assert systemctl.calls("systemctl")[-2:] == BY_FORCE
 
 
 def test_release_when_the_kernel_refuses_says_so(
