@@ -94,7 +94,8 @@ def units(settings: Settings) -> Iterator[Finding]:
     if not _has_systemd(settings):
         return
     names = set(VolumeRecords.of(settings).names())
-    states = systemd.states(["docker-volume-sshfs*"], seconds=SECONDS)
+    # the pattern stands for what is loaded, and nothing may be
+    states = systemd.states([systemd.SOCKET, "docker-volume-sshfs*"], seconds=SECONDS)
     if not states:
         yield Finding.warning("units", "systemd does not tell the states of units", "systemctl status")
     wrong = False
