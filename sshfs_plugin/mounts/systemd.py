@@ -68,17 +68,18 @@ class SystemdSupervisor(Supervisor):
             self.require_answer(name, deadline)
             return
         connection = self.write_files(volume, login)
-        units = [*([_connection_unit(connection)] if connection else []), unit]
         started, limit = time.time(), Deadline.after(deadline.left(START_SECONDS))
         seconds = limit.left()
         try:
             with self.files(name).listening() as steps:
-                refusal = _begin(units, connection, limit)
+                # by itself, since the volume waits for it: asked for two units, PID 1 loads both before it starts one
+                refusal = (_begin_connection(connection, limit) if connection else "") or _begin(unit, limit)
                 if not refusal and _comes_up(unit, steps, limit):
                     return
         except errors.ProgramStuck:
             self._give_up_start(name)
             raise mount_timed_out(name, seconds) from None
+        units = [*([_connection_unit(connection)] if connection else []), unit]
         said = _last_words(units, started) or refusal
         self._give_up_start(name)
         raise mount_failed(name, said)
@@ -222,28 +223,21 @@ def _connection_unit(connection: SharedConnection) -> str:
     return f"docker-volume-sshfs-connection@{connection.name}.service"
 
 
-def _begin(units: Sequence[str], connection: SharedConnection | None, limit: Deadline) -> str:
-    """Have systemd start units, without waiting for them.
+def _begin(unit: str, limit: Deadline) -> str:
+    """Have systemd start a unit, without waiting for it; return what it says if it does not. Raises ProgramStuck."""
+    job = _systemctl("start", "--no-block", unit, seconds=limit.left())
+    return (job.stderr or f"systemctl ended with status {job.returncode}") if job.returncode else ""
 
-    Args:
-        units: The units.
-        connection: The one that a unit among them makes; it is removed if that is not begun, since others would wait.
-        limit: Until when systemd is waited for.
 
-    Returns:
-        What systemd says if it does not begin; else nothing.
-
-    Raises:
-        ProgramStuck: It takes too long.
-    """
-    has_begun = False
+def _begin_connection(connection: SharedConnection, limit: Deadline) -> str:
+    """Have systemd make a connection, as :func:`_begin` does; it is removed if not, since others would wait for it."""
+    refusal = "it was not asked"
     try:
-        job = _systemctl("start", "--no-block", *units, seconds=limit.left())
-        has_begun = not job.returncode
+        refusal = _begin(_connection_unit(connection), limit)
     finally:
-        if connection and not has_begun:
+        if refusal:
             connection.remove()
-    return "" if has_begun else job.stderr or f"systemctl ended with status {job.returncode}"
+    return refusal
 
 
 def _comes_up(unit: str, steps: int, limit: Deadline) -> bool:

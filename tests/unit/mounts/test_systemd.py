@@ -108,7 +108,8 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
     made = f"docker-volume-sshfs-connection@{connection.name}.service"
     starts = [call for call in programs.calls("systemctl") if call.startswith("start")]
     assert starts == [
-        f"start {IGNORING} --no-block {made} {UNIT}",
+        f"start {IGNORING} --no-block {made}",
+        f"start {IGNORING} --no-block {UNIT}",
         f"start {IGNORING} --no-block docker-volume-sshfs@music.service",
     ]
     for name in (PHOTOS, music):
