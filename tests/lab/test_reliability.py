@@ -672,6 +672,26 @@ def test_a_password_that_is_put_right_is_found_a_minute_later(
         assert machine.journal("-u", "ssh", since).count("Failed password for alice") == 1
 
 
+@pytest.mark.long
+def test_a_volume_that_is_given_back_while_there_is_no_service_is_unmounted_later(
+    host: Host, record_property: Record
+) -> None:
+    """Docker does not give it back again."""
+    machine = host.machine
+    host.create("forgotten", host.directory("forgotten"))
+    host.start("user", "forgotten", STAY)
+    machine.run("systemctl", "stop", f"{PACKAGE}.socket", PACKAGE)
+    machine.run("docker", "rm", "-f", "user", check=False, timeout=120)
+    assert machine.run("docker", "ps", "-aq").stdout == ""
+    machine.run("systemctl", "start", f"{PACKAGE}.socket")
+    began = seconds_up(host)
+    assert (host.status("forgotten")["state"], host.status("forgotten")["holders"]) == ("mounted", 1)
+    machine.until(lambda: not host.is_mounted("forgotten"), timeout=600)
+    record_property("unmounted after", seconds_up(host) - began)
+    machine.until(lambda: host.status("forgotten")["holders"] == 0)
+    assert host.status("forgotten")["state"] == "unmounted"
+
+
 # Many
 
 
