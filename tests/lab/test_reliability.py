@@ -148,14 +148,14 @@ def read_while_the_server_freezes(host: Host, server: SshServer, volume: str, pr
     machine, out = host.machine, f"/root/out-{volume}"
     machine.sh(f"rm -rf {out}; mkdir {out}")
     scripts = {
-        "cp": "cp /data/large /out/copy",
-        "dd": "dd if=/data/large of=/out/copy bs=64k",
+        "cp": "until test -e /out/go; do sleep 0.05; done; cp /data/large /out/copy",
+        "dd": "until test -e /out/go; do sleep 0.05; done; dd if=/data/large of=/out/copy bs=64k",
         # the file is open before the server freezes
         "md5sum": "exec </data/large; echo >/out/copy; until test -e /out/frozen; do sleep 0.05; done; "
         "/bin/busybox md5sum >/out/sum",
     }
     host.start("reader", volume, scripts[program], "-v", f"{out}:/out")
-    machine.sh(f"until test -s {out}/copy; do :; done")
+    machine.sh(f"touch {out}/go; until test -s {out}/copy; do :; done")
     server.freeze()
     size = int(machine.run("stat", "-c", "%s", f"{out}/copy").stdout)
     assert size < MEBIBYTES << 20, "it was faster than we were"
@@ -688,7 +688,7 @@ def test_a_volume_that_is_given_back_while_there_is_no_service_is_unmounted_late
     assert (host.status("forgotten")["state"], host.status("forgotten")["holders"]) == ("mounted", 1)
     machine.until(lambda: not host.is_mounted("forgotten"), timeout=600)
     record_property("unmounted after", seconds_up(host) - began)
-    machine.until(lambda: host.status("forgotten")["holders"] == 0)
+    machine.until(lambda: bool(host.status("forgotten")["holders"] == 0))
     assert host.status("forgotten")["state"] == "unmounted"
 
 
