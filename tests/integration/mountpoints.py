@@ -44,3 +44,10 @@ def error_of(act: Callable[[], object]) -> int:
 def is_back(mountpoint: Path) -> bool:
     """Tell whether the server answers for a name that nothing can have remembered."""
     return error_of((mountpoint / secrets.token_hex(8)).stat) == errno.ENOENT
+
+
+def waits(thread: int) -> bool:
+    """Tell whether a thread of this process waits in the kernel, and not for its turn with the interpreter."""
+    task = Path(f"/proc/self/task/{thread}")
+    state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+    return state != "R" and "futex" not in (task / "wchan").read_text()

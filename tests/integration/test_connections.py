@@ -153,7 +153,6 @@ def test_connection_ends_once_it_is_idle(server: Server, monkeypatch: pytest.Mon
     connection, _ = SharedConnections(settings).join(volume, Keyring.of(settings).login(volume.credentials))
     assert connection
     make(connection, volume.remote.login)
-    assert connection.stands
     await_end(connection)
     await_that(lambda: not server.connections(), "the server knows")
 

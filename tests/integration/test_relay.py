@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 
-from integration.mountpoints import error_of, is_back, mounted, opened
+from integration.mountpoints import error_of, is_back, mounted, opened, waits
 from integration.plugin import Plugin, Refused, await_that
 from integration.sshd import Server, end, start_server
 
@@ -29,10 +29,6 @@ def shaky(server: Server) -> Iterator[Server]:
     """A server that may be cut and switched off without harm to other tests."""
     with start_server(model=server) as own:
         yield own
-
-
-def waits(thread: int) -> bool:
-    return Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0] != "R"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.impostors import silent_port
 
+from integration.mountpoints import error_of, waits
 from integration.plugin import DOCKER, PODMAN, Plugin, Refused, await_that
 from integration.sshd import Server
 from sshfs_plugin.driver.locks import CONNECTS_PER_SERVER
@@ -123,10 +124,6 @@ def _written(path: Path) -> bool:
     return True
 
 
-def _runs(thread: int) -> bool:
-    return Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0] == "R"
-
-
 def test_a_read_that_is_cut_is_an_error_where_nothing_is_remembered(plugin: Plugin, server: Server) -> None:
     """As the pages say; with anything less, sshfs tells the reader that the file has ended."""
     directory = server.make("cut")
@@ -143,11 +140,13 @@ def test_a_read_that_is_cut_is_an_error_where_nothing_is_remembered(plugin: Plug
 
         with ThreadPoolExecutor(1) as threads:
             reading = threads.submit(read)
-            await_that(lambda: reader and not _runs(reader[0]), "the read waits for the server")
+            await_that(lambda: reader and waits(reader[0]), "the read waits for the server")
             for process in processes:
                 os.kill(process, signal.SIGKILL)
             with pytest.raises(OSError, match="Input/output error"):
                 reading.result(300)
+    # before sshfs has another connection it takes the file for open
+    await_that(lambda: not error_of(file.stat), "it is connected again")
     with pytest.raises(OSError, match="Input/output error"):
         os.close(opened)
     plugin.unmount("cut")
