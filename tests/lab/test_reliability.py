@@ -148,18 +148,20 @@ def read_while_the_server_freezes(host: Host, server: SshServer, volume: str, pr
     machine, out = host.machine, f"/root/out-{volume}"
     machine.sh(f"rm -rf {out}; mkdir {out}")
     scripts = {
-        "cp": "until test -e /out/go; do sleep 0.05; done; cp /data/large /out/copy",
-        "dd": "until test -e /out/go; do sleep 0.05; done; dd if=/data/large of=/out/copy bs=64k",
+        "cp": "until test -e /out/go; do sleep 0.05; done; exec cp /data/large /out/copy",
+        "dd": "until test -e /out/go; do sleep 0.05; done; exec dd if=/data/large of=/out/copy bs=64k",
         # the file is open before the server freezes
         "md5sum": "exec </data/large; echo >/out/copy; until test -e /out/frozen; do sleep 0.05; done; "
         "/bin/busybox md5sum >/out/sum",
     }
     host.start("reader", volume, scripts[program], "-v", f"{out}:/out")
-    machine.sh(f"touch {out}/go; until test -s {out}/copy; do :; done")
+    reader = machine.run("docker", "inspect", "-f", "{{.State.Pid}}", "reader").stdout.strip()
+    # it would be done before the server is frozen
+    machine.sh(f"touch {out}/go; until test -s {out}/copy; do :; done; kill -STOP {reader}")
     server.freeze()
     size = int(machine.run("stat", "-c", "%s", f"{out}/copy").stdout)
     assert size < MEBIBYTES << 20, "it was faster than we were"
-    machine.run("touch", f"{out}/frozen")
+    machine.sh(f"touch {out}/frozen; kill -CONT {reader}")
     if program == "md5sum":
         machine.until("docker top reader | grep -q md5sum")
     server.cut()
