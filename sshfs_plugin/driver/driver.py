@@ -49,10 +49,9 @@ UNMOUNT_SECONDS = 30.0
 LEAVE_SECONDS = 300.0
 """How long to leave a mount alone that has no holder but is in use, before its release is tried again."""
 
-
 DOUBT_SECONDS = 300.0
-"""How long after the start of this process holders of before count without being used: far longer than Docker takes to
-begin with a container whose volume is mounted.
+"""For how long after this process has begun a volume may be held since before that without being used: far longer than
+Docker takes to start a container whose volume is mounted.
 """
 
 EARLY_SECONDS = 300.0
