@@ -69,10 +69,18 @@ class Machine:
     that a killed test run leaves none.
     """
 
-    def __init__(self, release: str = "bookworm", place: Place | None = None) -> None:
-        """Prepare a machine of a release, alone or in a network; nothing is made yet."""
+    def __init__(self, release: str = "bookworm", place: Place | None = None, *, one_hierarchy: bool = False) -> None:
+        """Prepare a machine; nothing is made yet.
+
+        Args:
+            release: Its release of Debian.
+            place: Where it is in a network; None if it is alone.
+            one_hierarchy: Whether it has one hierarchy of cgroups, as Debian's hosts have, even if this host has
+                several. Podman starts no containers there if this host keeps CAP_SYS_RESOURCE to itself.
+        """
         self.release = release
         self.place = place
+        self._one_hierarchy = one_hierarchy
         self._cleanup = contextlib.ExitStack()
         self._run_directory: Path | None = None
         self._disk: Path | None = None
@@ -134,6 +142,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
+                env=os.environ | ({"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"} if self._one_hierarchy else {}),
                 # an interrupt from the keyboard is for the tests, which then end the machine
                 start_new_session=True,
                 umask=0o022,
