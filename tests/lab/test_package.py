@@ -70,6 +70,20 @@ def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> N
         machine.sh(f"touch /run/answer; rm {drop_in} && systemctl daemon-reload")
 
 
+def test_docker_that_starts_while_the_one_before_is_still_asked_is_asked_anew(host: Host) -> None:
+    machine, drop_in = host.machine, f"/run/systemd/system/{ACTIVATE}.d/slow.conf"
+    slow_once = "/bin/sh -c 'test -e /run/asked || { touch /run/asked; exec sleep infinity; }'"
+    machine.write(drop_in, f"[Service]\nExecStartPost=+{slow_once}\nTimeoutStartSec=infinity\n")
+    machine.sh("rm -f /run/asked; systemctl daemon-reload")
+    try:
+        machine.run("systemctl", "restart", "docker")
+        machine.until("test -e /run/asked")
+        machine.run("systemctl", "restart", "docker")
+        await_the_driver(host)
+    finally:
+        machine.sh(f"rm {drop_in} && systemctl daemon-reload && systemctl restart {ACTIVATE}")
+
+
 def test_where_docker_is_stopped_installing_does_not_start_it(host: Host) -> None:
     machine = host.machine
     machine.run("systemctl", "stop", "docker.service")
