@@ -323,7 +323,7 @@ def measure_first_mount(place: Place) -> Iterator[Figure]:
             ("Mount, first volume of a server", partial(mount, distance)),
             ("Mount, with a connection of its own", partial(mount, distance, own_connection="yes")),
         ):
-            samples = in_turns({"volume": ours, "bare sshfs": partial(mount_bare, distance)}, 7)
+            samples = in_turns({"volume": ours, "bare sshfs": partial(mount_bare, distance)}, 15)
             yield Figure(row="first-mount", table="volumes", work=work, unit="ms", samples=samples, round_trip=distance)
 
 
@@ -632,7 +632,7 @@ ROWS: Mapping[str, Row] = {
     "create": Row(about="Create: first on a server, further", seconds=10, measure=measure_create),
     "creates": Row(about="200 Creates, one after the other", seconds=50, measure=measure_creates),
     "mount": Row(about="Mount: a further volume of a server", seconds=20, measure=measure_mount),
-    "first-mount": Row(about="Mount: with a login", seconds=40, measure=measure_first_mount),
+    "first-mount": Row(about="Mount: with a login", seconds=75, measure=measure_first_mount),
     "crowd": Row(about="1 to 100 Mounts and Unmounts at once", seconds=70, measure=measure_crowd),
     "read": Row(about="reading a large file, by round-trip time", seconds=100, measure=measure_read),
     "write": Row(about="writing a large file", seconds=45, measure=measure_write),
