@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Mounted volumes as units of systemd: ``docker-volume-sshfs@NAME.service`` for each, started and stopped by PID 1.
 
-They outlive a stop or upgrade of the service, and are outside its sandbox. Jobs are made with
-``--job-mode=ignore-dependencies``: the units are ordered before docker.service, and a plain stop would wait for
-Docker's own stop job, which waits for us.
+They outlive a stop or upgrade of the service, and are outside its sandbox. A start is asked for over the system bus,
+since every Mount waits for it; all else by systemctl.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.host import command
+from sshfs_plugin.host import command, system_bus
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.connections import SharedConnection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
@@ -30,6 +29,9 @@ log = logging.getLogger(__name__)
 SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
 _STATE = ("Id", "ActiveState", "SubState", "LoadState")
+
+_JOB_MODE = "ignore-dependencies"
+"""The units are ordered before docker.service: a plain stop would wait for Docker's stop job, which waits for us."""
 
 START_SECONDS = 55.0
 """Shorter than TimeoutStartSec= of the unit, so that a slow start ends with our error."""
@@ -225,8 +227,7 @@ def _connection_unit(connection: SharedConnection) -> str:
 
 def _begin(unit: str, limit: Deadline) -> str:
     """Have systemd start a unit, without waiting for it; return what it says if it does not. Raises ProgramStuck."""
-    job = _systemctl("start", "--no-block", unit, seconds=limit.left())
-    return (job.stderr or f"systemctl ended with status {job.returncode}") if job.returncode else ""
+    return system_bus.start_unit(unit, mode=_JOB_MODE, seconds=limit.left())
 
 
 def _begin_connection(connection: SharedConnection, limit: Deadline) -> str:
@@ -278,7 +279,7 @@ def _reset_failed(unit: str, *, seconds: float) -> None:
 
 
 def _systemctl(verb: str, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    return command.run(["systemctl", verb, "--job-mode=ignore-dependencies", *words], seconds=seconds)
+    return command.run(["systemctl", verb, f"--job-mode={_JOB_MODE}", *words], seconds=seconds)
 
 
 def _last_words(units: Sequence[str], since: float) -> str:

@@ -17,6 +17,7 @@ _PACKAGES = (
     "dropbear-bin proftpd-core proftpd-mod-crypto rclone needrestart apt-utils gnupg ansible python3-apt man-db "
     "zsh fish bash-completion unattended-upgrades python3-pytest python3-pytest-timeout python3-pytest-xdist "
     "podman-compose catatonit prometheus-node-exporter python3-prometheus-client python3-docker "
+    "python3-jeepney "
     # to build the package, and to test it as Debian does
     "autopkgtest build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all "
     "python3-docutils python3-setuptools"

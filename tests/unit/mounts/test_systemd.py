@@ -4,7 +4,7 @@
 import errno
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,12 @@ import pytest
 from support.kernel import FakeKernel
 from support.preflight import LOGIN
 from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs, answering_releases
+from support.system_bus import bus_at
 from support.waiting import LIMIT_SECONDS, Background, await_that, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.host import command
+from sshfs_plugin.host import command, system_bus
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
@@ -46,14 +47,29 @@ def showing(state: str) -> str:
     return f"""case "$1 $2" in "show -P") echo {state} ;; show*) echo '{shown}' ;; esac"""
 
 
+UNANSWERED = "exit 75"
+"""What systemctl does for a start that the system bus does not answer."""
+
+
+def started_by_systemctl(unit: str, mode: str) -> str | None:
+    """Start a unit by the stand-in for systemctl, which knows what the test wants."""
+    asked = ["systemctl", "start", f"--job-mode={mode}", "--no-block", unit]
+    job = subprocess.run(asked, check=False, capture_output=True, text=True)
+    return None if job.returncode == 75 else job.stderr or "it fails" * (job.returncode != 0)
+
+
 @pytest.fixture
-def keeping(settings: Settings, programs: Programs, fake_kernel: FakeKernel) -> SystemdSupervisor:
+def keeping(
+    settings: Settings, programs: Programs, fake_kernel: FakeKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SystemdSupervisor]:
     """Give units on a host on which everything works and nothing is mounted."""
     del fake_kernel
     programs.add("systemctl")
     programs.add("journalctl")
     programs.add("stat", STAT_ANSWERED)
-    return SystemdSupervisor(settings)
+    monkeypatch.setattr(system_bus, "ADDRESS", str(tmp_path / "bus"))
+    with bus_at(tmp_path / "bus", started_by_systemctl):
+        yield SystemdSupervisor(settings)
 
 
 def test_start_waits_for_no_other_job_but_until_the_steps_tell_that_the_mount_answers(
@@ -118,13 +134,13 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
     assert {path.name for path in (connection / "volumes").iterdir()} == {PHOTOS}
 
 
-@pytest.mark.parametrize("trouble", ["exit 1", "exec sleep 60"])
+@pytest.mark.parametrize("trouble", ["exit 1", UNANSWERED])
 def test_connection_that_nothing_begins_to_make_is_waited_for_by_nobody(
     keeping: SystemdSupervisor, programs: Programs, trouble: str
 ) -> None:
     programs.add("systemctl", f'[ "$3" != --no-block ] || {trouble}')
     with pytest.raises(errors.MountError):
-        keeping.start(SHARING, LOGIN, Deadline.after(1) if "sleep" in trouble else soon())
+        keeping.start(SHARING, LOGIN, Deadline.after(1) if trouble == UNANSWERED else soon())
     assert keeping.connections.all() == []
 
 
@@ -215,7 +231,7 @@ def test_what_a_running_unit_reads_stays_when_another_start_fails(
     keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
-    programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
+    programs.add("systemctl", 'case "$1" in show) echo active ;; start) exit 1 ;; esac')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
     assert keeping.files(PHOTOS).environment.exists()
@@ -271,7 +287,7 @@ def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
 
 
 def test_start_that_takes_too_long_is_given_up(keeping: SystemdSupervisor, programs: Programs) -> None:
-    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    programs.add("systemctl", f'[ "$1" != start ] || {UNANSWERED}')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 0 seconds and was given up"):
         keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
     assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "show", "stop", "reset-failed"]
@@ -281,7 +297,7 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     del fake_kernel  # somebody has unmounted it by hand, and containers have it still
-    programs.add("systemctl", 'case "$1" in show) echo active ;; start) exec sleep 60 ;; esac')
+    programs.add("systemctl", f'case "$1" in show) echo active ;; start) {UNANSWERED} ;; esac')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
     assert programs.calls("systemctl") == [f"start {IGNORING} --no-block {UNIT}", ASKED]
@@ -290,9 +306,9 @@ def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
 def test_failed_start_of_a_unit_that_was_active_does_not_stop_it(
     keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when systemctl itself is ended by a signal."""
+    """As when the system bus ends at that moment."""
     monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
-    programs.add("systemctl", 'case "$1" in show) echo active ;; start) kill -TERM $$ ;; esac')
+    programs.add("systemctl", 'case "$1" in show) echo active ;; start) exit 1 ;; esac')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} --no-block {UNIT}", ASKED]
@@ -334,7 +350,7 @@ def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
     systemds = float(re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE)[0])
     assert systemds > systemd.START_SECONDS
     monkeypatch.setattr(systemd, "START_SECONDS", 0.3)
-    programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
+    programs.add("systemctl", f'[ "$1" != start ] || {UNANSWERED}')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, LOGIN, soon())
 
@@ -357,7 +373,7 @@ def test_unit_that_does_not_even_stop_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(systemd, "CLEAN_UP_SECONDS", 0.05)
-    programs.add("systemctl", '[ "$1" = show ] || exec sleep 60')
+    programs.add("systemctl", f'case "$1" in show) ;; start) {UNANSWERED} ;; *) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, LOGIN, Deadline.after(0.3))
     assert f"{UNIT} does not stop" in caplog.text
