@@ -76,6 +76,8 @@ apt-get clean
 apt-get install --yes --reinstall --download-only @REINSTALLABLE@
 # a machine has no way to a mirror, and apt would read what it offered at each call
 rm -r /var/lib/apt/lists/* /var/cache/apt/*.bin
+# no index of manual pages after each installation
+rm -f /var/lib/man-db/auto-update
 rm /usr/sbin/policy-rc.d
 """.replace("@REINSTALLABLE@", shlex.join(_REINSTALLABLE.split()))
 
