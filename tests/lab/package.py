@@ -14,7 +14,7 @@ def package_in(directory: Path) -> Path:
     if given := os.environ.get("SSHFS_PACKAGE"):
         return Path(given)
     source = directory / "source"
-    shutil.copytree(_ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__"))
+    shutil.copytree(_ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     subprocess.run(
         ["dpkg-buildpackage", "-us", "-uc", "-b", "-Pnocheck"],
         cwd=source,
