@@ -40,7 +40,7 @@ client.start(container)
 assert client.wait(container)["StatusCode"] == 0
 """
 
-STATE = "cd /root/album; docker inspect -f '{{.State.Health.Status}}' $(docker-compose ps -q web)"
+STATE = "docker ps -a -f label=com.docker.compose.service=web --format '{{.Status}}'"
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def guarded(administrator: Host) -> Iterator[Host]:
     )
     machine.write("/root/album/compose.yaml", quick(HEALTH).replace("5s", "2s"))
     machine.sh("cd /root/album && docker-compose up -d 2>&1")
-    machine.until(f"{STATE} | grep -x healthy")
+    machine.until(f"{STATE} | grep -F '(healthy)'")
     yield administrator
     machine.sh("cd /root/album && docker-compose down -v -t 1 2>&1; docker rmi nginx")
 
@@ -149,20 +149,20 @@ def test_a_health_check_notices_a_server_that_goes_away_and_that_it_is_back(guar
     machine.run("systemctl", "stop", "ssh")
     try:
         guarded.cut_connections()
-        machine.until(f"{STATE} | grep -x unhealthy")
+        machine.until(f"{STATE} | grep -F '(unhealthy)'")
     finally:
         machine.run("systemctl", "start", "ssh")
-    machine.until(f"{STATE} | grep -x healthy")
+    machine.until(f"{STATE} | grep -F '(healthy)'")
 
 
 def test_a_health_check_notices_a_server_that_does_not_answer(guarded: Host) -> None:
     machine = guarded.machine
     machine.run("pkill", "-STOP", "-x", "sftp-server")
     try:
-        machine.until(f"{STATE} | grep -x unhealthy")
+        machine.until(f"{STATE} | grep -F '(unhealthy)'")
     finally:
         machine.run("pkill", "-CONT", "-x", "sftp-server", check=False)
-    machine.until(f"{STATE} | grep -x healthy")
+    machine.until(f"{STATE} | grep -F '(healthy)'")
 
 
 def test_swarm_replaces_a_container_that_has_lost_its_volume(administrator: Host) -> None:
