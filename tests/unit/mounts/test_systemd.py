@@ -136,8 +136,9 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
 
 @pytest.mark.parametrize("trouble", ["exit 1", UNANSWERED])
 def test_connection_that_nothing_begins_to_make_is_waited_for_by_nobody(
-    keeping: SystemdSupervisor, programs: Programs, trouble: str
+    keeping: SystemdSupervisor, programs: Programs, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(systemd, "LAST_WORDS_SECONDS", 0.0)
     programs.add("systemctl", f'[ "$3" != --no-block ] || {trouble}')
     with pytest.raises(errors.MountError):
         keeping.start(SHARING, LOGIN, Deadline.after(1) if trouble == UNANSWERED else soon())
