@@ -297,6 +297,10 @@ class MountFailed(MountError):
     """sshfs ended; the sentence quotes the end of what it and ssh printed."""
 
 
+class MountTurnedAway(MountFailed):
+    """The server closed the connection before the login, as sshd does beyond MaxStartups."""
+
+
 class MountTimedOut(MountError):
     """The mount did not answer in time, after its start or later."""
 

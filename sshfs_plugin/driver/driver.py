@@ -43,6 +43,9 @@ CHECK_HOLDS_SECONDS = 30.0
 WORTH_CHECKING_SECONDS = 2.0
 """How much time a preflight after a failed mount needs: with less it would report its lack of time, and no cause."""
 
+AGAIN_SECONDS = 1.0
+"""How long to wait before a server that has turned a mount away is asked once more."""
+
 UNMOUNT_SECONDS = 30.0
 """How long an unmount may take if no client waits for it."""
 
@@ -455,15 +458,25 @@ class Driver:
         return True
 
     def _start(self, entry: Entry, login: Login, deadline: Deadline) -> None:
-        """Mount a volume, with a slot of its server; if it joins a connection, with a place among those who do."""
-        volume = entry.volume
-        place = self._locks.joining if self._can_join(volume, login) else self._locks.at_server
+        """Mount a volume; a server that is too busy to let it log in is asked once more."""
         try:
-            with place(volume.remote.server, deadline):
-                self._supervisor.start(volume, login, deadline)
+            try:
+                self._start_once(entry.volume, login, deadline)
+            except errors.MountTurnedAway as error:
+                if deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
+                    raise
+                log.warning("tried once more: %s", error)
+                time.sleep(AGAIN_SECONDS)
+                self._start_once(entry.volume, login, deadline)
         except errors.MountError:
             entry.passed_until = 0.0
             raise
+
+    def _start_once(self, volume: Volume, login: Login, deadline: Deadline) -> None:
+        """Mount a volume, with a slot of its server; if it joins a connection, with a place among those who do."""
+        place = self._locks.joining if self._can_join(volume, login) else self._locks.at_server
+        with place(volume.remote.server, deadline):
+            self._supervisor.start(volume, login, deadline)
 
     def _can_join(self, volume: Volume, login: Login) -> bool:
         return self._supervisor.connections.can_be_joined(volume, login)

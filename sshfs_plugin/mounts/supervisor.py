@@ -32,6 +32,9 @@ _UNINFORMATIVE = (
 and the last is the relay's, where ssh itself says why.
 """
 
+_TURNED_AWAY = ("kex_exchange_identification:", "Connection closed by ", "Connection reset by ")
+"""How all lines begin that tell of a server that closes a connection before the login."""
+
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
 
@@ -348,7 +351,9 @@ def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
         return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
     telling = [line for line in lines if not line.startswith(_UNINFORMATIVE)] or lines
     words = errors.last_words(dict.fromkeys(telling))
-    return errors.MountFailed(f"sshfs could not mount volume '{name}', its last words: {words}")
+    # behind a jump host they may be the last words only
+    kind = errors.MountTurnedAway if all(line.startswith(_TURNED_AWAY) for line in telling) else errors.MountFailed
+    return kind(f"sshfs could not mount volume '{name}', its last words: {words}")
 
 
 def mount_timed_out(name: VolumeName, seconds: float) -> errors.MountTimedOut:

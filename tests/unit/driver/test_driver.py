@@ -17,7 +17,8 @@ from sshfs_plugin.driver.counters import Failure
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.holders import Client
-from sshfs_plugin.volume import VolumeName, usable
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.volume import Volume, VolumeName, usable
 
 # Create
 
@@ -253,6 +254,31 @@ def test_failed_mount_leaves_no_holder_and_is_told_by_get_until_a_success(driver
     host.supervisor.start_problems.clear()
     mount(driver)
     assert driver.get("photos").last_error == ""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_server_that_turns_a_mount_away_is_asked_once_more(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A loaded one closes connections before their login, at random."""
+    monkeypatch.setattr("sshfs_plugin.driver.driver.AGAIN_SECONDS", 0.0)
+    problems = [errors.MountTurnedAway("Connection reset by 192.0.2.1 port 22")] * times
+    start, asked = host.supervisor.start, []
+
+    def start_in_the_end(volume: Volume, login: Login, deadline: Deadline) -> None:
+        asked.append(volume.name)
+        if problems:
+            raise problems.pop()
+        start(volume, login, deadline)
+
+    monkeypatch.setattr(host.supervisor, "start", start_in_the_end)
+    create(driver, check="never")
+    if times == 1:
+        mount(driver)
+    else:
+        with pytest.raises(errors.MountTurnedAway):
+            mount(driver)
+    assert asked == ["photos"] * 2
 
 
 def test_mount_whose_sshfs_has_ended_by_then_is_no_success_and_leaves_no_holder(

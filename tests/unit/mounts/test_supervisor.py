@@ -139,6 +139,19 @@ def test_a_failed_mount_speaks_in_the_last_words_of_ssh(said: str, words: str) -
 @pytest.mark.parametrize(
     "said",
     [
+        "kex_exchange_identification: read: Connection reset by peer\nConnection reset by 127.0.0.1 port 22\n",
+        "kex_exchange_identification: Connection closed by remote host\nConnection closed by 192.0.2.1 port 22\n",
+    ],
+)
+def test_a_mount_that_was_turned_away_before_its_login_is_told_apart(said: str) -> None:
+    assert isinstance(supervisor.mount_failed(PHOTOS, said), errors.MountTurnedAway)
+    by_a_jump_host = f"bob@gate: Permission denied (publickey).\n{said}"
+    assert not isinstance(supervisor.mount_failed(PHOTOS, by_a_jump_host), errors.MountTurnedAway)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
         "",
         "\n \n",
         "Job for docker-volume-sshfs@photos.service failed because the control process exited with error code.\n"
