@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -27,7 +28,13 @@ class _GunicornsHandler(WSGIRequestHandler):
 @contextmanager
 def serving(application: "WSGIApplication", address: Path) -> Iterator[None]:
     """Serve an application on a unix socket, a thread for each connection."""
-    server = make_server(f"unix://{address}", 0, application, threaded=True, request_handler=_GunicornsHandler)
+    with answering(make_server(f"unix://{address}", 0, application, threaded=True, request_handler=_GunicornsHandler)):
+        yield
+
+
+@contextmanager
+def answering(server: BaseServer) -> Iterator[None]:
+    """Let a server answer in a thread of its own, and close it."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
     thread.start()
     try:

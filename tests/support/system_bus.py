@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """A system bus with a systemd behind it."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
 
 from jeepney import HeaderFields, Parser, new_error, new_method_return
+
+from support.serving import answering
 
 
 @contextmanager
@@ -41,11 +42,5 @@ def bus_at(address: Path, start: Callable[[str, str], str | None]) -> Iterator[N
                         answer = new_method_return(call, "o", ("/org/freedesktop/systemd1/job/7",))
                     self.wfile.write(answer.serialise(serial=call.header.serial))
 
-    with ThreadingUnixStreamServer(str(address), Client) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(ThreadingUnixStreamServer(str(address), Client)):
+        yield
