@@ -32,8 +32,11 @@ _UNINFORMATIVE = (
 and the last is the relay's, where ssh itself says why.
 """
 
-_TURNED_AWAY = ("kex_exchange_identification:", "Connection closed by ", "Connection reset by ")
-"""How all lines begin that tell of a server that closes a connection before the login."""
+_TURNED_AWAY = "kex_exchange_identification:"
+"""How a line begins that tells of a server that closes a connection before anything else."""
+
+_CLOSED = (_TURNED_AWAY, "Connection closed by ", "Connection reset by ")
+"""How all lines begin if there is no more to tell."""
 
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
@@ -352,7 +355,8 @@ def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
     telling = [line for line in lines if not line.startswith(_UNINFORMATIVE)] or lines
     words = errors.last_words(dict.fromkeys(telling))
     # behind a jump host they may be the last words only
-    kind = errors.MountTurnedAway if all(line.startswith(_TURNED_AWAY) for line in telling) else errors.MountFailed
+    is_turned_away = all(line.startswith(_CLOSED) for line in telling) and _TURNED_AWAY in said
+    kind = errors.MountTurnedAway if is_turned_away else errors.MountFailed
     return kind(f"sshfs could not mount volume '{name}', its last words: {words}")
 
 

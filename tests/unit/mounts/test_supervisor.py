@@ -149,6 +149,12 @@ def test_a_mount_that_was_turned_away_before_its_login_is_told_apart(said: str) 
     assert not isinstance(supervisor.mount_failed(PHOTOS, by_a_jump_host), errors.MountTurnedAway)
 
 
+def test_a_mount_whose_login_was_cut_off_was_not_turned_away_before_it() -> None:
+    """A server that counts logins would count another."""
+    said = "Connection closed by 192.0.2.1 port 22\n"
+    assert not isinstance(supervisor.mount_failed(PHOTOS, said), errors.MountTurnedAway)
+
+
 @pytest.mark.parametrize(
     "said",
     [
