@@ -66,6 +66,21 @@ def test_volumes_share_a_connection_and_each_connects_by_itself_when_it_is_lost(
     assert len(masters(plugin)) == 1
 
 
+def test_connection_that_takes_no_further_volume_as_soon_as_it_is_made_stays(plugin: Plugin, server: Server) -> None:
+    """As when the package is removed just then; the program that keeps it must not take it for ended."""
+    mountpoint = mounted(plugin, server, ["aa"])["aa"]
+    (master,) = masters(plugin)
+    (connection,) = SharedConnections(plugin.settings).all()
+    run([plugin.settings.libexec / "connection", "stop", connection.directory], seconds=LIMIT_SECONDS)
+    waiting = ["pgrep", "-f", f"^tail --pid={master} "]
+    await_that(
+        lambda: run(waiting, seconds=LIMIT_SECONDS).stdout or not connection.directory.exists(),
+        "its end is waited for",
+    )
+    assert connection.directory.exists()
+    assert (mountpoint / "file").read_text() == "aa"
+
+
 def test_mount_over_a_shared_connection_waits_until_the_server_has_answered(plugin: Plugin, server: Server) -> None:
     """For a channel, for SFTP in it, for SFTP's version, and for the directory."""
     round_trip = 0.2
