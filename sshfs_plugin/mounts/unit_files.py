@@ -145,6 +145,7 @@ class UnitFiles:
         return {
             "SSHFS_PLUGIN_READ_TIMEOUT": str(volume.read_seconds),
             "SSHFS_PLUGIN_OUTAGE": str(self.outage),
+            "SSHFS_PLUGIN_KEPT": f"{_kept_seconds(volume):g}",
             **shared,
         }
 
@@ -154,6 +155,15 @@ class UnitFiles:
         # 1.1 knows no jump hosts, and would give them the password of the server
         of_1_1 = variables and not volume.jumps
         return {**variables, "SSHFS_PLUGIN_PASSWORD_OF": volume.name} if of_1_1 else variables
+
+
+def _kept_seconds(volume: Volume) -> float:
+    """Return for how long the relay may answer from what it has seen: no longer than the kernel does by default.
+
+    With several connections it is none, since no relay sees all that sshfs asks.
+    """
+    options = dict(volume.sshfs_options)
+    return 0 if options.get("max_conns", "1") != "1" else min(float(options.get("attr_timeout") or 1), 1)
 
 
 def is_answered(steps: int) -> bool:

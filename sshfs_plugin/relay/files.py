@@ -5,6 +5,8 @@ TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the rela
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sshfs_plugin.relay.looks import Look
+
 TAIL_BYTES = 64
 """How much of the end of the last read is remembered, to know a file by it that has grown or was written to."""
 
@@ -21,6 +23,7 @@ class File:
         renewed: Whether it was open when a connection was lost; then it can't be changed through this handle any more.
         writes: How many changes were made through this handle.
         synced: How many of them the server has written to its disk.
+        shown: What its path has shown since it was made, for the first time that sshfs asks for the open file.
         stamp: Its size and modification time when they were seen last; None if they were not.
         asked: How many changes sshfs had asked for when it asked for the file.
         changes: The number of the last change of the file that sshfs has asked for, through any handle.
@@ -28,6 +31,7 @@ class File:
         closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
         looks: How many wishes to look at it have not been met.
+        is_new: Whether it can only be open if there was nothing at its path before.
         is_told: Whether the journal was told that the server can't read it.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
         tail: The last bytes of that read.
@@ -40,6 +44,7 @@ class File:
         "differs",
         "end",
         "handle",
+        "is_new",
         "is_told",
         "looks",
         "other_path",
@@ -47,6 +52,7 @@ class File:
         "readable",
         "renewed",
         "server_handle",
+        "shown",
         "stamp",
         "stamped",
         "synced",
@@ -54,12 +60,13 @@ class File:
         "writes",
     )
 
-    def __init__(self, path: bytes = b"", *, readable: bool = False) -> None:
-        self.path, self.readable = path, readable
+    def __init__(self, path: bytes = b"", *, readable: bool = False, is_new: bool = False) -> None:
+        self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
         self.renewed = self.closed = self.differs = self.is_told = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.looks = 0
         self.stamp: tuple[int, int] | None = None
+        self.shown: Look | None = None
         self.end = -1
 
     @property
@@ -215,7 +222,7 @@ class OpenFiles:
     def lose(self) -> None:
         """Note that the server has closed all files."""
         for file in self.by_handle.values():
-            file.server_handle, file.renewed, file.looks = b"", True, 0
+            file.server_handle, file.renewed, file.looks, file.shown = b"", True, 0, None
 
     def lost(self) -> list[File]:
         """Return the files that are to be opened again."""

@@ -19,8 +19,8 @@ def main() -> None:
     """Start ssh with our arguments, and relay until sshfs ends.
 
     The socket to sshfs is standard input. Settings are in the environment: SSHFS_PLUGIN_READ_TIMEOUT, in seconds,
-    SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost, and SSHFS_PLUGIN_CONNECTION, the directory of a
-    connection to share until it is lost.
+    SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost, SSHFS_PLUGIN_CONNECTION, the directory of a
+    connection to share until it is lost, and SSHFS_PLUGIN_KEPT, for how many seconds attributes may be kept.
     """
     # sshfs is not to see the end of this process before its own: it would take the reads that wait for complete
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT})
@@ -51,8 +51,8 @@ def main() -> None:
     try:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")
         relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, outage_file=outage_file)
-        if connection:  # an sshfs that has several connections shares none
-            relay.spare_second_look()
+        if kept_seconds := float(os.environ.get("SSHFS_PLUGIN_KEPT") or 0):
+            relay.look_ahead(kept_seconds)
         status = relay.run()
     except CannotGoOn as reason:
         _end_sshfs()

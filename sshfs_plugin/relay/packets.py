@@ -19,6 +19,9 @@ UNAVAILABLE = 100
 TO_READ = 1
 """The only flag of an OPEN that changes nothing."""
 
+TO_MAKE, MADE_ANEW = 8, 8 + 32
+"""The flags of an OPEN that makes a file that is not there, and of one that fails if it is."""
+
 HEADER = Struct(">IBI")
 """Length of what follows, type, request id; INIT and VERSION have the version in its place."""
 

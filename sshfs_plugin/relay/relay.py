@@ -7,9 +7,10 @@ from time import monotonic
 
 from sshfs_plugin.relay import outage, packets, reopening, requests
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
+from sshfs_plugin.relay.looks import Looks
 from sshfs_plugin.relay.outage import Outage
 from sshfs_plugin.relay.packets import Malformed
-from sshfs_plugin.relay.requests import FirstLook, Request
+from sshfs_plugin.relay.requests import Request
 from sshfs_plugin.relay.ssh import Connection, Ssh
 from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
 
@@ -85,7 +86,7 @@ class Relay:
         self._own: dict[int, Conversation] = {}
         self._next_id = HIGHEST_ID
         self._probe = self._probed_path = b""
-        self._first_look: FirstLook | None = None
+        self._looks: Looks | None = None
         self._has_version = self._sshfs_has_version = False
         self._outage: Outage | None = None
         self._started = self._heard = monotonic()
@@ -94,9 +95,9 @@ class Relay:
         os.set_blocking(sshfs, False)
         outage.forget(outage_file)
 
-    def spare_second_look(self) -> None:
-        """Tell sshfs twice what the server says of the volume's directory; all that sshfs asks must come here."""
-        self._first_look = FirstLook()
+    def look_ahead(self, seconds: float) -> None:
+        """Answer some requests from what the server has shown no longer ago; all that sshfs asks must come here."""
+        self._looks = Looks(seconds)
 
     def run(self) -> int:
         """Pass packets on until sshfs ends, or the first connection fails; return an exit status.
@@ -227,9 +228,10 @@ class Relay:
         request = requests.of_path(kind, packet)
         if kind == packets.EXTENDED and request.path == requests.SYNC:
             return self._sync(identity, packet, request)
-        if self._first_look and (answer := self._first_look.answer(request, monotonic())):
-            self._to_sshfs.pieces.append(packets.build(packets.ATTRS, identity, answer))
-            return b""
+        if self._looks:
+            if answer := self._looks.answer(request, monotonic()):
+                return self._show(identity, answer)
+            self._looks.forget(request)
         self._pending[identity] = request
         if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
             self._files.note_change(request.path)
@@ -259,6 +261,8 @@ class Relay:
             return self._fail(identity, kind)
         request = requests.other(kind)
         if kind == packets.FSTAT:
+            if file.shown and not file.changes and (answer := file.shown.given(monotonic())):
+                return self._show(identity, answer)
             request = Request(kind, file=file)
             request.count = self._files.changes
         elif kind in requests.CHANGES:
@@ -287,6 +291,11 @@ class Relay:
         request.file, request.count = file, file.writes
         self._pending[identity] = request
         return None if file.server_handle == handle else packets.with_string(packet, position, file.server_handle)
+
+    def _show(self, identity: int, answer: bytes) -> bytes:
+        """Answer with attributes in the server's place, and pass nothing on."""
+        self._to_sshfs.pieces.append(packets.build(packets.ATTRS, identity, answer))
+        return b""
 
     def _fail(self, identity: int, kind: int) -> bytes:
         """Answer in the server's place, and pass nothing on. A file that the server has lost is closed by that."""
@@ -370,9 +379,9 @@ class Relay:
         elif kind == packets.DATA:
             self._note_read(request, packet)
         elif request.looks:
-            if self._first_look:
-                self._first_look.note(request, packet, monotonic())
             stamp = packets.size_and_time(packet)
+            if self._looks:
+                self._keep_look(self._looks, request, packet, is_file=stamp is not None)
             for file in self._files.note_stamp(request.path, stamp, request.count, request.asked_for):
                 self._look_at(file)
         elif kind == packets.ATTRS and request.file:
@@ -380,13 +389,30 @@ class Relay:
         elif kind == packets.HANDLE and request.file:
             handle = packets.handle(packet)
             self._files.add(request.file, handle)
+            if self._looks:
+                self._look_ahead(self._looks, request)
             if request.file.handle != handle:
                 del self._pending[identity]
                 return packets.with_string(packet, 9, request.file.handle)
         del self._pending[identity]
         return None
 
+    def _keep_look(self, looks: Looks, request: Request, packet: memoryview, *, is_file: bool) -> None:
+        now = monotonic()
+        if not is_file:
+            looks.begin(request, packet, now)
+        for file in request.asked_for:
+            if file.is_new and file.asked == request.count:
+                file.shown = looks.of_file(packet, now)
+
+    def _look_ahead(self, looks: Looks, request: Request) -> None:
+        looks.forget(request)
+        if request.makes and len(self._own) < MOST_OWN:
+            self._ask(looks.ahead(request.path, monotonic()))
+
     def _note_status(self, request: Request, code: int) -> None:
+        if self._looks:
+            self._looks.forget(request)
         if request.kind == packets.RENAME and code == packets.OK:
             self._files.rename(request.path, request.new, request.count)
         elif request.kind == packets.REMOVE and code == packets.OK:
@@ -444,6 +470,8 @@ class Relay:
         self._from_ssh.clear()
         self._to_ssh.pieces.clear()
         self._own.clear()
+        if self._looks:
+            self._looks.clear()
         self._files.lose()
         if self._outage is None:
             for request in self._pending.values():

@@ -19,9 +19,6 @@ OF_HANDLES = frozenset((packets.CLOSE, packets.READ, packets.WRITE, packets.FSTA
 """The types of requests that begin with a handle."""
 
 
-KEPT_SECONDS = 1.0
-"""For how long the kernel takes what it was told of a directory for true, as FUSE has it by default."""
-
 CHANGES = (packets.WRITE, packets.FSETSTAT)
 """Those of them that change the file."""
 
@@ -36,18 +33,19 @@ class Request:
         count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
         asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
         waits: Whether it was not sent, since its file is not open on the server.
+        makes: Whether it opens a file that is made if it is not there.
         since: Since when, or for the first time if it waits for the second; 0 if it never did.
         path: The path that it looks at, changes or renames, or the name of an extended request.
         new: The path that it renames to.
     """
 
-    __slots__ = ("asked_for", "count", "file", "kind", "new", "packet", "path", "since", "waits")
+    __slots__ = ("asked_for", "count", "file", "kind", "makes", "new", "packet", "path", "since", "waits")
 
     def __init__(
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
-        self.count, self.waits, self.since = 0, False, 0.0
+        self.count, self.waits, self.since, self.makes = 0, False, 0.0, False
         self.asked_for: Sequence[File] = ()
 
     @property
@@ -68,32 +66,6 @@ class Request:
     def is_answered_by(self, kind: int) -> bool:
         """Tell whether a reply of that type can be one to it; a STATUS always can."""
         return kind == _REPLIES.get(self.kind)
-
-
-class FirstLook:
-    """The answer about the volume's directory, which is given twice: to sshfs at its start, and to the kernel.
-
-    It is given again for as long as the kernel itself would keep it, and only until something else is asked.
-    """
-
-    __slots__ = ("_answer", "_ends", "_is_over", "_question")
-
-    def __init__(self) -> None:
-        self._question = self._answer = b""
-        self._ends, self._is_over = 0.0, False
-
-    def note(self, request: Request, reply: memoryview, now: float) -> None:
-        """Note the reply to a request that looks."""
-        if not self._is_over:
-            self._question, self._answer, self._ends = request.question, bytes(reply[9:]), now + KEPT_SECONDS
-
-    def answer(self, request: Request, now: float) -> bytes:
-        """Return what an ATTRS reply to a request says, empty if the server is to be asked."""
-        is_repeated = request.looks and request.question == self._question and now < self._ends
-        answer = self._answer if is_repeated else b""
-        self._is_over = self._is_over or is_repeated or not request.looks
-        self._question = self._answer = b""
-        return answer
 
 
 _REPLIES = {
@@ -126,8 +98,10 @@ def of_path(kind: int, packet: memoryview) -> Request:
         path, end = packets.text(packet, 9)
         flags = packets.number(packet, end)
         changes_nothing = flags == packets.TO_READ
-        file = File(path, readable=bool(flags & packets.TO_READ))
-        return Request(kind, bytes(packet) if changes_nothing else b"", file, path)
+        file = File(path, readable=bool(flags & packets.TO_READ), is_new=flags & packets.MADE_ANEW == packets.MADE_ANEW)
+        request = Request(kind, bytes(packet) if changes_nothing else b"", file, path)
+        request.makes = bool(flags & packets.TO_MAKE)
+        return request
     if kind in (packets.SETSTAT, packets.REMOVE):
         return Request(kind, path=packets.text(packet, 9)[0])
     if kind == packets.RENAME:

@@ -215,3 +215,52 @@ def test_changes_amid_lost_connections_are_made_at_once_or_never(plugin: Plugin,
             assert [line for line in lines if line in logged] == logged
         assert failed, "no connection was lost amid anything"
         await_that(lambda: is_back(mountpoint), "the connection is back")
+
+
+def test_what_was_changed_just_now_looks_as_it_does_on_the_server(plugin: Plugin, server: Server) -> None:
+    """The relay answers some looks from what it has seen before."""
+    chance = random.Random(2)  # noqa: S311 (no secret)
+    with mounted(plugin, server, "seen") as (here, there):
+        for name in ("a", "b", "a/c"):
+            (here / name).mkdir()
+        for step in range(1, normally(300, 3000)):
+            directory, other = (here / chance.choice(("", "a", "b", "a/c")) for _ in range(2))
+            for each in (directory, other):
+                os.utime(each, (step, step))  # so that a change of it can be told
+            _change(directory / f"{step}", other, chance)
+            for each in (directory, other):
+                assert _looks(each) == _looks(there / each.relative_to(here)), f"step {step}"
+
+
+def _change(path: Path, other: Path, chance: random.Random) -> None:
+    """Make something at a path, and change it."""
+    if chance.random() < 0.2:
+        path.mkdir()
+        path.rmdir()
+    else:
+        flags = os.O_RDWR | os.O_CREAT | chance.choice((os.O_EXCL, os.O_EXCL, os.O_TRUNC))
+        file = os.open(path, flags, chance.choice((0o600, 0o644)))
+        if chance.random() < 0.3:
+            os.utime(path.parent, (1, 1))
+        if chance.random() < 0.5:
+            assert os.fstat(file).st_size == 0
+        if chance.random() < 0.5:
+            os.write(file, b"content")
+            assert os.fstat(file).st_size == len(b"content")
+        if chance.random() < 0.3:
+            path.chmod(0o640)
+            assert os.fstat(file).st_mode & 0o777 == 0o640
+        os.close(file)
+    if path.exists() and chance.random() < 0.3:
+        path.rename(other / "moved")
+    elif path.exists() and chance.random() < 0.3:
+        path.unlink()
+    elif chance.random() < 0.2:
+        path.with_name(f"{path.name}-link").symlink_to("a")
+    elif chance.random() < 0.2:
+        path.parent.chmod(chance.choice((0o700, 0o755)))
+
+
+def _looks(directory: Path) -> tuple[int, int]:
+    status = directory.stat()
+    return status.st_mode, int(status.st_mtime)

@@ -291,7 +291,7 @@ class Relayed:
             outage_file=str(outage),
         )
         if sees_all:
-            self._relay.spare_second_look()
+            self._relay.look_ahead(1.0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

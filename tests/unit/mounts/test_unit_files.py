@@ -40,8 +40,26 @@ def test_unit_finds_what_is_mounted_where_and_how(files: UnitFiles, settings: Se
         f'ssh_command={settings.libexec}/relay"',
         'SSHFS_PLUGIN_READ_TIMEOUT="900"',
         f'SSHFS_PLUGIN_OUTAGE="{files.outage}"',
+        'SSHFS_PLUGIN_KEPT="1"',
     ]
     assert "HostKeyAlias nas\n" in files.ssh_config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({"attr_timeout": "60"}, "1"),
+        ({"attr_timeout": "0.5"}, "0.5"),
+        ({"attr_timeout": "0"}, "0"),
+        ({"profile": "strict"}, "0"),
+        ({"max_conns": "2"}, "0"),
+    ],
+)
+def test_relay_keeps_attributes_no_longer_than_the_kernel_and_only_if_it_sees_all(
+    files: UnitFiles, settings: Settings, options: dict[str, str], seconds: str
+) -> None:
+    write(files, volume(options), settings)
+    assert f'SSHFS_PLUGIN_KEPT="{seconds}"' in files.environment.read_text().splitlines()
 
 
 @pytest.mark.parametrize("off", ["relay", "reconnect"])

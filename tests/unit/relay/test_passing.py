@@ -10,9 +10,6 @@ import pytest
 from support.relayed import (
     FSYNC,
     STATVFS,
-    Clock,
-    Relayed,
-    Server,
     Servers,
     Start,
     attributes,
@@ -30,7 +27,6 @@ from support.relayed import (
 
 from sshfs_plugin.relay import packets
 from sshfs_plugin.relay.packets import LONGEST_REPLY, LONGEST_REQUEST, build, string
-from sshfs_plugin.relay.requests import KEPT_SECONDS
 
 H = b"\0\0\0\7"
 
@@ -164,65 +160,3 @@ def test_sshfs_when_it_ends_lets_ssh_send_what_was_asked_and_end(start: Start, s
     assert server.rest() == b""
     server.die(status=0)
     assert relayed.ends() == 0
-
-
-# The start of sshfs, which asks for the volume's directory, and of which the kernel asks the same
-
-
-def test_directory_that_was_looked_at_just_now_is_not_asked_for_again(start: Start, servers: Servers) -> None:
-    relayed = start()
-    server = relayed.connected(servers)
-    directory = attributes(0, 4096, 1_700_000_000, 0o040755)
-    assert look(relayed, server, looking(0, b"/photos"), directory) == directory
-    relayed.sshfs.send(looking(1, b"/photos"))
-    assert relayed.sshfs.take() == with_id(directory, 1)
-    changed = attributes(2, 4097, 1_700_000_001, 0o040755)
-    assert look(relayed, server, looking(2, b"/photos"), changed) == changed
-
-
-@pytest.mark.parametrize(
-    "other",
-    [looking(1, b"/photos/film"), looking(1, b"/photos", packets.STAT), looking(1, b"/photos", packets.OPENDIR)],
-    ids=["another path", "a link's target", "the directory's content"],
-)
-def test_directory_is_asked_for_again_after_anything_else(start: Start, servers: Servers, other: bytes) -> None:
-    relayed = start()
-    server = relayed.connected(servers)
-    directory = attributes(0, 4096, 1_700_000_000, 0o040755)
-    look(relayed, server, looking(0, b"/photos"), directory)
-    look(relayed, server, other, packets.status(1, 3))
-    again = with_id(directory, 2)
-    assert look(relayed, server, looking(2, b"/photos"), again) == again
-
-
-def test_directory_is_asked_for_again_a_while_later(start: Start, servers: Servers, clock: Clock) -> None:
-    relayed = start()
-    server = relayed.connected(servers)
-    directory = attributes(0, 4096, 1_700_000_000, 0o040755)
-    look(relayed, server, looking(0, b"/photos"), directory)
-    clock.forward(KEPT_SECONDS)
-    again = with_id(directory, 1)
-    assert look(relayed, server, looking(1, b"/photos"), again) == again
-
-
-def test_directory_is_asked_for_again_where_sshfs_has_other_connections(start: Start, servers: Servers) -> None:
-    """What it asks there, such as a change, is not seen here."""
-    relayed = start(sees_all=False)
-    server = relayed.connected(servers)
-    directory = attributes(0, 4096, 1_700_000_000, 0o040755)
-    look(relayed, server, looking(0, b"/photos"), directory)
-    again = with_id(directory, 1)
-    assert look(relayed, server, looking(1, b"/photos"), again) == again
-
-
-def look(relayed: Relayed, server: Server, request: bytes, reply: bytes) -> bytes:
-    """Let sshfs ask and the server answer; return what sshfs is told."""
-    relayed.sshfs.send(request)
-    assert server.take() == request
-    server.send(reply)
-    return relayed.sshfs.take()
-
-
-def with_id(reply: bytes, identity: int) -> bytes:
-    """Return the same reply to another request."""
-    return reply[:5] + identity.to_bytes(4, "big") + reply[9:]

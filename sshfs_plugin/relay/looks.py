@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Answers that are there before sshfs asks, so that it need not wait for the server (docs/facts.md, "Small files")."""
+
+from sshfs_plugin.relay import packets, requests
+from sshfs_plugin.relay.requests import Request
+
+TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
+if TYPE_CHECKING:
+    from sshfs_plugin.relay.reopening import Conversation
+
+MOST, LONGEST = 64, 256
+"""How many answers are kept, and how many bytes of each, at most: OpenSSH's have 32."""
+
+
+class Look:
+    """What the server has shown of a file or directory.
+
+    Attributes:
+        answer: What its ATTRS reply says after the id; empty if there is none.
+        ends: Until when it counts, on the monotonic clock.
+    """
+
+    __slots__ = ("answer", "ends")
+
+    def __init__(self, ends: float) -> None:
+        self.answer, self.ends = b"", ends
+
+    def note(self, reply: bytes | memoryview) -> None:
+        """Note a reply."""
+        answer = bytes(reply[9:])
+        self.answer = answer if len(answer) <= LONGEST else b""
+
+    def given(self, now: float) -> bytes:
+        """Give the answer, once; empty if there is none that counts."""
+        answer, self.answer = self.answer, b""
+        return answer if now < self.ends else b""
+
+
+class Looks:
+    """What sshfs is about to ask for.
+
+    - The volume's directory: sshfs looks at it when it starts, and the kernel asks for the same at once.
+    - A file that was just made: sshfs looks at its path, and is then asked for the open file.
+    - The directory of that file: the kernel asks for it when something else is made or looked up in it.
+
+    An answer counts for as long as the kernel itself would keep it, and until sshfs asks for a change of what it shows.
+    """
+
+    __slots__ = ("_begins", "_by_question", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        """Let answers count for so long."""
+        self._seconds, self._begins = seconds, True
+        self._by_question: dict[bytes, Look] = {}
+
+    def begin(self, request: Request, reply: memoryview, now: float) -> None:
+        """Keep the reply to what sshfs looks at first, which is a directory."""
+        if self._begins:
+            self._begins = False
+            self._expect(request.question, now).note(reply)
+
+    def of_file(self, reply: memoryview, now: float) -> Look:
+        """Return a look at a file whose path has just shown it."""
+        look = Look(now + self._seconds)
+        look.note(reply)
+        return look
+
+    def ahead(self, path: bytes, now: float) -> "Conversation":
+        """Look at the directory of a path before sshfs does."""
+        question = _question(_parent(path))
+        look = self._expect(question, now)
+        kind, reply = yield question
+        if kind == packets.ATTRS:
+            packets.size_and_time(reply)  # what is malformed must not be found out later
+            look.note(reply)
+
+    def answer(self, request: Request, now: float) -> bytes:
+        """Return what answers a request, empty if the server is to be asked."""
+        look = self._by_question.pop(request.question, None) if request.looks else None
+        return look.given(now) if look else b""
+
+    def forget(self, request: Request) -> None:
+        """Forget what a request changes; it may be changed from when it is sent until it is answered."""
+        if request.packet or request.kind in requests.OF_HANDLES:
+            return
+        if request.kind == packets.OPEN:
+            self._by_question.pop(_question(_parent(request.path)), None)
+        elif request.kind == packets.SETSTAT:
+            self._by_question.pop(_question(request.path), None)
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._by_question.clear()
+
+    def _expect(self, question: bytes, now: float) -> Look:
+        if len(self._by_question) >= MOST:
+            self.clear()
+        self._by_question[question] = look = Look(now + self._seconds)
+        return look
+
+
+def _question(path: bytes) -> bytes:
+    return bytes((packets.LSTAT,)) + packets.string(path)
+
+
+def _parent(path: bytes) -> bytes:
+    """Return the directory of a path as sshfs writes it: that of the login is a dot."""
+    directory, slash, _ = path.rpartition(b"/")
+    return directory or slash or b"."

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""What sshfs is told at once, since the server has just shown it."""
+
+import pytest
+from support.relayed import (
+    CREATE,
+    NOTHING,
+    TRUNCATE,
+    Clock,
+    Relayed,
+    Server,
+    Servers,
+    Start,
+    attributes,
+    closing,
+    handle,
+    id_of,
+    kind_of,
+    looking,
+    opening,
+    reading,
+    renaming,
+    setting,
+    setting_size,
+    writing,
+)
+from support.waiting import await_that
+
+from sshfs_plugin.relay import packets
+from sshfs_plugin.relay.packets import build, string
+
+TO_WRITE, ONLY_NEW = 2, 32
+NEW = TO_WRITE | CREATE | ONLY_NEW
+DIRECTORY = attributes(0, 4096, 1_700_000_000, 0o040755)
+EMPTY = attributes(0, 0, 1_700_000_001)
+H = b"\0\0\0\1"
+
+
+@pytest.fixture
+def relayed(start: Start) -> Relayed:
+    return start()
+
+
+@pytest.fixture
+def server(relayed: Relayed, servers: Servers) -> Server:
+    return relayed.connected(servers)
+
+
+def ask(relayed: Relayed, server: Server, request: bytes, reply: bytes) -> bytes:
+    """Let sshfs ask and the server answer; return what sshfs is told."""
+    relayed.sshfs.send(request)
+    assert server.take() == request
+    server.send(with_id(reply, id_of(request)))
+    return relayed.sshfs.take()
+
+
+def with_id(reply: bytes, identity: int) -> bytes:
+    """Return the same reply to another request."""
+    return reply[:5] + identity.to_bytes(4, "big") + reply[9:]
+
+
+def told(relayed: Relayed, request: bytes) -> bytes:
+    """Let sshfs ask; return what it is told."""
+    relayed.sshfs.send(request)
+    return relayed.sshfs.take()
+
+
+def assert_asked(relayed: Relayed, server: Server, request: bytes) -> None:
+    """Let sshfs ask, and see that it is told what the server says."""
+    now = attributes(0, 4711, 1_700_000_009)
+    assert ask(relayed, server, request, now) == with_id(now, id_of(request))
+
+
+# The directory of the volume, at which sshfs looks when it starts, and for which the kernel asks then
+
+
+def test_directory_that_was_looked_at_just_now_is_not_asked_for_again(relayed: Relayed, server: Server) -> None:
+    ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
+    assert told(relayed, looking(1, b"/photos")) == with_id(DIRECTORY, 1)
+    assert_asked(relayed, server, looking(2, b"/photos"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        looking(1, b"/photos/film"),
+        looking(1, b"/photos", packets.STAT),
+        looking(1, b"/photos", packets.OPENDIR),
+        opening(1, b"/photos/film"),
+        opening(1, b"/photos/2024/film", NEW),
+        setting(1, b"/photos/film", 5),
+    ],
+    ids=["a path in it", "a link's target", "its content", "a file in it", "a file made below", "a time in it"],
+)
+def test_directory_is_not_asked_for_again_after_what_does_not_change_it(
+    relayed: Relayed, server: Server, other: bytes
+) -> None:
+    ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
+    ask(relayed, server, other, packets.status(1, 3))
+    assert told(relayed, looking(2, b"/photos")) == with_id(DIRECTORY, 2)
+
+
+CHANGES = {
+    "a file made in it": opening(1, b"/photos/film", TO_WRITE | CREATE | TRUNCATE),
+    "a file removed": looking(1, b"/photos/film", packets.REMOVE),
+    "a directory made": build(packets.MKDIR, 1, string(b"/photos/2024"), NOTHING),
+    "a directory removed": looking(1, b"/photos/2024", packets.RMDIR),
+    "a file renamed": renaming(1, b"/photos/a", b"/photos/b"),
+    "a file renamed over another": renaming(1, b"/photos/a", b"/photos/b", posix=True),
+    "a link made": build(packets.SYMLINK, 1, string(b"a"), string(b"/photos/b")),
+    "a hard link made": build(
+        packets.EXTENDED, 1, string(b"hardlink@openssh.com"), string(b"/a"), string(b"/photos/b")
+    ),
+    "its mode": setting(1, b"/photos", 5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("code", [packets.OK, 4], ids=["done", "failed"])
+def test_directory_is_asked_for_again_after_a_change(
+    relayed: Relayed, server: Server, change: bytes, code: int
+) -> None:
+    """Even after one that has failed: a server may have done it in part."""
+    ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
+    ask(relayed, server, change, packets.status(1, code))
+    assert_asked(relayed, server, looking(2, b"/photos"))
+
+
+def test_directory_is_asked_for_again_a_while_later(relayed: Relayed, server: Server, clock: Clock) -> None:
+    ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
+    clock.forward(1.0)
+    assert_asked(relayed, server, looking(1, b"/photos"))
+
+
+def test_directory_is_asked_for_again_where_sshfs_has_other_connections(start: Start, servers: Servers) -> None:
+    """What it asks there, such as a change, is not seen here."""
+    relayed = start(sees_all=False)
+    server = relayed.connected(servers)
+    ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
+    assert_asked(relayed, server, looking(1, b"/photos"))
+    assert kind_of(ask(relayed, server, opening(2, b"/photos/a", NEW), handle(2, H))) == packets.HANDLE
+    assert_asked(relayed, server, build(packets.FSTAT, 3, string(H)))
+
+
+# A file that is made. Sshfs looks at its path meanwhile, and is then asked for the open file.
+
+
+def make(relayed: Relayed, server: Server, path: bytes, flags: int = NEW, shown: bytes = EMPTY) -> bytes:
+    """Make a file as sshfs does; return what the relay asks by itself then."""
+    relayed.sshfs.send(opening(10, path, flags), looking(11, path))
+    assert server.take() == opening(10, path, flags)
+    assert server.take() == looking(11, path)
+    server.send(handle(10, H), with_id(shown, 11))
+    assert relayed.sshfs.take() == handle(10, H)
+    assert relayed.sshfs.take() == with_id(shown, 11)
+    return server.take()
+
+
+def showing(identity: int) -> bytes:
+    """Return an FSTAT of the file that was made."""
+    return build(packets.FSTAT, identity, string(H))
+
+
+def test_file_that_was_made_is_not_looked_at_twice(relayed: Relayed, server: Server) -> None:
+    make(relayed, server, b"/photos/a")
+    assert told(relayed, showing(12)) == with_id(EMPTY, 12)
+    assert_asked(relayed, server, showing(13))
+
+
+@pytest.mark.parametrize("flags", [TO_WRITE | CREATE | TRUNCATE, TO_WRITE | CREATE])
+def test_file_that_may_have_been_there_is_looked_at(relayed: Relayed, server: Server, flags: int) -> None:
+    """What was at its path may be what was there before the server has cut it off."""
+    make(relayed, server, b"/photos/a", flags, shown=attributes(0, 300, 1_600_000_000))
+    assert_asked(relayed, server, showing(12))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        writing(12, H, 0, b"content"),
+        setting_size(12, H, 7),
+        setting(12, b"/photos/a", 5),
+        opening(12, b"/photos/a", 18),
+    ],
+    ids=["written to", "size", "time by its path", "opened again to be cut off"],
+)
+def test_file_that_was_made_and_changed_is_looked_at(relayed: Relayed, server: Server, change: bytes) -> None:
+    make(relayed, server, b"/photos/a")
+    ask(relayed, server, change, packets.status(0, packets.OK))
+    assert_asked(relayed, server, showing(13))
+
+
+def test_file_that_was_made_a_while_ago_is_looked_at(relayed: Relayed, server: Server, clock: Clock) -> None:
+    make(relayed, server, b"/photos/a")
+    clock.forward(1.0)
+    assert_asked(relayed, server, showing(12))
+
+
+def test_file_whose_path_shows_an_older_one_is_looked_at(relayed: Relayed, server: Server) -> None:
+    """Sshfs has looked at that path before it has asked for the file."""
+    relayed.sshfs.send(looking(9, b"/photos/a"), looking(8, b"/other"))
+    assert server.take() == looking(9, b"/photos/a")
+    assert server.take() == looking(8, b"/other")
+    relayed.sshfs.send(opening(10, b"/photos/a", NEW))
+    assert server.take() == opening(10, b"/photos/a", NEW)
+    server.send(attributes(9, 300, 1_600_000_000), with_id(DIRECTORY, 8), handle(10, H))
+    assert [id_of(relayed.sshfs.take()) for _ in range(3)] == [9, 8, 10]
+    assert id_of(server.take()) > 0xF0000000
+    assert_asked(relayed, server, showing(12))
+
+
+# The directory in which it was made, for which the kernel asks before it makes the next
+
+
+@pytest.mark.parametrize("flags", [NEW, TO_WRITE | CREATE | TRUNCATE])
+@pytest.mark.parametrize(
+    ("path", "directory"), [(b"/photos/a", b"/photos"), (b"photos/a", b"photos"), (b"a", b"."), (b"/a", b"/")]
+)
+def test_directory_in_which_a_file_was_made_is_looked_at_before_sshfs_asks(
+    relayed: Relayed, server: Server, path: bytes, directory: bytes, flags: int
+) -> None:
+    asked = make(relayed, server, path, flags)
+    assert asked[4:5] + asked[9:] == bytes((packets.LSTAT,)) + string(directory)
+    server.send(with_id(DIRECTORY, id_of(asked)))
+    ask(relayed, server, closing(12, H), packets.status(12, packets.OK))
+    assert told(relayed, looking(13, directory)) == with_id(DIRECTORY, 13)
+    assert_asked(relayed, server, looking(14, directory))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [packets.status(0, 3), build(packets.ATTRS, 0, (0x80000000).to_bytes(4, "big"), bytes(100_000))],
+    ids=["an error", "more than is kept"],
+)
+def test_directory_of_which_nothing_is_known_is_asked_for(relayed: Relayed, server: Server, reply: bytes) -> None:
+    asked = make(relayed, server, b"/photos/a")
+    server.send(with_id(reply, id_of(asked)))
+    assert_asked(relayed, server, looking(12, b"/photos"))
+
+
+def test_directory_that_the_server_has_not_answered_for_is_asked_for(relayed: Relayed, server: Server) -> None:
+    asked = make(relayed, server, b"/photos/a")
+    assert_asked(relayed, server, looking(12, b"/photos"))
+    server.send(with_id(DIRECTORY, id_of(asked)))
+    ask(relayed, server, closing(13, H), packets.status(13, packets.OK))
+    assert_asked(relayed, server, looking(14, b"/photos"))
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_directory_that_changes_while_it_is_looked_at_is_asked_for(
+    relayed: Relayed, server: Server, change: bytes
+) -> None:
+    asked = make(relayed, server, b"/photos/a")
+    relayed.sshfs.send(change)
+    assert server.take() == change
+    server.send(with_id(DIRECTORY, id_of(asked)), packets.status(1, packets.OK))
+    assert id_of(relayed.sshfs.take()) == 1
+    assert_asked(relayed, server, looking(13, b"/photos"))
+
+
+def test_directory_that_a_change_under_way_may_change_is_asked_for_when_that_is_done(
+    relayed: Relayed, server: Server
+) -> None:
+    """A server may answer in another order than it was asked."""
+    change = looking(1, b"/photos/old", packets.REMOVE)
+    relayed.sshfs.send(change)
+    assert server.take() == change
+    asked = make(relayed, server, b"/photos/a")
+    server.send(with_id(DIRECTORY, id_of(asked)), packets.status(1, packets.OK))
+    assert id_of(relayed.sshfs.take()) == 1
+    assert_asked(relayed, server, looking(13, b"/photos"))
+
+
+def test_directory_is_asked_for_after_a_lost_connection(relayed: Relayed, server: Server, servers: Servers) -> None:
+    asked = make(relayed, server, b"/photos/a")
+    server.send(with_id(DIRECTORY, id_of(asked)))
+    ask(relayed, server, closing(12, H), packets.status(12, packets.OK))
+    server.die()
+    await_that(relayed.outage.exists, lambda: "the connection is lost")
+    relayed.sshfs.send(looking(13, b"/photos"))
+    later = servers.back()
+    probe = later.take()
+    later.send(with_id(DIRECTORY, id_of(probe)))
+    changed = attributes(13, 4097, 1_700_000_002, 0o040755)
+    while (request := later.take()) != looking(13, b"/photos"):
+        later.send(with_id(DIRECTORY, id_of(request)))
+    later.send(changed)
+    assert relayed.sshfs.take() == changed
+
+
+def test_directories_when_many_files_are_made_are_kept_in_number(relayed: Relayed, server: Server) -> None:
+    for number in range(100):
+        relayed.sshfs.send(opening(10, b"/%d/a" % number, NEW))
+        server.take()
+        server.send(handle(10, b"%d" % number))
+        relayed.sshfs.take()
+        server.send(with_id(DIRECTORY, id_of(server.take())))
+    ask(relayed, server, reading(11, b"0", 0, 1), packets.status(11, 1))
+    assert_asked(relayed, server, looking(12, b"/0"))
+    assert told(relayed, looking(13, b"/99")) == with_id(DIRECTORY, 13)
