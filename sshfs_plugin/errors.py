@@ -298,7 +298,7 @@ class MountFailed(MountError):
 
 
 class MountTurnedAway(MountFailed):
-    """The server closed the connection before the login, as sshd does beyond MaxStartups."""
+    """The server closed the connection before the login, as sshd does beyond MaxStartups; or a jump host did, later."""
 
 
 class MountTimedOut(MountError):

@@ -36,7 +36,7 @@ _TURNED_AWAY = "kex_exchange_identification:"
 """How a line begins that tells of a server that closes a connection before anything else."""
 
 _CLOSED = (_TURNED_AWAY, "Connection closed by ", "Connection reset by ")
-"""How all lines begin if there is no more to tell."""
+"""How the lines begin of an ssh that knows only that the connection was closed."""
 
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
@@ -354,7 +354,6 @@ def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
         return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
     telling = [line for line in lines if not line.startswith(_UNINFORMATIVE)] or lines
     words = errors.last_words(dict.fromkeys(telling))
-    # behind a jump host they may be the last words only
     is_turned_away = all(line.startswith(_CLOSED) for line in telling) and _TURNED_AWAY in said
     kind = errors.MountTurnedAway if is_turned_away else errors.MountFailed
     return kind(f"sshfs could not mount volume '{name}', its last words: {words}")

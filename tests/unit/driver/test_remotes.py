@@ -168,3 +168,21 @@ def test_preflight_of_before_an_edit_does_not_count_after_it(
     describe(remotes, NAS + "port = 2222\n")
     mount(driver)
     assert asked == ["alice@nas.lan port 22", "alice@nas.lan port 2222"]
+
+
+def test_mount_behind_a_jump_host_that_is_turned_away_is_not_tried_once_more(
+    driver: Driver, host: FakeHost, remotes: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jump host may have cut off a login, and counts it; ssh has the same words for that."""
+    asked = []
+
+    def turn_away(volume: Volume, *_: object) -> None:
+        asked.append(volume.name)
+        raise errors.MountTurnedAway("kex_exchange_identification: Connection closed by remote host")
+
+    monkeypatch.setattr(host.supervisor, "start", turn_away)
+    describe(remotes, "host = gate.lan\nuser = bob\n", name="gate")
+    driver.create("far", {"sshcmd": "alice@nas:/far", "check": "never", "ProxyJump": "gate"}, soon())
+    with pytest.raises(errors.MountTurnedAway):
+        mount(driver, "far")
+    assert asked == ["far"]
