@@ -208,7 +208,7 @@ class SharedConnections:
     def end_idle(self) -> None:
         """End the connections that no volume shares, which otherwise stay for a while, as those that hang do."""
         with self._choosing:
-            idle = [each for each in self.all() if not each.shared_by and (each.stands or not each.is_being_made)]
+            idle = [each for each in self.all() if not (each.shared_by or each.is_being_made)]
             for connection in idle:
                 with suppress(OSError):  # it has ended just now
                     connection.ending.touch(0o600)

@@ -244,18 +244,6 @@ def test_connections_that_end_are_joined_no_more_and_nobody_waits_for_their_end(
     assert programs.calls("ssh") == [f"-F none -O exit -S {idle.socket} none"]
 
 
-def test_connection_that_was_made_just_now_and_is_not_used_any_more_is_ended(
-    connections: SharedConnections, programs: Programs
-) -> None:
-    programs.add("ssh")
-    connection = joined(connections, volume("photos"), LOGIN)
-    with made(connection):
-        connection.making.touch()  # until the program that keeps it has found its ssh
-        connections.leave(VolumeName("photos"))
-        connections.end_idle()
-    assert programs.calls("ssh") == [f"-F none -O exit -S {connection.socket} none"]
-
-
 def test_connections_that_hang_have_a_second_to_end_all_together(
     connections: SharedConnections, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
