@@ -158,12 +158,15 @@ class UnitFiles:
 
 
 def _kept_seconds(volume: Volume) -> float:
-    """Return for how long the relay may answer from what it has seen: no longer than the kernel does by default.
+    """Return for how long the relay may answer from what it has seen: at most for a second, as the kernel by default.
 
-    With several connections it is none, since no relay sees all that sshfs asks.
+    With several connections it is none, since no relay sees all that sshfs asks; nor where sshfs follows links, since a
+    directory has several paths then.
     """
     options = dict(volume.sshfs_options)
-    return 0 if options.get("max_conns", "1") != "1" else min(float(options.get("attr_timeout") or 1), 1)
+    if options.get("max_conns", "1") != "1" or "follow_symlinks" in options:
+        return 0
+    return min(float(options.get("attr_timeout") or 1), 1)
 
 
 def is_answered(steps: int) -> bool:

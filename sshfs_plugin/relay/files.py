@@ -30,6 +30,7 @@ class File:
         stamped: That of the last change of any file at the time of the stamp.
         closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
+        reopens: Whether the server is being asked to open it again.
         looks: How many wishes to look at it have not been met.
         is_new: Whether it can only be open if there was nothing at its path before.
         is_told: Whether the journal was told that the server can't read it.
@@ -51,6 +52,7 @@ class File:
         "path",
         "readable",
         "renewed",
+        "reopens",
         "server_handle",
         "shown",
         "stamp",
@@ -63,7 +65,7 @@ class File:
     def __init__(self, path: bytes = b"", *, readable: bool = False, is_new: bool = False) -> None:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
-        self.renewed = self.closed = self.differs = self.is_told = False
+        self.renewed = self.closed = self.differs = self.is_told = self.reopens = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.looks = 0
         self.stamp: tuple[int, int] | None = None
         self.shown: Look | None = None

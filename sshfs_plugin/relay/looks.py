@@ -43,13 +43,13 @@ class Looks:
     - A file that was just made: sshfs looks at its path, and is then asked for the open file.
     - The directory of that file: the kernel asks for it when something else is made or looked up in it.
 
-    An answer counts for as long as the kernel itself would keep it, and until sshfs asks for a change of what it shows.
+    An answer is given once, and not after a change of what it shows that sshfs has asked for.
     """
 
     __slots__ = ("_begins", "_by_question", "_seconds")
 
     def __init__(self, seconds: float) -> None:
-        """Let answers count for so long."""
+        """Keep answers for so long."""
         self._seconds, self._begins = seconds, True
         self._by_question: dict[bytes, Look] = {}
 

@@ -44,8 +44,8 @@ RETRY_LOOK_SECONDS = 1.0
 END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
 
-MOST_OWN = 1000
-"""How many requests of our own may be without a reply before no further file is looked at."""
+MOST_OWN, MOST_AHEAD = 1000, 64
+"""How many requests of our own may be without a reply before no further file, or no directory, is looked at."""
 
 HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
 """The ids for requests of our own, from above; sshfs counts upwards from 0."""
@@ -96,7 +96,7 @@ class Relay:
         outage.forget(outage_file)
 
     def look_ahead(self, seconds: float) -> None:
-        """Answer some requests from what the server has shown no longer ago; all that sshfs asks must come here."""
+        """Answer some requests from what the server has shown within so many seconds; sshfs must ask all of it here."""
         self._looks = Looks(seconds)
 
     def run(self) -> int:
@@ -186,7 +186,7 @@ class Relay:
             raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
         if self._outage:
             self._while_lost(self._outage, now)
-        elif self._waiting and not self._own and now >= self._retry_at:
+        elif self._waiting and now >= self._retry_at:
             self._retry_at = now + RETRY_SECONDS
             self._reopen(request.file for request in self._pending.values() if request.waits)
             self._go_on()  # one that was removed since is not asked for
@@ -261,7 +261,8 @@ class Relay:
             return self._fail(identity, kind)
         request = requests.other(kind)
         if kind == packets.FSTAT:
-            if file.shown and not file.changes and (answer := file.shown.given(monotonic())):
+            is_as_made = self._files.changes == file.asked
+            if is_as_made and file.shown and (answer := file.shown.given(monotonic())):
                 return self._show(identity, answer)
             request = Request(kind, file=file)
             request.count = self._files.changes
@@ -401,13 +402,14 @@ class Relay:
         now = monotonic()
         if not is_file:
             looks.begin(request, packet, now)
+            return
         for file in request.asked_for:
-            if file.is_new and file.asked == request.count:
+            if file.is_new:
                 file.shown = looks.of_file(packet, now)
 
     def _look_ahead(self, looks: Looks, request: Request) -> None:
         looks.forget(request)
-        if request.makes and len(self._own) < MOST_OWN:
+        if request.makes and len(self._own) < MOST_AHEAD:
             self._ask(looks.ahead(request.path, monotonic()))
 
     def _note_status(self, request: Request, code: int) -> None:
@@ -546,7 +548,7 @@ class Relay:
 
     def _reopen(self, files: "Iterable[File | None]") -> None:
         for file in dict.fromkeys(files):
-            if file:
+            if file and not file.reopens:
                 self._ask(reopening.reopen(file))
         self._send()
 

@@ -27,6 +27,14 @@ def stamp(file: File) -> "Conversation":
 
 def reopen(file: File) -> "Conversation":
     """Open a file again, and note whether it is another. If the server can't open it, it may be able to later."""
+    file.reopens = True
+    try:
+        yield from _reopen(file)
+    finally:  # also when the connection is lost meanwhile
+        file.reopens = False
+
+
+def _reopen(file: File) -> "Conversation":
     differs = False
     for path in filter(None, (file.path, file.other_path)):
         kind, reply = yield _request(packets.OPEN, packets.string(path), packets.TO_READ.to_bytes(4, "big"), bytes(4))

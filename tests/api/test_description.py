@@ -24,7 +24,7 @@ REQUESTS = normally(500, 100_000)
 SEED = 20261126
 SECONDS_EACH = 0.05
 MOST_BYTES_MORE = 12 << 20
-"""The long run took 4 and 7 MB: the allocator of each thread fills up, while Python has no more objects."""
+"""A long run took up to 8 MB: the allocator of each thread fills up, while Python has no more objects."""
 
 
 def test_every_call_is_described_and_no_other() -> None:

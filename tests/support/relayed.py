@@ -42,6 +42,8 @@ POSIX_RENAME, FSYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com"
 CREATE = 8
 TRUNCATE = 16
 OF_HANDLES = (packets.READ, packets.WRITE, packets.FSTAT, packets.FSETSTAT, packets.CLOSE)
+KEPT_SECONDS = 30.0
+"""For how long looks are kept: longer than a busy host lets a test wait, and shorter than a server may be silent."""
 NOTHING = bytes(4)
 """No attributes."""
 
@@ -291,7 +293,7 @@ class Relayed:
             outage_file=str(outage),
         )
         if sees_all:
-            self._relay.look_ahead(1.0)
+            self._relay.look_ahead(KEPT_SECONDS)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

@@ -53,6 +53,7 @@ def test_unit_finds_what_is_mounted_where_and_how(files: UnitFiles, settings: Se
         ({"attr_timeout": "0"}, "0"),
         ({"profile": "strict"}, "0"),
         ({"max_conns": "2"}, "0"),
+        ({"follow_symlinks": "yes"}, "0"),
     ],
 )
 def test_relay_keeps_attributes_no_longer_than_the_kernel_and_only_if_it_sees_all(

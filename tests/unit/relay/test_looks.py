@@ -4,6 +4,7 @@
 import pytest
 from support.relayed import (
     CREATE,
+    KEPT_SECONDS,
     NOTHING,
     TRUNCATE,
     Clock,
@@ -28,12 +29,14 @@ from support.waiting import await_that
 
 from sshfs_plugin.relay import packets
 from sshfs_plugin.relay.packets import build, string
+from sshfs_plugin.relay.relay import MOST_AHEAD, RETRY_SECONDS
 
 TO_WRITE, ONLY_NEW = 2, 32
 NEW = TO_WRITE | CREATE | ONLY_NEW
 DIRECTORY = attributes(0, 4096, 1_700_000_000, 0o040755)
 EMPTY = attributes(0, 0, 1_700_000_001)
 H = b"\0\0\0\1"
+HARD_LINK = b"hardlink@openssh.com"
 
 
 @pytest.fixture
@@ -108,9 +111,7 @@ CHANGES = {
     "a file renamed": renaming(1, b"/photos/a", b"/photos/b"),
     "a file renamed over another": renaming(1, b"/photos/a", b"/photos/b", posix=True),
     "a link made": build(packets.SYMLINK, 1, string(b"a"), string(b"/photos/b")),
-    "a hard link made": build(
-        packets.EXTENDED, 1, string(b"hardlink@openssh.com"), string(b"/a"), string(b"/photos/b")
-    ),
+    "a hard link made": build(packets.EXTENDED, 1, string(HARD_LINK), string(b"/a"), string(b"/photos/b")),
     "its mode": setting(1, b"/photos", 5),
 }
 
@@ -128,7 +129,7 @@ def test_directory_is_asked_for_again_after_a_change(
 
 def test_directory_is_asked_for_again_a_while_later(relayed: Relayed, server: Server, clock: Clock) -> None:
     ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
-    clock.forward(1.0)
+    clock.forward(KEPT_SECONDS)
     assert_asked(relayed, server, looking(1, b"/photos"))
 
 
@@ -190,9 +191,47 @@ def test_file_that_was_made_and_changed_is_looked_at(relayed: Relayed, server: S
     assert_asked(relayed, server, showing(13))
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (looking(12, b"/photos/a", packets.REMOVE), writing(13, H, 0, b"content")),
+        (build(packets.EXTENDED, 12, string(HARD_LINK), string(b"/photos/a"), string(b"/b")), setting(13, b"/b", 5)),
+    ],
+    ids=["removed, and written to", "linked, and changed by the link"],
+)
+def test_file_that_was_changed_without_its_path_is_looked_at(
+    relayed: Relayed, server: Server, first: bytes, second: bytes
+) -> None:
+    make(relayed, server, b"/photos/a")
+    ask(relayed, server, first, packets.status(0, packets.OK))
+    ask(relayed, server, second, packets.status(0, packets.OK))
+    assert_asked(relayed, server, showing(14))
+
+
+def test_link_that_another_has_put_in_a_new_files_place_is_not_taken_for_it(relayed: Relayed, server: Server) -> None:
+    make(relayed, server, b"/photos/a", shown=attributes(0, 7, 1_700_000_000, 0o120777))
+    assert_asked(relayed, server, showing(12))
+
+
+def test_file_that_was_made_before_a_loss_is_looked_at(relayed: Relayed, server: Server, servers: Servers) -> None:
+    make(relayed, server, b"/photos/a", NEW | packets.TO_READ)
+    server.die()
+    later = servers.back()
+    answers = {
+        packets.LSTAT: DIRECTORY,
+        packets.OPEN: handle(0, H),
+        packets.FSTAT: EMPTY,
+    }
+    while kind_of(request := later.take()) != packets.FSTAT:  # the last one of those with which the file is reopened
+        later.send(with_id(answers[kind_of(request)], id_of(request)))
+    later.send(with_id(EMPTY, id_of(request)))
+    await_that(lambda: not relayed.outage.exists(), lambda: "the outage is over")
+    assert_asked(relayed, later, showing(12))
+
+
 def test_file_that_was_made_a_while_ago_is_looked_at(relayed: Relayed, server: Server, clock: Clock) -> None:
     make(relayed, server, b"/photos/a")
-    clock.forward(1.0)
+    clock.forward(KEPT_SECONDS)
     assert_asked(relayed, server, showing(12))
 
 
@@ -286,6 +325,41 @@ def test_directory_is_asked_for_after_a_lost_connection(relayed: Relayed, server
         later.send(with_id(DIRECTORY, id_of(request)))
     later.send(changed)
     assert relayed.sshfs.take() == changed
+
+
+def test_directory_that_shows_rubbish_ends_the_connection(relayed: Relayed, server: Server) -> None:
+    asked = make(relayed, server, b"/photos/a")
+    server.send(build(packets.ATTRS, id_of(asked), packets.HAS_SIZE.to_bytes(4, "big")))
+    await_that(relayed.outage.exists, lambda: "the connection is given up")
+    assert "which is no SFTP" in relayed.outage.read_text()
+
+
+def test_server_that_does_not_answer_looks_ahead_is_not_asked_without_end(relayed: Relayed, server: Server) -> None:
+    requests = []
+    for number in range(100):
+        relayed.sshfs.send(opening(number, b"/%d/a" % number, NEW))
+        while kind_of(request := server.take()) != packets.OPEN:
+            requests.append(request)
+        server.send(handle(number, b"%d" % number))
+        relayed.sshfs.take()
+    assert len(requests) == MOST_AHEAD
+
+
+def test_look_ahead_without_an_answer_keeps_no_reader_from_its_file(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    assert ask(relayed, server, opening(1, b"/film"), handle(1, b"f")) == handle(1, b"f")
+    server.die()
+    relayed.sshfs.send(reading(2, b"f", 0, 10))
+    later = servers.back()
+    request = later.take()
+    assert kind_of(request) == packets.OPEN
+    later.send(packets.status(id_of(request), packets.UNAVAILABLE))  # it can't be opened for now
+    await_that(lambda: not relayed.outage.exists(), lambda: "the outage is over")
+    make(relayed, later, b"/photos/a")
+    clock.forward(RETRY_SECONDS)
+    again = later.take()
+    assert again[4:5] + again[9:] == request[4:5] + request[9:]
 
 
 def test_directories_when_many_files_are_made_are_kept_in_number(relayed: Relayed, server: Server) -> None:
