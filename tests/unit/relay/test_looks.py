@@ -27,9 +27,9 @@ from support.relayed import (
 )
 from support.waiting import await_that
 
-from sshfs_plugin.relay import packets
+from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import build, string
-from sshfs_plugin.relay.relay import MOST_AHEAD, RETRY_SECONDS
+from sshfs_plugin.relay.relay import MOST_AHEAD
 
 TO_WRITE, ONLY_NEW = 2, 32
 NEW = TO_WRITE | CREATE | ONLY_NEW
@@ -346,20 +346,27 @@ def test_server_that_does_not_answer_looks_ahead_is_not_asked_without_end(relaye
 
 
 def test_look_ahead_without_an_answer_keeps_no_reader_from_its_file(
-    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ask(relayed, server, opening(1, b"/film"), handle(1, b"f")) == handle(1, b"f")
+    monkeypatch.setattr(relay, "RETRY_SECONDS", 30.0)
+    ask(relayed, server, opening(1, b"/film"), handle(1, b"f"))
     server.die()
-    relayed.sshfs.send(reading(2, b"f", 0, 10))
+    await_that(relayed.outage.exists, lambda: "the connection is lost")
     later = servers.back()
-    request = later.take()
-    assert kind_of(request) == packets.OPEN
-    later.send(packets.status(id_of(request), packets.UNAVAILABLE))  # it can't be opened for now
+    cannot_be_opened(later, b"/film")
     await_that(lambda: not relayed.outage.exists(), lambda: "the outage is over")
+    relayed.sshfs.send(reading(2, b"f", 0, 10))
+    cannot_be_opened(later, b"/film")
     make(relayed, later, b"/photos/a")
-    clock.forward(RETRY_SECONDS)
-    again = later.take()
-    assert again[4:5] + again[9:] == request[4:5] + request[9:]
+    clock.forward(30.0)
+    cannot_be_opened(later, b"/film")
+
+
+def cannot_be_opened(server: Server, path: bytes) -> None:
+    """Await that the relay opens a file again, and say that it can't be done for now."""
+    request = server.take()
+    assert request[4:5] + request[9:] == opening(0, path)[4:5] + opening(0, path)[9:]
+    server.send(packets.status(id_of(request), packets.UNAVAILABLE))
 
 
 def test_directories_when_many_files_are_made_are_kept_in_number(relayed: Relayed, server: Server) -> None:
