@@ -325,9 +325,14 @@ class Driver:
                 self._supervisor.provide(entry.volume, self._preflight.login(entry.volume))
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
-        answering = self._supervisor.answers(entry.name, seconds)
-        if not answering and (self._supervisor.outage(entry.name) or self._supervisor.device(entry.name) is None):
+        name, reconnects = entry.name, self._supervisor.reconnects(entry.name)
+        answering = self._supervisor.answers(name, seconds)
+        if not answering and (
             # the relay tells of the end of an outage at once, and a volume that was unmounted meanwhile needs no answer
+            self._supervisor.outage(name)
+            or self._supervisor.reconnects(name) != reconnects
+            or self._supervisor.device(name) is None
+        ):
             entry.answering = None
             return
         entry.answering = answering

@@ -73,6 +73,21 @@ def test_a_volume_is_well_as_soon_as_its_connection_is_back(driver: Driver, host
     assert driver.get("photos").condition is Condition.MOUNTED
 
 
+def test_a_look_that_an_outage_has_cut_short_says_nothing_once_that_is_over(
+    driver: Driver, host: FakeHost, in_background: Background
+) -> None:
+    create(driver)
+    mount(driver)
+    gate = host.supervisor.answer_gates["photos"] = Gate()
+    host.supervisor.silent.add("photos")
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    host.supervisor.reconnected["photos"] = 1
+    gate.open()
+    looking.result()
+    assert driver.get("photos").condition is Condition.MOUNTED
+
+
 def test_look_after_does_not_complain_of_a_mount_that_was_released_meanwhile(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
