@@ -82,6 +82,7 @@ class Schedule:
         self._asked: dict[int, tuple[bytes, Opened | None]] = {}
         self._open: dict[bytes, Opened] = {}
         self._executed: dict[int, tuple[bytes, Content | None, int]] = {}
+        self._changed_since: set[int] = set()  # of them, what was opened and changed by somebody else before the reply
         self._all: list[Opened] = []
         self._next = 0
 
@@ -153,7 +154,7 @@ class Schedule:
         path, content, connection = self._executed[id_of(reply)]
         assert content
         self._open[name] = opened = Opened(path, content, connection, id_of(reply) + 1, [content])
-        opened.is_changed = self._disk.files.get(path) is not content
+        opened.is_changed = id_of(reply) in self._changed_since or self._disk.files.get(path) is not content
         self._all.append(opened)
 
     def _check_read(self, request: bytes, opened: Opened, reply: bytes) -> None:
@@ -295,6 +296,10 @@ class Schedule:
         else:
             self._disk.files.pop(path, None)
         self._changed(lambda other: other.path == path or other.content is content)
+        # the relay may have seen it as it was
+        self._changed_since |= {
+            identity for identity in self._asked if self._executed.get(identity, (b"", None))[1] is content
+        }
 
     # All
 
