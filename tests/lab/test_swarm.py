@@ -57,7 +57,7 @@ class Swarm:
             assert sorted(tasks) == [[node, "Running"] for node in sorted(nodes)], tasks
             return True
 
-        self.manager.until(running, timeout=120)
+        self.manager.until(running)
 
     def in_task(self, node: str, service: str, script: str) -> str:
         """Run a script in the container of a service's task on a node, and return what it printed."""
@@ -116,7 +116,7 @@ def stack(swarm: Swarm) -> Iterator[Swarm]:
     yield swarm
     swarm.sh(f"docker stack rm album; {ACTIVATE}", check=False)
     for host in swarm.nodes.values():
-        host.machine.until(REMOVE, timeout=60)
+        host.machine.until(REMOVE)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def service(swarm: Swarm) -> Iterator[Swarm]:
     yield swarm
     swarm.sh("docker service rm web", check=False)
     for host in swarm.nodes.values():
-        host.machine.until(REMOVE, timeout=60)
+        host.machine.until(REMOVE)
 
 
 def test_page_has_no_yaml_that_is_only_shown() -> None:
