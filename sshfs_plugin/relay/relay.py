@@ -187,9 +187,11 @@ class Relay:
         if self._outage:
             self._while_lost(self._outage, now)
         elif self._waiting and now >= self._retry_at:
-            self._retry_at = now + RETRY_SECONDS
-            self._reopen(request.file for request in self._pending.values() if request.waits)
-            self._go_on()  # one that was removed since is not asked for
+            waited_for = [request.file for request in self._pending.values() if request.waits and request.file]
+            if not any(file.reopens for file in waited_for):
+                self._retry_at = now + RETRY_SECONDS
+                self._reopen(waited_for)
+                self._go_on()  # one that was removed since is not asked for
 
     # Requests of sshfs
 
@@ -546,10 +548,9 @@ class Relay:
         self._holds = self._reopens = True
         self._reopen(self._files.lost())
 
-    def _reopen(self, files: "Iterable[File | None]") -> None:
+    def _reopen(self, files: "Iterable[File]") -> None:
         for file in dict.fromkeys(files):
-            if file and not file.reopens:
-                self._ask(reopening.reopen(file))
+            self._ask(reopening.reopen(file))
         self._send()
 
     def _look_at(self, file: File) -> None:
