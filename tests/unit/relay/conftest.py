@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.relayed import Clock, Relayed, Servers, Start
+from support.relayed import Clock, Relayed, Server, Servers, Start
 
 from sshfs_plugin.relay import outage, relay
 
@@ -50,3 +50,15 @@ def start(servers: Servers, tmp_path: Path, clock: Clock) -> Iterator[Start]:
     clock.forward(relay.HOLD_SECONDS)
     for relayed in started:
         relayed.close()
+
+
+@pytest.fixture
+def relayed(start: Start) -> Relayed:
+    """Give a relay in which reads may wait for ever."""
+    return start()
+
+
+@pytest.fixture
+def server(relayed: Relayed, servers: Servers) -> Server:
+    """Give the server of its first connection."""
+    return relayed.connected(servers)

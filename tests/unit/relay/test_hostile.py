@@ -72,11 +72,6 @@ def disk() -> Disk:
 
 
 @pytest.fixture
-def relayed(start: Start) -> Relayed:
-    return start()
-
-
-@pytest.fixture
 def server(relayed: Relayed, servers: Servers, disk: Disk) -> Server:
     """Give a server at which a file is open, and that has not answered a read, a look and an open."""
     server = relayed.connected(servers)

@@ -39,16 +39,6 @@ H = b"\0\0\0\1"
 HARD_LINK = b"hardlink@openssh.com"
 
 
-@pytest.fixture
-def relayed(start: Start) -> Relayed:
-    return start()
-
-
-@pytest.fixture
-def server(relayed: Relayed, servers: Servers) -> Server:
-    return relayed.connected(servers)
-
-
 def ask(relayed: Relayed, server: Server, request: bytes, reply: bytes) -> bytes:
     """Let sshfs ask and the server answer; return what sshfs is told."""
     relayed.sshfs.send(request)

@@ -11,7 +11,6 @@ from support.relayed import (
     Relayed,
     Server,
     Servers,
-    Start,
     closing,
     code_of,
     data,
@@ -41,16 +40,6 @@ WRITTEN = "'photos/a' was written to, and the server may have lost that"
 @pytest.fixture
 def disk() -> Disk:
     return Disk({b"photos/a": Content([OLD])})
-
-
-@pytest.fixture
-def relayed(start: Start) -> Relayed:
-    return start()
-
-
-@pytest.fixture
-def server(relayed: Relayed, servers: Servers) -> Server:
-    return relayed.connected(servers)
 
 
 def open_file(relayed: Relayed, server: Server, disk: Disk, *, flags: int = 1, path: bytes = b"photos/a") -> bytes:

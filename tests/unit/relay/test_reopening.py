@@ -51,11 +51,6 @@ def relayed(start: Start) -> Relayed:
     return start(read_seconds=100)
 
 
-@pytest.fixture
-def server(relayed: Relayed, servers: Servers) -> Server:
-    return relayed.connected(servers)
-
-
 def open_file(relayed: Relayed, server: Server, disk: Disk, path: bytes = b"a", flags: int = 1) -> bytes:
     """Open it as sshfs does, which looks at it as well; return its handle."""
     opened, _ = exchange(relayed, server, disk, opening(1, path, flags), looking(2, path))

@@ -83,11 +83,6 @@ CHANGING = {name: sized(packet) for name, packet in CHANGING.items()}
 
 
 @pytest.fixture
-def relayed(start: Start) -> Relayed:
-    return start()
-
-
-@pytest.fixture
 def server(relayed: Relayed, servers: Servers) -> Server:
     """Give a server at which a file is open for writing, and a directory."""
     server = relayed.connected(servers)
