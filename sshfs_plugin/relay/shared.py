@@ -31,10 +31,10 @@ def begin_session(command: list[str], directory: str) -> Session | None:
         directory: That of the shared connection; empty for none.
 
     Raises:
-        NotMade: It was being made.
+        NotMade: It was to be made for this volume.
     """
     socket = f"{directory}/socket"
-    if not directory or not _await(socket, f"{directory}/making"):
+    if not directory or not _await(directory, socket):
         return None
     try:
         return Session(socket, command, seconds=SESSION_SECONDS)
@@ -60,15 +60,13 @@ def _note_hung(directory: str) -> None:
         pass
 
 
-def _await(socket: str, making: str) -> bool:
+def _await(directory: str, socket: str) -> bool:
     """Tell whether there is a connection; one that is being made is waited for. Raises NotMade."""
-    if not os.path.exists(making):
-        return os.path.exists(socket)
     limit = monotonic() + MAKING_SECONDS
-    while os.path.exists(making) and not os.path.exists(socket):
+    while os.path.exists(f"{directory}/making") and not os.path.exists(socket):
         if monotonic() > limit:
             raise NotMade
         select((), (), (), LOOK_SECONDS)
-    if not os.path.exists(socket):
+    if os.path.exists(f"{directory}/failed"):
         raise NotMade
-    return True
+    return os.path.exists(socket)

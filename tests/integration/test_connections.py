@@ -134,16 +134,46 @@ def test_a_connection_that_stands_lets_no_other_key_and_no_missing_directory_pas
         plugin.mount("cc")
 
 
-def test_a_login_that_is_refused_is_tried_twice_for_a_mount_and_no_more(plugin: Plugin, server: Server) -> None:
-    """For the connection that two volumes wait for, and to find the cause; servers ban who is refused often."""
+@pytest.mark.parametrize("relay", ["prompt", "late"])
+def test_a_login_that_is_refused_is_tried_twice_for_a_mount_and_no_more(
+    plugin: Plugin, server: Server, relay: str
+) -> None:
+    """For the connection that two volumes wait for, and to find the cause; servers ban who is refused often.
+
+    On a host with much to do the volume's own program may begin to wait when the connection was refused already.
+    """
+    if relay == "late":
+        program = plugin.settings.libexec / "relay"
+        program.write_text(program.read_text().replace("exec", "sleep 1; exec", 1))
     for name in ("aa", "bb"):
         plugin.create(name, server.options(server.data))
     (server.directory / "authorized_keys").write_text("")
     for name in ("aa", "bb"):
         with pytest.raises(Refused, match="is the public key in the authorized_keys of daemon there"):
             plugin.mount(name)
-    log = server.directory / "log"
-    await_that(lambda: log.read_text().count("authenticating user daemon") == 4, "two for each volume")
+    await_that(lambda: not server.connections(), "the server has told of each")
+    assert (server.directory / "log").read_text().count("authenticating user daemon") == 4
+
+
+def test_connection_that_was_refused_keeps_no_secret_and_holds_nobody_up(plugin: Plugin, server: Server) -> None:
+    """Its directory stays for those who come late, but not for the password and the key, nor against a stop."""
+    (server.directory / "authorized_keys").write_text("")
+    volume = options.parse(VolumeName("aa"), server.options(server.data, check="never"), datetime.now(UTC))
+    connections = SharedConnections(plugin.settings)
+    connection, _ = connections.join(volume, Keyring.of(plugin.settings).login(volume.credentials))
+    assert connection
+    program = plugin.settings.libexec / "connection"
+    with subprocess.Popen([program, "keep", connection.directory]) as keeping:
+        await_that((connection.directory / "failed").exists, "it was refused")
+        directory, kept = connection.directory, {"environment", "failed", "ssh_config", "volumes"}
+        await_that(lambda: {file.name for file in directory.iterdir()} == kept, "no secret is left")
+        another, is_new = connections.join(volume, Keyring.of(plugin.settings).login(volume.credentials))
+        assert another != connection
+        assert is_new
+        stop: list[str | Path] = ["env", f"MAINPID={keeping.pid}", program, "stop", directory]
+        assert run(stop, seconds=LIMIT_SECONDS).returncode == 0
+        assert keeping.poll() is None, "it was not waited for"
+    assert not connection.directory.exists()
 
 
 def test_a_key_that_was_replaced_by_another_is_noticed_at_once(plugin: Plugin, server: Server) -> None:

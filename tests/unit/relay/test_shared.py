@@ -193,14 +193,25 @@ def test_connection_that_is_being_made_is_waited_for(connection: Path) -> None:
     found.end()
 
 
-@pytest.mark.parametrize("in_time", [True, False])
-def test_connection_that_cannot_be_made_is_told(
-    connection: Path, monkeypatch: pytest.MonkeyPatch, in_time: bool
-) -> None:
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_connection_that_could_not_be_made_is_told(connection: Path, when: str) -> None:
     """A login by the volume itself would be one more that is refused."""
+
+    def fail() -> None:
+        (connection / "failed").touch()
+        (connection / "making").unlink()
+
     (connection / "making").touch()
-    monkeypatch.setattr(shared, "MAKING_SECONDS", LIMIT_SECONDS if in_time else 0.05)
-    if in_time:
-        threading.Timer(0.05, (connection / "making").unlink).start()
+    if when == "before":
+        fail()
+    else:
+        threading.Timer(0.05, fail).start()
+    with pytest.raises(shared.NotMade):
+        shared.begin_session(COMMAND, str(connection))
+
+
+def test_connection_that_takes_too_long_to_make_is_told(connection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (connection / "making").touch()
+    monkeypatch.setattr(shared, "MAKING_SECONDS", 0.05)
     with pytest.raises(shared.NotMade):
         shared.begin_session(COMMAND, str(connection))
