@@ -46,6 +46,14 @@ def transport(connection: object, said: Mapping[str, str]) -> Transport:
     return fresh
 
 
+def is_in_order(said: str) -> bool:
+    """Tell whether a list of ssh_config(5) says itself which algorithm comes first.
+
+    Else ssh asks first for those kinds of host keys of which it knows a key of the server.
+    """
+    return bool(said) and not said.startswith(("+", "-"))
+
+
 def chosen(supported: Sequence[str], said: str) -> tuple[str, ...]:
     """Apply a list of ssh_config(5), such as ``+a,b``, to the algorithms that paramiko supports."""
     usual = [name for name in supported if name not in _NOT_IN_SSH]

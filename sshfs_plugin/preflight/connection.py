@@ -181,7 +181,7 @@ def exchange_keys(
     Args:
         remote: The server, for errors.
         connection: The connected socket, which belongs to the transport from now on.
-        kinds: Which kinds of host key are asked for, the preferred one first.
+        kinds: Which kinds of host key are asked for, the preferred one first unless the volume says another order.
         seconds: How long it may take.
         said: The volume's keywords of ssh_config, with their values.
 
@@ -197,17 +197,20 @@ def exchange_keys(
     offered = transport.get_security_options()
     if "rsa-sha2-512" in kinds:
         kinds = (*kinds, "ssh-rsa")  # the same keys with an SHA-1 signature, which only HostKeyAlgorithms lets in
-    wanted = [kind for kind in kinds if kind in offered.key_types]
+    if algorithms.is_in_order(said.get("HostKeyAlgorithms", "")):
+        wanted = [kind for kind in offered.key_types if kind in kinds]
+    else:
+        wanted = [kind for kind in kinds if kind in offered.key_types]
     if not wanted:
         connection.close()
-        raise errors.NegotiationFailed(
-            f"HostKeyAlgorithms leaves no kind of host key that {remote.server} could show", "leave that option out"
-        )
+        raise _no_kind_of_host_key_left(remote)
     offered.key_types = wanted
     try:
         transport.start_client(timeout=seconds)
     except FAILURES as error:
         transport.close()
+        if said.get("HostKeyAlgorithms") and "no acceptable host key" in str(error):
+            raise _no_kind_of_host_key_left(remote) from error
         raise _negotiation_failed(remote, transport, error) from error
     if not transport.initial_kex_done:  # paramiko raises no error when the time is up
         transport.close()
@@ -231,6 +234,12 @@ def _negotiation_failed(remote: Remote, transport: Transport, error: Exception) 
     return errors.NegotiationFailed(
         f"the SSH server at {remote.server} broke the connection off ({reason(error)})",
         "its log tells why; it may be overloaded or have banned this host",
+    )
+
+
+def _no_kind_of_host_key_left(remote: Remote) -> errors.NegotiationFailed:
+    return errors.NegotiationFailed(
+        f"HostKeyAlgorithms leaves no kind of host key that {remote.server} could show", "leave that option out"
     )
 
 

@@ -25,8 +25,12 @@ class Standing(enum.Enum):
 
 
 def families(known: tuple[HostKey, ...]) -> list[tuple[str, ...]]:
-    """Return the kinds of host keys in the order in which to ask for them: those of which a key is known come first."""
-    return sorted(HOST_KEY_KINDS, key=lambda kinds: not any(_is_of(key, kinds) for key in known))
+    """Return the kinds of host keys in the order in which to ask for them: those of which a key is known come first.
+
+    As for ssh, a revoked key is not known.
+    """
+    good = [key for key in known if not key.revoked]
+    return sorted(HOST_KEY_KINDS, key=lambda kinds: not any(_is_of(key, kinds) for key in good))
 
 
 def _is_of(key: HostKey, kinds: tuple[str, ...]) -> bool:

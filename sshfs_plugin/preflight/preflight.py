@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.preflight.algorithms import is_in_order
 from sshfs_plugin.preflight.checks import Check, Observer, unobserved
 from sshfs_plugin.preflight.connection import Address, connect, connect_through, exchange_keys, resolve
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
@@ -211,8 +212,10 @@ class Preflight:
         self, volume: Volume, known: tuple[HostKey, ...], deadline: Deadline, way: Transport | list[Address]
     ) -> tuple[Transport, HostKey]:
         in_order = families(known)
+        # where the volume says the order, ssh will ask for all kinds in that order, too
+        one_by_one = volume.pinned_host_key and not is_in_order(dict(volume.ssh_options).get("HostKeyAlgorithms", ""))
         problems: list[errors.PreflightError] = []
-        for kinds in in_order if volume.pinned_host_key else (tuple(sum(in_order, ())),):
+        for kinds in in_order if one_by_one else (tuple(sum(in_order, ())),):
             try:
                 transport = self._encrypted(volume, way, kinds, deadline)
                 with _closed_on_failure(transport):

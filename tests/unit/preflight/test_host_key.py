@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ssh_client import ANY_KIND, HOST, Client, only, shown
+from support.ssh_client import ANY_KIND, HOST, Client, connect, only, public, shown
 from support.ssh_keys import host_key
-from support.ssh_server import Account, Server, serving
+from support.ssh_server import KEY, Account, Server, serving
 from support.waiting import LIMIT_SECONDS
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.ssh.known_hosts import line
@@ -107,6 +108,38 @@ def test_host_key_when_the_server_has_several_kinds_and_one_is_known_is_asked_fo
         (client.directory / ".ssh/known_hosts").write_text(line(HOST, server.port, shown(known)))
         client.run(server, password="hunter2")
     assert client.known == ""
+
+
+def test_host_key_when_one_is_known_and_another_kind_was_revoked_somewhere_is_asked_for_the_known_one(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    """As ssh does, else the server would seem to have changed its key."""
+    account = Account(directory=files, keys=[public(keys["ed25519"])], ways=[(KEY,)])
+    with serving(account, [host_key("ed25519"), host_key("ecdsa")]) as server:
+        revoked = line("any", 22, shown(number=2)).replace("any", "@revoked *")
+        (client.directory / ".ssh/known_hosts").write_text(line(HOST, server.port, shown("ecdsa")) + revoked)
+        volume = client.volume(server, IdentityFile=str(keys["ed25519"]))
+        client.preflight.run(volume, Deadline.after(60))
+        ssh = connect(client, volume)
+    assert (ssh.returncode, ssh.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("algorithms", ["^ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256,ssh-ed25519"])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_host_key_when_the_volume_says_which_kind_comes_first_is_the_one_that_ssh_is_shown(
+    client: Client, files: Path, keys: dict[str, Path], algorithms: str, pinned: bool
+) -> None:
+    account = Account(directory=files, keys=[public(keys["ed25519"])], ways=[(KEY,)])
+    opts: Any = {"IdentityFile": str(keys["ed25519"]), "HostKeyAlgorithms": algorithms}
+    with serving(account, [host_key("ed25519"), host_key("ecdsa")]) as server:
+        if pinned:
+            refusal = client.refusal(server, **opts, host_key=shown("ed25519").fingerprint)
+            assert f"is {shown('ecdsa').fingerprint}, not the pinned" in str(refusal)
+            opts["host_key"] = shown("ecdsa").fingerprint
+        volume = client.volume(server, **opts)
+        client.preflight.run(volume, Deadline.after(60))
+        ssh = connect(client, volume)
+    assert (ssh.returncode, ssh.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("check", ["accept-new", "yes"])
