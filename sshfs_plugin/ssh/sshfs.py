@@ -138,8 +138,25 @@ def _keywords(
         yield "BatchMode", "yes"
     yield from _host_key_keywords(volume, known_hosts, pinned)
     yield "ConnectionAttempts", "1"
-    for keyword, value in volume.ssh_options:
-        yield keyword, str(_connect_seconds(volume)) if keyword == "ConnectTimeout" else value
+    said = dict(volume.ssh_options)
+    said["ConnectTimeout"] = str(_connect_seconds(volume))
+    if volume.pinned_host_key or volume.check is not CheckAt.NEVER:
+        said["HostKeyAlgorithms"] = _without_certificates(said.get("HostKeyAlgorithms", ""))
+    yield from said.items()
+
+
+def _without_certificates(algorithms: str) -> str:
+    """Change a list of ssh_config(5) so that a server shows its host key itself, as it does to the preflight.
+
+    ssh would rather have a certificate, whose key may be one that nobody knows. A list that begins otherwise than with
+    a minus can't leave any out.
+    """
+    if not algorithms:
+        return f"-{_CERTIFICATES}"
+    return f"{algorithms},{_CERTIFICATES}" if algorithms.startswith("-") else algorithms
+
+
+_CERTIFICATES = "*-cert-v01@openssh.com"
 
 
 def _connect_seconds(volume: Volume) -> int:

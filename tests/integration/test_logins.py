@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Keys, passwords and host keys: what the preflight lets pass sshfs takes as well, and no secret gets out."""
 
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from support.ssh_keys import make_key
 
 from integration.plugin import Plugin, Refused, await_that
-from integration.sshd import Server
+from integration.sshd import ANYWHERE, Server, start_server
 
 KEYS = {
     "ed25519": ("-t", "ed25519"),
@@ -99,6 +101,39 @@ def test_a_pinned_host_key_is_all_that_ssh_takes(plugin: Plugin, server: Server)
     plugin.unmount("pinned")
     plugin.call("Remove", Name="pinned")
     assert not list(plugin.settings.pinned.iterdir())
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_server_that_has_a_certificate_for_another_kind_of_host_key_is_mounted(
+    plugin: Plugin, server: Server, pinned: bool
+) -> None:
+    """It is what ssh would ask for first, and of its key nobody knows anything."""
+    with tempfile.TemporaryDirectory(dir=ANYWHERE) as place:
+        certified, authority = Path(place) / "rsa", Path(place) / "authority"
+        for key in (certified, authority):
+            make_key(key, "-t", "rsa", "-b", "3072")
+        words: list[str | Path] = [
+            "ssh-keygen",
+            "-q",
+            "-s",
+            authority,
+            "-I",
+            "host",
+            "-h",
+            "-n",
+            "127.0.0.1",
+            f"{certified}.pub",
+        ]
+        subprocess.run(words, check=True)
+        for path in (Path(place), *Path(place).iterdir()):
+            shutil.chown(path, server.user)
+        lines = (f"HostKey {certified}", f"HostCertificate {certified}-cert.pub")
+        with start_server(*lines, model=server) as certain:
+            printed = subprocess.check_output(["ssh-keygen", "-lf", certain.directory / "host_key.pub"], text=True)
+            pin = {"host_key": printed.split()[1]} if pinned else {}
+            plugin.create("certified", certain.options(certain.data, **pin))
+            plugin.mount("certified")
+            plugin.unmount("certified")
 
 
 def test_without_a_check_the_error_is_sshs_own_last_words(plugin: Plugin, server: Server, tmp_path: Path) -> None:
