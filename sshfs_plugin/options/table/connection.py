@@ -175,8 +175,11 @@ TOPIC = Topic(
         ssh_option(
             name="LogLevel",
             value="level",
-            meaning="How much ssh tells the journal, from `QUIET` to `DEBUG3`.",
-            canonical=one_of("quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3"),
+            meaning="How much ssh tells the journal, from `ERROR` to `DEBUG3`. `QUIET` and `FATAL` are the same as "
+            "`ERROR`: what ssh says of a refused login ends the attempts.",
+            canonical=one_of(
+                *("error", "info", "verbose", "debug", "debug1", "debug2", "debug3"), quiet="error", fatal="error"
+            ),
         ),
         sshfs_option(
             name="max_conns",
