@@ -54,11 +54,25 @@ def is_in_order(said: str) -> bool:
     return bool(said) and not said.startswith(("+", "-"))
 
 
+def takes(said: str, name: str) -> bool:
+    """Tell whether a list of ssh_config(5) leaves an algorithm, which may be one that paramiko does not know."""
+    sign, patterns = _read(said)
+    is_named = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    if sign == "-":
+        return name not in _NOT_IN_SSH and not is_named
+    return is_named or (name not in _NOT_IN_SSH and (not said or sign in ("+", "^")))
+
+
+def _read(said: str) -> tuple[str, list[str]]:
+    """Return the sign with which a list begins, if it has one, and its patterns."""
+    sign = said[0] if said[:1] in ("+", "-", "^") else ""
+    return sign, said.removeprefix(sign).split(",")
+
+
 def chosen(supported: Sequence[str], said: str) -> tuple[str, ...]:
     """Apply a list of ssh_config(5), such as ``+a,b``, to the algorithms that paramiko supports."""
     usual = [name for name in supported if name not in _NOT_IN_SSH]
-    sign = said[0] if said[:1] in ("+", "-", "^") else ""
-    patterns = said.removeprefix(sign).split(",")
+    sign, patterns = _read(said)
     named = [name for pattern in patterns for name in fnmatch.filter(supported, pattern)]
     match sign:
         case "+":

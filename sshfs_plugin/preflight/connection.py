@@ -215,6 +215,14 @@ def exchange_keys(
     if not transport.initial_kex_done:  # paramiko raises no error when the time is up
         transport.close()
         raise fell_silent(remote) if transport.remote_version else _greets_too_late(remote)
+    shown, least = transport.shown_key, int(said.get("RequiredRSASize", 0))
+    if isinstance(shown, paramiko.RSAKey) and shown.get_bits() < least:
+        transport.close()
+        raise errors.NegotiationFailed(
+            f"the host key of {remote.server} is an RSA key of {shown.get_bits()} bits, "
+            f"and RequiredRSASize wants {least}",
+            "let the server have a longer one, or leave that option out",
+        )
     return transport
 
 

@@ -5,7 +5,7 @@ import functools
 import io
 import logging
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.preflight import algorithms
+from sshfs_plugin.preflight.connection import NOTHING
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
 from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login, certificate_beside
@@ -33,8 +35,17 @@ _CERTIFICATE = "-cert-v01@openssh.com"
 _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactive": "a typed password"}
 
 
-def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline) -> str:
+def log_in(
+    transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline, said: Mapping[str, str] = NOTHING
+) -> str:
     """Log in with the keys and then the password, as ssh would, each if the server takes it; it may require both.
+
+    Args:
+        transport: The connection, with keys exchanged.
+        remote: The server.
+        login: The keys and the password.
+        deadline: When the caller gives up.
+        said: The volume's keywords of ssh_config, with their values.
 
     Returns:
         What the server accepted last, in words.
@@ -46,12 +57,16 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
         AgentUnusable: The ssh-agent does not sign with a key that the server takes.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
-        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, login, path))
+        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, said, _private_keys(login, path)))
         for path in login.identity_files
     ]
     if login.agent:
         proofs += [
-            (f"the ssh-agent's key {fingerprint(blob)}", _BY_KEY, functools.partial(_try_agent, transport, remote, key))
+            (
+                f"the ssh-agent's key {fingerprint(blob)}",
+                _BY_KEY,
+                functools.partial(_try_agent, transport, remote, said, key),
+            )
             for blob, key in ((blob, _AgentKey(login.agent, blob)) for blob in login.agent_keys)
         ]
     if login.password:
@@ -72,12 +87,16 @@ def log_in(transport: paramiko.Transport, remote: Remote, login: Login, deadline
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(
         f"{remote.host} refused to let {remote.user} in{given} (it takes {ways or 'nothing more'})",
-        _login_hint(login, offered, remote),
+        _login_hint(login, offered, remote, said),
     )
 
 
-def _login_hint(login: Login, offered: list[str], remote: Remote) -> str:
+def _login_hint(login: Login, offered: list[str], remote: Remote, said: Mapping[str, str]) -> str:
     """Return what to do about the methods that a server still offers after all keys and the password were tried."""
+    if _BY_KEY & set(offered) and login.identity_files:
+        left_out = [{_left_out_by(said, key) for key in _private_keys(login, path)} for path in login.identity_files]
+        if "" not in set.union(*left_out):
+            return f"{left_out[0].pop()} leaves out the key {login.identity_files[0]}, change that option or the key"
     if not login.identity_files and not login.agent and not login.password:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     if _BY_KEY & set(offered) and login.identity_files:
@@ -104,9 +123,11 @@ def _is_user_right(remote: Remote) -> str:
     return f"and is that the right user{without}?"
 
 
-def _try_agent(transport: paramiko.Transport, remote: Remote, key: "_AgentKey", offered: list[str]) -> list[str]:
+def _try_agent(
+    transport: paramiko.Transport, remote: Remote, said: Mapping[str, str], key: "_AgentKey", offered: list[str]
+) -> list[str]:
     """Offer a key of an ssh-agent, and return the methods that are left to try."""
-    if not _can_sign(transport, key):
+    if not _can_sign(transport, said, key):
         return offered
     try:
         return _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
@@ -161,10 +182,16 @@ def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
     )
 
 
-def _try_key(transport: paramiko.Transport, remote: Remote, login: Login, path: Path, offered: list[str]) -> list[str]:
-    """Offer a key, under its certificate first, and return the methods that are left to try."""
-    for key in _private_keys(login, path):
-        if not _can_sign(transport, key):
+def _try_key(
+    transport: paramiko.Transport,
+    remote: Remote,
+    said: Mapping[str, str],
+    forms: Iterator[paramiko.PKey],
+    offered: list[str],
+) -> list[str]:
+    """Offer a key in its forms, as :func:`_private_keys` has them, and return the methods that are left to try."""
+    for key in forms:
+        if not _can_sign(transport, said, key):
             continue
         left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
         if left != offered:
@@ -172,11 +199,24 @@ def _try_key(transport: paramiko.Transport, remote: Remote, login: Login, path: 
     return offered
 
 
-def _can_sign(transport: paramiko.Transport, key: paramiko.PKey) -> bool:
+def _left_out_by(said: Mapping[str, str], key: paramiko.PKey) -> str:
+    """Return the option by which ssh leaves a key out; empty if none does. RSA keys have several algorithms."""
+    kind = key.public_blob.key_type if key.public_blob else key.get_name()
+    if "rsa" not in kind:
+        taken = algorithms.takes(said.get("PubkeyAcceptedAlgorithms", ""), kind)
+        return "" if taken else "PubkeyAcceptedAlgorithms"
+    plain = key if isinstance(key, paramiko.RSAKey) or kind != "ssh-rsa" else paramiko.RSAKey(data=key.asbytes())
+    is_short = isinstance(plain, paramiko.RSAKey) and plain.get_bits() < int(said.get("RequiredRSASize", 0))
+    return "RequiredRSASize" if is_short else ""
+
+
+def _can_sign(transport: paramiko.Transport, said: Mapping[str, str], key: paramiko.PKey) -> bool:
     """Tell whether both sides take a signature algorithm of a key; paramiko ends the connection if there is none.
 
     Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
     """
+    if _left_out_by(said, key):
+        return False
     if "rsa" not in key.get_name():
         return True
     ours = {name for name in transport.preferred_pubkeys if "rsa" in name}

@@ -109,12 +109,13 @@ class Preflight:
     ) -> KeptConnection:
         """Make all checks of the server, and return the connection."""
         volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
+        said = dict(volume.ssh_options)
         jump = self._jumped(volume, login, deadline)
         transport, host_key = self._verified(volume, known, deadline, jump)
         with _closed_on_failure(transport), _ended_soon_after(deadline, transport):
             until = time.monotonic() + KEPT_SECONDS
             with self.observer(Check.LOGIN) as note:
-                note(f"{remote.user} with {log_in(transport, remote, login, deadline)}")
+                note(f"{remote.user} with {log_in(transport, remote, login, deadline, said)}")
             logged_in()
             with self.observer(Check.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)
@@ -133,7 +134,7 @@ class Preflight:
                 with at_jump_host(jump):
                     reached, _ = inner._verified(jump, self.known_hosts.of_server(jump), deadline, reached)
                     with _closed_on_failure(reached), _ended_soon_after(deadline, reached):
-                        how = log_in(reached, jump.remote, its_login, deadline)
+                        how = log_in(reached, jump.remote, its_login, deadline, dict(jump.ssh_options))
                 note(f"{jump.remote_name} ({jump.remote.account}) with {how}")
         return reached
 

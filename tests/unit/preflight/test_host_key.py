@@ -142,6 +142,20 @@ def test_host_key_when_the_volume_says_which_kind_comes_first_is_the_one_that_ss
     assert (ssh.returncode, ssh.stderr) == (0, "")
 
 
+def test_host_key_when_it_is_shorter_than_the_volume_wants_is_refused_and_nothing_is_sent(
+    client: Client, files: Path
+) -> None:
+    with serving(Account(directory=files, password="hunter2"), [host_key("rsa")]) as server:
+        client.run(server, password="hunter2", RequiredRSASize=str(host_key("rsa").get_bits()))
+        before = list(server.seen)
+        error = client.refusal(server, password="hunter2", RequiredRSASize="8192")
+    assert str(error) == (
+        f"the host key of 127.0.0.1 port {server.port} is an RSA key of {host_key('rsa').get_bits()} bits, and "
+        "RequiredRSASize wants 8192: let the server have a longer one, or leave that option out"
+    )
+    assert server.seen == before
+
+
 @pytest.mark.parametrize("check", ["accept-new", "yes"])
 def test_host_key_when_only_one_of_another_kind_is_known_has_changed(
     client: Client, server: Server, check: str

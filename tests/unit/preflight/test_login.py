@@ -151,6 +151,43 @@ def test_login_when_no_signature_of_an_rsa_key_is_taken_succeeds_with_the_next_k
         assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("ed25519", "PubkeyAcceptedAlgorithms", "rsa-sha2-512,rsa-sha2-256"),
+        ("ed25519", "PubkeyAcceptedAlgorithms", "-ssh-ed25519*"),
+        ("ecdsa", "PubkeyAcceptedAlgorithms", "ssh-ed25519"),
+        ("rsa", "RequiredRSASize", "8192"),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "agent"])
+def test_login_when_an_option_leaves_the_key_out_is_refused_as_ssh_would_be(  # noqa: PLR0913 (what varies)
+    client: Client, files: Path, keys: dict[str, Path], kind: str, option: str, value: str, where: str
+) -> None:
+    key = keys[kind]
+    with agent(key) as place, serving(Account(directory=files, keys=[public(key)], ways=[(KEY,)])) as server:
+        login: Any = {"IdentityFile": str(key)} if where == "file" else {"IdentityAgent": str(place)}
+        given: Any = {**login, option: value}
+        error = client.refusal(server, **given)
+        client.run(server, **login)
+        ssh = connect(client, client.volume(server, **given))
+    assert isinstance(error, errors.LoginRefused)
+    assert KEY in server.seen
+    if where == "file":
+        assert str(error).endswith(
+            f"(it takes a key): {option} leaves out the key {key}, change that option or the key"
+        )
+    assert "Permission denied" in ssh.stderr
+
+
+@pytest.mark.parametrize("taken", ["+ssh-ed25519", "-ecdsa*", "^ssh-ed25519", "ecdsa*,ssh-ed*"])
+def test_login_when_an_option_leaves_the_key_passes(
+    client: Client, files: Path, keys: dict[str, Path], taken: str
+) -> None:
+    with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server:
+        client.run(server, IdentityFile=str(keys["ed25519"]), PubkeyAcceptedAlgorithms=taken, RequiredRSASize="8192")
+
+
 @pytest.mark.parametrize("way", [(KEY, PASSWORD), (KEY, TYPED), (PASSWORD, KEY)])
 def test_login_when_the_server_wants_key_and_password_gives_both_in_its_order(
     client: Client, files: Path, keys: dict[str, Path], way: tuple[str, ...]
