@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.host import interfaces
 from sshfs_plugin.preflight import algorithms
 from sshfs_plugin.preflight.ssh import FAILURES, GRACE_SECONDS, ended_at, fell_silent, paramiko, reason
 from sshfs_plugin.preflight.transport import TooLong, Transport
@@ -86,11 +87,9 @@ def connect(
         HostUnreachable: None of the addresses takes a connection.
     """
     refused: OSError | None = None
-    named = said.get("BindAddress")
-    # bind() itself would resolve a name, without a limit
-    sources = _by_family(resolve(replace(remote, host=named, port=0), seconds, said)) if named else {}
+    sources = _sources(remote, seconds, said)
     for family, kind, protocol, _, address in addresses:
-        if named and family not in sources:
+        if sources is not None and family not in sources:
             continue
         try:
             connection = socket.socket(family, kind, protocol)
@@ -99,7 +98,7 @@ def connect(
             continue
         connection.settimeout(max(0.1, seconds / len(addresses)))
         try:
-            if named:
+            if sources is not None:
                 connection.bind(sources[family])
             connection.connect(address)
         except OSError as error:
@@ -110,6 +109,16 @@ def connect(
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
     raise _unreachable(remote, refused) from None
+
+
+def _sources(remote: Remote, seconds: float, said: Mapping[str, str]) -> dict[int, Any] | None:
+    """Return the address of each family from which a volume wants to connect; None if it does not mind."""
+    if named := said.get("BindAddress"):
+        # bind() itself would resolve a name, without a limit
+        return _by_family(resolve(replace(remote, host=named, port=0), seconds, said))
+    if interface := said.get("BindInterface"):
+        return interfaces.addresses(interface)
+    return None
 
 
 def _by_family(addresses: list[Address]) -> dict[int, Any]:

@@ -2,12 +2,11 @@
 """The first check: whether this host can do what a volume's options ask. No server is asked."""
 
 import re
-import socket
 import tempfile
 from pathlib import Path
 
 from sshfs_plugin import errors
-from sshfs_plugin.host import command, local_files
+from sshfs_plugin.host import command, interfaces, local_files
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.known_hosts import KnownHosts
@@ -51,7 +50,7 @@ def _require_file(option: str, file: Path) -> None:
 
 
 def _require_interface(name: str) -> None:
-    if name not in (known for _, known in socket.if_nameindex()):
+    if not interfaces.exists(name):
         raise errors.InvalidOption("BindInterface", "names a network interface that this host does not have")
 
 

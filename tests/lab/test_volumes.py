@@ -78,6 +78,24 @@ def test_a_mistake_is_named_with_its_cure(host: Host, options: dict[str, str], s
     assert "wrong" not in host.machine.run("docker", "volume", "ls", "-q").stdout
 
 
+@pytest.fixture
+def interface(host: Host) -> Iterator[str]:
+    """Give the machine one more network interface, whose address is 192.0.2.9."""
+    host.machine.sh("ip link add lab0 type bridge && ip address add 192.0.2.9/32 dev lab0 && ip link set lab0 up")
+    yield "lab0"
+    host.machine.run("ip", "link", "delete", "lab0")
+
+
+def test_a_volume_connects_from_the_network_interface_that_it_names(host: Host, interface: str) -> None:
+    machine, directory = host.machine, host.directory("bound")
+    with machine.sshd_with("AllowUsers alice@192.0.2.9\n"):
+        refused = host.create("bound", directory, check=False)
+        assert "localhost refused to let alice in" in refused.stderr
+        host.create("bound", directory, BindInterface=interface)
+        host.run("bound", "echo hi >/data/file")
+    assert machine.read(f"{directory}/file") == "hi\n"
+
+
 def test_a_login_that_is_locked_into_a_directory_gets_a_hint(host: Host) -> None:
     machine = host.machine
     machine.sh("mkdir -p /volume1/photo && chown root:root /volume1 && chown alice /volume1/photo")
