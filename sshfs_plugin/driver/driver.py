@@ -429,7 +429,8 @@ class Driver:
             # before a slot at the server is taken, since files on this host may take long to read
             prepared = self._preflight.prepare(volume) if volume.check is not CheckAt.NEVER else None
             login = prepared.login if prepared else self._preflight.login(volume)
-        was_checked = prepared is not None and self._check(entry, prepared, asked, deadline, unless_joinable=True)
+        # one that is mounted joins no connection any more: its relay makes one of its own
+        was_checked = prepared is not None and self._check(entry, prepared, asked, deadline, unless_joinable=not device)
         try:
             self._start(entry, login, deadline)
         except errors.MountError:

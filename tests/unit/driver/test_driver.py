@@ -198,10 +198,18 @@ def test_mount_checks_again_when_the_last_check_is_old(
     assert status_of(driver) == (False, 0)
 
 
-def test_mount_checks_again_when_the_connection_was_lost_since_the_last_check(driver: Driver, host: FakeHost) -> None:
-    """After it the relay tries to log in once more, and that is not to be refused."""
+@pytest.mark.parametrize("joinable", [False, True])
+def test_mount_checks_again_when_the_connection_was_lost_since_the_last_check(
+    driver: Driver, host: FakeHost, joinable: bool
+) -> None:
+    """After it the relay tries to log in once more, and that is not to be refused.
+
+    It makes a connection of its own, whatever other volumes share.
+    """
     create(driver)
     mount(driver)
+    if joinable:
+        host.supervisor.connections.joinable.add("photos")
     host.supervisor.silent.add("photos")
     host.supervisor.outages["photos"] = ("the connection to the server is lost (it was closed)", datetime.now(UTC))
     host.preflight.problems["photos"] = errors.LoginRefused("nas refused to let me in")
