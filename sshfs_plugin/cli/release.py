@@ -32,7 +32,7 @@ def release(settings: Settings, text: str, *, by_force: bool) -> None:
     was_mounted = mounts.device(name) is not None
     if not was_mounted and name not in VolumeRecords.of(settings).names():
         raise errors.VolumeNotFound(name)
-    if by_force and (was_mounted or mounts.is_kept(name)):
+    if by_force and (was_mounted or not mounts.end_unless_kept(name, deadline)):
         mounts.release_by_force(name, deadline)
         journal.note(f"release --force {name}: unmounted", Event.RELEASED_BY_FORCE, name)
         terminal.say(f"{name} is unmounted.", colour="green")

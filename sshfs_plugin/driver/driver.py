@@ -520,7 +520,7 @@ class Driver:
         if self._supervisor.device(name) is not None:
             released = self._supervisor.release(name, deadline)
         else:  # somebody may have unmounted it by hand for all but those who use it
-            released = not self._supervisor.is_kept(name)
+            released = self._supervisor.end_unless_kept(name, deadline)
         if not released:
             raise errors.VolumeInUse(name)
 

@@ -240,6 +240,14 @@ class Supervisor(ABC):
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether there is still a process of the volume, be it mounted here or not."""
 
+    def end_unless_kept(self, name: VolumeName, _deadline: Deadline) -> bool:
+        """See that a volume which is not mounted stays so; return False if its process goes on for those who use it.
+
+        Raises:
+            UnmountFailed: What would mount it again does not end.
+        """
+        return not self.is_kept(name)
+
     def provide(self, volume: Volume, login: Login) -> None:
         """Write what the unit of a mounted volume reads. Raises StateError."""
         self.files(volume.name).write(volume, login, self.settings)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
+_ACTIVE, _INACTIVE = "active", "inactive"
 _STATE = ("Id", "ActiveState", "SubState", "LoadState")
 
 _JOB_MODE = "ignore-dependencies"
@@ -89,6 +90,13 @@ class SystemdSupervisor(Supervisor):
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether the volume's unit is active; systemd is asked only if there is what it would read."""
         return self.is_provided(name) and _is_active(_unit(name))
+
+    def end_unless_kept(self, name: VolumeName, deadline: Deadline) -> bool:
+        """End the volume's unit unless it is active: for a second after sshfs was killed, systemd waits to start it."""
+        state = _state(_unit(name)) if self.is_provided(name) else _INACTIVE
+        if state not in (_ACTIVE, _INACTIVE):
+            self.end(name, deadline)
+        return state != _ACTIVE
 
     def settle(self) -> None:
         """Settle what an earlier process has left: stop its release, and remove connections that it had not begun."""
@@ -268,10 +276,15 @@ def _ended(units: Sequence[str]) -> set[str]:
 
 
 def _is_active(unit: str) -> bool:
+    return _state(unit) == _ACTIVE
+
+
+def _state(unit: str) -> str:
     try:
-        return command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout == "active\n"
+        shown = command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout
     except errors.ProgramStuck:  # containers may be using it
-        return True
+        return _ACTIVE
+    return shown.strip()
 
 
 def _reset_failed(unit: str, *, seconds: float) -> None:

@@ -245,6 +245,16 @@ def test_a_lost_count_takes_no_volume_away_from_a_running_container(host: Host) 
     host.machine.until(lambda: not host.is_mounted("miscounted"))
 
 
+def test_a_volume_that_is_removed_just_after_its_sshfs_was_killed_leaves_no_unit_to_start(host: Host) -> None:
+    """For a second systemd waits to start it again, and would find nothing that says what to mount."""
+    host.create("brief", host.directory("brief"))
+    host.start("user", "brief", STAY)
+    unit = "docker-volume-sshfs@brief"
+    host.machine.sh(f"systemctl kill -s KILL {unit}; docker rm -f user && docker volume rm brief")
+    assert host.property(unit, "ActiveState") == "inactive"
+    assert not host.is_mounted("brief")
+
+
 def test_a_killed_docker_leaves_no_mount_behind(host: Host) -> None:
     """It sends no Unmount, and its restart=always container comes back with the ID of before."""
     machine, directory = host.machine, host.directory("crash")

@@ -251,6 +251,23 @@ def test_what_an_active_unit_reads_is_not_written_anew(keeping: SystemdSuperviso
     assert not keeping.is_kept(VolumeName("films"))
 
 
+@pytest.mark.parametrize("state", ["active", "activating", "deactivating", "failed", "inactive"])
+def test_unit_of_an_unmounted_volume_is_ended_unless_it_is_active(
+    keeping: SystemdSupervisor, programs: Programs, state: str
+) -> None:
+    """Where sshfs was killed, systemd waits for a second before it starts the unit again."""
+    keeping.files(PHOTOS).write(VOLUME, LOGIN, keeping.settings)
+    programs.add("systemctl", showing(state))
+    assert keeping.end_unless_kept(PHOTOS, soon()) == (state != "active")
+    ended = [f"stop {IGNORING} {UNIT}", f"reset-failed {UNIT}"] if state not in ("active", "inactive") else []
+    assert programs.calls("systemctl") == [ASKED, *ended]
+
+
+def test_unit_of_a_volume_that_has_none_is_not_asked_for(keeping: SystemdSupervisor, programs: Programs) -> None:
+    assert keeping.end_unless_kept(PHOTOS, soon())
+    assert programs.calls("systemctl") == []
+
+
 def test_a_request_that_can_not_be_written_is_a_failed_release(keeping: SystemdSupervisor, settings: Settings) -> None:
     settings.releases.parent.mkdir(parents=True, exist_ok=True)
     settings.releases.write_text("a file in its place")
