@@ -39,6 +39,9 @@ SESSIONS = 10
 MAKING_SECONDS = 50.0
 """How long it may take to make a connection."""
 
+TOLD_SECONDS = 12.0
+"""For how long the directory of a connection that could not be made stays at most."""
+
 ANSWER_SECONDS = 0.5
 
 END_SECONDS = 1.0
@@ -137,11 +140,12 @@ class SharedConnection:
     @property
     def is_being_made(self) -> bool:
         """Whether it is; of one that a killed service was about to make, the file stays."""
-        try:
-            # later than now if the clock was set back
-            return abs(time.time() - self.making.stat().st_mtime) < MAKING_SECONDS
-        except OSError:
-            return False
+        return _is_recent(self.making, MAKING_SECONDS)
+
+    @property
+    def failed_just_now(self) -> bool:
+        """Whether it could not be made, which volumes that wait for it are still to be told."""
+        return _is_recent(self.directory / "failed", TOLD_SECONDS)
 
     @property
     def was_given_up(self) -> bool:
@@ -157,6 +161,15 @@ class SharedConnection:
     def remove(self) -> None:
         """Remove the files."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _is_recent(file: Path, seconds: float) -> bool:
+    """Tell whether a file was written in the last seconds."""
+    try:
+        # later than now if the clock was set back
+        return abs(time.time() - file.stat().st_mtime) < seconds
+    except OSError:
+        return False
 
 
 class SharedConnections:
@@ -224,7 +237,7 @@ class SharedConnections:
         """Remove what is left of connections that have ended, or were never made."""
         self.remove_given_up()
         for connection in self.all():
-            if not (connection.stands or connection.is_being_made):
+            if not (connection.stands or connection.is_being_made or connection.failed_just_now):
                 connection.remove()
 
     def remove_given_up(self) -> None:

@@ -82,8 +82,7 @@ class SystemdSupervisor(Supervisor):
         except errors.ProgramStuck:
             self._give_up_start(name)
             raise mount_timed_out(name, seconds) from None
-        units = [*([_connection_unit(connection)] if connection else []), unit]
-        said = _last_words(units, started) or refusal
+        said = _last_words(unit, started) or refusal
         self._give_up_start(name)
         raise mount_failed(name, said)
 
@@ -295,14 +294,13 @@ def _systemctl(verb: str, *words: str, seconds: float) -> subprocess.CompletedPr
     return command.run(["systemctl", verb, f"--job-mode={_JOB_MODE}", *words], seconds=seconds)
 
 
-def _last_words(units: Sequence[str], since: float) -> str:
-    """Return what the processes of units have written to the journal, where it may arrive late.
+def _last_words(unit: str, since: float) -> str:
+    """Return what the processes of a unit have written to the journal, where it may arrive late.
 
-    The lines are matched by the units' names: one of forty has no invocation ID.
+    The lines are matched by the unit's name: one of forty has no invocation ID.
     """
     # the clock may have been set back since
-    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{min(since, time.time()):.6f}"]
-    read += [f"_SYSTEMD_UNIT={unit}" for unit in units]
+    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{min(since, time.time()):.6f}", f"_SYSTEMD_UNIT={unit}"]
     limit = Deadline.after(LAST_WORDS_SECONDS)
     said = ""
     with contextlib.suppress(errors.ProgramStuck):

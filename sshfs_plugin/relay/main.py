@@ -33,8 +33,8 @@ def main() -> None:
     connection = os.environ.get("SSHFS_PLUGIN_CONNECTION", "")
     try:
         session = shared.begin_session(command, connection)
-    except shared.NotMade:
-        sys.exit("the connection that is shared could not be made")
+    except shared.NotMade as why:
+        sys.exit(str(why))
     ssh: Connection = session or Ssh(command, quiet=False)
     greeting = os.read(SSHFS, GREETING_BYTES) if session else b""
     ssh.send(greeting)

@@ -19,8 +19,16 @@ It is short, since Podman waits for a Mount for 4.5 seconds.
 LOOK_SECONDS = 0.005
 
 
+LONGEST_WORDS = 4096
+
+NOT_IN_TIME = "the connection that is shared could not be made in time"
+
+
 class NotMade(Exception):
-    """The connection could not be made; a login by ourselves would be refused as well, and count with the server."""
+    """The connection could not be made; a login by ourselves would be refused as well, and count with the server.
+
+    Its text is what ssh has said.
+    """
 
 
 def begin_session(command: list[str], directory: str) -> Session | None:
@@ -65,8 +73,10 @@ def _await(directory: str, socket: str) -> bool:
     limit = monotonic() + MAKING_SECONDS
     while os.path.exists(f"{directory}/making") and not os.path.exists(socket):
         if monotonic() > limit:
-            raise NotMade
+            raise NotMade(NOT_IN_TIME)
         select((), (), (), LOOK_SECONDS)
-    if os.path.exists(f"{directory}/failed"):
-        raise NotMade
-    return os.path.exists(socket)
+    try:
+        with open(f"{directory}/failed", "rb") as failed:
+            raise NotMade(failed.read(LONGEST_WORDS).decode("utf-8", "replace").strip() or NOT_IN_TIME)
+    except OSError:
+        return os.path.exists(socket)

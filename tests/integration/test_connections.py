@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,6 +154,18 @@ def test_a_login_that_is_refused_is_tried_twice_for_a_mount_and_no_more(
             plugin.mount(name)
     await_that(lambda: not server.connections(), "the server has told of each")
     assert (server.directory / "log").read_text().count("authenticating user daemon") == 4
+
+
+def test_each_volume_that_waits_for_a_connection_is_told_why_it_was_not_made(plugin: Plugin, server: Server) -> None:
+    """Where no check can find the cause."""
+    (server.directory / "authorized_keys").write_text("")
+    with delayed(server.port, 0.2) as port, ThreadPoolExecutor() as at_once:
+        for name in ("aa", "bb", "cc"):
+            plugin.create(name, server.options(server.data, check="never") | {"port": str(port)})
+        mounting = [at_once.submit(plugin.mount, name) for name in ("aa", "bb", "cc")]
+        for mount in mounting:
+            with pytest.raises(Refused, match=r"its last words: daemon@127.0.0.1: Permission denied \(publickey\).$"):
+                mount.result()
 
 
 def test_connection_that_was_refused_keeps_no_secret_and_holds_nobody_up(plugin: Plugin, server: Server) -> None:

@@ -122,7 +122,7 @@ def left_overs(settings: Settings) -> Iterator[Finding]:
         )
     for connection in SharedConnections(settings).all():
         unit = f"docker-volume-sshfs-connection@{connection.name}"
-        if connection.is_being_made:
+        if connection.is_being_made or connection.failed_just_now:
             continue
         if not connection.stands:
             clean = False

@@ -663,8 +663,9 @@ def test_mountpoint_and_mount_without_a_volume(
 
 
 def test_connections_that_have_ended_hang_or_serve_nobody(administrator: Administrator, settings: Settings) -> None:
-    for name in ("ended-1", "hangs-2", "unused-3", "used-4"):
+    for name in ("ended-1", "hangs-2", "unused-3", "used-4", "failed-5"):
         (settings.connections / name / "volumes").mkdir(parents=True)
+    (settings.connections / "failed-5/failed").touch()  # it goes in a moment by itself
     (settings.connections / "hangs-2/hung").touch()
     for name in ("hangs-2", "used-4"):
         (settings.connections / name / "volumes/photos").touch()

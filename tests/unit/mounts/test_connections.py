@@ -188,11 +188,17 @@ def test_what_is_left_of_connections_is_removed_and_no_more(connections: SharedC
     begun = joined(connections, volume("music", port="2222"), LOGIN)
     half = settings.connections / "0123456789abcdef-0000"
     half.mkdir()
+    failed = joined(connections, volume("films", port="2223"), LOGIN)
+    words = failed.making.rename(failed.directory / "failed")
     with made(standing):
         connections.remove_ended()
         assert standing.directory.exists()
         assert begun.directory.exists()
+        assert failed.directory.exists(), "volumes that wait for it are to be told"
         assert not half.exists()
+        os.utime(words, (0, 0))
+        connections.remove_ended()
+        assert not failed.directory.exists()
 
 
 @pytest.mark.parametrize("stands", [True, False])

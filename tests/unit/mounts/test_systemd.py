@@ -177,23 +177,6 @@ def test_connection_that_a_killed_service_has_not_had_made_is_waited_for_by_nobo
     assert keeping.connections.all() == [begun], "systemd can't be asked"
 
 
-def test_failed_start_speaks_in_the_words_of_the_connection_that_could_not_be_made(
-    keeping: SystemdSupervisor, programs: Programs
-) -> None:
-    programs.add("systemctl", telling(keeping, "ended"))
-    programs.add(
-        "journalctl",
-        """[ "$1" = --sync ] || {
-        echo "bob@nas: Permission denied (publickey)."
-        echo "the connection that is shared could not be made"
-    }""",
-    )
-    with pytest.raises(errors.MountFailed, match=r"its last words: bob@nas: Permission denied \(publickey\)\.$"):
-        keeping.start(SHARING, LOGIN, soon())
-    read = programs.calls("journalctl")[-1]
-    assert re.search(rf" _SYSTEMD_UNIT=docker-volume-sshfs-connection@[0-9a-f-]+\.service _SYSTEMD_UNIT={UNIT}$", read)
-
-
 def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothing(
     keeping: SystemdSupervisor, programs: Programs
 ) -> None:

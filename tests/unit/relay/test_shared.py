@@ -198,7 +198,7 @@ def test_connection_that_could_not_be_made_is_told(connection: Path, when: str) 
     """A login by the volume itself would be one more that is refused."""
 
     def fail() -> None:
-        (connection / "failed").touch()
+        (connection / "failed").write_text("bob@nas: Permission denied (publickey).\n")
         (connection / "making").unlink()
 
     (connection / "making").touch()
@@ -206,12 +206,12 @@ def test_connection_that_could_not_be_made_is_told(connection: Path, when: str) 
         fail()
     else:
         threading.Timer(0.05, fail).start()
-    with pytest.raises(shared.NotMade):
+    with pytest.raises(shared.NotMade, match=r"^bob@nas: Permission denied \(publickey\)\.$"):
         shared.begin_session(COMMAND, str(connection))
 
 
 def test_connection_that_takes_too_long_to_make_is_told(connection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (connection / "making").touch()
     monkeypatch.setattr(shared, "MAKING_SECONDS", 0.05)
-    with pytest.raises(shared.NotMade):
+    with pytest.raises(shared.NotMade, match="^the connection that is shared could not be made in time$"):
         shared.begin_session(COMMAND, str(connection))
