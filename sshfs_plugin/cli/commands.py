@@ -2,6 +2,7 @@
 """The commands with their arguments, and how errors are shown; each command's own module does its work."""
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -341,8 +342,20 @@ def import_vieux(ctx: click.Context, dry_run: bool, state: Path | None, keys: Pa
 
 def main() -> None:
     """Carry out the command line."""
+    _open_what_was_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # names of files and servers may have letters that the terminal does not have
             stream.reconfigure(errors="replace")
     command_line.main(prog_name=NAME)
+
+
+def _open_what_was_closed() -> None:
+    """Give the streams that whoever runs the command has closed somewhere to go: its work is wanted all the same.
+
+    Python has None in their place, on which click and input() fail. In the order of their numbers each gets its own
+    back, so that no other file has the number of a stream to which something may be written.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)

@@ -67,3 +67,20 @@ def test_letters_that_the_terminal_does_not_have_end_nothing(administrator: Admi
     program = (sys.executable, "-m", "sshfs_plugin.cli", "options", "x-größe-日本")
     said = subprocess.run(program, env=environment, capture_output=True, check=True).stdout.decode("latin-1")
     assert said.startswith("x-größe-?? is accepted and changes nothing about a volume: ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_keeps_no_command_from_its_work(administrator: Administrator, closed: str) -> None:
+    environment = {**os.environ, **administrator.settings.environment()}
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        program = ("sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "sshfs_plugin.cli", *words)
+        said = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+        return said.returncode, said.stdout, said.stderr
+
+    printed = "" if " >&-" in f" {closed}" else "  gid=number  Every file appears to belong to this group.\n"
+    complained = "" if "2>&-" in closed else "docker-volume-sshfs: unknown option 'gidd': did you mean 'gid'?\n"
+    assert typed("options", "gid") == (0, printed, "")
+    assert typed("options", "gidd") == (2, "", complained)
+    code, _, complaint = typed("status", "--compare", "-")
+    assert (code, "Traceback" in complaint) == (2, False), "what it reads has ended at once"
