@@ -13,6 +13,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
+from sshfs_plugin.options.table import FILES
 from sshfs_plugin.preflight import Check, Note
 from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.settings import Settings
@@ -22,8 +23,6 @@ from sshfs_plugin.volume import Volume
 
 CHECK_SECONDS = 100.0
 """As long as a Create of Docker's may take."""
-
-_FILES = ("IdentityFile", "CertificateFile", "IdentityAgent", "password_file", "known_hosts", "uidfile", "gidfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
     """Raise InvalidOption for a file below /tmp: the service, which has a /tmp of its own, would not find it."""
     if not isinstance(supervisor(settings), SystemdSupervisor):
         return
-    for each, name in ((each, name) for each in (volume, *volume.jumps) for name in _FILES):
+    for each, name in ((each, name) for each in (volume, *volume.jumps) for name in FILES):
         file = each.options.get(name, "")
         if local_files.is_below_tmp(Path(file)):
             raise errors.InvalidOption(name, f"names {file}, and {local_files.UNSEEN}")

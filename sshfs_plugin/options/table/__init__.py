@@ -9,9 +9,11 @@ from sshfs_plugin import errors
 from sshfs_plugin.options.table import access, connection, files, login, remote
 from sshfs_plugin.options.table.row import Destination, Option, Shape, Topic, Value
 from sshfs_plugin.options.table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
+from sshfs_plugin.options.values import known_hosts_file, path, path_for_sshfs, secret_path, socket
 
 __all__ = [
     "CREDENTIALS",
+    "FILES",
     "IGNORED",
     "NAMES",
     "REFUSED",
@@ -51,6 +53,11 @@ TRUST = frozenset(
 
 (``Ciphers`` and ``MACs`` matter only after that. ``check=never`` leaves a part of the proof out.)
 """
+
+FILES: tuple[str, ...] = tuple(
+    option.name for option in TABLE if option.canonical in (path, secret_path, known_hosts_file, socket, path_for_sshfs)
+)
+"""Options whose value is the path of a file or a socket on this host."""
 
 NAMES: tuple[str, ...] = tuple(name for option in TABLE for name in option.spellings)
 
