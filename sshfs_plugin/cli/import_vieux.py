@@ -49,7 +49,7 @@ def import_vieux(settings: Settings, state: Path | None, keys: Path | None, *, c
     # a state file that no plugin has is a copy, and may be that of any installed plugin
     plugins = [plugin for plugin in installed if plugin.state == state] or installed
     keys = keys or next((plugin.keys for plugin in plugins if plugin.keys), None)
-    mover = Mover(keys=keys, checked=checked)
+    mover = Mover(settings=settings, keys=keys, checked=checked)
     moves = [mover.plan(name, given) for name, given in legacy.volumes(state).items()]
     if not moves:
         terminal.say(f"There are no volumes in {state}.")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.host import local_files
-from sshfs_plugin.options.table import lookup, why_ignored
-from sshfs_plugin.options.values import path, secret_path
+from sshfs_plugin.options.table import FILES, lookup, why_ignored
+from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
 from sshfs_plugin.volume import CheckAt, Volume, volume_name
 
@@ -42,16 +42,18 @@ class Mover:
     """Makes plans for volumes of the other plugin.
 
     Attributes:
+        settings: This host's.
         keys: The directory on this host that the other plugin saw as ``/root/.ssh``; None if that is not known.
         checked: Whether the preflight is made when the volumes are made, rather than before they are mounted.
     """
 
+    settings: Settings
     keys: Path | None = None
     checked: bool = True
 
     def plan(self, name: str, given: Mapping[str, str]) -> Move:
         """Return the plan for a volume; no server is asked, but files on this host are looked up."""
-        draft = _Draft(self.keys)
+        draft = _Draft(self.settings.home, self.keys)
         try:
             draft.take(given)
             if not self.checked:
@@ -72,6 +74,7 @@ class Mover:
 
 @dataclass(slots=True)
 class _Draft:
+    home: Path
     keys: Path | None
     kept: dict[str, str] = field(default_factory=dict)
     further_keys: list[Path] = field(default_factory=list)
@@ -83,23 +86,23 @@ class _Draft:
                 self.remarks.append(f"option '{name}' is ignored: {why}")
             else:
                 option = lookup(name)
-                self.kept[name] = (
-                    self._on_this_host(option.name, value) if option.canonical in (path, secret_path) else value
-                )
+                self.kept[name] = self._on_this_host(option.name, value) if option.name in FILES else value
         names = {lookup(name).name for name in self.kept}
-        if not names & {"IdentityFile", "password", "password_file"}:
+        if not names & {"IdentityFile", "IdentityAgent", "password", "password_file"}:
             self._take_the_key_that_ssh_found()
 
     def _on_this_host(self, name: str, value: str) -> str:
         inside = next((value.removeprefix(start) for start in _INSIDE if value.startswith(start)), "")
-        there = str(self.keys / inside) if inside and self.keys else value
-        if there.startswith("/") and (why := local_files.why_absent(Path(there))):
+        kept = str(self.keys / inside) if inside and self.keys else value
+        there = self.home / kept[2:] if kept.startswith("~/") else Path(kept)
+        # what is no path, such as "none" for a file, is judged with the other values
+        if there.is_absolute() and (why := local_files.why_absent(there)):
             raise errors.InvalidOption(
                 name,
                 f"is {value} inside of the other plugin, but {there} can't be seen on this host ({why}): say "
                 "--keys DIR, its sshkey.source, or copy the file and make the volume by hand",
             )
-        return there
+        return kept
 
     def _take_the_key_that_ssh_found(self) -> None:
         if self.keys is None:

@@ -14,6 +14,7 @@ from support.administrator import Administrator
 from support.driver import FakeHost, slow_slots
 from support.programs import Programs
 from support.serving import serving
+from support.ssh_keys import write_key
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.driver.driver import Driver
@@ -224,6 +225,76 @@ def test_an_option_that_a_volume_cannot_have_is_named_and_the_others_go_on(
     assert problem in said.out
     assert "hunter2" not in dry.out + said.out
     assert said.lines[1] == "✓ music made"
+
+
+FILES = [
+    ("UserKnownHostsFile=/root/.ssh/known_hosts", "known_hosts"),
+    ("known_hosts=~/.ssh/known_hosts", "known_hosts"),
+    ("CertificateFile=/root/.ssh/nas-cert.pub", "CertificateFile"),
+    ("password_file=/root/.ssh/password", "password_file"),
+    ("IdentityAgent=/root/.ssh/agent", "IdentityAgent"),
+    ("IdentityAgent=~/.ssh/agent", "IdentityAgent"),
+    ("idmap=file,uidfile=/root/.ssh/uids", "uidfile"),
+    ("idmap=file,gidfile=/root/.ssh/gids", "gidfile"),
+]
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(("option", "name"), FILES)
+def test_each_file_of_the_other_plugin_is_found_on_this_host(
+    administrator: Administrator, settings: Settings, keys: Path, option: str, name: str
+) -> None:
+    write_key(keys / "id_ed25519", "ed25519")
+    file = keys / option.rpartition("/")[2]
+    file.touch()
+    leave(settings, photos={"Options": [option]})
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert (said.code, said.err) == (0, "")
+    made = recorded(settings, "photos")
+    assert made[name] == str(file)
+    is_alone = name in ("password_file", "IdentityAgent")
+    assert made.get("IdentityFile", "") == (
+        "" if is_alone else str(keys / "id_ed25519")
+    ), "an agent is named for its keys"
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(("option", "name"), FILES)
+def test_a_file_that_is_not_on_this_host_leaves_its_volume_out(
+    administrator: Administrator, settings: Settings, keys: Path, option: str, name: str
+) -> None:
+    leave(settings, photos={"Options": [option]}, music={})
+    path = option.rpartition("=")[2]
+    there = keys / Path(path).name
+    problem = f"option '{name}' is {path} inside of the other plugin, but {there} can't be seen on this host (No such"
+    dry = administrator("import-vieux", "--dry-run", "--keys", str(keys))
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert (dry.code, said.code) == (1, 1)
+    assert f"left out {problem}" in dry.lines[1]
+    assert said.lines[0].startswith(f"✗ photos {problem}")
+    assert said.lines[1:] == ["✓ music made"]
+
+
+def test_a_file_in_root_s_home_is_looked_for_in_that_of_this_host_where_the_directory_of_the_keys_is_not_known(
+    administrator: Administrator, settings: Settings
+) -> None:
+    leave(settings, photos={"Options": ["IdentityFile=~/.ssh/nas"]})
+    said = administrator("import-vieux", "--dry-run")
+    assert said.code == 1
+    assert f"is ~/.ssh/nas inside of the other plugin, but {settings.home}/.ssh/nas can't be seen on this" in said.out
+    write_key(settings.home / ".ssh/nas", "ed25519")
+    assert administrator("import-vieux", "--dry-run").lines[1:] == [
+        "photos me@nas:/photos port 22 IdentityFile=~/.ssh/nas made"
+    ]
+
+
+@pytest.mark.parametrize("file", ["/dev/null", "none"])
+def test_a_volume_that_read_no_host_keys_reads_none_here(
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path, file: str
+) -> None:
+    leave(settings, photos={"Options": [f"UserKnownHostsFile={file}"]})
+    assert administrator("import-vieux", "--keys", str(keys)).lines == ["✓ photos made"]
+    assert recorded(settings, "photos")["known_hosts"] == "/dev/null"
 
 
 def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(
