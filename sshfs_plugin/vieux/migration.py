@@ -8,10 +8,11 @@ from pathlib import Path
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.host import local_files
+from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.table import FILES, lookup, why_ignored
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
-from sshfs_plugin.volume import CheckAt, Volume, volume_name
+from sshfs_plugin.volume import CheckAt, Volume, VolumeName, volume_name
 
 _INSIDE = ("/root/.ssh/", "~/.ssh/")
 
@@ -58,18 +59,22 @@ class Mover:
             draft.take(given)
             if not self.checked:
                 draft.kept["check"] = CheckAt.MOUNT.value
-            checked, now = volume_name(name), datetime.now(UTC)
-            volume = options.restore(checked, draft.kept, now)
+            checked = volume_name(name)
+            volume = self._volume(checked, draft.kept)
             others = tuple(
-                options.restore(checked, {**draft.kept, "IdentityFile": str(key)}, now) for key in draft.further_keys
+                self._volume(checked, {**draft.kept, "IdentityFile": str(key)}) for key in draft.further_keys
             )
         except errors.InvalidVolumeName as error:
             problem = f"{error}; make it under another name, and its containers anew"
-        except errors.RequestError as error:
+        except errors.PluginError as error:  # whatever it is, the other volumes can still be moved
             problem = str(error)
         else:
             return Move(name=name, names=tuple(given), volume=volume, others=others, remarks=tuple(draft.remarks))
         return Move(name=name, names=tuple(given), problem=problem, remarks=tuple(draft.remarks))
+
+    def _volume(self, name: VolumeName, kept: Mapping[str, str]) -> Volume:
+        """Make a volume as the service will, which refuses options that a record might have."""
+        return options.parse(name, options.typed(kept), datetime.now(UTC), Remotes.of(self.settings))
 
 
 @dataclass(slots=True)

@@ -297,6 +297,64 @@ def test_a_volume_that_read_no_host_keys_reads_none_here(
     assert recorded(settings, "photos")["known_hosts"] == "/dev/null"
 
 
+def test_a_port_in_the_directory_is_refused_before_the_service_would(
+    administrator: Administrator, service: FakeHost, settings: Settings
+) -> None:
+    leave(settings, photos={"Sshcmd": "me@nas:2222:/x"}, music={"Sshcmd": "me@nas:2222:/x", "Port": "23"})
+    problem = (
+        "option 'sshcmd' has no place for a port, say -o port=2222 -o sshcmd=me@nas:/x; a directory that is called so "
+        "is ./2222:/x"
+    )
+    dry = administrator("import-vieux", "--dry-run")
+    assert dry.lines[1:] == [f"photos left out {problem}", "music me@nas:2222:/x port 23 made"]
+    said = administrator("import-vieux")
+    assert said.lines == [f"✗ photos {problem}", "✓ music made"]
+    assert (dry.code, said.code) == (1, 1)
+
+
+def test_what_has_commas_is_planned_and_made_as_one_value(
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
+) -> None:
+    write_key(keys / "a,ro", "ed25519")
+    leave(settings, photos={"Sshcmd": "me@nas:/a,b", "Options": [r"IdentityFile=/root/.ssh/a\,ro"]})
+    dry = administrator("import-vieux", "--dry-run", "--keys", str(keys))
+    assert dry.lines[1:] == [f"photos me@nas:/a,b port 22 IdentityFile={keys}/a,ro made"]
+    assert administrator("import-vieux", "--keys", str(keys)).lines == ["✓ photos made"]
+    assert recorded(settings, "photos") == {"sshcmd": "me@nas:/a,b", "IdentityFile": f"{keys}/a,ro"}
+
+
+def test_a_jump_host_is_looked_up_where_this_host_has_its_remotes(
+    administrator: Administrator, settings: Settings
+) -> None:
+    leave(settings, photos={"Options": ["ProxyJump=bastion"], "Password": "hunter2"}, music={})
+    said = administrator("import-vieux", "--dry-run")
+    assert (said.code, said.err) == (1, "1 of 2 volumes can't be made: photos\n")
+    file = settings.remotes / "bastion.conf"
+    assert said.lines[1:] == [
+        f"photos password, ProxyJump left out remote 'bastion' can't be used, {file} does not exist: "
+        "docker-volume-sshfs remote list shows which there are",
+        "music me@nas:/photos port 22 made",
+    ]
+    file.parent.mkdir(parents=True)
+    file.touch(0o600)
+    file.write_text("[remote]\nhost = bastion\npassword = correct\n")
+    said = administrator("import-vieux", "--dry-run")
+    assert said.lines[1] == "photos me@nas:/photos port 22 password=(not shown), ProxyJump=bastion made"
+
+
+def test_a_file_system_that_does_not_answer_leaves_out_one_volume_alone(
+    administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def why_absent(path: Path) -> str:
+        raise errors.FileStuck(str(path), 5)
+
+    monkeypatch.setattr("sshfs_plugin.host.local_files.why_absent", why_absent)
+    leave(settings, photos={"Options": ["IdentityFile=/root/.ssh/nas"]}, music={"Password": "hunter2"})
+    said = administrator("import-vieux", "--dry-run")
+    assert said.lines[1].startswith("photos IdentityFile left out cannot read /root/.ssh/nas, its file system did not")
+    assert said.lines[2:] == ["music me@nas:/photos port 22 password=(not shown) made"]
+
+
 def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(
     administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
