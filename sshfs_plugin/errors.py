@@ -400,6 +400,16 @@ class LegacyStateUnusable(RequestError):
     """The state file of vieux/sshfs can't be read, or is something else."""
 
 
+class KeyUndecided(RequestError):
+    """A volume of vieux/sshfs names no key, ssh could use several, and no server is to be asked which one it takes."""
+
+    def __init__(self, keys: Iterable[object]) -> None:
+        super().__init__(
+            f"no key was named, and the server alone can tell whether it takes {' or '.join(map(str, keys))}",
+            "import it without --no-check, or make it by hand with -o IdentityFile=KEY",
+        )
+
+
 class InvalidAlias(RequestError):
     """A name that no Docker plugin can have."""
 

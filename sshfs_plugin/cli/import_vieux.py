@@ -74,10 +74,10 @@ def _show(settings: Settings, moves: Sequence[Move]) -> list[str]:
 
 def _row(move: Move, verdict: _Verdict, problem: str) -> tuple[str, ...]:
     remarks = "; ".join(filter(None, (problem, *move.remarks)))
-    if move.volume is None:
+    if verdict is _Verdict.LEFT_OUT and move.problem:
         return move.name, "", ", ".join(name for name in move.names if name != "sshcmd"), verdict, remarks
-    remote = move.volume.remote
-    return move.name, f"{remote.source} port {remote.port}", _shown_options(move.volume), verdict, remarks
+    remote = move.volumes[0].remote
+    return move.name, f"{remote.source} port {remote.port}", _shown_options(move.volumes[0]), verdict, remarks
 
 
 def _shown_options(volume: Volume) -> str:
@@ -87,15 +87,15 @@ def _shown_options(volume: Volume) -> str:
 
 def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:
     """Return what is to be done about a volume, and why it is left out; a different ``check`` alone is no reason."""
-    if move.volume is None:
+    if not move.volumes:
         return _Verdict.LEFT_OUT, move.problem
     try:
-        existing = VolumeRecords.of(settings).load(move.volume.name)
+        existing = VolumeRecords.of(settings).load(move.volumes[0].name)
     except errors.VolumeNotFound:
-        return _Verdict.MADE, ""
+        return (_Verdict.LEFT_OUT, move.problem) if move.problem else (_Verdict.MADE, "")
     except (errors.RecordUnusable, errors.RemoteUnusable) as error:
         return _Verdict.LEFT_OUT, str(error)
-    for volume in (move.volume, *move.others):
+    for volume in move.volumes:
         differing = [name for name in options.differences(existing.given, volume.given) if name != "check"]
         if not differing:
             return _Verdict.THERE, ""
@@ -111,8 +111,8 @@ def _made(settings: Settings, move: Move) -> bool:
     """Make a volume unless it is there, and print how that went."""
     started = time.monotonic()
     verdict, problem = _judge(settings, move)
-    if move.volume and verdict is _Verdict.MADE:
-        problem = _make_one_of(settings, (move.volume, *move.others))
+    if verdict is _Verdict.MADE:
+        problem = _make_one_of(settings, move.volumes)
     said = "; ".join((problem or verdict, *move.remarks))
     terminal.step(move.name, time.monotonic() - started, said, holds=not problem)
     return not problem

@@ -11,7 +11,7 @@ from sshfs_plugin.host import local_files
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.table import FILES, lookup, why_ignored
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
+from sshfs_plugin.ssh.credentials import KEYS_AT_HOME, require_usable
 from sshfs_plugin.volume import CheckAt, Volume, VolumeName, volume_name
 
 _INSIDE = ("/root/.ssh/", "~/.ssh/")
@@ -24,16 +24,15 @@ class Move:
     Attributes:
         name: Its name, which this plugin may not allow.
         names: The options that it had, without their values.
-        volume: The volume to make; None if it can't be made.
-        others: The same volume with other keys, where ssh would have tried several keys in turn.
-        problem: Why it can't be made, and what to do; else empty.
+        volumes: The volume, and after it the same with each other key that ssh would have tried; none if its options
+            are wrong.
+        problem: Why none of these can be made, and what to do; else empty.
         remarks: What its owner should know.
     """
 
     name: str
     names: tuple[str, ...]
-    volume: Volume | None = None
-    others: tuple[Volume, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     problem: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -55,22 +54,23 @@ class Mover:
     def plan(self, name: str, given: Mapping[str, str]) -> Move:
         """Return the plan for a volume; no server is asked, but files on this host are looked up."""
         draft = _Draft(self.settings.home, self.keys)
+        volumes: tuple[Volume, ...] = ()
+        problem = ""
         try:
             draft.take(given)
             if not self.checked:
                 draft.kept["check"] = CheckAt.MOUNT.value
             checked = volume_name(name)
-            volume = self._volume(checked, draft.kept)
-            others = tuple(
-                self._volume(checked, {**draft.kept, "IdentityFile": str(key)}) for key in draft.further_keys
-            )
+            volumes = tuple(self._volume(checked, kept) for kept in draft.choices())
+            if len(volumes) > 1 and not self.checked:
+                raise errors.KeyUndecided(draft.found)
+            if draft.found:
+                draft.remarks.append(f"no key was named: it is to log in with {' or '.join(map(str, draft.found))}")
         except errors.InvalidVolumeName as error:
             problem = f"{error}; make it under another name, and its containers anew"
         except errors.PluginError as error:  # whatever it is, the other volumes can still be moved
             problem = str(error)
-        else:
-            return Move(name=name, names=tuple(given), volume=volume, others=others, remarks=tuple(draft.remarks))
-        return Move(name=name, names=tuple(given), problem=problem, remarks=tuple(draft.remarks))
+        return Move(name=name, names=tuple(given), volumes=volumes, problem=problem, remarks=tuple(draft.remarks))
 
     def _volume(self, name: VolumeName, kept: Mapping[str, str]) -> Volume:
         """Make a volume as the service will, which refuses options that a record might have."""
@@ -82,7 +82,7 @@ class _Draft:
     home: Path
     keys: Path | None
     kept: dict[str, str] = field(default_factory=dict)
-    further_keys: list[Path] = field(default_factory=list)
+    found: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def take(self, given: Mapping[str, str]) -> None:
@@ -94,7 +94,11 @@ class _Draft:
                 self.kept[name] = self._on_this_host(option.name, value) if option.name in FILES else value
         names = {lookup(name).name for name in self.kept}
         if not names & {"IdentityFile", "IdentityAgent", "password", "password_file"}:
-            self._take_the_key_that_ssh_found()
+            self.found = self._keys_that_ssh_found()
+
+    def choices(self) -> list[dict[str, str]]:
+        """Return the options of the volume, once for each key that may be the one."""
+        return [{**self.kept, "IdentityFile": str(key)} for key in self.found] or [self.kept]
 
     def _on_this_host(self, name: str, value: str) -> str:
         inside = next((value.removeprefix(start) for start in _INSIDE if value.startswith(start)), "")
@@ -109,11 +113,16 @@ class _Draft:
             )
         return kept
 
-    def _take_the_key_that_ssh_found(self) -> None:
-        if self.keys is None:
-            return
-        found = [self.keys / name for name in KEYS_AT_HOME if local_files.exists(self.keys / name)]
-        if found:
-            self.kept["IdentityFile"] = str(found[0])
-            self.further_keys = found[1:]
-            self.remarks.append(f"no key was named: it is to log in with {' or '.join(map(str, found))}")
+    def _keys_that_ssh_found(self) -> list[Path]:
+        """Return the keys that ssh tried where none was named, without those that it could only pass over."""
+        usable, refusals = [], []
+        for key in [self.keys / name for name in KEYS_AT_HOME] if self.keys else []:
+            if local_files.exists(key):
+                try:
+                    require_usable(key)
+                    usable.append(key)
+                except errors.IdentityFileUnusable as refusal:
+                    refusals.append(refusal)
+        if refusals and not usable:
+            raise refusals[0]
+        return usable

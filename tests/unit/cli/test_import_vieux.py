@@ -14,7 +14,7 @@ from support.administrator import Administrator
 from support.driver import FakeHost, slow_slots
 from support.programs import Programs
 from support.serving import serving
-from support.ssh_keys import write_key
+from support.ssh_keys import make_key, write_key
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.driver.driver import Driver
@@ -391,7 +391,7 @@ def test_the_directory_of_the_keys_may_be_typed_relative_to_the_current_one(
 def test_a_volume_that_named_no_key_gets_the_one_that_ssh_found(
     administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
-    (keys / "id_ed25519").touch()
+    write_key(keys / "id_ed25519", "ed25519")
     leave(settings, photos={}, music={"Password": "hunter2"})
     said = administrator("import-vieux", "--keys", str(keys))
     assert said.lines[0] == f"✓ photos made; no key was named: it is to log in with {keys}/id_ed25519"
@@ -403,7 +403,7 @@ def test_a_volume_that_named_no_key_gets_the_one_that_the_server_takes(
     administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
     for name in ("id_rsa", "id_ed25519"):
-        (keys / name).touch()
+        write_key(keys / name, name.removeprefix("id_"))
     leave(settings, photos={})
     refused = errors.LoginRefused("nas refused to let me in", "try another key")
     service.preflight.problems[str(keys / "id_rsa")] = refused
@@ -416,6 +416,69 @@ def test_a_volume_that_named_no_key_gets_the_one_that_the_server_takes(
     said = administrator("import-vieux", "--keys", str(keys))
     assert said.code == 1
     assert said.lines[0].startswith("✗ music nas refused to let me in: try another key; no key was named")
+
+
+def test_a_key_that_ssh_could_not_use_is_none_that_the_server_may_take(
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
+) -> None:
+    make_key(keys / "id_rsa", passphrase="correct horse")
+    (keys / "id_ecdsa").touch()
+    write_key(keys / "id_ed25519", "ed25519")
+    leave(settings, photos={}, music={})
+    made = f"made; no key was named: it is to log in with {keys}/id_ed25519"
+    assert administrator("import-vieux", "--no-check", "--keys", str(keys)).lines == [
+        f"✓ photos {made}",
+        f"✓ music {made}",
+    ]
+    assert recorded(settings, "photos")["IdentityFile"] == f"{keys}/id_ed25519"
+
+
+@pytest.mark.parametrize("words", [(), ("--no-check",)])
+def test_keys_of_which_ssh_could_use_none_leave_their_volume_out(
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path, words: tuple[str, ...]
+) -> None:
+    write_key(keys / "id_rsa", "rsa").chmod(0o644)
+    (keys / "id_ed25519").touch()
+    leave(settings, photos={}, music={"Password": "hunter2"})
+    problem = (
+        f"cannot use the identity file {keys}/id_rsa, ssh refuses it because other users can read it: chmod 600 {keys}"
+    )
+    dry = administrator("import-vieux", "--dry-run", "--keys", str(keys), *words)
+    said = administrator("import-vieux", "--keys", str(keys), *words)
+    assert (dry.code, said.code) == (1, 1)
+    assert dry.lines[1] == f"photos left out {problem}/id_rsa"
+    assert said.lines == [f"✗ photos {problem}/id_rsa", "✓ music made"]
+
+
+def test_without_the_check_nobody_tells_which_of_several_keys_a_server_takes(
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
+) -> None:
+    for name in ("id_rsa", "id_ed25519"):
+        write_key(keys / name, name.removeprefix("id_"))
+    leave(settings, photos={"Options": ["ro"]}, music={"Password": "hunter2"})
+    problem = (
+        f"no key was named, and the server alone can tell whether it takes {keys}/id_rsa or {keys}/id_ed25519: import "
+        "it without --no-check, or make it by hand with -o IdentityFile=KEY"
+    )
+    dry = administrator("import-vieux", "--dry-run", "--no-check", "--keys", str(keys))
+    assert (dry.code, dry.err) == (1, "1 of 2 volumes can't be made: photos\n")
+    assert dry.lines[1:] == [
+        f"photos ro left out {problem}",
+        "music me@nas:/photos port 22 password=(not shown), check=mount made",
+    ]
+    said = administrator("import-vieux", "--no-check", "--keys", str(keys))
+    assert (said.code, said.err) == (1, "1 of 2 volumes are missing: photos\n")
+    assert said.lines == [f"✗ photos {problem}", "✓ music made"]
+    assert service.preflight.created == []
+
+    service.preflight.problems[str(keys / "id_rsa")] = errors.LoginRefused(
+        "nas refused to let me in", "try another key"
+    )
+    assert administrator("import-vieux", "--keys", str(keys)).code == 0
+    said = administrator("import-vieux", "--no-check", "--keys", str(keys))
+    assert (said.code, said.lines) == (0, ["✓ photos there already", "✓ music there already"])
+    dry = administrator("import-vieux", "--dry-run", "--no-check", "--keys", str(keys))
+    assert (dry.code, dry.lines[1].split(" there already")[1:]) == (0, [""])
 
 
 def test_no_volumes_are_no_error(administrator: Administrator, settings: Settings) -> None:
