@@ -80,7 +80,7 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
         remembers=False,
         writes=writes,
     )
-    _require_seen_by_the_service(settings, volume)
+    require_seen_by_the_service(settings, volume)
     terminal.say(f"{volume.remote.source} port {volume.remote.port}")
     try:
         preflight.run(volume, Deadline.after(CHECK_SECONDS))
@@ -89,8 +89,12 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
         raise
 
 
-def _require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
-    """Raise InvalidOption for a file below /tmp: the service, which has a /tmp of its own, would not find it."""
+def require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
+    """See whether the service finds the files that a volume's options name; it has a /tmp of its own.
+
+    Raises:
+        InvalidOption: One is below /tmp.
+    """
     if not isinstance(supervisor(settings), SystemdSupervisor):
         return
     for each, name in ((each, name) for each in (volume, *volume.jumps) for name in FILES):

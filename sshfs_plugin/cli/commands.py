@@ -315,7 +315,7 @@ _existing_directory = click.Path(exists=True, file_okay=False, resolve_path=True
 
 
 @command_line.command("import-vieux")
-@click.option("--dry-run", is_flag=True, help="Show what would be done; nobody is asked and nothing is written.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; no server is asked and nothing is written.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path),

@@ -8,15 +8,19 @@ from pathlib import Path
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
+from sshfs_plugin.cli.check import require_seen_by_the_service
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts import systemd
+from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh.credentials import Keyring
+from sshfs_plugin.ssh.known_hosts import KnownHosts
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.vieux import legacy
 from sshfs_plugin.vieux.migration import Move, Mover
-from sshfs_plugin.volume import Volume
+from sshfs_plugin.volume import CheckAt, Volume
 
 CREATE_SECONDS, SYSTEMD_SECONDS = 120.0, 5.0
 """Each volume gets the time that Docker would give it."""
@@ -67,9 +71,30 @@ def import_vieux(settings: Settings, state: Path | None, keys: Path | None, *, c
 
 def _show(settings: Settings, moves: Sequence[Move]) -> list[str]:
     """Show what would be done; return the names of those that can't be made."""
-    judged = [(move, *_judge(settings, move)) for move in moves]
+    judged = [(move, *_foreseen(settings, move)) for move in moves]
     terminal.table(("NAME", "REMOTE", "OPTIONS", "WOULD BE", "REMARKS"), [_row(*judgement) for judgement in judged])
     return [move.name for move, verdict, _ in judged if verdict is _Verdict.LEFT_OUT]
+
+
+def _foreseen(settings: Settings, move: Move) -> tuple[_Verdict, str]:
+    """Return what will come of a volume, and why it is left out, as far as that does not depend on its server."""
+    verdict, problem = _judge(settings, move)
+    # with another key that ssh can use, the same would be said
+    if verdict is _Verdict.MADE and (refusal := _refusal(settings, move.volumes[0])):
+        return _Verdict.LEFT_OUT, refusal
+    return verdict, problem
+
+
+def _refusal(settings: Settings, volume: Volume) -> str:
+    """Return why the service will refuse a volume before it asks the server; empty if it will ask."""
+    if volume.check is not CheckAt.CREATE:
+        return ""
+    try:
+        require_seen_by_the_service(settings, volume)
+        Preflight(keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings)).prepare(volume)
+    except errors.PluginError as error:
+        return str(error)
+    return ""
 
 
 def _row(move: Move, verdict: _Verdict, problem: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -89,7 +90,7 @@ def keys(tmp_path: Path) -> Path:
     """Give the directory that was the other plugin's sshkey.source."""
     directory = tmp_path / "keys"
     directory.mkdir()
-    (directory / "nas").touch()
+    write_key(directory / "nas", "ed25519")
     return directory
 
 
@@ -353,6 +354,46 @@ def test_a_file_system_that_does_not_answer_leaves_out_one_volume_alone(
     said = administrator("import-vieux", "--dry-run")
     assert said.lines[1].startswith("photos IdentityFile left out cannot read /root/.ssh/nas, its file system did not")
     assert said.lines[2:] == ["music me@nas:/photos port 22 password=(not shown) made"]
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (
+            "IdentityFile=/root/.ssh/open",
+            "cannot use the identity file {keys}/open, ssh refuses it because other users can",
+        ),
+        (
+            "password_file=/root/.ssh/empty",
+            "cannot use the password file {keys}/empty, its first line is empty: write the",
+        ),
+        ("IdentityAgent=/root/.ssh/empty", "cannot use the ssh-agent at {keys}/empty, it is not a socket: name what"),
+        ("UserKnownHostsFile=/root/.ssh/directory", "option 'known_hosts' names {keys}/directory, which is not a file"),
+        ("BindInterface=nowhere0", "option 'BindInterface' names a network interface that this host does not have"),
+    ],
+)
+def test_a_dry_run_looks_at_this_host_as_the_service_will(
+    administrator: Administrator, settings: Settings, keys: Path, option: str, problem: str
+) -> None:
+    write_key(keys / "open", "ed25519").chmod(0o644)
+    (keys / "empty").touch(0o600)
+    (keys / "directory").mkdir()
+    leave(settings, photos={"Options": [option]}, music={"Password": "hunter2"})
+    said = administrator("import-vieux", "--dry-run", "--keys", str(keys))
+    assert (said.code, said.err) == (1, "1 of 2 volumes can't be made: photos\n")
+    assert f" left out {problem.format(keys=keys)}" in said.lines[1]
+    assert said.lines[2].endswith(" made")
+    unchecked = administrator("import-vieux", "--dry-run", "--no-check", "--keys", str(keys))
+    assert unchecked.code == 0, "the service will look when the volume is to be mounted"
+    assert not settings.state.exists()
+
+
+def test_a_dry_run_tells_of_what_the_service_does_not_see(administrator: Administrator, settings: Settings) -> None:
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+        leave(settings, photos={"Options": [f"known_hosts={file.name}"]})
+        said = Administrator(replace(settings, supervisor="systemd"))("import-vieux", "--dry-run")
+    assert said.code == 1
+    assert f"names {file.name}, and the service does not see what is below /tmp: move it elsewhere" in said.lines[1]
 
 
 def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(
