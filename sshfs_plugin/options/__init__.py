@@ -22,7 +22,7 @@ from sshfs_plugin.options.table import (
     why_ignored,
 )
 from sshfs_plugin.options.table.files import DEFAULT, PROFILES, STRICT
-from sshfs_plugin.options.values import NO, YES, flag
+from sshfs_plugin.options.values import NO, NONE, YES, flag
 from sshfs_plugin.volume import SSH_PORT, Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
 log = logging.getLogger(__name__)
@@ -361,7 +361,8 @@ def _with_jump(volume: Volume, remotes: Remotes, through: tuple[str, ...] = ()) 
 def _volume(
     name: VolumeName, given: Mapping[str, str], options: dict[str, str], remote: Remote, created_at: datetime
 ) -> Volume:
-    values = {option.name: option.default for option in TABLE if option.default} | options
+    # none is no value: it counts only before what the file of a remote says
+    values = {option.name: option.default for option in TABLE if option.default not in ("", NONE)} | options
     _require_consistency(values, options)
     said = _implied(options) | options
     return Volume(

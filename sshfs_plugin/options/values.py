@@ -15,7 +15,7 @@ from decimal import Decimal
 from sshfs_plugin import errors
 from sshfs_plugin.volume import SSH_PORT, Remote, volume_name
 
-YES, NO = "yes", "no"
+YES, NO, NONE = "yes", "no", "none"
 SSHFS = "sshfs"
 _TRUE = {"", "yes", "true", "on", "1"}
 _FALSE = {"no", "false", "off", "0"}
@@ -141,7 +141,9 @@ def remote(text: str) -> str:
 
 
 def jump_host(text: str) -> str:
-    """Check the name of a remote that is a jump host."""
+    """Check the name of a remote that is a jump host, or ``none``."""
+    if text.casefold() == NONE:
+        return NONE
     if re.search(r"[@:,/\[]", text):
         raise ValueError(
             f"must be the name of a remote, not {text!r}: write host and user of the jump host into "
@@ -180,7 +182,9 @@ def known_hosts_file(text: str) -> str:
 
 
 def socket(text: str) -> str:
-    """Check the path of a socket on this host."""
+    """Check the path of a socket on this host, or ``none``."""
+    if text.casefold() == NONE:
+        return NONE
     if not plain_text(text).startswith("/"):
         raise ValueError(f"must be the absolute path of a socket on this host, not {text!r}")
     return path(text)

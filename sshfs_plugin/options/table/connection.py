@@ -4,6 +4,7 @@
 from sshfs_plugin.options.table.row import Option, Shape, Topic, ssh_option, sshfs_option
 from sshfs_plugin.options.values import (
     NO,
+    NONE,
     YES,
     address,
     algorithms,
@@ -56,6 +57,7 @@ TOPIC = Topic(
             value="name",
             meaning="The server is reached through a jump host, a remote whose file on this host says how to log in "
             "there; that may have a `ProxyJump` itself. The server's name is resolved there. See remotes.md.",
+            default=NONE,
             canonical=jump_host,
             shape=Shape.LIST,
         ),

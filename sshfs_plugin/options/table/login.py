@@ -3,6 +3,7 @@
 
 from sshfs_plugin.options.table.row import Option, Shape, Topic
 from sshfs_plugin.options.values import (
+    NONE,
     fingerprint,
     known_hosts_file,
     one_of,
@@ -61,6 +62,7 @@ LOGIN = Topic(
             value="path",
             meaning="The socket on this host of an ssh-agent, which root runs and which answers without a person at "
             "hand: the keys that it holds are used. It can't be below /tmp.",
+            default=NONE,
             canonical=socket,
             shape=Shape.LIST,
         ),

@@ -46,10 +46,9 @@ REFUSED: Mapping[str, str] = {
 """Options that a volume must not use, each with the reason that the user is given."""
 
 HARMLESS: Mapping[str, str] = {
-    "IdentityAgent": "none",
     "PermitLocalCommand": "no",
     **dict.fromkeys(("ephemeral", "one_time"), "false"),
-    **dict.fromkeys(("KnownHostsCommand", "ProxyCommand", "ProxyJump", "RemoteCommand", "RevokedHostKeys"), "none"),
+    **dict.fromkeys(("KnownHostsCommand", "ProxyCommand", "RemoteCommand", "RevokedHostKeys"), "none"),
 }
 """Options, each with the value that says no more than what holds anyway."""
 

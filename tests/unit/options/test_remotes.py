@@ -319,6 +319,24 @@ def test_jump_host_that_is_no_remote_says_to_write_one(remotes: Remotes, typed: 
 def test_no_jump_host_is_what_none_says(remotes: Remotes) -> None:
     describe(remotes)
     assert volume(remotes, ProxyJump="none").jumps == ()
+    describe(remotes, "host = outer\n", name="bastion")
+    describe(remotes, NAS + "ProxyJump = bastion\n")
+    direct = volume(remotes, ProxyJump="None")
+    assert direct.jumps == ()
+    again = options.restore(direct.name, direct.given, direct.created_at, remotes)
+    assert again.jumps == (), "nor when its record is read"
+
+
+def test_no_jump_host_where_the_file_has_one_and_credentials_is_refused(remotes: Remotes) -> None:
+    describe(remotes, "host = outer\n", name="bastion")
+    describe(remotes, NAS + "ProxyJump = bastion\nIdentityFile = /root/nas\n")
+    with pytest.raises(errors.RemoteUnusable, match="beside which a volume can't say 'ProxyJump'"):
+        volume(remotes, ProxyJump="none")
+
+
+def test_no_agent_is_what_none_says_where_the_file_has_one(remotes: Remotes) -> None:
+    describe(remotes, NAS + "IdentityAgent = /run/agent\n")
+    assert volume(remotes, IdentityAgent="none", IdentityFile="/root/nas").credentials.identity_agent == ""
 
 
 @pytest.mark.parametrize(
