@@ -82,6 +82,7 @@ def test_a_mount_that_a_remove_has_left_is_ended_as_the_message_says(host: Host)
     machine.run("docker", "rm", "-f", "holder")
     machine.sh(advice)
     assert not host.is_mounted("late")
+    assert not machine.run("ls", "/run/docker-volume-sshfs/mounts").stdout, "a key or a password may be there"
     machine.until(lambda: not machine.run("pgrep", "-x", "sshfs", check=False))
     units = machine.run("systemctl", "list-units", "--all", "--plain", "--quiet", f"{PACKAGE}@*").stdout
     assert units == "", "not even a failed one"
