@@ -159,6 +159,13 @@ class ServerBusy(VolumeError):
         super().__init__(f"too many volumes are connecting to {server} at once", "try again in a moment")
 
 
+class BeingUpgraded(VolumeError):
+    """What makes checks was replaced since the service has begun; it is restarted at the end of the upgrade."""
+
+    def __init__(self) -> None:
+        super().__init__("the sshfs plugin is just being upgraded and can check no server", "try again in a moment")
+
+
 class PluginBusy(VolumeError):
     """All slots for slow calls are taken."""
 

@@ -132,6 +132,7 @@ class Driver:
             RemoteUnusable: The file of its remote can't be used.
             VolumeInUse: A volume of that name, whose record is lost, is mounted and in use.
             VolumeBusy, ServerBusy: Too many calls were before it, or they took too long.
+            BeingUpgraded: No check can be made just now.
             UnmountFailed: The mount of a volume of that name, whose record is lost, could not be unmounted.
             PreflightError, CredentialsError: A check has failed.
             StateError: It could not be recorded.
@@ -427,17 +428,19 @@ class Driver:
             login = None  # the relay will log in once more, and the last check was perhaps before the loss
         if not login:
             # before a slot at the server is taken, since files on this host may take long to read
-            prepared = self._preflight.prepare(volume) if volume.check is not CheckAt.NEVER else None
+            prepared = self._prepared(volume)
             login = prepared.login if prepared else self._preflight.login(volume)
         # one that is mounted joins no connection any more: its relay makes one of its own
         was_checked = prepared is not None and self._check(entry, prepared, asked, deadline, unless_joinable=not device)
         try:
             self._start(entry, login, deadline)
         except errors.MountError:
-            if was_checked or volume.check is CheckAt.NEVER or deadline.left() < WORTH_CHECKING_SECONDS:
+            if was_checked or deadline.left() < WORTH_CHECKING_SECONDS:
                 raise
             # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
-            prepared = self._preflight.prepare(volume)
+            prepared = self._prepared(volume)
+            if not prepared:
+                raise
             self._check(entry, prepared, asked, deadline, unless_joinable=False)
             self._start(entry, prepared.login, deadline)
         device = self._supervisor.device(name)
@@ -448,6 +451,19 @@ class Driver:
         entry.answering, entry.left_until = True, 0.0
         self.counters.mounted(time.monotonic() - asked)
         return device
+
+    def _prepared(self, volume: Volume) -> "Prepared | None":
+        """Begin a preflight; return None if the volume wants none, or none can be made in the middle of an upgrade.
+
+        Docker starts the containers that are to be started with it once, and it may be upgraded just then, too.
+        """
+        if volume.check is CheckAt.NEVER:
+            return None
+        try:
+            return self._preflight.prepare(volume)
+        except errors.BeingUpgraded as why:
+            log.warning("mounted without a check: %s", why)
+            return None
 
     def _check(
         self, entry: Entry, prepared: "Prepared", asked: float, deadline: Deadline, *, unless_joinable: bool

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.errors import PluginError
+from sshfs_plugin.errors import BeingUpgraded, PluginError
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 from support.waiting import Gate
@@ -39,6 +39,7 @@ class FakePreflight:
     checked: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
+    is_being_upgraded: bool = False
     mends: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
 
@@ -47,6 +48,8 @@ class FakePreflight:
         self.prepared.append(volume.name)
         if gate := self.files.get(volume.name):
             gate.hold()
+        if self.is_being_upgraded:
+            raise BeingUpgraded
         return FakePrepared(self, volume, _login(volume))
 
     def login(self, volume: Volume) -> Login:

@@ -224,6 +224,20 @@ def test_mount_checks_first_for_a_volume_that_create_did_not_check(driver: Drive
     assert host.preflight.checked == ["photos"]
 
 
+def test_mount_in_the_middle_of_an_upgrade_makes_no_check(driver: Driver, host: FakeHost) -> None:
+    create(driver, check="mount")
+    host.preflight.is_being_upgraded = True
+    mount(driver)
+    assert host.preflight.checked == []
+    assert host.supervisor.started == ["photos"]
+    with pytest.raises(errors.BeingUpgraded, match="is just being upgraded and can check no server: try again"):
+        create(driver, "films")
+    create(driver, "music", check="mount")
+    host.supervisor.start_problems["music"] = errors.MountFailed("sshfs could not mount volume 'music'", "why")
+    with pytest.raises(errors.MountFailed):
+        mount(driver, "music")
+
+
 def test_mount_never_checks_for_a_volume_that_wants_no_check(driver: Driver, host: FakeHost) -> None:
     create(driver, check="never")
     mount(driver)
