@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
+_KILLED = "activating (auto-restart"
 _ACTIVE, _INACTIVE = "active", "inactive"
 _STATE = ("Id", "ActiveState", "SubState", "LoadState")
 
@@ -252,7 +253,7 @@ def _comes_up(unit: str, steps: int, limit: Deadline) -> bool:
     """Wait until a volume's mount answers or its unit has ended; return whether it answers.
 
     The unit's steps tell. A systemctl that waits is told of each change of every unit, which takes longer than all the
-    rest where there are many. It is asked now and then, should a step have been killed.
+    rest where there are many. It is asked now and then, should a step have been killed, or sshfs: that may go on so.
 
     Raises:
         ProgramStuck: It takes too long.
@@ -263,7 +264,7 @@ def _comes_up(unit: str, steps: int, limit: Deadline) -> bool:
         if told.poll(limit.left(LOOK_SECONDS) * 1000):
             return is_answered(steps)
         state = states([unit], seconds=limit.left(ASK_SECONDS)).get(unit, "")
-        if state.startswith(("active ", "inactive", "failed")):
+        if state.startswith(("active ", "inactive", "failed", _KILLED)):
             return state.startswith("active ")
     raise errors.ProgramStuck(unit, seconds)
 
