@@ -143,6 +143,11 @@ class SharedConnection:
         return _is_recent(self.making, MAKING_SECONDS)
 
     @property
+    def was_begun(self) -> bool:
+        """Whether the program that makes it has begun to."""
+        return (self.directory / "said").exists()
+
+    @property
     def failed_just_now(self) -> bool:
         """Whether it could not be made, which volumes that wait for it are still to be told."""
         return _is_recent(self.directory / "failed", TOLD_SECONDS)

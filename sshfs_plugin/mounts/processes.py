@@ -48,9 +48,9 @@ class ProcessSupervisor(Supervisor):
         said, limit = self.settings.logs / name, deadline.left()
         said.write_bytes(b"")
         with self.files(name).listening() as steps:
-            keeper = self._keep("volume", name, said)
-            if connection:
+            if connection:  # first: if this process is killed now, the volume is not to wait for what nobody makes
                 self._keep("connection", connection.directory, said)
+            keeper = self._keep("volume", name, said)
             try:
                 if _comes_up(keeper, steps, deadline):
                     return
@@ -71,6 +71,13 @@ class ProcessSupervisor(Supervisor):
         except BlockingIOError:
             return True
         return False
+
+    def settle(self) -> None:
+        """Settle what an earlier process has left, and remove the connections that it was about to have made."""
+        Supervisor.settle(self)
+        for connection in self.connections.all():
+            if connection.is_being_made and not connection.was_begun:
+                connection.remove()
 
     def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes that no keeper keeps."""

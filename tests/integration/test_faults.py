@@ -77,8 +77,15 @@ class Life:
         """Give everything back and remove the volume."""
         while self.held:
             self._plugin.unmount(self.name, self.held.pop())
-        with contextlib.suppress(Refused):  # not found: it was never made, or is removed
+        await_that(self._is_removed, f"{self.name} is removed")
+
+    def _is_removed(self) -> bool:
+        """Remove the volume; a Mount that a kill has cut off may go on for a moment, which counts as use."""
+        try:
             self._plugin.call("Remove", Name=self.name)
+        except Refused as refusal:
+            return str(refusal).startswith(f"volume '{self.name}' not found")
+        return True
 
 
 def programs_of(plugin: Plugin) -> dict[int, str]:

@@ -222,6 +222,20 @@ def test_files_of_a_volume_that_is_kept_no_more_are_removed_by_the_next_service(
     assert not keeping.files(PHOTOS).directory.exists()
 
 
+def test_connections_that_nobody_has_begun_to_make_are_removed_by_the_next_service(keeping: ProcessSupervisor) -> None:
+    """Else volumes that have joined them would wait for most of a minute."""
+    made = {}
+    for port in ("22", "2222"):
+        sharing = options.parse(PHOTOS, {**OPTIONS, "port": port}, datetime.now(UTC))
+        made[port], _ = keeping.connections.join(sharing, LOGIN)
+    (begun, forgotten) = made.values()
+    assert begun
+    assert forgotten
+    (begun.directory / "said").touch()
+    keeping.settle()
+    assert keeping.connections.all() == [begun]
+
+
 def test_release_waits_until_the_keeper_has_cleaned_up(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     steps.plan("release", "unmount end")
