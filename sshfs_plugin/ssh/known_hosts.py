@@ -7,6 +7,7 @@ the plugin's own file is written, under a lock that the service and the administ
 
 import base64
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -27,6 +28,11 @@ from sshfs_plugin.volume import SSH_PORT, Volume
 _SEARCH_SECONDS = 10.0
 _NOT_FOUND = 1
 _SEARCHES_REMEMBERED = 256
+
+_NOT_A_FILE_FOR_SSH = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EACCES, errno.EPERM)
+)
+"""Errors of a file in which ssh as well finds no keys; EINVAL is that of a pipe or a device (``local_files.read``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,8 +276,14 @@ def _find(file: Path, name: str, read: Callable[[Path], bytes]) -> tuple[HostKey
         return _search(file, name, hashlib.sha256(read(file)).digest(), read)
     except _Fleeting as found:
         return found.keys
-    except OSError:
-        return ()
+    except OSError as error:
+        if error.errno in _NOT_A_FILE_FOR_SSH:
+            return ()
+        raise _not_searched(file, name, error.strerror or str(error)) from error
+
+
+def _not_searched(file: Path, name: str, why: str) -> errors.StateError:
+    return errors.StateError(f"ssh-keygen could not look for {name} in {file} ({why})", "try again")
 
 
 class _Fleeting(Exception):
@@ -294,6 +306,7 @@ def _search(file: Path, name: str, content: bytes, read: Callable[[Path], bytes]
 
     Raises:
         StateError: It could not be searched; that no key is known would let any key pass as a new one.
+        OSError: It can't be read any more, or no program can be started.
         _Fleeting: It has another content by now, or one that is not read to its end.
     """
     try:
@@ -302,7 +315,7 @@ def _search(file: Path, name: str, content: bytes, read: Callable[[Path], bytes]
         raise errors.FileStuck(str(file), _SEARCH_SECONDS) from None
     if search.returncode not in (0, _NOT_FOUND):
         said = errors.last_words(search.stderr.splitlines()) or f"exit status {search.returncode}"
-        raise errors.StateError(f"ssh-keygen could not look for {name} in {file} ({said})", "try again")
+        raise _not_searched(file, name, said)
     keys = _keys_in(search.stdout, file)
     now = read(file)
     if hashlib.sha256(now).digest() != content or len(now) >= local_files.LARGEST:

@@ -2,6 +2,7 @@
 """Which host keys are known, by OpenSSH's own rules, and how new ones are written down."""
 
 import base64
+import errno
 import fcntl
 import stat
 import threading
@@ -171,6 +172,34 @@ def test_lookup_that_was_killed_is_an_error_and_not_remembered(known: KnownHosts
     with pytest.raises(errors.StateError, match=f"ssh-keygen could not look for nas in {known.own} .exit status -9."):
         known.lookup("nas", 22)
     programs.add("ssh-keygen", 'exec /usr/bin/ssh-keygen "$@"')
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
+
+
+@pytest.mark.parametrize("trouble", ["no process", "broken disk"])
+def test_lookup_that_cannot_be_made_is_an_error_and_not_an_unknown_server(
+    known: KnownHosts, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """Else any key would pass as the first one of a new server."""
+    known.add("nas", 22, key())
+    with monkeypatch.context() as meanwhile:
+        if trouble == "no process":
+            known.own.write_bytes(known.own.read_bytes() + b"# looked at anew\n")
+
+            def refuse(*_: object, **__: object) -> None:
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+            meanwhile.setattr(command, "run", refuse)
+            why = "Resource temporarily unavailable"
+        else:
+
+            def break_off(_: Path) -> bytes:
+                raise OSError(errno.EIO, "Input/output error")
+
+            meanwhile.setattr(Path, "read_bytes", break_off)
+            why = "Input/output error"
+        with pytest.raises(errors.StateError) as refusal:
+            known.lookup("nas", 22)
+    assert str(refusal.value) == f"ssh-keygen could not look for nas in {known.own} ({why}): try again"
     assert blobs(known.lookup("nas", 22)) == [key().blob]
 
 
