@@ -47,7 +47,7 @@ _left_behind_lock = threading.Lock()
 
 
 def run(
-    argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
+    argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None, reads: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its exit status and its output, as text.
 
@@ -55,17 +55,18 @@ def run(
         argv: The program and its arguments.
         seconds: How long it may take.
         environment: Variables beyond the few that every program gets.
+        reads: What it finds in its standard input.
 
     Raises:
         ProgramStuck: It did not end in time and was killed, or hangs since an earlier call and was not started again.
         OSError: It could not be started.
     """
-    job = run_for_bytes(argv, seconds=seconds, environment=environment)
+    job = run_for_bytes(argv, seconds=seconds, environment=environment, reads=reads)
     return subprocess.CompletedProcess(job.args, job.returncode, _text(job.stdout), _text(job.stderr))
 
 
 def run_for_bytes(
-    argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None
+    argv: Sequence[str | Path], *, seconds: float, environment: Mapping[str, str] | None = None, reads: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program as ``run`` does and return its output as bytes.
 
@@ -83,13 +84,13 @@ def run_for_bytes(
         raise stuck
     process = _Process(  # never a shell; each caller gives a list of its own words
         words,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**_ENVIRONMENT, **(environment or {})},
     )
     try:
-        stdout, stderr = process.communicate(timeout=seconds)
+        stdout, stderr = process.communicate(reads.encode() or None, timeout=seconds)
     except subprocess.TimeoutExpired:
         raise stuck from None
     finally:

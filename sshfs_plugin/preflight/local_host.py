@@ -2,7 +2,6 @@
 """The first check: whether this host can do what a volume's options ask. No server is asked."""
 
 import re
-import tempfile
 from pathlib import Path
 
 from sshfs_plugin import errors
@@ -61,10 +60,7 @@ def _require_charset(option: str, name: str | None) -> None:
 
 def _require_understood(ssh_config: str) -> None:
     """Let ssh read the configuration that it will get. Raises InvalidOption for the keyword that ssh complains of."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-        file.write(ssh_config)
-        file.flush()
-        said = command.run(["ssh", "-T", "-G", "-F", file.name, "host"], seconds=_SECONDS).stderr
+    said = command.run(["ssh", "-T", "-G", "-F", "/dev/stdin", "host"], seconds=_SECONDS, reads=ssh_config).stderr
     if complaint := re.search(r"line (\d+): (.+)", said):
         keyword = ssh_config.splitlines()[int(complaint[1]) - 1].split()[0]
         raise errors.InvalidOption(keyword, f"is not what ssh takes, it says: {complaint[2].strip()}")

@@ -2,6 +2,7 @@
 """The check of what this host alone can tell."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def test_option_when_this_host_can_not_follow_it_is_refused_before_the_server_is
     assert isinstance(error, errors.InvalidOption)
     assert str(error).startswith(said)
     assert server.connections == 0
+
+
+def test_options_are_tried_where_no_temporary_file_can_be_written(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nope")
+    client.run(server, password="hunter2", ConnectTimeout="15")
 
 
 def test_known_hosts_when_it_would_be_waited_for_is_not_opened(client: Client, server: Server, tmp_path: Path) -> None:
