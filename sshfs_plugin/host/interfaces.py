@@ -14,7 +14,7 @@ from typing import Any
 _SIOCGIFADDR = 0x8915  # netdevice(7)
 _LONGEST_NAME = 15
 _LINK_LOCAL_AND_LOOPBACK = "20", "10"
-_IPV6_ADDRESSES = Path("/proc/net/if_inet6")
+_IPV6_ADDRESSES = Path("/proc/self/net/if_inet6")  # the service does not see /proc/net
 
 
 def exists(name: str) -> bool:

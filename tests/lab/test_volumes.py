@@ -80,18 +80,25 @@ def test_a_mistake_is_named_with_its_cure(host: Host, options: dict[str, str], s
 
 @pytest.fixture
 def interface(host: Host) -> Iterator[str]:
-    """Give the machine one more network interface, whose address is 192.0.2.9."""
-    host.machine.sh("ip link add lab0 type bridge && ip address add 192.0.2.9/32 dev lab0 && ip link set lab0 up")
+    """Give the machine one more network interface, whose addresses are 192.0.2.9 and fd00:9::9."""
+    host.machine.sh(
+        "ip link add lab0 type bridge && ip address add 192.0.2.9/32 dev lab0 && "
+        "ip address add fd00:9::9/128 dev lab0 nodad && ip link set lab0 up"
+    )
     yield "lab0"
     host.machine.run("ip", "link", "delete", "lab0")
 
 
-def test_a_volume_connects_from_the_network_interface_that_it_names(host: Host, interface: str) -> None:
+@pytest.mark.parametrize(("server", "address"), [("127.0.0.1", "192.0.2.9"), ("[::1]", "fd00:9::9")])
+def test_a_volume_connects_from_the_network_interface_that_it_names(
+    host: Host, interface: str, server: str, address: str
+) -> None:
     machine, directory = host.machine, host.directory("bound")
-    with machine.sshd_with("AllowUsers alice@192.0.2.9\n"):
-        refused = host.create("bound", directory, check=False)
-        assert "localhost refused to let alice in" in refused.stderr
-        host.create("bound", directory, BindInterface=interface)
+    source = f"alice@{server}:{directory}"
+    with machine.sshd_with(f"AllowUsers alice@{address}\n"):
+        refused = host.create("bound", directory, check=False, sshcmd=source)
+        assert "refused to let alice in" in refused.stderr
+        host.create("bound", directory, sshcmd=source, BindInterface=interface)
         host.run("bound", "echo hi >/data/file")
     assert machine.read(f"{directory}/file") == "hi\n"
 
