@@ -216,6 +216,7 @@ def test_the_command_tells_inside_what_it_tells_outside(managed: Managed) -> Non
     managed.create("seen")
     assert "seen  not mounted" in managed.inside("docker-volume-sshfs status")
     assert "✓ directory" in managed.inside("docker-volume-sshfs check seen")
+    assert "the service answers, and has 1 volume" in managed.inside("docker-volume-sshfs doctor")
 
 
 def test_a_setting_that_is_misspelt_leaves_no_plugin_behind(managed: Managed) -> None:

@@ -42,14 +42,18 @@ def doctor(settings: Settings, *, as_json: bool) -> Exit:
 def _checks(settings: Settings) -> Mapping[str, _Check]:
     """Return the checks by their names, in the order in which they are made."""
     socket = systemd.socket_unit(systemd.SOCKET, seconds=service.SECONDS)
+    of_engines: Mapping[str, _Check] = {
+        "docker": engines.docker,
+        "podman": lambda: engines.podman(settings, socket),
+        "vieux": lambda: engines.vieux(settings),
+    }
     return {
         "socket": lambda: service.socket(settings, socket),
         "service": lambda: service.service(settings, socket),
         "units": lambda: service.units(settings),
         "spec": lambda: service.spec(settings, socket),
-        "docker": engines.docker,
-        "podman": lambda: engines.podman(settings, socket),
-        "vieux": lambda: engines.vieux(settings),
+        # a container, such as that of the managed plugin, does not see the engine that runs it
+        **(of_engines if service.has_systemd(settings) else {}),
         "fuse": host.fuse,
         "programs": host.programs,
         "versions": host.versions,

@@ -30,9 +30,14 @@ _CURES = {
 """What to do about the conditions of volumes; that of an unusable record is told with the records."""
 
 
+def has_systemd(settings: Settings) -> bool:
+    """Tell whether systemd keeps the volumes; where it does not, this is most often a container."""
+    return isinstance(supervisor(settings), SystemdSupervisor)
+
+
 def socket(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether the socket is open, and will be after the next boot."""
-    if not _has_systemd(settings):
+    if not has_systemd(settings):
         return
     state = unit.state
     unmask = f"systemctl unmask {systemd.SOCKET} && " if state.endswith("masked") else ""
@@ -91,7 +96,7 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
 
 def units(settings: Settings) -> Iterator[Finding]:
     """Look for units that have failed, and for those of volumes that do not exist."""
-    if not _has_systemd(settings):
+    if not has_systemd(settings):
         return
     names = set(VolumeRecords.of(settings).names())
     # the pattern stands for what is loaded, and nothing may be
@@ -141,10 +146,6 @@ def spec(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
         yield Finding.fine("spec", "Docker finds this plugin under its name")
 
 
-def _has_systemd(settings: Settings) -> bool:
-    return isinstance(supervisor(settings), SystemdSupervisor)
-
-
 def _may_be_open(settings: Settings, unit: SocketUnit) -> bool:
     """Tell whether the socket is open, as far as systemd can tell."""
-    return not _has_systemd(settings) or unit.state.startswith("active")
+    return not has_systemd(settings) or unit.state.startswith("active")

@@ -28,6 +28,7 @@ from sshfs_plugin.cli.doctor import host as this_host
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.host import command
 from sshfs_plugin.http import api
+from sshfs_plugin.mounts.processes import ProcessSupervisor
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring, Login
@@ -471,6 +472,32 @@ def test_file_of_podman_that_cannot_be_understood(
         assert wrong(administrator("doctor")) == [
             f"error   Podman can't read {file} ({reason}) -> mend it: man containers.conf"
         ]
+
+
+def test_managed_plugin_is_not_asked_for_an_engine_or_a_unit_that_it_cannot_see(  # noqa: PLR0913 (a host has many parts)
+    settings: Settings,
+    service: Driver,
+    programs: Programs,
+    installed: set[str],
+    spec: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sshfs_plugin.mounts.supervisors.ProcessSupervisor", ProcessSupervisor)
+    for program in ("systemctl", "timedatectl", "docker"):
+        programs.add(program, "exit 1")
+    installed.discard("docker")
+    spec.unlink()
+    there = settings.root / "run/docker/plugins/sshfs.sock"
+    there.parent.mkdir(parents=True)
+    there.symlink_to(settings.socket)
+    create(service)
+    record(settings, "photos")
+    inside = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "process"})
+    said = Administrator(inside)("doctor")
+    assert (said.code, said.err, wrong(said)) == (0, "", [])
+    assert "fine    the service answers, and has 1 volume\n" in said.out
+    assert said.out.endswith("Nothing is wrong.\n")
+    assert programs.calls("docker") == []
 
 
 def test_vieux_that_is_still_installed(administrator: Administrator, settings: Settings) -> None:
