@@ -18,7 +18,7 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.vieux import legacy
 
 SECONDS = 10.0
-_UNIT = "docker.service"
+_UNIT, _SOCKET = "docker.service", "docker.socket"
 _CONTAINERS = "etc/containers"
 _OURS = "containers.conf.d/10-docker-volume-sshfs.conf"
 
@@ -38,7 +38,12 @@ def docker() -> Iterator[Finding]:
     # who uses Podman may have Docker's command without its engine
     judged = Finding.warning if shutil.which("podman") else Finding.error
     cure = "systemctl start docker; journalctl -u docker tells why it does not run"
-    state = systemd.states([_UNIT], seconds=SECONDS).get(_UNIT, "")
+    states = systemd.states([_UNIT, _SOCKET], seconds=SECONDS)
+    state = states.get(_UNIT, "")
+    is_at_rest = state.startswith(("inactive", "deactivating")) and not state.endswith("masked")
+    if is_at_rest and states.get(_SOCKET, "").startswith("active"):
+        yield Finding.fine("docker", f"Docker is not running, and {_SOCKET} starts it at its first use")
+        return
     if state and not state.startswith(("active", "activating", "reloading")):
         # its socket may be open, and then to ask it would start it
         unmask = f"systemctl unmask {_UNIT}; " if state.endswith("masked") else ""

@@ -389,6 +389,35 @@ def test_docker_that_was_stopped_is_not_asked_since_that_would_start_it(
     assert programs.calls("docker") == []
 
 
+@pytest.mark.parametrize("state", ["inactive", "deactivating"])
+def test_docker_that_its_open_socket_starts_is_neither_wrong_nor_asked(
+    administrator: Administrator, programs: Programs, state: str
+) -> None:
+    units(programs, **{"docker.service": state, "docker.socket": "active"})
+    said = administrator("doctor")
+    assert (said.code, wrong(said)) == (0, [])
+    assert "fine    Docker is not running, and docker.socket starts it at its first use\n" in said.out
+    assert programs.calls("docker") == []
+
+
+@pytest.mark.parametrize(
+    ("docker", "socket"),
+    [
+        ("inactive", "inactive"),
+        ("inactive", "failed"),
+        ("inactive", "inactive not-found"),
+        ("failed", "active"),
+        ("inactive masked", "active"),
+    ],
+)
+def test_docker_that_no_socket_could_start_is_wrong(
+    administrator: Administrator, programs: Programs, docker: str, socket: str
+) -> None:
+    units(programs, **{"docker.service": docker, "docker.socket": socket})
+    (told,) = wrong(administrator("doctor"))
+    assert told.startswith("error   Docker is not running, docker.service is ")
+
+
 @pytest.mark.parametrize("state", ["active", "activating", "reloading", "inactive not-found"])
 def test_docker_that_runs_or_is_no_unit_is_asked(administrator: Administrator, programs: Programs, state: str) -> None:
     units(programs, **{"docker.service": state})
