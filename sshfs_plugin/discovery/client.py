@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client of the running service, for the administrator's command."""
+"""A client of the running service, for the administrator's command and the watchdog."""
 
 import http.client
 import json
@@ -16,6 +16,10 @@ from sshfs_plugin.discovery.docker import TLS
 
 _AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
 """The service takes a client with this header for Docker, and so for one that waits long; others get a few seconds."""
+
+OWN = "Docker-Volume-Sshfs-Own"
+"""A header by which the service knows the calls of this client, which are not counted: nobody would see among them
+what Docker and Podman do, since the watchdog alone makes four a minute."""
 
 _OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
@@ -64,7 +68,7 @@ class Service:
     def _ask(self, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
         connection = self._connection()
         try:
-            connection.request("POST", f"/{call}", json.dumps(body), _AS_DOCKER)
+            connection.request("POST", f"/{call}", json.dumps(body), {**_AS_DOCKER, OWN: "yes"})
             reply = connection.getresponse()
             answer = json.loads(reply.read())
         except (FileNotFoundError, ConnectionRefusedError):

@@ -61,8 +61,9 @@ class Counters:
 
     Attributes:
         started_at: Since when it is counted.
-        calls: How often each verb was called.
-        failures: How often each kind of failure has ended a call, or an unmount, whose failure ends no call.
+        calls: How often each verb was called, by others than our own command and watchdog.
+        failures: How often each kind of failure has ended a call, whoever made it, or an unmount, whose failure ends
+            no call.
         mounts: From a Mount's arrival until the volume can be used, where it was not mounted before.
         checks: Each check of the preflight, whether it has passed or not.
         unmounts: How many volumes were unmounted since nobody used them.

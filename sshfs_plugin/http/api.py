@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.discovery.client import OWN
 from sshfs_plugin.driver.counters import LIMITS, Durations
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
@@ -238,7 +239,7 @@ class _Route:
         seconds: How long Docker waits for it, less a margin.
         slow: Whether it may wait for servers, and so needs a slot for slow calls.
         changes: Whether it may change the number of volumes or mounts.
-        counted: Whether calls of it are.
+        counted: Whether calls of it are, unless our own client makes them.
     """
 
     verb: Verb
@@ -287,7 +288,7 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
 
     def serve(path: str) -> flask.Response:
         route, verb = ROUTES[path], path.rpartition(".")[2]
-        if route.counted:
+        if route.counted and OWN not in flask.request.headers:
             driver.counters.called(verb)
         with context.about(VERB=verb), _errors_noted(driver, verb):
             call = _decode(route)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What the service counts, as docker-volume-sshfs metrics asks for it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.clients import ID, OTHER_ID, SSHCMD, DockerClient
 from support.driver import FakeHost
+from support.waiting import soon
 
 from sshfs_plugin import errors
+from sshfs_plugin.discovery.client import Service
 
 
 def counters(docker: DockerClient) -> Any:
@@ -20,6 +23,18 @@ def test_calls_are_counted_and_the_question_for_their_number_is_not(docker: Dock
     docker.get("photos")
     counters(docker)
     assert counters(docker)["calls"] == [{"verb": "Create", "count": 1}, {"verb": "Get", "count": 2}]
+
+
+def test_calls_of_our_own_are_not_counted_and_their_failures_are(docker: DockerClient, address: Path) -> None:
+    docker.create("photos", {"sshcmd": SSHCMD})
+    ours = Service(address=f"unix://{address}", deadline=soon())
+    assert [volume["Name"] for volume in ours.volumes()] == ["photos"]
+    ours.create("music", {"sshcmd": SSHCMD})
+    with pytest.raises(errors.ServiceRefusal):
+        ours.create("music", {"sshcmd": "bob@nas:"})
+    counted = ours.counters()
+    assert counted["calls"] == [{"verb": "Create", "count": 1}]
+    assert counted["failures"] == [{"verb": "Create", "check": "", "error": "VolumeExists", "count": 1}]
 
 
 def test_mounts_are_counted_where_something_was_mounted_and_unmounts_where_it_ended(docker: DockerClient) -> None:

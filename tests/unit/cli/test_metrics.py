@@ -98,6 +98,7 @@ def test_metrics_tell_states_holders_errors_and_counts(
         assert now - 60 < found[moment] <= now
     assert "volume_last_error_timestamp_seconds volume=photos" not in found
     assert found["calls_total verb=Create"] == 3
+    assert "calls_total verb=List" not in found, "the command itself has asked for it"
     assert found["failures_total check= error=MountFailed verb=Mount"] == 1
     assert found["failures_total check=login error=LoginRefused verb=Create"] == 1
     assert found["mount_duration_seconds_count"] == found["mount_duration_seconds_bucket le=+Inf"] == 1

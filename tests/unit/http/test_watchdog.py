@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.waiting import LIMIT_SECONDS
 
+from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import watchdog
 
 LIMIT_MICROSECONDS = "200000"
@@ -25,10 +26,13 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield listening
 
 
-def test_service_that_answers_is_alive(manager: socket.socket, address: Path) -> None:
+def test_service_that_answers_is_alive_and_counts_no_call(
+    manager: socket.socket, address: Path, driver: Driver
+) -> None:
     end = watchdog.start((f"unix://{address}",), has_tls=False)
     assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
     end.set()
+    assert driver.counters.calls == {}
 
 
 def test_service_that_takes_calls_and_answers_none_is_not(manager: socket.socket, tmp_path: Path) -> None:
