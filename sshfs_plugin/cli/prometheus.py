@@ -92,7 +92,10 @@ def _counted(counters: Mapping[str, Any] | None) -> Iterator[Metric]:
     for failure in counters["failures"]:
         failures.add_metric([failure[name] for name in names], failure["count"])
     yield failures
-    mounts = HistogramMetricFamily(f"{PREFIX}mount_duration_seconds", "From a Mount until the volume could be used.")
+    mounts = HistogramMetricFamily(
+        f"{PREFIX}mount_duration_seconds",
+        "From a Mount until the volume could be used, where it was not mounted before.",
+    )
     mounts.add_metric([], *_histogram(counters["mounts"]))
     yield mounts
     checks = HistogramMetricFamily(

@@ -418,6 +418,7 @@ class Driver:
         if isinstance(entry.record, Unusable):
             raise entry.record.error
         device = self._supervisor.device(name)
+        was_mounted = bool(device)
         if device and self._supervisor.answers(name, deadline.left(2)):
             return device
         volume, login, prepared = entry.volume, entry.passed_login, None
@@ -449,7 +450,8 @@ class Driver:
                 f"volume '{name}' was mounted, and its sshfs ended at once", "journalctl -t sshfs tells why; try again"
             )
         entry.answering, entry.left_until = True, 0.0
-        self.counters.mounted(time.monotonic() - asked)
+        if not was_mounted:  # else it was waited for a server that does not answer, which is no duration of a mount
+            self.counters.mounted(time.monotonic() - asked)
         return device
 
     def _prepared(self, volume: Volume) -> "Prepared | None":

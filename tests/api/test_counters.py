@@ -50,6 +50,17 @@ def test_mounts_are_counted_where_something_was_mounted_and_unmounts_where_it_en
     assert counters(docker)["unmounts"] == 1
 
 
+def test_mount_of_a_volume_that_is_mounted_and_does_not_answer_is_no_mount(
+    docker: DockerClient, host: FakeHost
+) -> None:
+    docker.create("photos", {"sshcmd": SSHCMD})
+    docker.mount("photos")
+    host.supervisor.silent.add("photos")
+    assert docker.mount("photos", OTHER_ID).status == 200
+    assert host.supervisor.started == ["photos", "photos"]
+    assert counters(docker)["mounts"]["count"] == 1
+
+
 def test_failures_are_counted_by_verb_check_and_kind(docker: DockerClient, host: FakeHost) -> None:
     docker.create("photos", {"sshcmd": SSHCMD})
     host.supervisor.start_problems["photos"] = errors.MountFailed("sshfs could not mount it")
