@@ -62,7 +62,7 @@ def _volumes(volumes: Sequence[ListedVolume]) -> Iterator[Metric]:
         f"{PREFIX}volume_state", "1 for the state that a volume is in, 0 for the others.", labels=["volume", "state"]
     )
     since = _by_volume("volume_state_since_timestamp_seconds", "Since when the volume was seen in its state.")
-    holders = _by_volume("volume_holders", "How many containers hold the volume.")
+    holders = _by_volume("volume_holders", "How many containers hold the volume; all of Podman count as one.")
     errors_at = _by_volume(
         "volume_last_error_timestamp_seconds", "When the last error of the volume was, if it has one."
     )
