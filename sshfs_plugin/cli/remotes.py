@@ -64,7 +64,7 @@ def show(settings: Settings, name: str) -> None:
 
 
 def check(settings: Settings, name: str) -> Exit:
-    """Make the preflight for a remote, and see whether its file goes with the options of its volumes.
+    """See whether the file of a remote goes with the options of its volumes, and make the preflight for it.
 
     Returns:
         FINE if it does with those of all.
@@ -74,10 +74,11 @@ def check(settings: Settings, name: str) -> Exit:
         RemoteUnusable: The file can't be used.
         CredentialsError, PreflightError: The first check that has failed.
     """
-    check_volume(settings, volume_of(settings, name), writes=False)
+    remote = volume_of(settings, name)
     problems = [volume for volume in _volumes(settings, name) if isinstance(volume, Unresolved)]
-    for volume in problems:
+    for volume in problems:  # before the server is asked, which may fail
         terminal.say(f"volume '{volume.name}': {volume.error}", colour="red", error=True)
+    check_volume(settings, remote, writes=False)
     return Exit.BROKEN if problems else Exit.FINE
 
 

@@ -122,6 +122,20 @@ def test_check_names_the_volumes_that_the_file_does_not_go_with(
     )
 
 
+def test_check_that_fails_names_the_volumes_that_the_file_does_not_go_with_as_well(
+    administrator: Administrator, remotes: Remotes, server: Server
+) -> None:
+    describe(remotes, NAS)
+    record(remotes, administrator, "photos", remote="nas", password_file="/etc/password")
+    describe(remotes, lines_of(server).replace("hunter2", "wrong"))
+    said = administrator("remote", "check", "nas")
+    conflict, refused = said.err.splitlines()
+    assert said.code == 1
+    assert conflict.startswith(f"volume 'photos': remote 'nas' can't be used, {remotes.file('nas')} is not valid for")
+    assert refused.startswith("docker-volume-sshfs: ")
+    assert said.lines[-1] == "✗ login"
+
+
 def test_volume_is_checked_with_what_the_file_says_by_now(
     administrator: Administrator, remotes: Remotes, server: Server
 ) -> None:
