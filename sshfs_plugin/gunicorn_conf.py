@@ -42,7 +42,10 @@ worker_connections = 2 * threads
 
 keepalive = 0
 """Connections are not kept: a request that meets the end of one is sent again without its body (docs/facts.md)."""
-timeout = 150
+timeout = 0
+"""gunicorn ends no worker that seems silent: 20.1 measures that by the wall clock, and whoever sets that clock forward
+would end all calls that are under way. Whether calls are answered is systemd's to watch (http/watchdog.py).
+"""
 graceful_timeout = 40
 
 if _settings.tls:

@@ -7,11 +7,16 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.workertmp import WorkerTmp
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -49,16 +54,45 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> Iter
         yield listening
 
 
-def test_gunicorn_itself_accepts_the_settings_and_finds_the_application(
-    load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load()
-    monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", "python:sshfs_plugin.gunicorn_conf"])
-    config = pytest.importorskip("gunicorn.app.wsgiapp").WSGIApplication("%(prog)s [OPTIONS]").cfg
+@pytest.fixture
+def configured(load: Load, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Give a way to have gunicorn itself read the configuration."""
+
+    def configured() -> Any:
+        load()
+        monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", "python:sshfs_plugin.gunicorn_conf"])
+        return WSGIApplication("%(prog)s [OPTIONS]").cfg
+
+    return configured
+
+
+def test_gunicorn_itself_accepts_the_settings_and_finds_the_application(configured: Callable[[], Any]) -> None:
+    config = configured()
     assert config.worker_class.__name__ == "Worker"
     assert config.wsgi_app == "sshfs_plugin.app:create_app()"
     assert config.umask == 0o077
     assert config.address == ["/run/docker-volume-sshfs/sshfs.sock"], "root's alone, where systemd gives no socket"
+
+
+def test_a_clock_that_is_set_does_not_end_the_worker_with_all_its_calls(
+    configured: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
+    config = configured()
+    worker = SimpleNamespace(tmp=WorkerTmp(config), aborted=False)
+    worker.tmp.notify()
+    ended: list[int] = []
+    main = SimpleNamespace(
+        timeout=config.timeout,
+        WORKERS={os.getpid(): worker},
+        log=logging.getLogger(__name__),
+        kill_worker=lambda process, _signal: ended.append(process),
+    )
+    set_forward = SimpleNamespace(time=lambda: time.time() + 3600, monotonic=time.monotonic)
+    monkeypatch.setattr("gunicorn.arbiter.time", set_forward)
+    Arbiter.murder_workers(main)
+    worker.tmp.close()
+    assert not ended
 
 
 def test_number_of_threads_is_a_setting_and_workers_are_not(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
