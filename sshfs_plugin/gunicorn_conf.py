@@ -55,6 +55,8 @@ if _settings.tls:
     cert_reqs = ssl.CERT_REQUIRED
 
 umask = 0o077
+worker_tmp_dir = str(_settings.runtime)
+"""Where gunicorn makes a file for its worker: on a full or read-only disk no temporary directory can be written to."""
 proc_name = "docker-volume-sshfs"
 loglevel = "warning"
 
@@ -63,7 +65,10 @@ _notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
 
 
 def on_starting(server: Any) -> None:
-    """Log gunicorn's messages as ours, and end with EX_CONFIG if other hosts could call without a certificate."""
+    """Log gunicorn's messages as ours, and end with EX_CONFIG if other hosts could call without a certificate.
+
+    The directory of the worker's file is made where nobody has made it, as the unit and the managed plugin do.
+    """
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers.clear()
     gunicorn.propagate = True
@@ -73,6 +78,7 @@ def on_starting(server: Any) -> None:
     except errors.ExposedSocket as error:
         logging.getLogger(__name__).critical("%s", error)
         sys.exit(os.EX_CONFIG)
+    _settings.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def pre_fork(_server: object, _worker: object) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.clients import DockerClient, parse_reply, read_all
-from support.service import HASTY, Service, settings_below, started
+from support.service import HASTY, TOLD, Service, settings_below, started
 from support.waiting import LIMIT_SECONDS, await_that
 
 from sshfs_plugin.http import api, sockets
@@ -188,6 +188,14 @@ def test_a_client_that_does_not_take_its_reply_is_given_up_without_a_traceback(t
         assert closed.poll(LIMIT_SECONDS * 1000), "it waits for ever"
         assert len(service.docker.list_names()) == 1500
         assert "Traceback" not in service.log
+
+
+def test_it_starts_where_no_temporary_directory_can_be_written_to(tmp_path: Path) -> None:
+    configuration = tmp_path / "full.py"
+    configuration.write_text(f'{TOLD}\nimport tempfile\ntempfile.tempdir = "/dev/null/tmp"\n')
+    with started(tmp_path, str(configuration)) as service:
+        assert service.docker.list_names() == []
+        assert {path.name for path in service.settings.runtime.iterdir()} == {"holders", "log", "sshfs.sock"}
 
 
 def certificate(directory: Path) -> ssl.SSLContext:

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -140,7 +141,20 @@ def test_without_systemd_nobody_is_told(load: Load) -> None:
     assert "NOTIFY_SOCKET" not in os.environ
 
 
-def test_gunicorns_own_messages_go_where_ours_go(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_directory_of_the_workers_file_is_made_before_there_is_a_worker(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path / "by-hand" / "run"))
+    settings = load()
+    for _ in range(2):
+        settings.on_starting(Bound("/run/by-hand/sshfs.sock"))
+    assert stat.S_IMODE(Path(settings.worker_tmp_dir).stat().st_mode) == 0o700
+
+
+def test_gunicorns_own_messages_go_where_ours_go(
+    load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
     settings = load()
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.addHandler(logging.StreamHandler())
