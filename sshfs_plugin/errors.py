@@ -316,13 +316,27 @@ class UnmountFailed(MountError):
     """The volume could not be unmounted, or its process did not end."""
 
 
-class ExposedSocket(PluginError):
+class UnsuitableSocket(PluginError):
+    """The plugin can't be served at a socket with these settings."""
+
+
+class ExposedSocket(UnsuitableSocket):
     """Other hosts could call the plugin without a client certificate."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
             f"the plugin will not be served at {address}, where other hosts could act as root on this one",
             "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says",
+        )
+
+
+class UnixSocketWithTLS(UnsuitableSocket):
+    """Certificates are asked for at every socket, and the callers of a unix socket have none."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the plugin will not be served at {address} with TLS, which nobody speaks at a unix socket",
+            "let the socket unit listen at a port alone, as docs/ways-in.md says, or remove SSHFS_PLUGIN_TLS",
         )
 
 

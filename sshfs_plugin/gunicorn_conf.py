@@ -65,7 +65,7 @@ _notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
 
 
 def on_starting(server: Any) -> None:
-    """Log gunicorn's messages as ours, and end with EX_CONFIG if other hosts could call without a certificate.
+    """Log gunicorn's messages as ours, and end with EX_CONFIG if the plugin can't be served at its sockets.
 
     The directory of the worker's file is made where nobody has made it, as the unit and the managed plugin do.
     """
@@ -74,8 +74,8 @@ def on_starting(server: Any) -> None:
     gunicorn.propagate = True
     where = listening.addresses() or [listening.written(address) for address in server.address]
     try:
-        listening.require_protected(where, _settings)
-    except errors.ExposedSocket as error:
+        listening.require_suitable(where, _settings)
+    except errors.UnsuitableSocket as error:
         logging.getLogger(__name__).critical("%s", error)
         sys.exit(os.EX_CONFIG)
     _settings.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -34,17 +34,19 @@ def written(name: Any) -> str:
     return f"tcp://[{host}]:{port}" if ":" in str(host) else f"tcp://{host}:{port}"
 
 
-def require_protected(where: Iterable[str], settings: Settings) -> None:
-    """Raise an error if other hosts could call the plugin without a certificate: a caller can act as root.
+def require_suitable(where: Iterable[str], settings: Settings) -> None:
+    """Raise an error if the plugin can't be served at one of these addresses.
 
     Raises:
-        ExposedSocket: A socket can be reached from other hosts, and the settings have no ``tls``.
+        ExposedSocket: It can be reached from other hosts, and the settings have no ``tls``: a caller can act as root.
+        UnixSocketWithTLS: It is a unix socket, and the settings have ``tls``: gunicorn asks for certificates at all
+            sockets, while Podman and the watchdog show none at this one, and systemd would end the service each minute.
     """
-    if settings.tls:
-        return
     for address in where:
+        if settings.tls and address.startswith("unix://"):
+            raise errors.UnixSocketWithTLS(address)
         host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        if address.startswith("tcp://") and not _is_this_host(host):
+        if not settings.tls and address.startswith("tcp://") and not _is_this_host(host):
             raise errors.ExposedSocket(address)
 
 

@@ -18,7 +18,7 @@ def start(addresses: tuple[str, ...], *, has_tls: bool) -> threading.Event:
 
     Args:
         addresses: Where it listens.
-        has_tls: Whether its internet sockets want a certificate, which this process does not have.
+        has_tls: Whether a certificate is asked for there, which this process does not have. Then nothing is asked.
 
     Returns:
         What ends it when it is set.
@@ -26,7 +26,7 @@ def start(addresses: tuple[str, ...], *, has_tls: bool) -> threading.Event:
     end = threading.Event()
     limit = int(os.environ.get("WATCHDOG_USEC", "0")) / MICROSECONDS
     if limit:
-        asked = next((address for address in addresses if address.startswith("unix:") or not has_tls), "")
+        asked = "" if has_tls else next(iter(addresses), "")
         threading.Thread(target=_watch, args=(asked, limit, end), name="watchdog", daemon=True).start()
     return end
 

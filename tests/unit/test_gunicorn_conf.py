@@ -175,3 +175,17 @@ def test_an_address_that_others_can_reach_ends_the_service_as_a_mistake_of_its_s
         settings.on_starting(Bound(("192.0.2.7", 8000)))
     assert ended.value.code == os.EX_CONFIG
     assert "the plugin will not be served at tcp://192.0.2.7:8000" in caplog.text
+
+
+def test_a_unix_socket_beside_one_with_tls_ends_the_service_as_a_mistake_of_its_settings(
+    load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_TLS", str(tmp_path))
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
+    settings = load()
+    settings.on_starting(Bound(("127.0.0.1", 9443)))
+    logging.getLogger().addHandler(caplog.handler)
+    with pytest.raises(SystemExit) as ended:
+        settings.on_starting(Bound(("127.0.0.1", 9443), "/run/docker-volume-sshfs/sshfs.sock"))
+    assert ended.value.code == os.EX_CONFIG
+    assert "the plugin will not be served at unix:///run/docker-volume-sshfs/sshfs.sock" in caplog.text

@@ -13,6 +13,7 @@ from sshfs_plugin.http import listening
 from sshfs_plugin.settings import Settings
 
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock"
+TLS = Path("/etc/docker-volume-sshfs/tls")
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def test_addresses_that_gunicorn_was_told_to_bind_to_are_written_alike() -> None
     ],
 )
 def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str) -> None:
-    listening.require_protected([address], Settings())
+    listening.require_suitable([address], Settings())
 
 
 @pytest.mark.parametrize(
@@ -85,9 +86,19 @@ def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str) -> N
 )
 def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(address: str) -> None:
     with pytest.raises(errors.ExposedSocket) as refused:
-        listening.require_protected([OURS, address], Settings())
+        listening.require_suitable([OURS, address], Settings())
     assert str(refused.value) == (
         f"the plugin will not be served at {address}, where other hosts could act as root on this one: "
         "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says"
     )
-    listening.require_protected([OURS, address], Settings(tls=Path("/etc/docker-volume-sshfs/tls")))
+    listening.require_suitable([address], Settings(tls=TLS))
+
+
+@pytest.mark.parametrize("where", [[OURS], ["tcp://127.0.0.1:9443", OURS]])
+def test_certificates_are_not_asked_for_at_a_unix_socket_where_nobody_could_show_one(where: list[str]) -> None:
+    with pytest.raises(errors.UnixSocketWithTLS) as refused:
+        listening.require_suitable(where, Settings(tls=TLS))
+    assert str(refused.value) == (
+        f"the plugin will not be served at {OURS} with TLS, which nobody speaks at a unix socket: "
+        "let the socket unit listen at a port alone, as docs/ways-in.md says, or remove SSHFS_PLUGIN_TLS"
+    )
