@@ -183,7 +183,7 @@ class Relay:
 
     def _look_at_clock(self, now: float) -> None:
         if self._waiting and now - self._waiting_since > self._read_seconds:
-            raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
+            self._end_waiting(now)
         if self._outage:
             self._while_lost(self._outage, now)
         elif self._waiting and now >= self._retry_at:
@@ -259,14 +259,19 @@ class Relay:
         if kind == packets.CLOSE and file:
             self._files.remove(file)
             self._fail_reads_of(file)
-        if self._outage or file is None or not file.server_handle:
+        is_open = not self._outage and file is not None and file.server_handle != b""
+        if kind == packets.FSTAT and file and file.survives and not is_open:
+            self._pending[identity] = request = Request(kind, bytes(packet), file)
+            self._wait(request)
+            return b""
+        if file is None or not is_open:
             return self._fail(identity, kind)
         request = requests.other(kind)
         if kind == packets.FSTAT:
             is_as_made = self._files.changes == file.asked
             if is_as_made and file.shown and (answer := file.shown.given(monotonic())):
                 return self._show(identity, answer)
-            request = Request(kind, file=file)
+            request = Request(kind, bytes(packet), file)
             request.count = self._files.changes
         elif kind in requests.CHANGES:
             if file.renewed:
@@ -311,9 +316,7 @@ class Relay:
         if self._waiting:
             for identity, request in list(self._pending.items()):
                 if request.waits and request.file is closed:
-                    self._wait_no_more(request)
-                    del self._pending[identity]
-                    self._fail(identity, packets.READ)
+                    self._give_up(identity, request)
 
     def _send(self) -> None:
         ssh, box = self._ssh, self._to_ssh
@@ -490,19 +493,34 @@ class Relay:
         self._deliver()
 
     def _fail_pending(self, *, but_asking: bool) -> None:
-        """Fail the requests that have no reply, but reads, and if so wished those that may be repeated."""
+        """Fail the requests that have no reply, but those of reads, and if so wished those that may be repeated."""
         for identity, request in list(self._pending.items()):
             file = request.file
-            if request.kind == packets.READ and file and not file.closed:
-                if not file.survives:
-                    raise CannotGoOn(_why_lost(file))
+            if request.is_of_read and file and not file.closed and file.survives:
                 if not request.waits:
                     self._wait(request)
-            elif not (but_asking and request.may_be_repeated) or request.kind == packets.READ:
-                del self._pending[identity]
+            elif request.kind == packets.READ and file and not file.closed:
+                raise CannotGoOn(_why_lost(file))
+            elif request.is_of_read or not (but_asking and request.may_be_repeated):
+                self._give_up(identity, request)
                 if request.kind == packets.OPEN and file:
                     self._files.remove(file)
-                self._fail(identity, request.kind)
+
+    def _give_up(self, identity: int, request: Request) -> None:
+        """Answer a request that has no reply, and may have waited, with an error."""
+        if request.waits:
+            self._wait_no_more(request)
+        del self._pending[identity]
+        self._fail(identity, request.kind)
+
+    def _end_waiting(self, now: float) -> None:
+        """Give up what has waited for too long. Raises CannotGoOn for a READ, of which any end looks like data."""
+        for identity, request in list(self._pending.items()):
+            if request.waits and now - request.since > self._read_seconds:
+                if request.kind == packets.READ:
+                    raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
+                self._give_up(identity, request)
+        self._deliver()
 
     def _wait(self, request: Request) -> None:
         """Let a read wait until its file is open again; one that has waited before goes on with that."""
@@ -596,17 +614,20 @@ class Relay:
                     self._to_ssh.pieces.append(request.packet)
                     request.packet = b""  # if this server hangs over it as well, no other is asked
         if self._waiting and not self._outage:
-            for request in self._pending.values():
+            for identity, request in list(self._pending.items()):
                 if request.waits and request.file:
-                    self._read_if_open(request, request.file)
+                    self._read_if_open(identity, request, request.file)
         self._send()
 
-    def _read_if_open(self, request: Request, file: File) -> None:
+    def _read_if_open(self, identity: int, request: Request, file: File) -> None:
         if file.server_handle:
             self._wait_no_more(request)
+            request.count = self._files.changes
             self._to_ssh.pieces.append(packets.with_string(request.packet, 9, file.server_handle))
         elif not file.survives:
-            raise CannotGoOn(_why_lost(file))
+            if request.kind == packets.READ:
+                raise CannotGoOn(_why_lost(file))
+            self._give_up(identity, request)
 
     def _listen(self, ssh: Connection) -> None:
         """Pass on what a later ssh says while it is connected; what an attempt says is told by the outage."""

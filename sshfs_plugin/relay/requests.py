@@ -28,7 +28,7 @@ class Request:
 
     Attributes:
         kind: Its type; that of a RENAME for either way to rename.
-        packet: The whole of it if it is a read, or may be repeated: that it may once.
+        packet: The whole of it if it is part of a read, or may be repeated: that it may once.
         file: The file that it opens, reads, syncs or looks at.
         count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
         asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
@@ -52,6 +52,11 @@ class Request:
     def looks(self) -> bool:
         """Whether the reply shows size and time of a file."""
         return self.kind in _LOOKS
+
+    @property
+    def is_of_read(self) -> bool:
+        """Whether a program that reads an open file waits for it: the kernel may ask first how the file looks."""
+        return self.kind in (packets.READ, packets.FSTAT)
 
     @property
     def may_be_repeated(self) -> bool:

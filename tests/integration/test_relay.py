@@ -115,6 +115,19 @@ def test_while_the_server_is_away_all_but_reads_fails_at_once_and_comes_back_by_
         assert "lastError" not in plugin.status("away")
 
 
+def test_a_read_that_begins_while_the_server_is_away_gets_its_data(plugin: Plugin, shaky: Server) -> None:
+    """Of a volume that remembers nothing, each read asks first how the file looks."""
+    with mounted(plugin, shaky, "asked", profile="strict") as (mountpoint, directory):
+        (directory / "file").write_text("still here")
+        with opened(mountpoint / "file") as file, ExitStack() as stack:
+            with shaky.away():
+                await_that(lambda: not is_back(mountpoint), "the loss is seen")
+                reading = stack.enter_context(beside(lambda: os.read(file, 100)))
+                await_that(lambda: error_of((mountpoint / "file").stat) == errno.EIO, "it fails at once")
+                assert not reading.done()
+            assert reading.result(300) == b"still here"
+
+
 def test_writes_over_a_lost_connection_are_errors_and_nothing_is_written_later(plugin: Plugin, shaky: Server) -> None:
     with mounted(plugin, shaky, "writes") as (mountpoint, directory):
         with opened(mountpoint / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:

@@ -107,14 +107,78 @@ def test_read_when_it_comes_while_the_file_cannot_be_opened_waits(
     tried = len(disk.opens)
     relayed.sshfs.send(reading(10, name, 0, 9), reading(11, name, 9, 9))
     let(server, disk, lambda: len(disk.opens) == tried + 1)  # it is tried at once, and for both
-    fstat = build(packets.FSTAT, 12, string(name))
-    assert exchange(relayed, server, disk, fstat) == [packets.status(12, UNAVAILABLE)]
+    relayed.sshfs.send(build(packets.FSTAT, 12, string(name)))  # the kernel may ask before it reads
     clock.forward(relay.RETRY_SECONDS - 2)
     clock.await_looks()
     assert server.take_now() is None
     disk.absent.clear()
     clock.forward(2)
-    assert serve(relayed, server, disk, 2) == [data(10, OLD[:9]), data(11, OLD[9:18])]
+    *reads, look = serve(relayed, server, disk, 3)
+    assert reads == [data(10, OLD[:9]), data(11, OLD[9:18])]
+    assert look == attributes(12, len(OLD), 1)
+
+
+@pytest.mark.parametrize("when", ["in flight", "away", "not there"])
+def test_look_at_an_open_file_is_part_of_a_read_and_waits_as_that_does(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, when: str
+) -> None:
+    """Without an answer to it the kernel reads nothing, and the program gets an error."""
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    look = build(packets.FSTAT, 10, string(name))
+    if when == "in flight":
+        relayed.sshfs.send(look)
+        server.take()
+        server.die()
+        server = servers.back()
+        disk.connected()
+    elif when == "away":
+        server.die()
+        server = servers.next()
+        clock.forward(relay.HOLD_SECONDS)
+        relayed.sshfs.send(look, looking(12, b"b"))
+        assert relayed.sshfs.take() == packets.status(12, UNAVAILABLE), "other requests do not wait"
+        server.greet()
+        disk.connected()
+    else:
+        disk.absent.add(b"a")
+        server = back(relayed, server, servers, disk)
+        tried = len(disk.opens)
+        relayed.sshfs.send(look)
+        let(server, disk, lambda: len(disk.opens) == tried + 1)
+        disk.absent.clear()
+        clock.forward(relay.RETRY_SECONDS)
+    assert serve(relayed, server, disk, 1) == [attributes(10, len(OLD), 1)]
+    assert exchange(relayed, server, disk, reading(11, name, 0, 9)) == [data(11, OLD[:9])]
+
+
+def test_look_at_an_open_file_that_has_waited_for_too_long_fails_and_sshfs_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.absent.add(b"a")
+    server = back(relayed, server, servers, disk)
+    tried = len(disk.opens)
+    relayed.sshfs.send(build(packets.FSTAT, 10, string(name)))
+    let(server, disk, lambda: len(disk.opens) == tried + 1)
+    clock.forward(101)
+    assert serve(relayed, server, disk, 1) == [packets.status(10, UNAVAILABLE)]
+    assert kind_of(exchange(relayed, server, disk, looking(11, b"b"))[0]) == packets.ATTRS
+
+
+def test_look_at_an_open_file_that_is_another_by_now_fails_and_sshfs_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    relayed.sshfs.send(build(packets.FSTAT, 10, string(name)))
+    server.take()
+    disk.files[b"a"] = Content([OLD[:-1]])
+    server.die()
+    server = servers.back()
+    disk.connected()
+    assert serve(relayed, server, disk, 1) == [packets.status(10, UNAVAILABLE)]
+    assert kind_of(exchange(relayed, server, disk, looking(11, b"b"))[0]) == packets.ATTRS
 
 
 def test_read_when_the_server_cannot_look_at_the_file_yet_waits_and_leaves_nothing_open(

@@ -38,7 +38,7 @@ from support.waiting import await_that
 from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
 
-FILE, DIRECTORY = b"file", b"directory"
+FILE, WRITTEN, DIRECTORY = b"file", b"written", b"directory"
 CHANGING = {
     "WRITE": writing(9, FILE, 0, b"new"),
     "SETSTAT": looking(9, b"a", packets.SETSTAT) + NOTHING,
@@ -59,7 +59,7 @@ CHANGING = {
     "OPEN r+trunc": opening(9, b"a", 1 | 16),
     "OPEN append": opening(9, b"a", 2 | 4 | 8),
     "READDIR": build(packets.READDIR, 9, string(DIRECTORY)),
-    "FSTAT": build(packets.FSTAT, 9, string(FILE)),
+    "FSTAT": build(packets.FSTAT, 9, string(WRITTEN)),
 }
 """Requests that change something, or that go on with a handle."""
 ASKING = {
@@ -84,12 +84,12 @@ CHANGING = {name: sized(packet) for name, packet in CHANGING.items()}
 
 @pytest.fixture
 def server(relayed: Relayed, servers: Servers) -> Server:
-    """Give a server at which a file is open for writing, and a directory."""
+    """Give a server at which a file is open for reading and writing, one for writing alone, and a directory."""
     server = relayed.connected(servers)
-    relayed.sshfs.send(opening(1, b"a", 3), looking(2, b"d", packets.OPENDIR))
-    server.take(), server.take()
-    server.send(handle(1, FILE), handle(2, DIRECTORY))
-    relayed.sshfs.take(), relayed.sshfs.take()
+    relayed.sshfs.send(opening(1, b"a", 3), looking(2, b"d", packets.OPENDIR), opening(4, b"w", 2))
+    server.take(), server.take(), server.take()
+    server.send(handle(1, FILE), handle(2, DIRECTORY), handle(4, WRITTEN))
+    relayed.sshfs.take(), relayed.sshfs.take(), relayed.sshfs.take()
     return server
 
 
