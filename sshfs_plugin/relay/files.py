@@ -31,6 +31,7 @@ class File:
         closed: Whether sshfs has closed it.
         differs: Whether another file was found at its path.
         reopens: Whether the server is being asked to open it again.
+        hangs: Whether a server did not answer that; then others are not to wait for it.
         looks: How many wishes to look at it have not been met.
         is_new: Whether it can only be open if there was nothing at its path before.
         is_told: Whether the journal was told that the server can't read it.
@@ -45,6 +46,7 @@ class File:
         "differs",
         "end",
         "handle",
+        "hangs",
         "is_new",
         "is_told",
         "looks",
@@ -65,7 +67,7 @@ class File:
     def __init__(self, path: bytes = b"", *, readable: bool = False, is_new: bool = False) -> None:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
-        self.renewed = self.closed = self.differs = self.is_told = self.reopens = False
+        self.renewed = self.closed = self.differs = self.is_told = self.reopens = self.hangs = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.looks = 0
         self.stamp: tuple[int, int] | None = None
         self.shown: Look | None = None
@@ -227,8 +229,15 @@ class OpenFiles:
             file.server_handle, file.renewed, file.looks, file.shown = b"", True, 0, None
 
     def lost(self) -> list[File]:
-        """Return the files that are to be opened again."""
-        return [file for file in self.by_handle.values() if file.survives and not file.server_handle]
+        """Return the files that are to be opened again before anything else is asked."""
+        return [file for file in self.by_handle.values() if file.survives and not (file.server_handle or file.hangs)]
+
+    def note_hanging(self) -> bytes:
+        """Note that the server does not answer for the files that it was to open again; return the path of one."""
+        hanging = [file for file in self.by_handle.values() if file.reopens]
+        for file in hanging:
+            file.hangs = True
+        return hanging[0].path if hanging else b""
 
     def _unlist(self, file: File) -> None:
         if file in (files := self._by_path.get(file.path, [])):

@@ -546,7 +546,8 @@ class Relay:
         if self._ssh:
             if self._reopens:
                 if now - self._heard > REOPEN_SECONDS:
-                    self._lose("the server is too slow to open the files again", hangs=True)
+                    path = self._files.note_hanging().decode("utf-8", "replace")
+                    self._lose(f"the server is too slow to open {path!r} again", hangs=True)
             elif now - lost.started > ATTEMPT_SECONDS:
                 self._lose("the server does not answer in time", hangs=True)  # ssh itself ends if it can't reach it
         elif lost.is_due(now):
@@ -613,6 +614,7 @@ class Relay:
                     self._note_look(request)
                     self._to_ssh.pieces.append(request.packet)
                     request.packet = b""  # if this server hangs over it as well, no other is asked
+            self._reopen(request.file for request in self._pending.values() if request.file and request.file.hangs)
         if self._waiting and not self._outage:
             for identity, request in list(self._pending.items()):
                 if request.waits and request.file:

@@ -52,7 +52,7 @@ def _reopen(file: File) -> "Conversation":
                 kind, reply = yield _request(packets.READ, packets.string(handle), where)
                 same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
             if same and not file.closed:
-                file.server_handle = handle
+                file.server_handle, file.hangs = handle, False
                 file.note_stamp(found, changes)
                 return
             differs = differs or not same

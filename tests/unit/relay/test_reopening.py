@@ -30,6 +30,7 @@ from support.relayed import (
     syncing,
     writing,
 )
+from support.waiting import await_that
 
 from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
@@ -116,6 +117,34 @@ def test_read_when_it_comes_while_the_file_cannot_be_opened_waits(
     *reads, look = serve(relayed, server, disk, 3)
     assert reads == [data(10, OLD[:9]), data(11, OLD[9:18])]
     assert look == attributes(12, len(OLD), 1)
+
+
+def test_file_whose_opening_hangs_keeps_nobody_from_the_others(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    """As when it is on another disk of the server, which hangs."""
+    first, second = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
+    read(relayed, server, disk, first)
+    read(relayed, server, disk, second)
+    server.die()
+    server = servers.back()
+    disk.connected()
+    request = server.take()
+    while kind_of(request) != packets.FSTAT:
+        if kind_of(request) != packets.OPEN or packets.text(request, 9)[0] == b"b":
+            server.send(disk.answer(request))
+        request = server.take()
+    server.send(disk.answer(request))
+    clock.await_looks()
+    clock.forward(relay.REOPEN_SECONDS + 0.1)
+    server.rest()
+    await_that(lambda: "is too slow to open 'a' again" in relayed.outage.read_text(), lambda: "it is told")
+    server = servers.back()
+    disk.connected()
+    disk.opens.clear()
+    assert exchange(relayed, server, disk, reading(10, second, 0, 9)) == [data(10, OLD[:-10:-1])]
+    assert disk.opens == [b"b"]
+    assert exchange(relayed, server, disk, reading(11, first, 0, 9)) == [data(11, OLD[:9])], "once a read asks for it"
 
 
 @pytest.mark.parametrize("when", ["in flight", "away", "not there"])
