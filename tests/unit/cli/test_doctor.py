@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -504,6 +505,7 @@ def test_file_of_podman_that_cannot_be_understood(
 
 
 def test_managed_plugin_is_not_asked_for_an_engine_or_a_unit_that_it_cannot_see(  # noqa: PLR0913 (a host has many parts)
+    administrator: Administrator,
     settings: Settings,
     service: Driver,
     programs: Programs,
@@ -522,7 +524,7 @@ def test_managed_plugin_is_not_asked_for_an_engine_or_a_unit_that_it_cannot_see(
     create(service)
     record(settings, "photos")
     inside = Settings.from_environment({**settings.environment(), "SSHFS_PLUGIN_SUPERVISOR": "process"})
-    said = Administrator(inside)("doctor")
+    said = replace(administrator, settings=inside)("doctor")
     assert (said.code, said.err, wrong(said)) == (0, "", [])
     assert "fine    the service answers, and has 1 volume\n" in said.out
     assert said.out.endswith("Nothing is wrong.\n")
