@@ -62,6 +62,14 @@ def read(relayed: Relayed, server: Server, disk: Disk, name: bytes) -> None:
     assert kind_of(exchange(relayed, server, disk, reading(3, name, 0, 50))[0]) == packets.DATA
 
 
+def open_and_read_both(relayed: Relayed, server: Server, disk: Disk) -> tuple[bytes, bytes]:
+    """Return the handles of both files of the disk, after a read of each."""
+    handles = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
+    for name in handles:
+        read(relayed, server, disk, name)
+    return handles
+
+
 def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Server:
     """Cut the connection; return the next server, which has opened what it can."""
     server.die()
@@ -77,9 +85,7 @@ def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Serv
 def test_read_when_the_file_cannot_be_opened_yet_gets_its_bytes_later_and_others_go_on(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
-    first, second = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
-    read(relayed, server, disk, first)
-    read(relayed, server, disk, second)
+    first, second = open_and_read_both(relayed, server, disk)
     disk.absent.add(b"a")
     relayed.sshfs.send(reading(10, first, 50, 50))
     server.take()
@@ -123,9 +129,7 @@ def test_file_whose_opening_hangs_keeps_nobody_from_the_others(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
     """As when it is on another disk of the server, which hangs."""
-    first, second = open_file(relayed, server, disk), open_file(relayed, server, disk, b"b")
-    read(relayed, server, disk, first)
-    read(relayed, server, disk, second)
+    first, second = open_and_read_both(relayed, server, disk)
     server.die()
     server = servers.back()
     disk.connected()
