@@ -70,13 +70,26 @@ def open_and_read_both(relayed: Relayed, server: Server, disk: Disk) -> tuple[by
     return handles
 
 
-def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Server:
-    """Cut the connection; return the next server, which has opened what it can."""
+def next_server(server: Server, servers: Servers, disk: Disk) -> Server:
+    """Cut the connection; return the one that the relay logs in to next."""
     server.die()
     server = servers.back()
     disk.connected()
+    return server
+
+
+def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Server:
+    """Cut the connection; return the next server, which has opened what it can."""
+    server = next_server(server, servers, disk)
     exchange(relayed, server, disk, looking(4, b"."))
     return server
+
+
+def send_until_tried(relayed: Relayed, server: Server, disk: Disk, *requests: bytes) -> None:
+    """Send them and let the server answer until it was asked to open a file once more."""
+    tried = len(disk.opens)
+    relayed.sshfs.send(*requests)
+    let(server, disk, lambda: len(disk.opens) > tried)
 
 
 # Not yet
@@ -111,9 +124,7 @@ def test_read_when_it_comes_while_the_file_cannot_be_opened_waits(
     name = open_file(relayed, server, disk)
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
-    tried = len(disk.opens)
-    relayed.sshfs.send(reading(10, name, 0, 9), reading(11, name, 9, 9))
-    let(server, disk, lambda: len(disk.opens) == tried + 1)  # it is tried at once, and for both
+    send_until_tried(relayed, server, disk, reading(10, name, 0, 9), reading(11, name, 9, 9))  # once for both
     relayed.sshfs.send(build(packets.FSTAT, 12, string(name)))  # the kernel may ask before it reads
     clock.forward(relay.RETRY_SECONDS - 2)
     clock.await_looks()
@@ -130,9 +141,7 @@ def test_file_whose_opening_hangs_keeps_nobody_from_the_others(
 ) -> None:
     """As when it is on another disk of the server, which hangs."""
     first, second = open_and_read_both(relayed, server, disk)
-    server.die()
-    server = servers.back()
-    disk.connected()
+    server = next_server(server, servers, disk)
     request = server.take()
     while kind_of(request) != packets.FSTAT:
         if kind_of(request) != packets.OPEN or packets.text(request, 9)[0] == b"b":
@@ -162,9 +171,7 @@ def test_look_at_an_open_file_is_part_of_a_read_and_waits_as_that_does(
     if when == "in flight":
         relayed.sshfs.send(look)
         server.take()
-        server.die()
-        server = servers.back()
-        disk.connected()
+        server = next_server(server, servers, disk)
     elif when == "away":
         server.die()
         server = servers.next()
@@ -176,9 +183,7 @@ def test_look_at_an_open_file_is_part_of_a_read_and_waits_as_that_does(
     else:
         disk.absent.add(b"a")
         server = back(relayed, server, servers, disk)
-        tried = len(disk.opens)
-        relayed.sshfs.send(look)
-        let(server, disk, lambda: len(disk.opens) == tried + 1)
+        send_until_tried(relayed, server, disk, look)
         disk.absent.clear()
         clock.forward(relay.RETRY_SECONDS)
     assert serve(relayed, server, disk, 1) == [attributes(10, len(OLD), 1)]
@@ -191,9 +196,7 @@ def test_look_at_an_open_file_that_has_waited_for_too_long_fails_and_sshfs_goes_
     name = open_file(relayed, server, disk)
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
-    tried = len(disk.opens)
-    relayed.sshfs.send(build(packets.FSTAT, 10, string(name)))
-    let(server, disk, lambda: len(disk.opens) == tried + 1)
+    send_until_tried(relayed, server, disk, build(packets.FSTAT, 10, string(name)))
     clock.forward(101)
     assert serve(relayed, server, disk, 1) == [packets.status(10, UNAVAILABLE)]
     assert kind_of(exchange(relayed, server, disk, looking(11, b"b"))[0]) == packets.ATTRS
@@ -207,9 +210,7 @@ def test_look_at_an_open_file_that_is_another_by_now_fails_and_sshfs_goes_on(
     relayed.sshfs.send(build(packets.FSTAT, 10, string(name)))
     server.take()
     disk.files[b"a"] = Content([OLD[:-1]])
-    server.die()
-    server = servers.back()
-    disk.connected()
+    server = next_server(server, servers, disk)
     assert serve(relayed, server, disk, 1) == [packets.status(10, UNAVAILABLE)]
     assert kind_of(exchange(relayed, server, disk, looking(11, b"b"))[0]) == packets.ATTRS
 
@@ -221,9 +222,7 @@ def test_read_when_the_server_cannot_look_at_the_file_yet_waits_and_leaves_nothi
     read(relayed, server, disk, name)
     relayed.sshfs.send(reading(10, name, 0, 9))
     server.take()
-    server.die()
-    server = servers.back()
-    disk.connected()
+    server = next_server(server, servers, disk)
     seen: list[int] = []
     while packets.CLOSE not in seen:
         packet = server.take()
@@ -296,9 +295,7 @@ def test_reads_of_several_files_when_these_come_back_one_by_one_are_answered_one
         clock.forward(relay.RETRY_SECONDS)
         assert serve(relayed, server, disk, 1) == [data(10 + k, (paths[k] * 9)[:9])]
     disk.absent.clear()
-    server.die()  # the last waits for the next connection
-    server = servers.back()
-    disk.connected()
+    server = next_server(server, servers, disk)  # the last waits for the next connection
     assert serve(relayed, server, disk, 1) == [data(12, (paths[2] * 9)[:9])]
     assert len(disk.handles) == 5
 
@@ -310,9 +307,7 @@ def test_file_when_another_is_looked_at_in_the_moment_of_its_turn_is_tried_right
     read(relayed, server, disk, second)
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
-    tried = len(disk.opens)
-    relayed.sshfs.send(reading(10, first, 0, 9))
-    let(server, disk, lambda: len(disk.opens) > tried)
+    send_until_tried(relayed, server, disk, reading(10, first, 0, 9))
     disk.files[b"b"].modified = 7
     exchange(relayed, server, disk, looking(11, b"."))
     relayed.sshfs.send(looking(12, b"b"))
@@ -349,9 +344,7 @@ def test_read_when_the_file_is_removed_while_it_waits_cannot_go_on(
     name = open_file(relayed, server, disk)
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
-    tried = len(disk.opens)
-    relayed.sshfs.send(reading(10, name, 0, 9))
-    let(server, disk, lambda: len(disk.opens) > tried)
+    send_until_tried(relayed, server, disk, reading(10, name, 0, 9))
     exchange(relayed, server, disk, looking(11, b"."))
     exchange(relayed, server, disk, looking(12, b"a", packets.REMOVE))
     clock.forward(relay.RETRY_SECONDS)
@@ -407,9 +400,7 @@ def test_read_when_all_that_was_written_is_on_the_disk_goes_on_and_writes_do_not
     exchange(relayed, server, disk, looking(5, b"."))
     relayed.sshfs.send(reading(10, name, 0, 9))
     server.take()
-    server.die()
-    server = servers.back()
-    disk.connected()
+    server = next_server(server, servers, disk)
     assert serve(relayed, server, disk, 1) == [data(10, b"new" + OLD[3:9])]
     failing = [writing(11, name, 0, b"x"), setting_size(12, name, 0), syncing(13, name)]
     replies = exchange(relayed, server, disk, *failing)
@@ -424,9 +415,7 @@ def test_file_when_it_was_asked_for_once_more_after_a_change_is_known_again(
     relayed.sshfs.send(opening(1, b"a"), looking(2, b"a"), setting(5, b"b", 7))
     for _ in range(3):
         server.take()
-    server.die()
-    server = servers.back()
-    disk.connected()
+    server = next_server(server, servers, disk)
     assert relayed.sshfs.take() == packets.status(5, UNAVAILABLE)
     server.send(disk.answer(server.take()))  # what the relay asks for itself
     server.send(*reversed([disk.answer(server.take()) for _ in range(2)]))
