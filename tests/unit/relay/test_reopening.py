@@ -86,10 +86,11 @@ def back(relayed: Relayed, server: Server, servers: Servers, disk: Disk) -> Serv
 
 
 def send_until_tried(relayed: Relayed, server: Server, disk: Disk, *requests: bytes) -> None:
-    """Send them and let the server answer until it was asked to open a file once more."""
+    """Send them and let the server answer until it was asked to open a file once more, in vain or not."""
     tried = len(disk.opens)
     relayed.sshfs.send(*requests)
     let(server, disk, lambda: len(disk.opens) > tried)
+    exchange(relayed, server, disk, looking(90, b"."))  # what comes after the answer to that
 
 
 # Not yet
@@ -309,7 +310,6 @@ def test_file_when_another_is_looked_at_in_the_moment_of_its_turn_is_tried_right
     server = back(relayed, server, servers, disk)
     send_until_tried(relayed, server, disk, reading(10, first, 0, 9))
     disk.files[b"b"].modified = 7
-    exchange(relayed, server, disk, looking(11, b"."))
     relayed.sshfs.send(looking(12, b"b"))
     server.send(disk.answer(server.take()))
     request = server.take()
@@ -345,8 +345,7 @@ def test_read_when_the_file_is_removed_while_it_waits_cannot_go_on(
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
     send_until_tried(relayed, server, disk, reading(10, name, 0, 9))
-    exchange(relayed, server, disk, looking(11, b"."))
-    exchange(relayed, server, disk, looking(12, b"a", packets.REMOVE))
+    exchange(relayed, server, disk, looking(11, b"a", packets.REMOVE))
     clock.forward(relay.RETRY_SECONDS)
     let(server, disk, lambda: relayed.has_ended)
     assert relayed.cannot_go_on() == NOT_OPENED
