@@ -98,9 +98,10 @@ def service(tmp_path: Path) -> Iterator[Service]:
     settings = settings_below(tmp_path)
     for directory in (settings.libexec, settings.home):
         directory.mkdir()
-    program = settings.libexec / "volume"
-    program.write_text("#!/bin/sh\necho no server >&2\nexit 1\n")
-    program.chmod(0o755)
+    for name in ("volume", "connection"):
+        program = settings.libexec / name
+        program.write_text("#!/bin/sh\necho no server >&2\nexit 1\n")
+        program.chmod(0o755)
     (tmp_path / "told.py").write_text(TOLD)
     with started(tmp_path, str(tmp_path / "told.py")) as service:
         yield service
