@@ -374,7 +374,21 @@ class RecordUnusable(StateError):
         )
 
 
-class ProgramStuck(PluginError):
+class ProgramError(PluginError):
+    """A program of this host could not do what it is for."""
+
+
+class ProgramNotStarted(ProgramError):
+    """A program of this host could not be started."""
+
+    def __init__(self, program: str, problem: OSError) -> None:
+        super().__init__(
+            f"cannot start {program}, {problem.strerror}",
+            "is it installed, and has this host processes and memory left?",
+        )
+
+
+class ProgramStuck(ProgramError):
     """A program of this host did not end in time."""
 
     def __init__(self, program: str, seconds: float) -> None:

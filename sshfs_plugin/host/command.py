@@ -59,7 +59,7 @@ def run(
 
     Raises:
         ProgramStuck: It did not end in time and was killed, or hangs since an earlier call and was not started again.
-        OSError: It could not be started.
+        ProgramNotStarted: It could not be started.
     """
     job = run_for_bytes(argv, seconds=seconds, environment=environment, reads=reads)
     return subprocess.CompletedProcess(job.args, job.returncode, _text(job.stdout), _text(job.stderr))
@@ -75,20 +75,24 @@ def run_for_bytes(
     with the same arguments.
 
     Raises:
-        ProgramStuck, OSError: As ``run`` does.
+        ProgramStuck, ProgramNotStarted: As ``run`` does.
     """
     words = [os.fspath(word) for word in argv]
     log.debug("running %s", shlex.join(words))
-    stuck = errors.ProgramStuck(Path(words[0]).name, seconds)
+    program = Path(words[0]).name
+    stuck = errors.ProgramStuck(program, seconds)
     if _is_left_behind(words):
         raise stuck
-    process = _Process(  # never a shell; each caller gives a list of its own words
-        words,
-        stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**_ENVIRONMENT, **(environment or {})},
-    )
+    try:
+        process = _Process(  # never a shell; each caller gives a list of its own words
+            words,
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**_ENVIRONMENT, **(environment or {})},
+        )
+    except OSError as problem:
+        raise errors.ProgramNotStarted(program, problem) from problem
     try:
         stdout, stderr = process.communicate(reads.encode() or None, timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -234,7 +234,7 @@ class SharedConnections:
         for connection in idle:
             if limit.left() and connection.stands:
                 words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
-                with suppress(OSError, errors.ProgramStuck):
+                with suppress(errors.ProgramError):
                     command.run(words, seconds=limit.left())
                     kernel.await_absence(connection.directory, limit.left())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.mounts.connections import SharedConnection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.ssh.credentials import Login
@@ -36,6 +37,7 @@ class ProcessSupervisor(Supervisor):
         Raises:
             MountFailed: With ssh's last words; nothing is left behind.
             MountTimedOut: It did not answer in time.
+            ProgramNotStarted: No process is left for it; nothing is left behind.
             StateError: What the keeper reads could not be written.
         """
         name = volume.name
@@ -48,9 +50,13 @@ class ProcessSupervisor(Supervisor):
         said, limit = self.settings.logs / name, deadline.left()
         said.write_bytes(b"")
         with self.files(name).listening() as steps:
-            if connection:  # first: if this process is killed now, the volume is not to wait for what nobody makes
-                self._keep("connection", connection.directory, said)
-            keeper = self._keep("volume", name, said)
+            try:
+                if connection:  # first: if this process is killed now, the volume is not to wait for what nobody makes
+                    self._begin(connection, said)
+                keeper = self._keep("volume", name, said)
+            except errors.ProgramNotStarted:
+                self.forget(name)
+                raise
             try:
                 if _comes_up(keeper, steps, deadline):
                     return
@@ -112,17 +118,32 @@ class ProcessSupervisor(Supervisor):
 
     end = await_end
 
+    def _begin(self, connection: SharedConnection, said: Path) -> None:
+        """Have a connection made; it is removed if nothing can make it, since others would wait for it."""
+        try:
+            self._keep("connection", connection.directory, said)
+        except errors.ProgramNotStarted:
+            connection.remove()
+            raise
+
     def _keep(self, program: str, what: str | Path, said: Path) -> subprocess.Popen[bytes]:
-        """Start the step ``keep`` of one of our programs, which outlives this process, and adds its words to a file."""
+        """Start the step ``keep`` of one of our programs, which outlives this process, and adds its words to a file.
+
+        Raises:
+            ProgramNotStarted: It could not be started.
+        """
         with said.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 (our own program)
-                [self.settings.libexec / program, "keep", what],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **self.settings.environment()},
-                start_new_session=True,
-            )
+            try:
+                return subprocess.Popen(  # noqa: S603 (our own program)
+                    [self.settings.libexec / program, "keep", what],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, **self.settings.environment()},
+                    start_new_session=True,
+                )
+            except OSError as problem:
+                raise errors.ProgramNotStarted(program, problem) from problem
 
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
         """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""

@@ -326,11 +326,11 @@ class Supervisor(ABC):
 
     @contextmanager
     def _refusals_told(self, name: VolumeName) -> Iterator[None]:
-        """Raise UnmountFailed where this host refuses to start a program."""
+        """Raise UnmountFailed where a program can't be started."""
         try:
             yield
-        except OSError as error:
-            raise self.unmount_failed(name, error.strerror or str(error)) from error
+        except errors.ProgramNotStarted as error:
+            raise self.unmount_failed(name, error.sentence) from error
 
     def _run_release(self, request: Path, deadline: Deadline) -> str:
         """Run the release, one run at a time, unless that of another thread has served the request."""

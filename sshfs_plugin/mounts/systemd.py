@@ -104,7 +104,7 @@ class SystemdSupervisor(Supervisor):
         waited_for = {_connection_unit(each): each for each in self.connections.all() if not each.stands}
         for unit in _ended(list(waited_for)):
             waited_for[unit].remove()
-        with contextlib.suppress(OSError, errors.ProgramStuck):
+        with contextlib.suppress(errors.ProgramError):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
 
     def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
@@ -160,8 +160,8 @@ class SystemdSupervisor(Supervisor):
         try:
             _systemctl("stop", unit, seconds=CLEAN_UP_SECONDS)
             _reset_failed(unit, seconds=CLEAN_UP_SECONDS)
-        except errors.ProgramStuck:
-            log.error("%s does not stop", unit)
+        except errors.ProgramError as error:
+            log.error("%s does not stop: %s", unit, error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ def _shown(properties: Sequence[str], units: Sequence[str], seconds: float) -> s
     """Return properties of units, a blank line between each two units; empty where systemd can't be asked."""
     try:
         return command.run(["systemctl", "show", f"--property={','.join(properties)}", *units], seconds=seconds).stdout
-    except (OSError, errors.ProgramStuck):
+    except errors.ProgramError:
         return ""
 
 
@@ -282,7 +282,7 @@ def _is_active(unit: str) -> bool:
 def _state(unit: str) -> str:
     try:
         shown = command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout
-    except errors.ProgramStuck:  # containers may be using it
+    except errors.ProgramError:  # containers may be using it
         return _ACTIVE
     return shown.strip()
 
@@ -304,7 +304,7 @@ def _last_words(unit: str, since: float) -> str:
     read = ["journalctl", "--quiet", "--output=cat", f"--since=@{min(since, time.time()):.6f}", f"_SYSTEMD_UNIT={unit}"]
     limit = Deadline.after(LAST_WORDS_SECONDS)
     said = ""
-    with contextlib.suppress(errors.ProgramStuck):
+    with contextlib.suppress(errors.ProgramError):
         while not said and limit.left():
             command.run(["journalctl", "--sync"], seconds=JOURNAL_SECONDS)
             said = command.run(read, seconds=JOURNAL_SECONDS).stdout

@@ -306,7 +306,8 @@ def _search(file: Path, name: str, content: bytes, read: Callable[[Path], bytes]
 
     Raises:
         StateError: It could not be searched; that no key is known would let any key pass as a new one.
-        OSError: It can't be read any more, or no program can be started.
+        ProgramNotStarted: ssh-keygen could not be started.
+        OSError: It can't be read any more.
         _Fleeting: It has another content by now, or one that is not read to its end.
     """
     try:

@@ -89,7 +89,7 @@ def clock() -> Iterator[Finding]:
         return
     try:
         asked = command.run(["timedatectl", "show", "-P", "NTPSynchronized"], seconds=SECONDS).stdout.strip()
-    except (OSError, errors.ProgramStuck):
+    except errors.ProgramError:
         return
     if asked == "no":
         cure = "apt install systemd-timesyncd, unless this host has its time from elsewhere"

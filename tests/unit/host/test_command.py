@@ -66,8 +66,8 @@ def test_run_where_the_kernel_does_not_tell_of_an_end_notices_it_all_the_same(
     assert command.run(["tool"], seconds=LIMIT_SECONDS).returncode == 3
 
 
-def test_run_of_a_program_that_is_not_installed_raises() -> None:
-    with pytest.raises(FileNotFoundError, match="/nowhere/program"):
+def test_run_of_a_program_that_is_not_installed_says_so() -> None:
+    with pytest.raises(errors.ProgramNotStarted, match="^cannot start program, No such file or directory: "):
         command.run(["/nowhere/program"], seconds=LIMIT_SECONDS)
 
 

@@ -236,6 +236,24 @@ def test_connections_that_nobody_has_begun_to_make_are_removed_by_the_next_servi
     assert keeping.connections.all() == [begun]
 
 
+@pytest.mark.parametrize("program", ["connection", "volume"])
+def test_start_for_which_no_program_can_be_started_says_so_and_leaves_nothing(
+    keeping: ProcessSupervisor, steps: Steps, program: str
+) -> None:
+    for name in ("connection", "volume"):
+        (steps.directory / name).write_text("#!/nowhere/sh\n" if name == program else "#!/bin/sh\n")
+        (steps.directory / name).chmod(0o755)
+    sharing = options.parse(PHOTOS, OPTIONS, datetime.now(UTC))
+    with pytest.raises(errors.ProgramNotStarted) as refusal:
+        keeping.start(sharing, LOGIN, soon())
+    assert str(refusal.value) == (
+        f"cannot start {program}, No such file or directory: "
+        "is it installed, and has this host processes and memory left?"
+    )
+    assert not keeping.files(PHOTOS).directory.exists()
+    assert [each.shared_by for each in keeping.connections.all()] == ([] if program == "connection" else [set()])
+
+
 def test_release_waits_until_the_keeper_has_cleaned_up(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     steps.plan("release", "unmount end")

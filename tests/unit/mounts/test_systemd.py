@@ -357,12 +357,15 @@ def test_start_that_takes_too_long_ends_in_our_words_before_systemd_ends_it(
         keeping.start(VOLUME, LOGIN, soon())
 
 
+@pytest.mark.parametrize("trouble", ["hangs", "cannot be started"])
 def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
-    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     monkeypatch.setattr(systemd, "JOURNAL_SECONDS", 0.1)
     programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
     programs.add("journalctl", "exec sleep 60")
+    if trouble == "cannot be started":
+        refuse(monkeypatch, "journalctl")
     with pytest.raises(errors.MountFailed, match="its last words: Unit x not found."):
         keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl")[-1] == f"reset-failed {UNIT}"
@@ -447,25 +450,31 @@ def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
     assert list(settings.releases.iterdir()) == []
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """Let no program be started whose words include this one."""
+    run = command.run
+
+    def refused(argv: Sequence[str | Path], **limits: Any) -> subprocess.CompletedProcess[str]:
+        if word in argv:
+            problem = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            raise errors.ProgramNotStarted(str(argv[0]), problem)
+        return run(argv, **limits)
+
+    monkeypatch.setattr(command, "run", refused)
+
+
 @pytest.mark.parametrize("at", [RELEASE, UNIT])
 def test_release_for_which_no_program_can_be_started_says_so(
     keeping: SystemdSupervisor, monkeypatch: pytest.MonkeyPatch, programs: Programs, at: str
 ) -> None:
-    run = command.run
-
-    def refused(argv: Sequence[str | Path], **limits: Any) -> subprocess.CompletedProcess[str]:
-        if at in argv:
-            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        return run(argv, **limits)
-
     programs.add("systemctl", answering_releases(keeping.settings))
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     monkeypatch.setattr(systemd, "END_SECONDS", 0.0)
-    monkeypatch.setattr(command, "run", refused)
+    refuse(monkeypatch, at)
     with pytest.raises(errors.UnmountFailed) as refusal:
         keeping.release(PHOTOS, soon())
     assert str(refusal.value) == (
-        "volume 'photos' could not be unmounted (Resource temporarily unavailable): "
+        "volume 'photos' could not be unmounted (cannot start systemctl, Resource temporarily unavailable): "
         "journalctl -u 'docker-volume-sshfs*' tells more"
     )
 

@@ -4,10 +4,13 @@
 import base64
 import errno
 import fcntl
+import os
 import stat
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.programs import Programs
@@ -175,31 +178,43 @@ def test_lookup_that_was_killed_is_an_error_and_not_remembered(known: KnownHosts
     assert blobs(known.lookup("nas", 22)) == [key().blob]
 
 
-@pytest.mark.parametrize("trouble", ["no process", "broken disk"])
-def test_lookup_that_cannot_be_made_is_an_error_and_not_an_unknown_server(
-    known: KnownHosts, monkeypatch: pytest.MonkeyPatch, trouble: str
+@pytest.mark.parametrize("problem", [errno.EAGAIN, errno.ENOENT, errno.EACCES])
+def test_lookup_for_which_no_program_can_be_started_is_an_error_and_not_an_unknown_server(
+    known: KnownHosts, monkeypatch: pytest.MonkeyPatch, problem: int
 ) -> None:
     """Else any key would pass as the first one of a new server."""
     known.add("nas", 22, key())
+    known.own.write_bytes(known.own.read_bytes() + b"# looked at anew %d\n" % problem)
+    start = subprocess.Popen.__init__
+
+    def refuse(process: subprocess.Popen[bytes], argv: list[str], **how: Any) -> None:
+        if "ssh-keygen" in argv:
+            raise OSError(problem, os.strerror(problem))
+        start(process, argv, **how)
+
     with monkeypatch.context() as meanwhile:
-        if trouble == "no process":
-            known.own.write_bytes(known.own.read_bytes() + b"# looked at anew\n")
+        meanwhile.setattr(subprocess.Popen, "__init__", refuse)
+        with pytest.raises(errors.ProgramNotStarted) as refusal:
+            known.lookup("nas", 22)
+    assert str(refusal.value) == (
+        f"cannot start ssh-keygen, {os.strerror(problem)}: "
+        "is it installed, and has this host processes and memory left?"
+    )
+    assert blobs(known.lookup("nas", 22)) == [key().blob]
 
-            def refuse(*_: object, **__: object) -> None:
-                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-            meanwhile.setattr(command, "run", refuse)
-            why = "Resource temporarily unavailable"
-        else:
+def test_lookup_on_a_broken_disk_is_an_error_and_not_an_unknown_server(
+    known: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(_: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
 
-            def break_off(_: Path) -> bytes:
-                raise OSError(errno.EIO, "Input/output error")
-
-            meanwhile.setattr(Path, "read_bytes", break_off)
-            why = "Input/output error"
+    known.add("nas", 22, key())
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "read_bytes", break_off)
         with pytest.raises(errors.StateError) as refusal:
             known.lookup("nas", 22)
-    assert str(refusal.value) == f"ssh-keygen could not look for nas in {known.own} ({why}): try again"
+    assert str(refusal.value) == f"ssh-keygen could not look for nas in {known.own} (Input/output error): try again"
     assert blobs(known.lookup("nas", 22)) == [key().blob]
 
 
