@@ -374,6 +374,7 @@ def test_files_when_they_take_too_long_to_be_opened_again_are_left_to_the_next_c
     server = servers.back()
     while kind_of(request := server.take()) != packets.OPEN:
         server.send(disk.answer(request))
+    clock.await_looks()
     clock.forward(relay.REOPEN_SECONDS + 0.1)
     assert server.rest() == b""
     relayed.sshfs.send(reading(9, FILE, 0, 3))
