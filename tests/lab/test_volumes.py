@@ -262,6 +262,17 @@ def test_a_volume_that_is_removed_just_after_its_sshfs_was_killed_leaves_no_unit
     assert not host.is_mounted("brief")
 
 
+def test_containers_keep_their_files_when_systemd_is_asked_for_another_target(host: Host) -> None:
+    """Which stops each service that the target does not need."""
+    machine, directory = host.machine, host.directory("isolated")
+    host.create("isolated", directory)
+    with host.writing("isolated", directory):
+        machine.run("systemctl", "isolate", "multi-user.target")
+        assert machine.run("docker", "volume", "ls", "-q", "-f", "driver=sshfs").stdout.split() == ["isolated"]
+        assert host.status("isolated")["state"] == "mounted"
+    assert not host.is_mounted("isolated")
+
+
 def test_a_killed_docker_leaves_no_mount_behind(host: Host) -> None:
     """It sends no Unmount, and its restart=always container comes back with the ID of before."""
     machine, directory = host.machine, host.directory("crash")
