@@ -262,6 +262,22 @@ def test_a_volume_that_is_removed_just_after_its_sshfs_was_killed_leaves_no_unit
     assert not host.is_mounted("brief")
 
 
+def test_an_sshfs_that_ends_while_its_server_is_away_leaves_no_failed_unit(host: Host) -> None:
+    machine, unit = host.machine, "docker-volume-sshfs@away"
+    host.create("away", host.directory("away"), own_connection="yes")
+    host.start("user", "away", STAY)
+    machine.run("systemctl", "stop", "ssh.socket", "ssh.service")
+    try:
+        machine.run("systemctl", "kill", "-s", "KILL", unit)
+        machine.until(lambda: host.property(unit, "ActiveState") in ("inactive", "failed"))
+        assert host.status("away")["state"] == "lost"
+    finally:
+        machine.run("systemctl", "start", "ssh.service")
+    machine.run("docker", "rm", "-f", "user")
+    machine.run("docker", "volume", "rm", "away")
+    assert unit not in machine.run("systemctl", "list-units", "--all", "--plain", "--state=failed").stdout
+
+
 def test_containers_keep_their_files_when_systemd_is_asked_for_another_target(host: Host) -> None:
     """Which stops each service that the target does not need."""
     machine, directory = host.machine, host.directory("isolated")
