@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Volumes that share a connection, where there is no systemd; and the end of an idle one."""
 
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -187,6 +189,22 @@ def test_connection_that_was_refused_keeps_no_secret_and_holds_nobody_up(plugin:
         assert run(stop, seconds=LIMIT_SECONDS).returncode == 0
         assert keeping.poll() is None, "it was not waited for"
     assert not connection.directory.exists()
+
+
+def test_connection_that_is_still_being_made_holds_up_no_stop(plugin: Plugin, server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        given = {**server.options(server.data, check="never"), "port": str(silent.getsockname()[1])}
+        volume = options.parse(VolumeName("aa"), given, datetime.now(UTC))
+        login = Keyring.of(plugin.settings).login(volume.credentials)
+        connection, _ = SharedConnections(plugin.settings).join(volume, login)
+        assert connection
+        program = plugin.settings.libexec / "connection"
+        with subprocess.Popen([program, "keep", connection.directory], start_new_session=True) as keeping:
+            await_that((connection.directory / "said").exists, "it is being made")
+            stop: list[str | Path] = ["env", f"MAINPID={keeping.pid}", program, "stop", connection.directory]
+            assert run(stop, seconds=LIMIT_SECONDS).returncode == 0
+            assert keeping.poll() is None, "it was not waited for"
+            os.killpg(keeping.pid, signal.SIGTERM)
 
 
 def test_a_key_that_was_replaced_by_another_is_noticed_at_once(plugin: Plugin, server: Server) -> None:
