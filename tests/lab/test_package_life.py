@@ -156,6 +156,31 @@ def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(
     assert machine.read(f"{directory}/file") == "precious\nmore\n"
 
 
+VAR_LIB_ELSEWHERE = f"""
+mkdir -p /srv/lib
+mount --rbind /var/lib /srv/lib
+mount -t tmpfs none /var
+ln -s /srv/lib /var/lib
+mkdir -p {STATE}/mounts/linked
+mount -t tmpfs none {STATE}/mounts/linked
+(cd {STATE}/mounts/linked && sh /var/lib/dpkg/info/{PACKAGE}.prerm remove)
+sh /var/lib/dpkg/info/{PACKAGE}.postrm purge
+grep {PACKAGE}/mounts /proc/self/mountinfo || echo nothing stays
+"""
+
+
+def test_remove_and_purge_find_mounts_where_var_lib_is_a_symbolic_link(host: Host) -> None:
+    """In a mount namespace in which it is one: the machine's own has Docker's files mounted there."""
+    said = host.machine.sh('unshare --mount sh -ec "$1" 2>&1', VAR_LIB_ELSEWHERE).stdout
+    host.apt(f"purge {PACKAGE}")
+    assert (
+        f"The volume linked is in use and stays mounted. When its containers are stopped: umount /srv/lib/{PACKAGE}"
+        in said
+    )
+    assert "The volume linked is detached: nothing is left to unmount" in said
+    assert said.endswith("nothing stays\n")
+
+
 def test_after_a_purge_a_lost_connection_is_not_made_again(host: Host) -> None:
     """Without the known host keys it could be made to anybody."""
     machine, directory = host.machine, host.directory("lost")
