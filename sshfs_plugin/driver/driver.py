@@ -156,14 +156,15 @@ class Driver:
             self._registry.add(entry)
         log.info("created: %s", volume.remote.source, extra=Event.CREATED.fields)
 
-    def mount(self, name: str, mount_id: str, caller: Caller, deadline: Deadline) -> Path:
+    def mount(self, name: str, mount_id: str, caller: Caller, deadline: Deadline) -> Path | None:
         """Mount a volume unless it is mounted, and count the mount ID as a holder.
 
         A client that has closed its connection meanwhile would never unmount, so its ID is not counted. This is decided
         under the volume's lock: to undo the count later might drop the hold of the next caller with the same ID.
 
         Returns:
-            The mountpoint; the volume is mounted there and its server answers.
+            The mountpoint; the volume is mounted there and its server answers. None if the client has gone and holds
+            nothing.
 
         Raises:
             VolumeNotFound: There is none of that name.
@@ -176,15 +177,13 @@ class Driver:
         holder, asked = _mount_id(mount_id), time.monotonic()
         with self._working_on(name, deadline) as entry:
             device = self._ensure_mounted_early(entry, asked, deadline)
-            if not caller.has_gone():
-                self._registry.count(
-                    entry, lambda holders: holders.mounted(holder, caller.client, device), record=False
-                )
-                log.info("mounted", extra=Event.MOUNTED.fields)
-            else:
+            if caller.has_gone():
                 log.warning("the client has gone and holds nothing")
                 if not entry.holders.live:
                     self._release(entry, Deadline.after(UNMOUNT_SECONDS))
+                return None
+            self._registry.count(entry, lambda holders: holders.mounted(holder, caller.client, device), record=False)
+            log.info("mounted", extra=Event.MOUNTED.fields)
         return self._supervisor.mountpoint(entry.name)
 
     def confirm(self, name: str, mount_id: str) -> None:

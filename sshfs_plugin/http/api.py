@@ -131,10 +131,12 @@ def _mount(driver: Driver, call: Call) -> Answer:
     except errors.PluginError as error:
         error.volume = call.name[:LONGEST_NAME]  # Docker says "error while mounting volume ''" (docs/facts.md)
         raise
-    _after_reply(
-        lambda: driver.confirm(call.name, call.mount_id), otherwise=lambda: driver.unanswered(call.name, call.mount_id)
-    )
-    return {"Mountpoint": str(mountpoint)}
+    if mountpoint:  # else nothing was counted, and what would be undone could be the hold of another caller
+        _after_reply(
+            lambda: driver.confirm(call.name, call.mount_id),
+            otherwise=lambda: driver.unanswered(call.name, call.mount_id),
+        )
+    return {"Mountpoint": str(mountpoint or "")}
 
 
 def _unmount(driver: Driver, call: Call) -> Answer:

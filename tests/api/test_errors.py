@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.clients import ID, OTHER_ID, SSHCMD, DockerClient
-from support.driver import FakeHost, create, mount, slow_slots
+from support.clients import ID, OTHER_ID, PODMAN_ID, SSHCMD, DockerClient
+from support.driver import FakeHost, caller, create, mount, slow_slots, status_of
 from support.waiting import Background, Gate, await_that, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
+from sshfs_plugin.holders import Client
 from sshfs_plugin.http import api
 
 OPTS = {"sshcmd": SSHCMD}
@@ -310,6 +311,27 @@ def test_a_client_that_went_before_it_had_its_reply_holds_nothing(
         caplog.clear()
     docker.unmount("photos", OTHER_ID)
     assert host.supervisor.released == ["photos"]
+
+
+def test_a_client_that_was_cut_off_takes_no_hold_from_the_next_caller_with_its_id(
+    driver: Driver,
+    client: FlaskClient,
+    pair: tuple[socket.socket, socket.socket],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours, theirs = pair
+    theirs.close()
+    create(driver)
+    driver.mount("photos", PODMAN_ID, caller(Client.PODMAN), soon())  # its reply is on the way
+    lost = client.post(
+        "/VolumeDriver.Mount",
+        json={"Name": "photos", "ID": PODMAN_ID},
+        environ_overrides={"gunicorn.socket": ours},
+    )
+    lost.close()  # before it was written
+    driver.confirm("photos", PODMAN_ID)
+    assert status_of(driver) == (True, 1)
+    assert caplog.messages == ["the client has gone and holds nothing"]
 
 
 def test_a_mount_that_no_client_has_heard_of_is_let_go(

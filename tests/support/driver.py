@@ -84,6 +84,7 @@ def mount(driver: Driver, name: str = "photos", mount_id: str = ID, client: Clie
     """Mount as a client does whose reply arrives."""
     mountpoint = driver.mount(name, mount_id, caller(client), soon())
     driver.confirm(name, mount_id)
+    assert mountpoint
     return mountpoint
 
 

@@ -402,7 +402,7 @@ def test_mount_after_one_that_has_failed_is_checked_first(driver: Driver, host: 
 
 def test_mount_for_a_client_that_has_gone_holds_nothing_and_is_undone(driver: Driver, host: FakeHost) -> None:
     create(driver)
-    driver.mount("photos", ID, caller(gone=True), soon())
+    assert driver.mount("photos", ID, caller(gone=True), soon()) is None
     assert host.supervisor.released == ["photos"]
     assert status_of(driver) == (False, 0)
 

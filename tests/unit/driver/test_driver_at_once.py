@@ -322,7 +322,7 @@ def test_volumes_that_wait_for_a_directory_or_for_files_of_this_host_keep_nobody
     for number in range(5):
         create(driver, f"mounted{number}", check="mount")
         gates[f"mounted{number}"] = gates[f"made{number}"] = gate
-    waiting: list[Future[Path] | Future[None]] = []
+    waiting: list[Future[Path | None] | Future[None]] = []
     waiting += [in_background(create, driver, f"made{number}") for number in range(5)]
     waiting += [in_background(driver.mount, f"mounted{number}", ID, caller(), soon()) for number in range(5)]
     for _ in waiting:
