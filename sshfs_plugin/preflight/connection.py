@@ -84,10 +84,10 @@ def connect(
 
     Raises:
         HostUnresolved: The source that the volume names does not stand for an address.
-        HostUnreachable: None of the addresses takes a connection.
+        HostUnreachable: None of the addresses takes a connection, or has the family of that source.
     """
     refused: OSError | None = None
-    sources = _sources(remote, seconds, said)
+    sources = _sources(remote, addresses, seconds, said)
     for family, kind, protocol, _, address in addresses:
         if sources is not None and family not in sources:
             continue
@@ -111,14 +111,28 @@ def connect(
     raise _unreachable(remote, refused) from None
 
 
-def _sources(remote: Remote, seconds: float, said: Mapping[str, str]) -> dict[int, Any] | None:
-    """Return the address of each family from which a volume wants to connect; None if it does not mind."""
+def _sources(
+    remote: Remote, addresses: list[Address], seconds: float, said: Mapping[str, str]
+) -> dict[int, Any] | None:
+    """Return the address of each family from which a volume wants to connect; None if it does not mind.
+
+    Raises:
+        HostUnresolved: The name that the volume gives does not stand for an address.
+        HostUnreachable: It stands for none from which one of the server's addresses could be reached.
+    """
     if named := said.get("BindAddress"):
         # bind() itself would resolve a name, without a limit
-        return _by_family(resolve(replace(remote, host=named, port=0), seconds, said))
-    if interface := said.get("BindInterface"):
-        return interfaces.addresses(interface)
-    return None
+        option, sources = "BindAddress", _by_family(resolve(replace(remote, host=named, port=0), seconds, said))
+    elif interface := said.get("BindInterface"):
+        option, sources = "BindInterface", interfaces.addresses(interface)
+    else:
+        return None
+    if not any(family in sources for family, *_ in addresses):
+        raise errors.HostUnreachable(
+            f"cannot connect to {remote.server}, '{option}' names no address of the same family (IPv4 or IPv6)",
+            f"leave that option{' or AddressFamily' if 'AddressFamily' in said else ''} out",
+        )
+    return sources
 
 
 def _by_family(addresses: list[Address]) -> dict[int, Any]:

@@ -18,6 +18,7 @@ from support.ssh_server import Account, Server, serving
 from support.waiting import soon
 
 from sshfs_plugin import errors, options
+from sshfs_plugin.host import interfaces
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.volume import VolumeName
 
@@ -285,6 +286,26 @@ def test_server_when_the_volume_says_how_to_get_there_is_looked_for_there_alone(
     client: Client, server: Server, option: Any, said: str
 ) -> None:
     assert said in str(client.refusal(server, password="hunter2", **option))
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ({"BindAddress": "::1"}, "leave that option out"),
+        ({"BindInterface": "lo"}, "leave that option out"),
+        ({"BindInterface": "lo", "AddressFamily": "inet"}, "leave that option or AddressFamily out"),
+    ],
+)
+def test_server_when_the_volume_names_a_source_of_another_family_says_which_option(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch, option: Any, hint: str
+) -> None:
+    monkeypatch.setattr(interfaces, "addresses", lambda _name: {socket.AF_INET6: ("::1", 0, 0, 1)})
+    error = client.refusal(server, password="hunter2", **option)
+    assert isinstance(error, errors.HostUnreachable)
+    assert str(error) == (
+        f"cannot connect to 127.0.0.1 port {server.port}, '{next(iter(option))}' names no address of the same family "
+        f"(IPv4 or IPv6): {hint}"
+    )
 
 
 def test_server_when_the_volume_says_a_way_that_works_is_found(client: Client, server: Server) -> None:
