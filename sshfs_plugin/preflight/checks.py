@@ -12,6 +12,7 @@ class Check(enum.Enum):
     """A check of the preflight, in the order in which they are made; the value is its name for people."""
 
     CREDENTIALS = "key or password"
+    OPTIONS = "options"
     JUMP = "jump host"
     NAME = "name"
     CONNECTION = "connection"

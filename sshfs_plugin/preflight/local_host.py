@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The first check: whether this host can do what a volume's options ask. No server is asked."""
+"""The check of the options: whether this host can do what they ask. No server is asked."""
 
 import re
 from pathlib import Path

@@ -57,6 +57,8 @@ class Preflight:
             CredentialsError: What to log in with can't be used.
         """
         login = self._login(volume)
+        with self.observer(Check.OPTIONS):
+            require_able(volume, login, self.known_hosts)
         known_hosts = self.known_hosts.reading(volume.known_hosts)
         verified = known_hosts.verified(volume.remote.host, volume.remote.port)
         return Prepared(self, volume, login, verified)
@@ -181,7 +183,6 @@ class Preflight:
     def _login(self, volume: Volume) -> Login:
         with self.observer(Check.CREDENTIALS) as note:
             login = self.keyring.login_of(volume)
-            require_able(volume, login, self.known_hosts)
             kept = [str(path) for path in login.identity_files]
             if login.agent:
                 kept.append(f"{len(login.agent_keys)} keys of the ssh-agent at {login.agent.path}")

@@ -49,7 +49,7 @@ def test_check_gets_to_a_directory_and_names_what_has_failed(host: Host) -> None
     before = host.machine.run("cat", KNOWN_HOSTS, check=False).stdout
     good = command(host, "check", "--write", f"alice@localhost:{directory}", "-o", f"IdentityFile={KEY}")
     assert good.returncode == 0, good
-    assert good.stdout.count("✓") == 9
+    assert good.stdout.count("✓") == 10
     assert "login" in good.stdout
     assert host.machine.run("ls", "-A", directory).stdout == ""
     broken = command(host, "check", "alice@localhost:/nowhere", "-o", f"IdentityFile={KEY}")

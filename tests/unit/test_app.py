@@ -76,7 +76,7 @@ def test_application_counts_the_check_that_fails_under_its_name() -> None:
         {"verb": "Create", "check": "connection", "error": "HostUnreachable", "count": 1}
     ]
     made = [counted["check"] for counted in reply["Counters"]["checks"] if counted["count"]]
-    assert made == ["credentials", "name", "connection"]
+    assert made == ["credentials", "options", "name", "connection"]
 
 
 def test_application_does_not_start_without_its_records(settings: Settings) -> None:

@@ -56,6 +56,7 @@ def test_a_server_that_can_serve_gets_a_tick_for_each_check(
     assert said.lines == [
         f"{WHERE} port {server.port}",
         "✓ key or password a password",
+        "✓ options",
         "✓ name 127.0.0.1",
         f"✓ connection 127.0.0.1 port {server.port}",
         f"✓ key exchange SSH-2.0-paramiko_{paramiko.__version__}",
@@ -108,6 +109,12 @@ def test_the_first_failed_check_is_the_last_line_and_its_cure_goes_to_stderr(
     assert "hunter2" not in said.out + said.err
 
 
+def test_an_option_that_this_host_can_not_follow_breaks_the_options(administrator: Administrator) -> None:
+    said = administrator("check", WHERE, "-opassword=hunter2", "-oBindInterface=nope")
+    assert (said.code, said.lines[1:]) == (2, ["✓ key or password a password", "✗ options"])
+    assert "names a network interface that this host does not have" in said.err
+
+
 def test_a_refused_connection_breaks_the_connection(administrator: Administrator) -> None:
     said = administrator("check", WHERE, f"-oport={closed_port()}")
     assert (said.code, said.lines[-1]) == (1, "✗ connection")
@@ -137,7 +144,7 @@ def test_a_pinned_key_that_is_asked_for_last_holds_and_each_check_is_shown_once(
     assert said.code == 0
     assert f"✓ host key ssh-rsa {shown('rsa').fingerprint}, pinned" in said.lines
     assert [line.split()[1] for line in said.lines[1:]] == [
-        *("key", "name", "connection", "key", "host", "login", "SFTP", "directory")
+        *("key", "options", "name", "connection", "key", "host", "login", "SFTP", "directory")
     ]
 
 

@@ -15,7 +15,7 @@ from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
-CHECKS = ("key or password", "name", "connection", "key exchange", "host key", "login", "SFTP", "directory")
+CHECKS = ("key or password", "options", "name", "connection", "key exchange", "host key", "login", "SFTP", "directory")
 
 
 @pytest.fixture

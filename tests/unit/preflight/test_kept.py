@@ -83,8 +83,8 @@ def test_observer_sees_the_checks_that_are_made(keeper: Keeper, server: Server) 
     observed = replace(keeper.preflight, observer=observer)
     for _ in range(2):
         observed.run(keeper.volume(server, password="hunter2"), Deadline.after(5), creating=True)
-    assert seen[-2:] == [Check.CREDENTIALS, Check.DIRECTORY]
-    assert Check.LOGIN in seen[:-2]
+    assert seen[-3:] == [Check.CREDENTIALS, Check.OPTIONS, Check.DIRECTORY]
+    assert Check.LOGIN in seen[:-3]
 
 
 def test_preflight_that_keeps_nothing_makes_every_check_and_leaves_no_connection(
