@@ -64,7 +64,8 @@ class Counters:
         calls: How often each verb was called, by others than our own command and watchdog.
         failures: How often each kind of failure has ended a call, whoever made it, or an unmount, whose failure ends
             no call.
-        mounts: From a Mount's arrival until the volume can be used, where it was not mounted before.
+        mounts: From a Mount's arrival until the volume can be used, where it was not mounted before, without the wait
+            for a server that is not up yet.
         checks: Each check of the preflight, whether it has passed or not.
         unmounts: How many volumes were unmounted since nobody used them.
     """

@@ -386,14 +386,20 @@ class Driver:
         else:
             self._cleared.add(name)
 
-    def _ensure_mounted_early(self, entry: Entry, asked: float, deadline: Deadline) -> str:
+    def _ensure_mounted_early(self, entry: Entry, attempted_at: float, deadline: Deadline) -> str:
         """Mount a volume as :meth:`_ensure_mounted` does; just after this host's start, wait for its server.
 
         Docker starts the containers that are to be started with it once, and not again if a Mount fails.
+
+        Args:
+            entry: The volume.
+            attempted_at: When the call came; from then on a failure of others counts for it, and its duration is taken.
+                For each further attempt it is when that one begins.
+            deadline: When the caller gives up.
         """
         while True:
             try:
-                return self._ensure_mounted(entry, asked, deadline)
+                return self._ensure_mounted(entry, attempted_at, deadline)
             except _NOT_UP_YET as error:
                 if deadline.left() < SPARE_SECONDS + TRY_EVERY_SECONDS or not self._is_early(entry.volume):
                     raise
@@ -402,7 +408,7 @@ class Driver:
                 )
                 entry.failed(error)
             time.sleep(TRY_EVERY_SECONDS)
-            asked = time.monotonic()
+            attempted_at = time.monotonic()
 
     def _is_early(self, volume: Volume) -> bool:
         """Tell whether this host has just started, with a volume that it had before."""
@@ -411,7 +417,7 @@ class Driver:
         # negative where the clock is not set yet
         return up < EARLY_SECONDS and not 0 <= age <= up
 
-    def _ensure_mounted(self, entry: Entry, asked: float, deadline: Deadline) -> str:
+    def _ensure_mounted(self, entry: Entry, attempted_at: float, deadline: Deadline) -> str:
         """Mount a volume unless it is mounted and its server answers; return the device of the mount."""
         name = entry.name
         if isinstance(entry.record, Unusable):
@@ -431,7 +437,9 @@ class Driver:
             prepared = self._prepared(volume)
             login = prepared.login if prepared else self._preflight.login(volume)
         # one that is mounted joins no connection any more: its relay makes one of its own
-        was_checked = prepared is not None and self._check(entry, prepared, asked, deadline, unless_joinable=not device)
+        was_checked = prepared is not None and self._check(
+            entry, prepared, attempted_at, deadline, unless_joinable=not device
+        )
         try:
             self._start(entry, login, deadline)
         except errors.MountError:
@@ -441,7 +449,7 @@ class Driver:
             prepared = self._prepared(volume)
             if not prepared:
                 raise
-            self._check(entry, prepared, asked, deadline, unless_joinable=False)
+            self._check(entry, prepared, attempted_at, deadline, unless_joinable=False)
             self._start(entry, prepared.login, deadline)
         device = self._supervisor.device(name)
         if not device:
@@ -450,7 +458,7 @@ class Driver:
             )
         entry.answering, entry.left_until = True, 0.0
         if not was_mounted:  # else it was waited for a server that does not answer, which is no duration of a mount
-            self.counters.mounted(time.monotonic() - asked)
+            self.counters.mounted(time.monotonic() - attempted_at)
         return device
 
     def _prepared(self, volume: Volume) -> "Prepared | None":
@@ -467,13 +475,13 @@ class Driver:
             return None
 
     def _check(
-        self, entry: Entry, prepared: "Prepared", asked: float, deadline: Deadline, *, unless_joinable: bool
+        self, entry: Entry, prepared: "Prepared", attempted_at: float, deadline: Deadline, *, unless_joinable: bool
     ) -> bool:
         """Make the rest of a preflight, unless a connection to join will do; return whether it was made."""
         volume, login = entry.volume, prepared.login
         if unless_joinable and self._can_join(volume, login):
             return False
-        with self._logging_in(volume, login, asked, deadline) as logged_in:
+        with self._logging_in(volume, login, attempted_at, deadline) as logged_in:
             if unless_joinable and self._can_join(volume, login):  # another volume has had it made meanwhile
                 return False
             prepared.run(deadline, logged_in=logged_in)
@@ -507,7 +515,7 @@ class Driver:
 
     @contextmanager
     def _logging_in(
-        self, volume: Volume, login: Login, asked: float, deadline: Deadline
+        self, volume: Volume, login: Login, attempted_at: float, deadline: Deadline
     ) -> Iterator[Callable[[], None]]:
         """Hold the turn of a login and a slot of its server, or raise the shared failure of a call that was before.
 
@@ -527,8 +535,8 @@ class Driver:
             places.enter_context(self._locks.logging_in(key, deadline))
             places.enter_context(self._locks.at_server(server, deadline))
             with (
-                self._shared_failures.attempt(reachability(volume), asked, is_out_of_reach),
-                self._shared_failures.attempt(key, asked, _is_refusal),
+                self._shared_failures.attempt(reachability(volume), attempted_at, is_out_of_reach),
+                self._shared_failures.attempt(key, attempted_at, _is_refusal),
             ):
                 yield places.close
 
