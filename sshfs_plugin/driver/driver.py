@@ -46,6 +46,11 @@ WORTH_CHECKING_SECONDS = 2.0
 AGAIN_SECONDS = 1.0
 """How long to wait before a server that has turned a mount away is asked once more."""
 
+ANSWER_SECONDS = 2.0
+"""How long a mount may take to answer before it is mounted anew: one that is well does at once, and what is done about
+one that is not needs the rest of the caller's time.
+"""
+
 UNMOUNT_SECONDS = 30.0
 """How long an unmount may take if no client waits for it."""
 
@@ -424,33 +429,19 @@ class Driver:
             raise entry.record.error
         device = self._supervisor.device(name)
         was_mounted = bool(device)
-        if device and self._supervisor.answers(name, deadline.left(2)):
+        if device and self._supervisor.answers(name, deadline.left(ANSWER_SECONDS)):
             return device
-        volume, login, prepared = entry.volume, entry.passed_login, None
-        if login and any(each.agent for each in (login, *login.jumps)):
-            # it may hang by now, and ssh would wait for it without limit
-            login = self._preflight.login(volume)
-        if device and self._supervisor.outage(name):
-            login = None  # the relay will log in once more, and the last check was perhaps before the loss
+        volume, prepared = entry.volume, None
+        login = self._recent_login(entry, is_mounted=was_mounted)
         if not login:
             # before a slot at the server is taken, since files on this host may take long to read
             prepared = self._prepared(volume)
             login = prepared.login if prepared else self._preflight.login(volume)
         # one that is mounted joins no connection any more: its relay makes one of its own
-        was_checked = prepared is not None and self._check(
-            entry, prepared, attempted_at, deadline, unless_joinable=not device
-        )
-        try:
+        if prepared and self._check(entry, prepared, attempted_at, deadline, unless_joinable=not was_mounted):
             self._start(entry, login, deadline)
-        except errors.MountError:
-            if was_checked or deadline.left() < WORTH_CHECKING_SECONDS:
-                raise
-            # with a preflight, which finds the cause, or removes it: a host key that was forgotten is accepted anew
-            prepared = self._prepared(volume)
-            if not prepared:
-                raise
-            self._check(entry, prepared, attempted_at, deadline, unless_joinable=False)
-            self._start(entry, prepared.login, deadline)
+        else:
+            self._start_or_find_cause(entry, login, attempted_at, deadline)
         device = self._supervisor.device(name)
         if not device:
             raise errors.MountFailed(
@@ -460,6 +451,29 @@ class Driver:
         if not was_mounted:  # else it was waited for a server that does not answer, which is no duration of a mount
             self.counters.mounted(time.monotonic() - attempted_at)
         return device
+
+    def _recent_login(self, entry: Entry, *, is_mounted: bool) -> Login | None:
+        """Return the login with which a recent preflight has passed; None if one is to be made."""
+        login = entry.passed_login
+        if is_mounted and self._supervisor.outage(entry.name):
+            return None  # the relay will log in once more, and the last check was perhaps before the loss
+        if login and any(each.agent for each in (login, *login.jumps)):
+            # it may hang by now, and ssh would wait for it without limit
+            return self._preflight.login(entry.volume)
+        return login
+
+    def _start_or_find_cause(self, entry: Entry, login: Login, attempted_at: float, deadline: Deadline) -> None:
+        """Mount a volume without a preflight; if that fails, make the one that was left out, and mount once more.
+
+        It finds the cause, or removes it: a host key that was forgotten is accepted anew.
+        """
+        try:
+            self._start(entry, login, deadline)
+        except errors.MountError:
+            if deadline.left() < WORTH_CHECKING_SECONDS or not (prepared := self._prepared(entry.volume)):
+                raise
+            self._check(entry, prepared, attempted_at, deadline, unless_joinable=False)
+            self._start(entry, prepared.login, deadline)
 
     def _prepared(self, volume: Volume) -> "Prepared | None":
         """Begin a preflight; return None if the volume wants none, or none can be made in the middle of an upgrade.
@@ -489,20 +503,24 @@ class Driver:
         return True
 
     def _start(self, entry: Entry, login: Login, deadline: Deadline) -> None:
-        """Mount a volume; a server that is too busy to let it log in is asked once more."""
+        """Mount a volume; if that fails, the preflight that has passed before counts no longer."""
         try:
-            try:
-                self._start_once(entry.volume, login, deadline)
-            except errors.MountTurnedAway as error:
-                # a jump host may have cut off a login, for which ssh has the same words
-                if entry.volume.jumps or deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
-                    raise
-                log.warning("tried once more: %s", error)
-                time.sleep(AGAIN_SECONDS)
-                self._start_once(entry.volume, login, deadline)
+            self._start_patiently(entry.volume, login, deadline)
         except errors.MountError:
             entry.passed_until = 0.0
             raise
+
+    def _start_patiently(self, volume: Volume, login: Login, deadline: Deadline) -> None:
+        """Mount a volume; a server that is too busy to let it log in is asked once more."""
+        try:
+            self._start_once(volume, login, deadline)
+        except errors.MountTurnedAway as error:
+            # a jump host may have cut off a login, for which ssh has the same words
+            if volume.jumps or deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
+                raise
+            log.warning("tried once more: %s", error)
+            time.sleep(AGAIN_SECONDS)
+            self._start_once(volume, login, deadline)
 
     def _start_once(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Mount a volume, with a slot of its server; if it joins a connection, with a place among those who do."""
