@@ -187,19 +187,19 @@ class Driver:
                 if not entry.holders.live:
                     self._release(entry, Deadline.after(UNMOUNT_SECONDS))
                 return None
-            self._registry.count(entry, lambda holders: holders.mounted(holder, caller.client, device), record=False)
+            self._registry.apply(entry, lambda holders: holders.mounted(holder, caller.client, device), record=False)
             log.info("mounted", extra=Event.MOUNTED.fields)
         return self._supervisor.mountpoint(entry.name)
 
     def confirm(self, name: str, mount_id: str) -> None:
         """Record a holder, now that the reply to its Mount has been sent."""
         if entry := self._registry.find(name):
-            self._registry.count(entry, lambda holders: holders.confirmed(MountID(mount_id)))
+            self._registry.apply(entry, lambda holders: holders.confirmed(MountID(mount_id)))
 
     def unanswered(self, name: str, mount_id: str) -> None:
         """Undo the count of a Mount whose reply could not be sent; :meth:`look_after` releases the volume later."""
         if entry := self._registry.find(name):
-            self._registry.count(entry, lambda holders: holders.unanswered(MountID(mount_id)))
+            self._registry.apply(entry, lambda holders: holders.unanswered(MountID(mount_id)))
         log.warning("the client has gone before it had its reply, and holds nothing")
 
     def unmount(self, name: str, mount_id: str, deadline: Deadline) -> None:
@@ -214,7 +214,7 @@ class Driver:
             InvalidRequest: The ID is empty.
         """
         holder = _mount_id(mount_id)
-        self._registry.count(self._registry.get(name), lambda holders: holders.unmounted(holder))
+        self._registry.apply(self._registry.get(name), lambda holders: holders.unmounted(holder))
         try:
             with self._working_on(name, deadline) as entry:
                 if not entry.holders.live:
@@ -369,7 +369,7 @@ class Driver:
                 if self._supervisor.release(entry.name, Deadline.after(UNMOUNT_SECONDS)):
                     log.warning("nothing uses it, so what held it was given back while there was no service")
                     self._log_release(entry, released=True)
-                    self._registry.count(entry, lambda _: Holders())
+                    self._registry.drop_holders(entry)
 
     def _clear_left_over(self) -> None:
         """Remove the mountpoints of volumes that no longer exist. What can't be removed is tried and logged once."""
@@ -584,7 +584,7 @@ class Driver:
                 # our own look at a mount can't be killed while its server does not answer, and uses it
                 entry.left_until = time.monotonic() + (0.0 if entry.answering is False else LEAVE_SECONDS)
                 return
-        self._registry.count(entry, lambda _: Holders())
+        self._registry.drop_holders(entry)
 
     def _log_release(self, entry: Entry, *, released: bool) -> None:
         if released:

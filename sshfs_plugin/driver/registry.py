@@ -202,12 +202,12 @@ class Registry:
         Raises:
             StateError: Its record could not be removed, and it stays.
         """
-        self.count(entry, lambda _: Holders())
+        self.drop_holders(entry)
         self._volumes.remove(entry.name)
         with self._changing:
             del self._entries[entry.name]
 
-    def count(self, entry: Entry, rule: Callable[[Holders], Holders], *, record: bool = True) -> None:
+    def apply(self, entry: Entry, rule: Callable[[Holders], Holders], *, record: bool = True) -> None:
         """Apply a counting rule to a volume's holders, and record them unless ``record`` is false.
 
         Holders that can't be recorded fail no verb: after a crash a release still leaves a mount that is in use.
@@ -224,12 +224,16 @@ class Registry:
             else:
                 entry.recorded = recorded
 
+    def drop_holders(self, entry: Entry) -> None:
+        """Let nobody hold a volume any more, on disk as well."""
+        self.apply(entry, lambda _: Holders())
+
     def inherit_unless_from(self, docker_process: str) -> None:
         """Mark Docker's holders as inherited, unless they are those of this process; which one it is is recorded."""
         if docker_process and docker_process == self._docker_process:
             return
         for entry in self.all():
-            self.count(entry, Holders.inherited_from_docker)
+            self.apply(entry, Holders.inherited_from_docker)
         self._docker_process = docker_process
         try:
             self._holder_records.save_docker_process(docker_process)
