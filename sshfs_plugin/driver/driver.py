@@ -368,7 +368,7 @@ class Driver:
             with suppress(errors.MountError):
                 if self._supervisor.release(entry.name, Deadline.after(UNMOUNT_SECONDS)):
                     log.warning("nothing uses it, so what held it was given back while there was no service")
-                    self._log_release(entry, released=True)
+                    self._note_unmounted()
                     self._registry.drop_holders(entry)
 
     def _clear_left_over(self) -> None:
@@ -578,7 +578,10 @@ class Driver:
                 entry.unmount_failed(error)
                 released = False
             else:
-                self._log_release(entry, released=released)
+                if released:
+                    self._note_unmounted()
+                else:
+                    _note_left_mounted(entry)
                 entry.unmount_settled()
             if not released:
                 # our own look at a mount can't be killed while its server does not answer, and uses it
@@ -586,14 +589,10 @@ class Driver:
                 return
         self._registry.drop_holders(entry)
 
-    def _log_release(self, entry: Entry, *, released: bool) -> None:
-        if released:
-            self.counters.unmounted()
-            log.info("unmounted", extra=Event.UNMOUNTED.fields)
-        elif not entry.left_until:  # logged once, however often it is tried
-            log.warning(
-                "left mounted: a container or a process on this host still uses it", extra=Event.LEFT_MOUNTED.fields
-            )
+    def _note_unmounted(self) -> None:
+        """Log and count that a volume was unmounted."""
+        self.counters.unmounted()
+        log.info("unmounted", extra=Event.UNMOUNTED.fields)
 
     def _state(self, entry: Entry, device: str | None) -> State:
         outage = self._supervisor.outage(entry.name) if device is not None else None
@@ -640,6 +639,14 @@ def _condition(entry: Entry, device: str | None, *, is_lost: bool) -> Condition:
     if is_lost or entry.answering is False:
         return Condition.UNRESPONSIVE
     return Condition.REMOUNTED if entry.holders.have_other_than(device) else Condition.MOUNTED
+
+
+def _note_left_mounted(entry: Entry) -> None:
+    """Log once that a volume stays mounted, however often its release is tried."""
+    if not entry.left_until:
+        log.warning(
+            "left mounted: a container or a process on this host still uses it", extra=Event.LEFT_MOUNTED.fields
+        )
 
 
 def _require_answer(entry: Entry) -> None:
