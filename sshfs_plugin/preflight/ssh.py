@@ -32,7 +32,17 @@ FAILURES = (
 )
 """What paramiko raises when a server can't or won't do something."""
 
-__all__ = ["ANSWER_SECONDS", "FAILURES", "GRACE_SECONDS", "ended_at", "fell_silent", "paramiko", "reason"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "FAILURES",
+    "GRACE_SECONDS",
+    "closed_on_failure",
+    "ended_at",
+    "ended_soon_after",
+    "fell_silent",
+    "paramiko",
+    "reason",
+]
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
@@ -68,3 +78,21 @@ def ended_at(deadline: Deadline, transport: paramiko.Transport) -> Iterator[None
         yield
     finally:
         limit.cancel()
+
+
+@contextlib.contextmanager
+def closed_on_failure(transport: paramiko.Transport | None) -> Iterator[None]:
+    """Close a connection, if there is one, if there is an error."""
+    try:
+        yield
+    except BaseException:
+        if transport:
+            transport.close()
+        raise
+
+
+@contextlib.contextmanager
+def ended_soon_after(deadline: Deadline, transport: paramiko.Transport | None) -> Iterator[None]:
+    """Close a connection, if there is one, shortly after a deadline."""
+    with ended_at(Deadline(deadline.at + GRACE_SECONDS), transport) if transport else contextlib.nullcontext():
+        yield

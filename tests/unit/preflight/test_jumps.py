@@ -19,7 +19,9 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts.unit_files import UnitFiles
+from sshfs_plugin.preflight.checks import unobserved
 from sshfs_plugin.preflight.connection import NOTHING, Address, connect_through, exchange_keys, resolve
+from sshfs_plugin.preflight.connector import Connector
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import KnownHosts
@@ -69,7 +71,7 @@ def test_name_of_the_server_is_not_looked_up_here(client: Client, files: Path, m
         looked_up.append(remote.host)
         return resolve(remote, *rest)
 
-    monkeypatch.setattr("sshfs_plugin.preflight.preflight.resolve", resolving)
+    monkeypatch.setattr("sshfs_plugin.preflight.connector.resolve", resolving)
     with jump_host(client, "bastion", files):
         error = client.refusal(22, host="nowhere.invalid", ProxyJump="bastion")
     assert str(error) == (
@@ -114,7 +116,7 @@ def stalled_jump(client: Client, files: Path) -> Iterator[Transport]:
     with jump_host(client, "bastion", files):
         volume = client.volume(22, ProxyJump="bastion")
         login = client.preflight.keyring.login_of(volume)
-        jump = client.preflight._jumped(volume, login, Deadline.after(20))
+        jump = Connector(client.preflight.known_hosts, unobserved, Deadline.after(20)).through_jump_hosts(volume, login)
         assert jump
         jump.clear_to_send.clear()
         try:
