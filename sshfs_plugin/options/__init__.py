@@ -87,7 +87,7 @@ def _first_value(name: str, text: str) -> tuple[str, str]:
 def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
     """Map each option's name to its canonical value, leaving out what has no effect at all."""
     canonical: dict[str, Value] = {}
-    said: dict[str, str] = {}
+    spelled: dict[str, str] = {}
     for name, value in singles:
         if why := why_ignored(name, value):
             log.warning("option '%s' is ignored: %s", name, why)
@@ -101,7 +101,7 @@ def _canonical(singles: Iterable[tuple[str, str]]) -> dict[str, Value]:
             raise errors.InvalidOption(option.name, str(reason)) from None
         if negates(name):
             meant = NO if meant == YES else YES
-        other = said.setdefault(option.name, name)
+        other = spelled.setdefault(option.name, name)
         if canonical.setdefault(option.name, meant) != meant:
             if negates(name) is not negates(other):
                 raise errors.InvalidOption(name, f"contradicts '{other}': leave one of them out")
@@ -364,7 +364,7 @@ def _volume(
     # none is no value: it counts only before what the file of a remote says
     values = {option.name: option.default for option in TABLE if option.default not in ("", NONE)} | options
     _require_consistency(values, options)
-    said = _implied(options) | options
+    in_force = _implied(options) | options
     return Volume(
         name=name,
         given=given,
@@ -387,8 +387,8 @@ def _volume(
         access=_access(values),
         read_seconds=int(values["read_timeout"]) if _has_relay(values) else None,
         shares_connection=_has_relay(values) and values["own_connection"] == NO and values["max_conns"] == "1",
-        sshfs_options=tuple(_options_for(Destination.SSHFS, said)),
-        ssh_options=tuple((keyword, value or "") for keyword, value in _options_for(Destination.SSH, said)),
+        sshfs_options=tuple(_options_for(Destination.SSHFS, in_force)),
+        ssh_options=tuple((keyword, value or "") for keyword, value in _options_for(Destination.SSH, in_force)),
         created_at=created_at,
     )
 

@@ -30,49 +30,49 @@ _NOT_IN_SSH = frozenset(
 _KEYWORDS = {"Ciphers": "ciphers", "MACs": "digests", "KexAlgorithms": "kex", "HostKeyAlgorithms": "key_types"}
 
 
-def transport(connection: object, said: Mapping[str, str]) -> Transport:
+def transport(connection: object, keywords: Mapping[str, str]) -> Transport:
     """Return a transport that offers the algorithms that a volume may use.
 
     Args:
         connection: A connected socket.
-        said: The volume's keywords of ssh_config, with their values.
+        keywords: The volume's keywords of ssh_config, with their values.
     """
     fresh = Transport(connection)
     for keyword, attribute in _KEYWORDS.items():
         options = fresh.get_security_options()
-        setattr(options, attribute, chosen(getattr(options, attribute), said.get(keyword, "")))
-    for_keys = chosen(fresh.preferred_pubkeys, said.get("PubkeyAcceptedAlgorithms", ""))
+        setattr(options, attribute, chosen(getattr(options, attribute), keywords.get(keyword, "")))
+    for_keys = chosen(fresh.preferred_pubkeys, keywords.get("PubkeyAcceptedAlgorithms", ""))
     fresh.disabled_algorithms = {"pubkeys": [name for name in fresh.preferred_pubkeys if name not in for_keys]}
     return fresh
 
 
-def is_in_order(said: str) -> bool:
+def is_in_order(listed: str) -> bool:
     """Tell whether a list of ssh_config(5) says itself which algorithm comes first.
 
     Else ssh asks first for those kinds of host keys of which it knows a key of the server.
     """
-    return bool(said) and not said.startswith(("+", "-"))
+    return bool(listed) and not listed.startswith(("+", "-"))
 
 
-def takes(said: str, name: str) -> bool:
+def takes(listed: str, name: str) -> bool:
     """Tell whether a list of ssh_config(5) leaves an algorithm, which may be one that paramiko does not know."""
-    sign, patterns = _read(said)
+    sign, patterns = _read(listed)
     is_named = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     if sign == "-":
         return name not in _NOT_IN_SSH and not is_named
-    return is_named or (name not in _NOT_IN_SSH and (not said or sign in ("+", "^")))
+    return is_named or (name not in _NOT_IN_SSH and (not listed or sign in ("+", "^")))
 
 
-def _read(said: str) -> tuple[str, list[str]]:
+def _read(listed: str) -> tuple[str, list[str]]:
     """Return the sign with which a list begins, if it has one, and its patterns."""
-    sign = said[0] if said[:1] in ("+", "-", "^") else ""
-    return sign, said.removeprefix(sign).split(",")
+    sign = listed[0] if listed[:1] in ("+", "-", "^") else ""
+    return sign, listed.removeprefix(sign).split(",")
 
 
-def chosen(supported: Sequence[str], said: str) -> tuple[str, ...]:
+def chosen(supported: Sequence[str], listed: str) -> tuple[str, ...]:
     """Apply a list of ssh_config(5), such as ``+a,b``, to the algorithms that paramiko supports."""
     usual = [name for name in supported if name not in _NOT_IN_SSH]
-    sign, patterns = _read(said)
+    sign, patterns = _read(listed)
     named = [name for pattern in patterns for name in fnmatch.filter(supported, pattern)]
     match sign:
         case "+":

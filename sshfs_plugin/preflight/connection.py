@@ -20,7 +20,7 @@ from sshfs_plugin.volume import Remote
 Address: TypeAlias = tuple[int, int, int, str, Any]
 """What :func:`socket.getaddrinfo` returns: family, kind, protocol, canonical name and the address itself."""
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_KEYWORDS: Mapping[str, str] = MappingProxyType({})
 
 _TURNED_AWAY = ("Exceeded MaxStartups", "Not allowed at this time")
 """What sshd sends instead of its version, if anything, to clients beyond MaxStartups or with a penalty."""
@@ -31,7 +31,7 @@ _PROHIBITED = 1
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def resolve(remote: Remote, seconds: float, said: Mapping[str, str] = NOTHING) -> list[Address]:
+def resolve(remote: Remote, seconds: float, keywords: Mapping[str, str] = NO_KEYWORDS) -> list[Address]:
     """Return the addresses that a server's name stands for, in the order in which to try them.
 
     The C library's resolver takes no time limit, and may need half a minute or more. So it is called in a thread, which
@@ -40,12 +40,12 @@ def resolve(remote: Remote, seconds: float, said: Mapping[str, str] = NOTHING) -
     Args:
         remote: The server.
         seconds: How long it may take.
-        said: The volume's keywords of ssh_config, with their values.
+        keywords: The volume's keywords of ssh_config, with their values.
 
     Raises:
         HostUnresolved: There is no such name, or it was not resolved in time.
     """
-    family = _FAMILIES.get(said.get("AddressFamily", ""), socket.AF_UNSPEC)
+    family = _FAMILIES.get(keywords.get("AddressFamily", ""), socket.AF_UNSPEC)
     answer: queue.SimpleQueue[list[Address] | None] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -72,7 +72,7 @@ def resolve(remote: Remote, seconds: float, said: Mapping[str, str] = NOTHING) -
 
 
 def connect(
-    remote: Remote, addresses: list[Address], seconds: float, said: Mapping[str, str] = NOTHING
+    remote: Remote, addresses: list[Address], seconds: float, keywords: Mapping[str, str] = NO_KEYWORDS
 ) -> socket.socket:
     """Return a connection to the first address that takes one.
 
@@ -80,14 +80,14 @@ def connect(
         remote: The server.
         addresses: As :func:`resolve` returns them.
         seconds: How long all of them may take together.
-        said: The volume's keywords of ssh_config, with their values.
+        keywords: The volume's keywords of ssh_config, with their values.
 
     Raises:
         HostUnresolved: The source that the volume names does not stand for an address.
         HostUnreachable: None of the addresses takes a connection, or has the family of that source.
     """
     refused: OSError | None = None
-    sources = _sources(remote, addresses, seconds, said)
+    sources = _sources(remote, addresses, seconds, keywords)
     for family, kind, protocol, _, address in addresses:
         if sources is not None and family not in sources:
             continue
@@ -112,7 +112,7 @@ def connect(
 
 
 def _sources(
-    remote: Remote, addresses: list[Address], seconds: float, said: Mapping[str, str]
+    remote: Remote, addresses: list[Address], seconds: float, keywords: Mapping[str, str]
 ) -> dict[int, Any] | None:
     """Return the address of each family from which a volume wants to connect; None if it does not mind.
 
@@ -120,17 +120,17 @@ def _sources(
         HostUnresolved: The name that the volume gives does not stand for an address.
         HostUnreachable: It stands for none from which one of the server's addresses could be reached.
     """
-    if named := said.get("BindAddress"):
+    if named := keywords.get("BindAddress"):
         # bind() itself would resolve a name, without a limit
-        option, sources = "BindAddress", _by_family(resolve(replace(remote, host=named, port=0), seconds, said))
-    elif interface := said.get("BindInterface"):
+        option, sources = "BindAddress", _by_family(resolve(replace(remote, host=named, port=0), seconds, keywords))
+    elif interface := keywords.get("BindInterface"):
         option, sources = "BindInterface", interfaces.addresses(interface)
     else:
         return None
     if not any(family in sources for family, *_ in addresses):
         raise errors.HostUnreachable(
             f"cannot connect to {remote.server}, '{option}' names no address of the same family (IPv4 or IPv6)",
-            f"leave that option{' or AddressFamily' if 'AddressFamily' in said else ''} out",
+            f"leave that option{' or AddressFamily' if 'AddressFamily' in keywords else ''} out",
         )
     return sources
 
@@ -197,7 +197,7 @@ def exchange_keys(
     connection: "socket.socket | paramiko.Channel",
     kinds: tuple[str, ...],
     seconds: float,
-    said: Mapping[str, str] = NOTHING,
+    keywords: Mapping[str, str] = NO_KEYWORDS,
 ) -> Transport:
     """Exchange keys with whatever answers, and so see its host key; nothing secret is sent yet.
 
@@ -206,7 +206,7 @@ def exchange_keys(
         connection: The connected socket, which belongs to the transport from now on.
         kinds: Which kinds of host key are asked for, the preferred one first unless the volume says another order.
         seconds: How long it may take.
-        said: The volume's keywords of ssh_config, with their values.
+        keywords: The volume's keywords of ssh_config, with their values.
 
     Raises:
         NotAnSSHServer: Something else answers.
@@ -214,13 +214,13 @@ def exchange_keys(
         NegotiationFailed: The server has no host key of these kinds, nothing else in common, or broke off.
         ServerSilent: It does not answer in time.
     """
-    transport = algorithms.transport(connection, said)
+    transport = algorithms.transport(connection, keywords)
     seconds = max(0.1, seconds)
     transport.banner_timeout = transport.handshake_timeout = seconds + 1  # so that start_client's own limit ends first
     offered = transport.get_security_options()
     if "rsa-sha2-512" in kinds:
         kinds = (*kinds, "ssh-rsa")  # the same keys with an SHA-1 signature, which only HostKeyAlgorithms lets in
-    if algorithms.is_in_order(said.get("HostKeyAlgorithms", "")):
+    if algorithms.is_in_order(keywords.get("HostKeyAlgorithms", "")):
         wanted = [kind for kind in offered.key_types if kind in kinds]
     else:
         wanted = [kind for kind in kinds if kind in offered.key_types]
@@ -232,13 +232,13 @@ def exchange_keys(
         transport.start_client(timeout=seconds)
     except FAILURES as error:
         transport.close()
-        if said.get("HostKeyAlgorithms") and "no acceptable host key" in str(error):
+        if keywords.get("HostKeyAlgorithms") and "no acceptable host key" in str(error):
             raise _no_kind_of_host_key_left(remote) from error
         raise _negotiation_failed(remote, transport, error) from error
     if not transport.initial_kex_done:  # paramiko raises no error when the time is up
         transport.close()
         raise fell_silent(remote) if transport.remote_version else _greets_too_late(remote)
-    shown, least = transport.shown_key, int(said.get("RequiredRSASize", 0))
+    shown, least = transport.shown_key, int(keywords.get("RequiredRSASize", 0))
     if isinstance(shown, paramiko.RSAKey) and shown.get_bits() < least:
         transport.close()
         raise errors.NegotiationFailed(

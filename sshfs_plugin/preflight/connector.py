@@ -40,11 +40,11 @@ class Connector:
         A server has keys of several kinds and shows one in a connection. Of which kind a pinned key is, its fingerprint
         does not tell, so all kinds are asked for in turn before the key counts as wrong.
         """
-        said = dict(volume.ssh_options)
+        keywords = dict(volume.ssh_options)
         addresses: list[Address] = []
         if not jump:
             with self.observer(Check.NAME) as note:
-                addresses = resolve(volume.remote, self.deadline.left(float(said["ConnectTimeout"])), said)
+                addresses = resolve(volume.remote, self.deadline.left(float(keywords["ConnectTimeout"])), keywords)
                 note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
         with closed_on_failure(jump), ended_soon_after(self.deadline, jump):
             transport, host_key = self._connect_trusted(volume, known, jump or addresses)
@@ -77,20 +77,20 @@ class Connector:
 
     def _connect_encrypted(self, volume: Volume, way: Transport | list[Address], kinds: tuple[str, ...]) -> Transport:
         """Connect by a jump host or to an address, and return the connection once keys are exchanged."""
-        said = dict(volume.ssh_options)
-        limit = float(said["ConnectTimeout"])
+        keywords = dict(volume.ssh_options)
+        limit = float(keywords["ConnectTimeout"])
         with self.observer(Check.CONNECTION) as note:
             if isinstance(way, Transport):
                 name = volume.jumps[-1].remote_name
                 connection = connect_through(way, name, volume.remote, self.deadline.left(limit))
                 note(f"by the jump host {name}")
             else:
-                connection = connect(volume.remote, way, self.deadline.left(limit), said)
+                connection = connect(volume.remote, way, self.deadline.left(limit), keywords)
                 with contextlib.suppress(OSError):  # the server may have gone already, as the next check will say
                     address, port = connection.getpeername()[:2]
                     note(f"{address} port {port}")
         with self.observer(Check.KEY_EXCHANGE) as note:
-            transport = exchange_keys(volume.remote, connection, kinds, self.deadline.left(limit), said)
+            transport = exchange_keys(volume.remote, connection, kinds, self.deadline.left(limit), keywords)
             note(errors.last_words([transport.remote_version]))
         return transport
 

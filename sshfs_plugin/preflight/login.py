@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight import algorithms
-from sshfs_plugin.preflight.connection import NOTHING
+from sshfs_plugin.preflight.connection import NO_KEYWORDS
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
 from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login, certificate_beside
@@ -36,7 +36,11 @@ _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactiv
 
 
 def log_in(
-    transport: paramiko.Transport, remote: Remote, login: Login, deadline: Deadline, said: Mapping[str, str] = NOTHING
+    transport: paramiko.Transport,
+    remote: Remote,
+    login: Login,
+    deadline: Deadline,
+    keywords: Mapping[str, str] = NO_KEYWORDS,
 ) -> str:
     """Log in with the keys and then the password, as ssh would, each if the server takes it; it may require both.
 
@@ -45,7 +49,7 @@ def log_in(
         remote: The server.
         login: The keys and the password.
         deadline: When the caller gives up.
-        said: The volume's keywords of ssh_config, with their values.
+        keywords: The volume's keywords of ssh_config, with their values.
 
     Returns:
         What the server accepted last, in words.
@@ -57,7 +61,11 @@ def log_in(
         AgentUnusable: The ssh-agent does not sign with a key that the server takes.
     """
     proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
-        (f"the key {path}", _BY_KEY, functools.partial(_try_key, transport, remote, said, _private_keys(login, path)))
+        (
+            f"the key {path}",
+            _BY_KEY,
+            functools.partial(_try_key, transport, remote, keywords, _private_keys(login, path)),
+        )
         for path in login.identity_files
     ]
     if login.agent:
@@ -65,7 +73,7 @@ def log_in(
             (
                 f"the ssh-agent's key {fingerprint(blob)}",
                 _BY_KEY,
-                functools.partial(_try_agent, transport, remote, said, key),
+                functools.partial(_try_agent, transport, remote, keywords, key),
             )
             for blob, key in ((blob, _AgentKey(login.agent, blob)) for blob in login.agent_keys)
         ]
@@ -87,14 +95,16 @@ def log_in(
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(
         f"{remote.host} refused to let {remote.user} in{given} (it takes {ways or 'nothing more'})",
-        _login_hint(login, offered, remote, said),
+        _login_hint(login, offered, remote, keywords),
     )
 
 
-def _login_hint(login: Login, offered: list[str], remote: Remote, said: Mapping[str, str]) -> str:
+def _login_hint(login: Login, offered: list[str], remote: Remote, keywords: Mapping[str, str]) -> str:
     """Return what to do about the methods that a server still offers after all keys and the password were tried."""
     if _BY_KEY & set(offered) and login.identity_files:
-        left_out = [{_left_out_by(said, key) for key in _private_keys(login, path)} for path in login.identity_files]
+        left_out = [
+            {_left_out_by(keywords, key) for key in _private_keys(login, path)} for path in login.identity_files
+        ]
         if "" not in set.union(*left_out):
             return f"{left_out[0].pop()} leaves out the key {login.identity_files[0]}, change that option or the key"
     if not login.identity_files and not login.agent and not login.password:
@@ -124,10 +134,10 @@ def _is_user_right(remote: Remote) -> str:
 
 
 def _try_agent(
-    transport: paramiko.Transport, remote: Remote, said: Mapping[str, str], key: "_AgentKey", offered: list[str]
+    transport: paramiko.Transport, remote: Remote, keywords: Mapping[str, str], key: "_AgentKey", offered: list[str]
 ) -> list[str]:
     """Offer a key of an ssh-agent, and return the methods that are left to try."""
-    if not _can_sign(transport, said, key):
+    if not _can_sign(transport, keywords, key):
         return offered
     try:
         return _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
@@ -185,13 +195,13 @@ def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
 def _try_key(
     transport: paramiko.Transport,
     remote: Remote,
-    said: Mapping[str, str],
+    keywords: Mapping[str, str],
     forms: Iterator[paramiko.PKey],
     offered: list[str],
 ) -> list[str]:
     """Offer a key in its forms, as :func:`_private_keys` has them, and return the methods that are left to try."""
     for key in forms:
-        if not _can_sign(transport, said, key):
+        if not _can_sign(transport, keywords, key):
             continue
         left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
         if left != offered:
@@ -199,23 +209,23 @@ def _try_key(
     return offered
 
 
-def _left_out_by(said: Mapping[str, str], key: paramiko.PKey) -> str:
+def _left_out_by(keywords: Mapping[str, str], key: paramiko.PKey) -> str:
     """Return the option by which ssh leaves a key out; empty if none does. RSA keys have several algorithms."""
     kind = key.public_blob.key_type if key.public_blob else key.get_name()
     if "rsa" not in kind:
-        taken = algorithms.takes(said.get("PubkeyAcceptedAlgorithms", ""), kind)
+        taken = algorithms.takes(keywords.get("PubkeyAcceptedAlgorithms", ""), kind)
         return "" if taken else "PubkeyAcceptedAlgorithms"
     plain = key if isinstance(key, paramiko.RSAKey) or kind != "ssh-rsa" else paramiko.RSAKey(data=key.asbytes())
-    is_short = isinstance(plain, paramiko.RSAKey) and plain.get_bits() < int(said.get("RequiredRSASize", 0))
+    is_short = isinstance(plain, paramiko.RSAKey) and plain.get_bits() < int(keywords.get("RequiredRSASize", 0))
     return "RequiredRSASize" if is_short else ""
 
 
-def _can_sign(transport: paramiko.Transport, said: Mapping[str, str], key: paramiko.PKey) -> bool:
+def _can_sign(transport: paramiko.Transport, keywords: Mapping[str, str], key: paramiko.PKey) -> bool:
     """Tell whether both sides take a signature algorithm of a key; paramiko ends the connection if there is none.
 
     Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
     """
-    if _left_out_by(said, key):
+    if _left_out_by(keywords, key):
         return False
     if "rsa" not in key.get_name():
         return True

@@ -138,11 +138,11 @@ def _keywords(
         yield "BatchMode", "yes"
     yield from _host_key_keywords(volume, known_hosts, pinned)
     yield "ConnectionAttempts", "1"
-    said = dict(volume.ssh_options)
-    said["ConnectTimeout"] = str(_connect_seconds(volume))
+    keywords = dict(volume.ssh_options)
+    keywords["ConnectTimeout"] = str(_connect_seconds(volume))
     if volume.pinned_host_key or volume.check is not CheckAt.NEVER:
-        said["HostKeyAlgorithms"] = _without_certificates(said.get("HostKeyAlgorithms", ""))
-    yield from said.items()
+        keywords["HostKeyAlgorithms"] = _without_certificates(keywords.get("HostKeyAlgorithms", ""))
+    yield from keywords.items()
 
 
 def _without_certificates(algorithms: str) -> str:

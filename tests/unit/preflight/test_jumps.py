@@ -20,7 +20,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.preflight.checks import unobserved
-from sshfs_plugin.preflight.connection import NOTHING, Address, connect_through, exchange_keys, resolve
+from sshfs_plugin.preflight.connection import NO_KEYWORDS, Address, connect_through, exchange_keys, resolve
 from sshfs_plugin.preflight.connector import Connector
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.settings import Settings
@@ -35,7 +35,7 @@ LONG = "a login name that ssh would once have cut"
 
 @contextmanager
 def jump_host(
-    client: Client, name: str, files: Path, more: Mapping[str, str] = NOTHING, /, **account: object
+    client: Client, name: str, files: Path, more: Mapping[str, str] = NO_KEYWORDS, /, **account: object
 ) -> Iterator[Server]:
     """Run a jump host with a host key of its own, whose password is its name, and write the file of its remote."""
     served = Account(directory=files, **{"password": name, "forwards": True, **account})  # type: ignore[arg-type]
