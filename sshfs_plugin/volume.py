@@ -210,6 +210,16 @@ class Volume:
         return self.given.get("remote", "")
 
     @property
+    def keywords(self) -> dict[str, str]:
+        """The keywords for ssh_config by name."""
+        return dict(self.ssh_options)
+
+    @property
+    def connect_seconds(self) -> int:
+        """How long ssh may take to connect to its server, jump hosts left aside."""
+        return int(self.keywords["ConnectTimeout"])
+
+    @property
     def read_only(self) -> bool:
         """Whether nobody can write to it."""
         return ("ro", None) in self.sshfs_options

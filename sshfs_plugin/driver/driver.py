@@ -540,14 +540,16 @@ class Driver:
         Yields:
             What gives both back once the login is made: what comes then may wait for a disk of the server.
         """
-        limit = float(dict(volume.ssh_options)["ConnectTimeout"])
         server, key = volume.remote.server, admission(volume, login)
 
         def is_out_of_reach(error: errors.PluginError) -> bool:
             if volume.remote.with_port_from_directory:  # the error may ask whether that port was meant
                 return False
             # only if the deadline has not cut the attempt short: then the others would fail like this one
-            return isinstance(error, errors.HostUnresolved | errors.HostUnreachable) and deadline.left() >= limit
+            return (
+                isinstance(error, errors.HostUnresolved | errors.HostUnreachable)
+                and deadline.left() >= volume.connect_seconds
+            )
 
         with ExitStack() as places:
             places.enter_context(self._locks.logging_in(key, deadline))

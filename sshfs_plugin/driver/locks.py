@@ -123,9 +123,8 @@ class SharedFailures:
 
 def reachability(volume: Volume) -> Hashable:
     """Return the key of all that decides whether a volume's server can be reached, its ConnectTimeout included."""
-    keywords = dict(volume.ssh_options)
     through = tuple(reachability(jump) for jump in volume.jumps)
-    return volume.remote.server, through, *(keywords.get(keyword) for keyword in _DECIDE_REACHABILITY)
+    return volume.remote.server, through, *(volume.keywords.get(keyword) for keyword in _DECIDE_REACHABILITY)
 
 
 def admission(volume: Volume, login: Login) -> Hashable:

@@ -40,11 +40,10 @@ class Connector:
         A server has keys of several kinds and shows one in a connection. Of which kind a pinned key is, its fingerprint
         does not tell, so all kinds are asked for in turn before the key counts as wrong.
         """
-        keywords = dict(volume.ssh_options)
         addresses: list[Address] = []
         if not jump:
             with self.observer(Check.NAME) as note:
-                addresses = resolve(volume.remote, self.deadline.left(float(keywords["ConnectTimeout"])), keywords)
+                addresses = resolve(volume.remote, self.deadline.left(volume.connect_seconds), volume.keywords)
                 note(", ".join(dict.fromkeys(str(address[0]) for *_, address in addresses)))
         with closed_on_failure(jump), ended_soon_after(self.deadline, jump):
             transport, host_key = self._connect_trusted(volume, known, jump or addresses)
@@ -56,7 +55,7 @@ class Connector:
     ) -> tuple[Transport, HostKey]:
         in_order = families(known)
         # where the volume says the order, ssh will ask for all kinds in that order, too
-        one_by_one = volume.pinned_host_key and not is_in_order(dict(volume.ssh_options).get("HostKeyAlgorithms", ""))
+        one_by_one = volume.pinned_host_key and not is_in_order(volume.keywords.get("HostKeyAlgorithms", ""))
         problems: list[errors.PreflightError] = []
         for kinds in in_order if one_by_one else (tuple(sum(in_order, ())),):
             try:
@@ -77,8 +76,7 @@ class Connector:
 
     def _connect_encrypted(self, volume: Volume, way: Transport | list[Address], kinds: tuple[str, ...]) -> Transport:
         """Connect by a jump host or to an address, and return the connection once keys are exchanged."""
-        keywords = dict(volume.ssh_options)
-        limit = float(keywords["ConnectTimeout"])
+        limit, keywords = volume.connect_seconds, volume.keywords
         with self.observer(Check.CONNECTION) as note:
             if isinstance(way, Transport):
                 name = volume.jumps[-1].remote_name
@@ -104,7 +102,7 @@ class Connector:
                 with at_jump_host(jump):
                     reached, _ = inner.connect(jump, self.known_hosts.of_server(jump), reached)
                     with closed_on_failure(reached), ended_soon_after(self.deadline, reached):
-                        how = log_in(reached, jump.remote, its_login, self.deadline, dict(jump.ssh_options))
+                        how = log_in(reached, jump.remote, its_login, self.deadline, jump.keywords)
                 note(f"{jump.remote_name} ({jump.remote.account}) with {how}")
         return reached
 

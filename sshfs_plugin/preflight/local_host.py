@@ -28,14 +28,14 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
     if volume.known_hosts:
         (file_named,) = known_hosts.reading(volume.known_hosts).others
         _require_file("known_hosts", file_named)
-    if interface := dict(volume.ssh_options).get("BindInterface"):
+    if interface := volume.keywords.get("BindInterface"):
         _require_interface(interface)
     if "modules" in sshfs_options:
         for name in ("from_code", "to_code"):
             _require_charset(name, sshfs_options.get(name))
     for jump in volume.jumps:
         with at_jump_host(jump):
-            if interface := dict(jump.ssh_options).get("BindInterface"):
+            if interface := jump.keywords.get("BindInterface"):
                 _require_interface(interface)
     if any(keyword in each.options for each in (volume, *volume.jumps) for keyword, _ in each.ssh_options):
         _require_understood(sshfs.ssh_config(volume, login, known_hosts))

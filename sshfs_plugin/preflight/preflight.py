@@ -110,14 +110,13 @@ class Preflight:
     ) -> KeptConnection:
         """Make all checks of the server, and return the connection."""
         volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
-        keywords = dict(volume.ssh_options)
         connector = Connector(self.known_hosts, self.observer, deadline)
         jump = connector.through_jump_hosts(volume, login)
         transport, host_key = connector.connect(volume, known, jump)
         with closed_on_failure(transport), ended_soon_after(deadline, transport):
             until = time.monotonic() + KEPT_SECONDS
             with self.observer(Check.LOGIN) as note:
-                note(f"{remote.user} with {log_in(transport, remote, login, deadline, keywords)}")
+                note(f"{remote.user} with {log_in(transport, remote, login, deadline, volume.keywords)}")
             logged_in()
             with self.observer(Check.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)

@@ -138,7 +138,7 @@ def _keywords(
         yield "BatchMode", "yes"
     yield from _host_key_keywords(volume, known_hosts, pinned)
     yield "ConnectionAttempts", "1"
-    keywords = dict(volume.ssh_options)
+    keywords = volume.keywords
     keywords["ConnectTimeout"] = str(_connect_seconds(volume))
     if volume.pinned_host_key or volume.check is not CheckAt.NEVER:
         keywords["HostKeyAlgorithms"] = _without_certificates(keywords.get("HostKeyAlgorithms", ""))
@@ -165,12 +165,7 @@ def _connect_seconds(volume: Volume) -> int:
     For ssh it begins with the connection to the first of them (docs/facts.md). So each has its own time to answer, and
     the same for its login.
     """
-    jumps = sum(2 * _own_seconds(jump) for jump in volume.jumps)
-    return jumps + _own_seconds(volume)
-
-
-def _own_seconds(volume: Volume) -> int:
-    return int(dict(volume.ssh_options)["ConnectTimeout"])
+    return volume.connect_seconds + sum(2 * jump.connect_seconds for jump in volume.jumps)
 
 
 def _host_key_keywords(volume: Volume, known_hosts: KnownHosts, pinned: Path) -> Iterator[tuple[str, str]]:
