@@ -4,6 +4,13 @@
 import time
 from dataclasses import dataclass
 
+_SHORTEST_LIMIT = 0.1
+
+
+def time_limit(seconds: float) -> float:
+    """Return how long to wait where no time may be left. A limit of 0 would mean not to wait at all."""
+    return max(_SHORTEST_LIMIT, seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:

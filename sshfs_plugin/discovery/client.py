@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import errors
-from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.discovery.docker import TLS
 
 _AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
@@ -92,7 +92,7 @@ class Service:
         return answer
 
     def _connection(self) -> http.client.HTTPConnection:
-        seconds = max(0.1, self.deadline.left())
+        seconds = time_limit(self.deadline.left())
         where = self.address.partition("://")[2].rstrip("/")
         if self.address.startswith("unix:"):
             return _UnixConnection(Path(where), seconds)

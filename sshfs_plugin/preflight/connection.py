@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sshfs_plugin import errors
-from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.host import interfaces
 from sshfs_plugin.preflight import algorithms
 from sshfs_plugin.preflight.ssh import FAILURES, GRACE_SECONDS, ended_at, fell_silent, paramiko, reason
@@ -56,7 +56,7 @@ def resolve(remote: Remote, seconds: float, keywords: Mapping[str, str] = NO_KEY
 
     threading.Thread(target=ask, name=f"resolve {remote.host}", daemon=True).start()
     try:
-        addresses = answer.get(timeout=max(0.1, seconds))
+        addresses = answer.get(timeout=time_limit(seconds))
     except queue.Empty:
         raise errors.HostUnresolved(
             f"the host name {remote.host} was not resolved in time", "can this host reach its DNS server?"
@@ -96,7 +96,7 @@ def connect(
         except OSError as error:  # a name may have IPv6 addresses where the kernel has no IPv6
             refused = refused or error
             continue
-        connection.settimeout(max(0.1, seconds / len(addresses)))
+        connection.settimeout(time_limit(seconds / len(addresses)))
         try:
             if sources is not None:
                 connection.bind(sources[family])
@@ -155,7 +155,7 @@ def connect_through(jump: Transport, name: str, remote: Remote, seconds: float) 
     """
     subject = f"the jump host {name} cannot connect to {remote.server}"
     there = (remote.host, remote.port)
-    seconds = max(0.1, seconds)
+    seconds = time_limit(seconds)
     limit = Deadline.after(seconds + GRACE_SECONDS)
     try:
         with ended_at(limit, jump):  # paramiko's own limit begins when the jump host has taken the question
@@ -215,7 +215,7 @@ def exchange_keys(
         ServerSilent: It does not answer in time.
     """
     transport = algorithms.transport(connection, keywords)
-    seconds = max(0.1, seconds)
+    seconds = time_limit(seconds)
     transport.banner_timeout = transport.handshake_timeout = seconds + 1  # so that start_client's own limit ends first
     offered = transport.get_security_options()
     if "rsa-sha2-512" in kinds:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sshfs_plugin import errors
-from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.preflight import algorithms
 from sshfs_plugin.preflight.connection import NO_KEYWORDS
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
@@ -81,13 +81,13 @@ def log_in(
         give_password = functools.partial(_try_password, transport, remote, login.password)
         proofs.append(("the password", _BY_PASSWORD, give_password))
     tried: list[str] = []
-    transport.auth_timeout = max(0.1, deadline.left(ANSWER_SECONDS))
+    transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
     offered = _attempt(transport, remote, [], lambda: transport.auth_none(remote.user))
     while wanted := [proof for proof in proofs if proof[1] & set(offered)]:
         name, _, give = wanted[0]
         proofs.remove(wanted[0])
         tried.append(name)
-        transport.auth_timeout = max(0.1, deadline.left(ANSWER_SECONDS))
+        transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
         offered = give(offered)
     if transport.is_authenticated():
         return tried[-1] if tried else "nothing, the server asks for no proof"

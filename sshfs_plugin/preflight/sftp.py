@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from sshfs_plugin import errors
-from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, ended_at, paramiko, reason
 from sshfs_plugin.preflight.transport import LARGEST_PACKET, Message
 from sshfs_plugin.volume import Remote
@@ -119,7 +119,7 @@ def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline)
     Raises:
         SFTPUnavailable: The server did not start it for this login, or not in time; the error says why.
     """
-    seconds = max(0.1, deadline.left(ANSWER_SECONDS))
+    seconds = time_limit(deadline.left(ANSWER_SECONDS))
     limit = Deadline.after(seconds)
     channel = None
     # paramiko would wait without limit for the answer to a request, unless the connection ends
