@@ -4,7 +4,7 @@
 import queue
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -13,7 +13,15 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.host import interfaces
 from sshfs_plugin.preflight import algorithms
-from sshfs_plugin.preflight.ssh import FAILURES, GRACE_SECONDS, ended_at, fell_silent, paramiko, reason
+from sshfs_plugin.preflight.ssh import (
+    FAILURES,
+    GRACE_SECONDS,
+    closed_on_failure,
+    ended_at,
+    fell_silent,
+    paramiko,
+    reason,
+)
 from sshfs_plugin.preflight.transport import TooLong, Transport
 from sshfs_plugin.volume import Remote
 
@@ -218,12 +226,7 @@ def exchange_keys(
     seconds = time_limit(seconds)
     transport.banner_timeout = transport.handshake_timeout = seconds + 1  # so that start_client's own limit ends first
     offered = transport.get_security_options()
-    if "rsa-sha2-512" in kinds:
-        kinds = (*kinds, "ssh-rsa")  # the same keys with an SHA-1 signature, which only HostKeyAlgorithms lets in
-    if algorithms.is_in_order(keywords.get("HostKeyAlgorithms", "")):
-        wanted = [kind for kind in offered.key_types if kind in kinds]
-    else:
-        wanted = [kind for kind in kinds if kind in offered.key_types]
+    wanted = _kinds_to_ask_for(offered.key_types, kinds, keywords)
     if not wanted:
         connection.close()
         raise _no_kind_of_host_key_left(remote)
@@ -238,15 +241,29 @@ def exchange_keys(
     if not transport.initial_kex_done:  # paramiko raises no error when the time is up
         transport.close()
         raise fell_silent(remote) if transport.remote_version else _greets_too_late(remote)
+    with closed_on_failure(transport):
+        _require_long_enough(remote, transport, keywords)
+    return transport
+
+
+def _kinds_to_ask_for(offered: Sequence[str], kinds: tuple[str, ...], keywords: Mapping[str, str]) -> list[str]:
+    """Return those of some kinds of host key that a volume lets in, in the order in which ssh would ask for them."""
+    if "rsa-sha2-512" in kinds:
+        kinds = (*kinds, "ssh-rsa")  # the same keys with an SHA-1 signature, which only HostKeyAlgorithms lets in
+    if algorithms.is_in_order(keywords.get("HostKeyAlgorithms", "")):
+        return [kind for kind in offered if kind in kinds]
+    return [kind for kind in kinds if kind in offered]
+
+
+def _require_long_enough(remote: Remote, transport: Transport, keywords: Mapping[str, str]) -> None:
+    """Raise NegotiationFailed if the host key that was shown is an RSA key and shorter than RequiredRSASize."""
     shown, least = transport.shown_key, int(keywords.get("RequiredRSASize", 0))
     if isinstance(shown, paramiko.RSAKey) and shown.get_bits() < least:
-        transport.close()
         raise errors.NegotiationFailed(
             f"the host key of {remote.server} is an RSA key of {shown.get_bits()} bits, "
             f"and RequiredRSASize wants {least}",
             "let the server have a longer one, or leave that option out",
         )
-    return transport
 
 
 def _negotiation_failed(remote: Remote, transport: Transport, error: Exception) -> errors.PreflightError:
