@@ -6,6 +6,7 @@ import io
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,35 +61,15 @@ def log_in(
         IdentityFileUnusable: A key is of a kind that the preflight does not know.
         AgentUnusable: The ssh-agent does not sign with a key that the server takes.
     """
-    proofs: list[tuple[str, set[str], Callable[[list[str]], list[str]]]] = [
-        (
-            f"the key {path}",
-            _BY_KEY,
-            functools.partial(_try_key, transport, remote, keywords, _private_keys(login, path)),
-        )
-        for path in login.identity_files
-    ]
-    if login.agent:
-        proofs += [
-            (
-                f"the ssh-agent's key {fingerprint(blob)}",
-                _BY_KEY,
-                functools.partial(_try_agent, transport, remote, keywords, key),
-            )
-            for blob, key in ((blob, _AgentKey(login.agent, blob)) for blob in login.agent_keys)
-        ]
-    if login.password:
-        give_password = functools.partial(_try_password, transport, remote, login.password)
-        proofs.append(("the password", _BY_PASSWORD, give_password))
-    tried: list[str] = []
+    server = _Server(transport, remote, keywords)
+    proofs, tried = list(server.proofs(login)), []
     transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
-    offered = _attempt(transport, remote, [], lambda: transport.auth_none(remote.user))
-    while wanted := [proof for proof in proofs if proof[1] & set(offered)]:
-        name, _, give = wanted[0]
-        proofs.remove(wanted[0])
-        tried.append(name)
+    offered = server.attempt([], lambda: transport.auth_none(remote.user))
+    while wanted := next((proof for proof in proofs if proof.methods & set(offered)), None):
+        proofs.remove(wanted)
+        tried.append(wanted.name)
         transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
-        offered = give(offered)
+        offered = wanted.give(offered)
     if transport.is_authenticated():
         return tried[-1] if tried else "nothing, the server asks for no proof"
     ways = ", ".join(_WAYS_IN.get(method, method) for method in sorted(offered))
@@ -133,18 +114,117 @@ def _is_user_right(remote: Remote) -> str:
     return f"and is that the right user{without}?"
 
 
-def _try_agent(
-    transport: paramiko.Transport, remote: Remote, keywords: Mapping[str, str], key: "_AgentKey", offered: list[str]
-) -> list[str]:
-    """Offer a key of an ssh-agent, and return the methods that are left to try."""
-    if not _can_sign(transport, keywords, key):
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What can be given to a server to be let in.
+
+    Attributes:
+        name: What it is, in words.
+        methods: The methods of SSH with which it is given.
+        give: Gives it to the server, which offers some methods, and returns the methods that are left to try.
+    """
+
+    name: str
+    methods: set[str]
+    give: Callable[[list[str]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server that is asked to let somebody in.
+
+    Attributes:
+        transport: The connection, with keys exchanged.
+        remote: The server.
+        keywords: The volume's keywords of ssh_config, with their values.
+    """
+
+    transport: paramiko.Transport
+    remote: Remote
+    keywords: Mapping[str, str]
+
+    def proofs(self, login: Login) -> Iterator[_Proof]:
+        """Yield what a login has to give, in the order in which ssh would; no key is read yet."""
+        for path in login.identity_files:
+            yield _Proof(f"the key {path}", _BY_KEY, functools.partial(self._give_key, _private_keys(login, path)))
+        if login.agent:
+            for blob in login.agent_keys:
+                give = functools.partial(self._give_agents_key, _AgentKey(login.agent, blob))
+                yield _Proof(f"the ssh-agent's key {fingerprint(blob)}", _BY_KEY, give)
+        if login.password:
+            yield _Proof("the password", _BY_PASSWORD, functools.partial(self._give_password, login.password))
+
+    def attempt(self, offered: list[str], log_in: Callable[[], Any]) -> list[str]:
+        """Try one method and return those that are left: all after a failure, fewer or none after a success."""
+        try:
+            return list(log_in())
+        except paramiko.BadAuthenticationType as refusal:
+            return list(refusal.allowed_types)
+        except paramiko.AuthenticationException as error:
+            if not self.transport.is_active() or "timeout" in str(error):
+                raise _broke_off(self.remote, error) from error
+            return offered
+        except FAILURES as error:
+            raise _broke_off(self.remote, error) from error
+
+    def _give_key(self, forms: Iterator[paramiko.PKey], offered: list[str]) -> list[str]:
+        """Offer a key in its forms, as :func:`_private_keys` has them."""
+        for key in forms:
+            if not self._can_sign(key):
+                continue
+            left = self._offer(key, offered)
+            if left != offered:
+                return left
         return offered
-    try:
-        return _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
-    except errors.LoginUnfinished:
-        if key.problem:
-            raise key.problem from None
-        raise
+
+    def _give_agents_key(self, key: "_AgentKey", offered: list[str]) -> list[str]:
+        if not self._can_sign(key):
+            return offered
+        try:
+            return self._offer(key, offered)
+        except errors.LoginUnfinished:
+            if key.problem:
+                raise key.problem from None
+            raise
+
+    def _offer(self, key: paramiko.PKey, offered: list[str]) -> list[str]:
+        return self.attempt(offered, lambda: self.transport.auth_publickey(self.remote.user, key))
+
+    def _can_sign(self, key: paramiko.PKey) -> bool:
+        """Tell whether both sides take a signature algorithm of a key; paramiko ends the connection if there is none.
+
+        Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
+        """
+        if _left_out_by(self.keywords, key):
+            return False
+        if "rsa" not in key.get_name():
+            return True
+        ours = {name for name in self.transport.preferred_pubkeys if "rsa" in name}
+        theirs = self.transport.server_extensions.get("server-sig-algs", b"")
+        return bool(ours & set(theirs.decode("ascii", "replace").split(",")) if theirs else ours)
+
+    def _give_password(self, password: str, offered: list[str]) -> list[str]:
+        """Offer the password in the form that the server takes."""
+
+        def answer(_title: str, _instructions: str, prompts: Sequence[object]) -> list[str]:
+            return [password for _ in prompts]
+
+        user = self.remote.user
+        if "password" in offered:
+            return self.attempt(offered, lambda: self.transport.auth_password(user, password, fallback=False))
+        return self.attempt(offered, lambda: self.transport.auth_interactive(user, answer))
+
+
+def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
+    if "timeout" in str(error):
+        return errors.LoginUnfinished(
+            f"{remote.host} did not answer the login of {remote.user} in time",
+            "its log tells why; it may be busy, or wait for a name service or directory that does not answer",
+        )
+    return errors.LoginUnfinished(
+        f"{remote.host} broke the login of {remote.user} off ({reason(error)})",
+        "its log tells why; it may allow too few attempts or have banned this host",
+    )
 
 
 class _AgentKey(paramiko.PKey):  # type: ignore[misc]  # Debian's paramiko carries no types
@@ -180,35 +260,6 @@ class _AgentKey(paramiko.PKey):  # type: ignore[misc]  # Debian's paramiko carri
             raise paramiko.SSHException(str(error)) from error
 
 
-def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
-    if "timeout" in str(error):
-        return errors.LoginUnfinished(
-            f"{remote.host} did not answer the login of {remote.user} in time",
-            "its log tells why; it may be busy, or wait for a name service or directory that does not answer",
-        )
-    return errors.LoginUnfinished(
-        f"{remote.host} broke the login of {remote.user} off ({reason(error)})",
-        "its log tells why; it may allow too few attempts or have banned this host",
-    )
-
-
-def _try_key(
-    transport: paramiko.Transport,
-    remote: Remote,
-    keywords: Mapping[str, str],
-    forms: Iterator[paramiko.PKey],
-    offered: list[str],
-) -> list[str]:
-    """Offer a key in its forms, as :func:`_private_keys` has them, and return the methods that are left to try."""
-    for key in forms:
-        if not _can_sign(transport, keywords, key):
-            continue
-        left = _attempt(transport, remote, offered, functools.partial(transport.auth_publickey, remote.user, key))
-        if left != offered:
-            return left
-    return offered
-
-
 def _left_out_by(keywords: Mapping[str, str], key: paramiko.PKey) -> str:
     """Return the option by which ssh leaves a key out; empty if none does. RSA keys have several algorithms."""
     kind = key.public_blob.key_type if key.public_blob else key.get_name()
@@ -218,50 +269,6 @@ def _left_out_by(keywords: Mapping[str, str], key: paramiko.PKey) -> str:
     plain = key if isinstance(key, paramiko.RSAKey) or kind != "ssh-rsa" else paramiko.RSAKey(data=key.asbytes())
     is_short = isinstance(plain, paramiko.RSAKey) and plain.get_bits() < int(keywords.get("RequiredRSASize", 0))
     return "RequiredRSASize" if is_short else ""
-
-
-def _can_sign(transport: paramiko.Transport, keywords: Mapping[str, str], key: paramiko.PKey) -> bool:
-    """Tell whether both sides take a signature algorithm of a key; paramiko ends the connection if there is none.
-
-    Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
-    """
-    if _left_out_by(keywords, key):
-        return False
-    if "rsa" not in key.get_name():
-        return True
-    ours = {name for name in transport.preferred_pubkeys if "rsa" in name}
-    theirs = transport.server_extensions.get("server-sig-algs", b"")
-    return bool(ours & set(theirs.decode("ascii", "replace").split(",")) if theirs else ours)
-
-
-def _try_password(transport: paramiko.Transport, remote: Remote, password: str, offered: list[str]) -> list[str]:
-    """Offer the password in the form that the server takes and return the methods that are left to try."""
-
-    def answer(_title: str, _instructions: str, prompts: Sequence[object]) -> list[str]:
-        return [password for _ in prompts]
-
-    if "password" in offered:
-        return _attempt(
-            transport,
-            remote,
-            offered,
-            lambda: transport.auth_password(remote.user, password, fallback=False),
-        )
-    return _attempt(transport, remote, offered, lambda: transport.auth_interactive(remote.user, answer))
-
-
-def _attempt(transport: paramiko.Transport, remote: Remote, offered: list[str], log_in: Callable[[], Any]) -> list[str]:
-    """Try one method and return the methods that are left: all after a failure, fewer or none after a success."""
-    try:
-        return list(log_in())
-    except paramiko.BadAuthenticationType as refusal:
-        return list(refusal.allowed_types)
-    except paramiko.AuthenticationException as error:
-        if not transport.is_active() or "timeout" in str(error):
-            raise _broke_off(remote, error) from error
-        return offered
-    except FAILURES as error:
-        raise _broke_off(remote, error) from error
 
 
 def _private_keys(login: Login, path: Path) -> Iterator[paramiko.PKey]:
