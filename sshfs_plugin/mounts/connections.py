@@ -289,9 +289,6 @@ class SharedConnections:
                     replace_file(file, salt)
                 return salt.encode()
 
-    def _pinned(self, volume: Volume) -> Path:
-        return self._known_hosts.pinned / volume.name
-
     def _new(self, key: str, volume: Volume, login: Login) -> SharedConnection:
         """Write the files of a new connection, whose name no other has had."""
         connection = SharedConnection(self._settings.connections / f"{key}-{secrets.token_hex(2)}")
@@ -310,7 +307,7 @@ class SharedConnections:
         connection.volumes.mkdir(mode=0o700)
         connection.making.touch(0o600)
         if volume.pinned_host_key:
-            shutil.copy(self._pinned(volume), connection.known_hosts)
+            shutil.copy(self._known_hosts.pinned_file(volume.name), connection.known_hosts)
         config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts, connection.key)
         replace_file(connection.ssh_config, config)
         askpass = self._settings.libexec / "askpass"

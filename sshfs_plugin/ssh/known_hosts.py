@@ -218,18 +218,23 @@ class KnownHosts:
                     yield file
                     return
 
+    def pinned_file(self, volume: str) -> Path:
+        """Return the file of one volume's pinned key, which may not be there."""
+        return self.pinned / volume
+
     def pin(self, volume: str, host: str, port: int, key: HostKey) -> None:
         """Write the file of one volume's pinned key, the only one that ssh will accept for it.
 
         Raises:
             StateError: It could not be written.
         """
-        with _writing(self.pinned / volume):
+        file = self.pinned_file(volume)
+        with _writing(file):
             self.pinned.mkdir(mode=0o700, exist_ok=True)
             new = self.pinned / f".{volume}-{secrets.token_hex(4)}"  # a jump host may be pinned by several at once
             try:
                 new.write_text(line(host, port, key))
-                new.replace(self.pinned / volume)
+                new.replace(file)
             finally:
                 new.unlink(missing_ok=True)
 
@@ -240,7 +245,7 @@ class KnownHosts:
         """
         if not volume.pinned_host_key:
             return True
-        file = self.pinned / volume.name
+        file = self.pinned_file(volume.name)
         try:
             entry = file.read_text()
         except OSError:
@@ -254,8 +259,9 @@ class KnownHosts:
         Raises:
             StateError: It could not be removed.
         """
-        with _writing(self.pinned / volume):
-            (self.pinned / volume).unlink(missing_ok=True)
+        file = self.pinned_file(volume)
+        with _writing(file):
+            file.unlink(missing_ok=True)
 
 
 @contextmanager

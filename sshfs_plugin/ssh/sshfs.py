@@ -67,7 +67,7 @@ def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, key: Path 
         known_hosts: The known hosts of this host.
         key: The file of the login's copied key, if it has one.
     """
-    keywords = _keywords(volume, login, known_hosts, known_hosts.pinned / volume.name, key)
+    keywords = _keywords(volume, login, known_hosts, known_hosts.pinned_file(volume.name), key)
     hosts = _hosts(keywords, volume, login, known_hosts, key)
     return f"# Made for the volume {volume.name} at each mount.\n{hosts}"
 
@@ -99,7 +99,7 @@ def _hosts(
     """Return the sections of the jump hosts, under names that no server can have, and that of the server."""
     sections, names = [], ["none"]
     for number, (jump, its_login) in enumerate(zip(volume.jumps, login.jumps, strict=True), 1):
-        pinned = known_hosts.pinned / jump.name
+        pinned = known_hosts.pinned_file(jump.name)
         its_keywords = (
             ("HostName", jump.remote.host.replace("%", "%%")),
             ("User", _quoted(jump.remote.user)),
