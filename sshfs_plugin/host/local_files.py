@@ -40,6 +40,11 @@ class File:
     content: bytes
 
 
+def expanded(path: str, home: Path) -> Path:
+    """Return the path that an option means: ``~/`` stands for the home directory of root."""
+    return home / path.removeprefix("~/") if path.startswith("~/") else Path(path)
+
+
 def is_below_tmp(path: Path) -> bool:
     """Tell whether a path is below /tmp or /var/tmp, which the service does not see (``PrivateTmp=`` of its unit)."""
     return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")  # noqa: S108 (to warn of it)

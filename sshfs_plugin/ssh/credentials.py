@@ -130,7 +130,7 @@ class Keyring:
         if secret and secret.is_key:
             login = self._with_key(credentials, secret.file, secret)
         elif credentials.identity_file:
-            login = self._with_key(credentials, self._expand(credentials.identity_file))
+            login = self._with_key(credentials, local_files.expanded(credentials.identity_file, self.home))
         elif credentials.identity_agent:
             agent = Agent(Path(credentials.identity_agent))
             login = Login(agent=agent, agent_keys=agent.keys())
@@ -145,7 +145,7 @@ class Keyring:
         """Return the login with one key, of which ssh is given a copy if it could not use the file itself."""
         key, was_locked = self._read_key(credentials, file, secret)
         is_copied = was_locked or bool(secret and secret.is_credential)
-        named = self._expand(credentials.certificate_file) if credentials.certificate_file else None
+        named = local_files.expanded(credentials.certificate_file, self.home) if credentials.certificate_file else None
         if named:
             certificates = {named: require_certificate(named)}
         else:
@@ -188,7 +188,7 @@ class Keyring:
 
     def _with_password(self, login: Login, credentials: Credentials, secret: Secret | None) -> Login:
         if credentials.password_file:
-            file = self._expand(credentials.password_file)
+            file = local_files.expanded(credentials.password_file, self.home)
             return replace(login, password=_read_password(file), password_file=file)
         if secret and not secret.is_key:
             return replace(login, password=secret.text, password_file=None if secret.is_credential else secret.file)
@@ -203,9 +203,6 @@ class Keyring:
                 path = self.home / ".ssh" / name
                 keys[path] = require_usable(path)
         return keys
-
-    def _expand(self, path: str) -> Path:
-        return self.home / path[2:] if path.startswith("~/") else Path(path)
 
 
 def account(remote: Remote) -> str:

@@ -103,8 +103,7 @@ class KnownHosts:
         """Return the same known hosts with a file in place of the administrator's; an empty name changes nothing."""
         if not file:
             return self
-        path = self.home / file[2:] if file.startswith("~/") else Path(file)
-        return dataclasses.replace(self, others=(path,))
+        return dataclasses.replace(self, others=(local_files.expanded(file, self.home),))
 
     def lookup(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return the keys that are known of a server, revoked ones included.

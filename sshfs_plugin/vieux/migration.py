@@ -103,7 +103,7 @@ class _Draft:
     def _on_this_host(self, name: str, value: str) -> str:
         inside = next((value.removeprefix(start) for start in _INSIDE if value.startswith(start)), "")
         kept = str(self.keys / inside) if inside and self.keys else value
-        there = self.home / kept[2:] if kept.startswith("~/") else Path(kept)
+        there = local_files.expanded(kept, self.home)
         # what is no path, such as "none" for a file, is judged with the other values
         if there.is_absolute() and (why := local_files.why_absent(there)):
             raise errors.InvalidOption(
