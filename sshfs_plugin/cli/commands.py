@@ -14,6 +14,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.cli import completion, terminal
 from sshfs_plugin.cli.exits import Exit, exit_for
 from sshfs_plugin.options.values import fingerprint
+from sshfs_plugin.volume import LARGEST_PORT
 
 NAME = "docker-volume-sshfs"
 
@@ -66,7 +67,9 @@ def _is_confirmed(question: str, otherwise: str) -> bool:
 
 
 _server = click.argument("host", shell_complete=_suggesting(completion.servers))
-_port = click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port of the SSH server, if not 22.")
+_port = click.option(
+    "-p", "--port", type=click.IntRange(1, LARGEST_PORT), help="The port of the SSH server, if not 22."
+)
 
 
 @click.group(NAME, cls=_WithErrors, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,7 +11,7 @@ from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.values import is_ipv6, number, sshcmd
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
-from sshfs_plugin.volume import LONGEST_NAME, SSH_PORT, Remote, Volume, VolumeName, volume_name
+from sshfs_plugin.volume import LARGEST_PORT, LONGEST_NAME, SSH_PORT, Remote, Volume, VolumeName, volume_name
 
 _NO_VOLUME = VolumeName("check")
 """The name of a volume that is only checked; it is never recorded."""
@@ -48,7 +48,7 @@ def server(text: str, port: int | None) -> Remote:
         host, said = _host_and_port(text)
         # the form under which a volume's host key is looked up
         host = sshcmd(f"[{host}]:" if ":" in host else f"{host}:").host
-        number(1, 65535)(said or str(port or SSH_PORT))
+        number(1, LARGEST_PORT)(said or str(port or SSH_PORT))
     except ValueError:
         host = said = ""
     if not host or (port and said and int(said) != port):

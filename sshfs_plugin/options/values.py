@@ -13,7 +13,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from sshfs_plugin import errors
-from sshfs_plugin.volume import SSH_PORT, Remote, volume_name
+from sshfs_plugin.volume import LARGEST_PORT, SSH_PORT, Remote, volume_name
 
 YES, NO, NONE = "yes", "no", "none"
 SSHFS = "sshfs"
@@ -46,7 +46,7 @@ def number(lowest: int, highest: int) -> Callable[[str], str]:
 
 def port(text: str) -> str:
     """Check a TCP port; an empty one means 22, as for vieux/sshfs."""
-    return number(1, 65535)(text or "22")
+    return number(1, LARGEST_PORT)(text or "22")
 
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
