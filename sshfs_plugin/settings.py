@@ -7,7 +7,7 @@ directory of their own. The release program reads the same settings.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,7 @@ class Settings:
         given = {
             field.name: text for field in dataclasses.fields(cls) if (text := environ.get(PREFIX + field.name.upper()))
         }
-        values: dict[str, Any] = {name: Path(text) for name, text in given.items()}
-        if (supervisor := given.get("supervisor", "auto")) not in ("auto", "systemd", "process"):
-            raise ValueError(f"{PREFIX}SUPERVISOR must be auto, systemd or process, not {supervisor!r}")
-        if not (threads := given.get("threads", "512")).isdecimal() or int(threads) < FEWEST_THREADS:
-            raise ValueError(f"{PREFIX}THREADS must be a number of at least {FEWEST_THREADS}, not {threads!r}")
-        values |= {"supervisor": supervisor, "threads": int(threads)}
-        return cls(**values)
+        return cls(**{name: _READ.get(name, Path)(text) for name, text in given.items()})
 
     def environment(self) -> dict[str, str]:
         """Return the variables from which another process reads the same settings."""
@@ -139,3 +133,19 @@ class Settings:
     def default_key(self) -> Path:
         """The key for volumes that name neither key nor password."""
         return self.configuration / "id_ed25519"
+
+
+def _supervisor(text: str) -> str:
+    if text not in ("auto", "systemd", "process"):
+        raise ValueError(f"{PREFIX}SUPERVISOR must be auto, systemd or process, not {text!r}")
+    return text
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal() or int(text) < FEWEST_THREADS:
+        raise ValueError(f"{PREFIX}THREADS must be a number of at least {FEWEST_THREADS}, not {text!r}")
+    return int(text)
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {"supervisor": _supervisor, "threads": _threads}
+"""How the settings are read that are no paths."""
