@@ -242,6 +242,7 @@ class _Route:
         slow: Whether it may wait for servers, and so needs a slot for slow calls.
         changes: Whether it may change the number of volumes or mounts.
         counted: Whether calls of it are, unless our own client makes them.
+        failed: The kind of event that its failure is, if it is one.
     """
 
     verb: Verb
@@ -249,28 +250,26 @@ class _Route:
     slow: bool = False
     changes: bool = False
     counted: bool = True
+    failed: Event | None = None
 
 
 ROUTES: Mapping[str, _Route] = {
     "Plugin.Activate": _Route(verb=_activate),
     "VolumeDriver.Capabilities": _Route(verb=_capabilities),
-    "VolumeDriver.Create": _Route(verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True),
-    "VolumeDriver.Mount": _Route(verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True),
+    "VolumeDriver.Create": _Route(
+        verb=_create, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True, failed=Event.CREATE_FAILED
+    ),
+    "VolumeDriver.Mount": _Route(
+        verb=_mount, seconds=DOCKER_LONG_SECONDS, slow=True, changes=True, failed=Event.MOUNT_FAILED
+    ),
     # not slow: it drops its hold before it waits for anything, and that must not depend on a slot
     "VolumeDriver.Unmount": _Route(verb=_unmount, changes=True),
-    "VolumeDriver.Remove": _Route(verb=_remove, slow=True, changes=True),
+    "VolumeDriver.Remove": _Route(verb=_remove, slow=True, changes=True, failed=Event.REMOVE_FAILED),
     "VolumeDriver.Get": _Route(verb=_get),
     "VolumeDriver.List": _Route(verb=_Listing()),
     "VolumeDriver.Path": _Route(verb=_path),
     # for docker-volume-sshfs metrics
     "Service.Counters": _Route(verb=_counters, counted=False),
-}
-
-
-_FAILURES: Mapping[str, Event] = {
-    "Create": Event.CREATE_FAILED,
-    "Mount": Event.MOUNT_FAILED,
-    "Remove": Event.REMOVE_FAILED,
 }
 
 HOST = "docker-volume-sshfs"
@@ -292,12 +291,12 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
         route, verb = ROUTES[path], path.rpartition(".")[2]
         if route.counted and OWN not in flask.request.headers:
             driver.counters.called(verb)
-        with context.about(VERB=verb), _errors_noted(driver, verb):
+        with context.about(VERB=verb), _errors_noted(driver, verb, route.failed):
             call = _decode(route)
             subject = {"VERB": verb, "VOLUME": call.name, "MOUNT_ID": call.mount_id}
         with (
             context.about(**subject),
-            _errors_noted(driver, verb),
+            _errors_noted(driver, verb, route.failed),
             slow_slots.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
         ):
             try:
@@ -414,15 +413,15 @@ def _when_closed(response: flask.Response, act: Callable[[], None]) -> flask.Res
 
 
 @contextmanager
-def _errors_noted(driver: Driver, verb: str) -> Iterator[None]:
-    """Log an error with which a call ends, and count it."""
+def _errors_noted(driver: Driver, verb: str, event: Event | None) -> Iterator[None]:
+    """Log an error with which a call ends, as an event of this kind, and count it."""
     try:
         yield
     except errors.VolumeNotFound as error:  # Docker asks for volumes that do not exist all day long
         log.debug("%s", error)
         raise
     except errors.PluginError as error:
-        log.error("%s", error, extra=_FAILURES[verb].fields if verb in _FAILURES else None)
+        log.error("%s", error, extra=event.fields if event else None)
         driver.counters.failed(verb, error)
         raise
     except Exception as error:  # it is logged where it is answered
