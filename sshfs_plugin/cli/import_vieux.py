@@ -106,8 +106,8 @@ def _row(move: Move, verdict: _Verdict, problem: str) -> tuple[str, ...]:
 
 
 def _shown_options(volume: Volume) -> str:
-    shown = {name: text for name, text in volume.options.items() if name not in ("sshcmd", "port")}
-    return ", ".join(f"{name}={'(not shown)' if name == 'password' else text}" for name, text in shown.items())
+    shown = options.shown(volume.options)
+    return ", ".join(f"{name}={text}" for name, text in shown.items() if name not in ("sshcmd", "port"))
 
 
 def _judge(settings: Settings, move: Move) -> tuple[_Verdict, str]:

@@ -50,13 +50,13 @@ def show(settings: Settings, name: str) -> None:
         RemoteUnusable: The file can't be used.
     """
     volume = volume_of(settings, name)
-    said = {option: text for option, text in volume.options.items() if option not in ("remote", "sshcmd", "port")}
-    shown = (f"{option}={'(not shown)' if option == 'password' else text}" for option, text in said.items())
+    shown = options.shown(volume.options)
+    others = (f"{option}={text}" for option, text in shown.items() if option not in ("remote", "sshcmd", "port"))
     lines = {
         "file": str(Remotes.of(settings).file(name)),
         "server": volume.remote.account,
         "directory": volume.remote.directory or "as each volume says, else the login directory",
-        "options": ", ".join(shown),
+        "options": ", ".join(others),
         "volumes": ", ".join(volume.name for volume in _volumes(settings, name)),
     }
     for line, text in lines.items():

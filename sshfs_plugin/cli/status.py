@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sshfs_plugin import errors
+from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.cli.reach import reach
@@ -147,7 +147,7 @@ def shown_options(settings: Settings, name: VolumeName) -> dict[str, str]:
     recorded: Mapping[str, str] = {}
     with suppress(errors.RecordUnusable):
         recorded = known(VolumeRecords.of(settings).read(name)).given
-    return {option: "(not shown)" if option == "password" else value for option, value in recorded.items()}
+    return options.shown(recorded)
 
 
 def _told_options(settings: Settings, volume: ListedVolume) -> dict[str, Any]:

@@ -393,6 +393,11 @@ def _volume(
     )
 
 
+def shown(options: Mapping[str, str]) -> dict[str, str]:
+    """Return options as they may be shown to people: without the password."""
+    return {name: "(not shown)" if name == "password" else text for name, text in options.items()}
+
+
 def typed(options: Mapping[str, str]) -> dict[str, str]:
     """Escape the commas in values, so that :func:`parse` reads the same options."""
     return {
