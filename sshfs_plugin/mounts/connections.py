@@ -270,7 +270,7 @@ class SharedConnections:
         known = [key for each in (volume, *volume.jumps) for key in self._known_hosts.of_server(each)]
         parts = [
             remote.account,
-            sshfs.shared_ssh_config(volume, login, self._known_hosts, sshfs.NOWHERE, sshfs.NOWHERE),
+            sshfs.shared_ssh_config(volume, login, self._known_hosts),
             *(each.pinned_host_key for each in (volume, *volume.jumps)),
             login.digest.hex(),
             *(f"{key.file} {key.kind} {key.blob.hex()} {key.revoked}" for key in known),

@@ -72,7 +72,9 @@ def ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, key: Path 
     return f"# Made for the volume {volume.name} at each mount.\n{hosts}"
 
 
-def shared_ssh_config(volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path, key: Path) -> str:
+def shared_ssh_config(
+    volume: Volume, login: Login, known_hosts: KnownHosts, pinned: Path = NOWHERE, key: Path = NOWHERE
+) -> str:
     """Return the text of the ssh_config under which a connection is made that a volume shares with others.
 
     Args:
