@@ -17,7 +17,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.preflight.checks import Check, Note, unobserved
 
 LIMITS = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0)
-"""Seconds; of each is counted how often something took so long at most."""
+"""Limits of the histograms' buckets, in seconds."""
 
 
 @dataclass(slots=True)

@@ -538,7 +538,8 @@ class Driver:
         """Hold the turn of a login and a slot of its server, or raise the shared failure of a call that was before.
 
         Yields:
-            What gives both back once the login is made: what comes then may wait for a disk of the server.
+            The function that gives both back. Call it when the server has let the login in: later checks may wait for
+            its disk.
         """
         server, key = volume.remote.server, admission(volume, login)
 

@@ -29,7 +29,9 @@ WAITING = 10_000
 """How many calls may wait: all that come, since a Docker that starts mounts all volumes at once, and never again."""
 
 LONGEST_WAIT_SECONDS = 240.0
-"""Longer than any caller waits, of whom Docker waits longest, and than what was begun for it may then take."""
+"""For how long a failure is kept to be shared: longer than any call waits and works. Docker, the most patient caller,
+waits 120 s.
+"""
 
 _DECIDE_REACHABILITY = ("AddressFamily", "BindAddress", "BindInterface", "ConnectTimeout")
 

@@ -37,8 +37,8 @@ class Caller:
 
     Attributes:
         client: Docker or Podman.
-        process: The process at the other end of the socket, as no other is called in the life of this host; empty if it
-            is not known.
+        process: The number and start time of the process at the other end of the socket; no other process on this host
+            ever has both. Empty if unknown.
         has_gone: Tells whether the client has closed its connection, so that it will not read the reply.
     """
 

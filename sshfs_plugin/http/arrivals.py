@@ -78,6 +78,7 @@ class Arrivals(Generic[_Connection]):
 
     def give_up_oldest(self) -> bool:
         """Close the oldest connection whose request has not arrived; return whether there was one."""
+        # any() stops at the first that is given up, and the others stay
         return any(self._give_up(connection) for connection, _ in list(self._expected.values()))
 
     def take_all(self) -> list[_Connection]:

@@ -21,7 +21,7 @@ def start(addresses: tuple[str, ...], *, has_tls: bool) -> threading.Event:
         has_tls: Whether a certificate is asked for there, which this process does not have. Then nothing is asked.
 
     Returns:
-        What ends it when it is set.
+        An event; set it to end the watchdog.
     """
     end = threading.Event()
     limit = int(os.environ.get("WATCHDOG_USEC", "0")) / MICROSECONDS
