@@ -30,8 +30,8 @@ _NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
-def _is_no_silent_client(record: logging.LogRecord) -> bool:
-    """Tell whether a record of gunicorn's is more than the traceback of a client that kept a thread waiting."""
+def _drop_silent_clients(record: logging.LogRecord) -> bool:
+    """Leave out of gunicorn's log the tracebacks of clients that kept a thread waiting."""
     _, error, _ = record.exc_info or (None, None, None)
     if isinstance(error, TimeoutError):
         log.debug("a client is given up: %s", error)
@@ -74,7 +74,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
 
     def run(self) -> None:
         """Serve until told to stop."""
-        logging.getLogger("gunicorn.error").addFilter(_is_no_silent_client)
+        logging.getLogger("gunicorn.error").addFilter(_drop_silent_clients)
         self._arrivals: Arrivals[_Connection] = Arrivals(has_first_byte if self.cfg.is_ssl else has_request)
         self.poller.register(self._arrivals, selectors.EVENT_READ, self._take_arrived)
         super().run()

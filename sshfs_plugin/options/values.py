@@ -92,8 +92,8 @@ def words(separator: str, *choices: str, **meanings: str) -> Callable[[str], str
     """Return the check for a list of some words; ``meanings`` maps others to a list of these, or to nothing."""
 
     def canonical(text: str) -> str:
-        said = (meanings.get(word, word) for word in text.casefold().split(separator))
-        chosen = [word for words in said if words for word in words.split(separator)]
+        meant = (meanings.get(word, word) for word in text.casefold().split(separator))
+        chosen = [word for some in meant if some for word in some.split(separator)]
         if unknown := [word for word in chosen if word not in choices]:
             raise ValueError(
                 f"is a list of {', '.join(choices)} with {separator!r} between them; {unknown[0]!r} is none"
@@ -268,8 +268,8 @@ def host(text: str) -> str:
     if is_ipv6(bare):
         return str(ipaddress.IPv6Address(bare))
     if not _HOST.fullmatch(text):
-        port = "; a port goes into the option 'port'" if re.search(r":[0-9]+$", text) else ""
-        raise ValueError(f"must be the name or address of a host, not {text!r}{port}")
+        hint = "; a port goes into the option 'port'" if re.search(r":[0-9]+$", text) else ""
+        raise ValueError(f"must be the name or address of a host, not {text!r}{hint}")
     return text
 
 
