@@ -28,6 +28,12 @@ def test_install_opens_the_socket_and_docker_finds_the_plugin(host: Host) -> Non
     assert host.property(SERVICE, "StatusText") in ("", "0 volumes, 0 mounted")
 
 
+def test_where_python_is_too_old_apt_says_so(host: Host) -> None:
+    """On Debian 11 the service could not start."""
+    needed = host.machine.run("dpkg-query", "--show", "--showformat=${Depends}", PACKAGE).stdout
+    assert "python3:any (>= 3.11~)" in needed.split(", ")
+
+
 def dockers_drivers(host: Host) -> str:
     """Return the volume drivers that Docker has taken up, from which Swarm's scheduler chooses."""
     return host.machine.run("docker", "info", "-f", "{{.Plugins.Volume}}").stdout
