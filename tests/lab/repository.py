@@ -26,17 +26,21 @@ server.serve_forever()
 
 
 class Repository:
-    """What ``scripts/release`` has made, and what a machine knows of it."""
+    """What ``scripts/release`` has made, and what a machine knows of it.
+
+    Attributes:
+        script: The path of that on the machine.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._release = f"{host.checkout()}/scripts/release"
+        self.script = f"{host.checkout()}/scripts/release"
 
     def release(self, package: Path) -> str:
         """Add a package, sign all with a key of its own, and return what the script printed."""
         self._host.machine.push(package, f"/root/{package.name}")
         words = ("--throwaway-key", "--url", "https://example.org/debian", DIRECTORY, f"/root/{package.name}")
-        return self._host.machine.run(self._release, *words).stdout
+        return self._host.machine.run(self.script, *words).stdout
 
     def forget(self) -> None:
         """Let the machine forget the repository."""

@@ -43,6 +43,18 @@ def test_a_newer_release_is_an_upgrade_and_the_older_one_stays_on_offer(host: Ho
         assert host.version() == version
 
 
+def test_a_release_that_can_not_be_signed_leaves_the_repository_as_it_was(host: Host, newer: Path) -> None:
+    machine, look = host.machine, f"cd {DIRECTORY} && find . | sort && sha256sum *"
+    with offered(host) as repository:
+        before = machine.sh(look).stdout
+        # of the same version with other bytes, as a package that was built again elsewhere
+        machine.push(newer, f"/root/{host.package.name}")
+        words = ("--key", "nobody@example.org", "--url", "https://example.org/debian", DIRECTORY)
+        failed = machine.run(repository.script, *words, f"/root/{host.package.name}", check=False)
+        assert failed.stderr.splitlines()[-1] == "release: gpg can't sign"
+        assert machine.sh(look).stdout == before
+
+
 def test_a_stranger_s_signature_is_refused(host: Host, newer: Path) -> None:
     version = host.version()
     with offered(host) as repository:
