@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The managed plugin: made of the package by our script, used by Docker, gone and come back, pushed and installed."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -226,6 +227,42 @@ def test_a_setting_that_is_misspelt_leaves_no_plugin_behind(managed: Managed) ->
     assert "sshkeys" in refused.stdout
     assert "mistaken" not in managed.machine.run("docker", "plugin", "ls").stdout
     assert managed.machine.run("docker", "ps", "-aq").stdout == ""
+
+
+def test_a_name_that_can_not_be_had_is_refused_before_anything_is_made(managed: Managed) -> None:
+    package = f"../{managed.host.package.name}"
+    cases = {
+        f"{package} ../docker-volume-sshfs_9.deb sshfs": (
+            f"managed-plugin: {package} and ../docker-volume-sshfs_9.deb are two packages: name one\n"
+        ),
+        f"{package} sshfs": "managed-plugin: there is a plugin sshfs already: docker plugin rm -f sshfs\n",
+    }
+    for words, said in cases.items():
+        refused = managed.machine.sh(f"cd /root/checkout && scripts/managed-plugin {words} 2>&1", check=False)
+        assert (refused.returncode, refused.stdout) == (1, said)
+    assert managed.machine.run("docker", "plugin", "inspect", "-f", "{{.Enabled}}", "sshfs").stdout == "true\n"
+
+
+@pytest.mark.long
+def test_it_can_be_made_where_docker_keeps_its_data_elsewhere(workshop: Managed, package: Path) -> None:
+    machine, path = workshop.machine, "/etc/docker/daemon.json"
+    before = machine.read(path)
+    workshop.remove()
+    machine.write(path, json.dumps({**json.loads(before), "data-root": "/srv/docker"}))
+    machine.sh("systemctl restart docker; mv /var/lib/docker/plugins /srv/plugins")
+    machine.sh("systemctl stop archive; rm -r /srv/archive")  # given anew, with the image
+    try:
+        base_image.give(machine, package)
+        workshop.make()
+        machine.import_busybox_image()
+        directory = workshop.create("album")
+        workshop.host.run("album", "echo hello >/data/file")
+        assert machine.read(f"{directory}/file") == "hello\n"
+        assert machine.run("ls", "/srv/docker/plugins/docker-volume-sshfs/volumes").stdout == "album.json\n"
+        workshop.remove()
+    finally:
+        machine.write(path, before)
+        machine.sh("mv /srv/plugins /var/lib/docker/plugins; systemctl restart docker; rm -rf /srv/docker")
 
 
 def test_keys_can_be_read_by_the_plugin_and_not_changed(managed: Managed) -> None:
