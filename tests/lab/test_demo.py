@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The newcomer's first command, on a machine that has the package, Docker and volumes of its own already."""
 
+import json
+
 import pytest
 
 from .documents import block
@@ -38,6 +40,11 @@ NOT_BOOTED_BY_SYSTEMD = "unshare --mount --propagation slave sh -c 'mount -t tmp
 """Hides what systemd and Docker's service have below /run."""
 
 
+OTHER_PLUGIN = json.dumps(
+    {"entrypoint": ["/nothing"], "interface": {"types": ["docker.volumedriver/1.0"], "socket": "other.sock"}}
+)
+
+
 def nothing_is_left(machine: Machine, before: str) -> None:
     """Await what there was before: a unit may still be on its way down."""
 
@@ -62,6 +69,20 @@ def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, ho
     assert "does not exist on 127.0.0.1 for daemon: make it first" in said
     assert "Done in " in said
     assert ("dockerd " in said) == bool(host_kind)
+    nothing_is_left(machine, before)
+
+
+def test_a_demo_beside_a_managed_plugin_of_its_name_says_what_hides_the_package(host: Host) -> None:
+    machine, checkout, before = host.machine, host.checkout(), host.machine.sh(LEFT).stdout
+    machine.write("/root/other/config.json", OTHER_PLUGIN)
+    machine.sh("mkdir /root/other/rootfs && docker plugin create sshfs /root/other")
+    try:
+        refused = machine.sh(f"cd {checkout} && {COMMAND}", check=False)
+        assert refused.returncode == 1
+        sentence = "demo: Docker has a managed plugin sshfs, which hides the package: docker plugin rm -f sshfs\n"
+        assert sentence in refused.stderr
+    finally:
+        machine.sh("docker plugin rm -f sshfs; rm -r /root/other")
     nothing_is_left(machine, before)
 
 
