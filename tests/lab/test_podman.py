@@ -114,6 +114,29 @@ def test_quadlet_makes_units_of_a_volume_and_a_container(administrator: Host, re
     assert machine.read("/srv/photos/hello.txt") == "hello\n"
 
 
+def test_a_container_of_quadlet_writes_until_its_end_at_power_off(administrator: Host, release: str) -> None:
+    """Even if it takes longer to end than its volume would."""
+    if release == WITHOUT_QUADLET:
+        return
+    machine, unit = administrator.machine, "/etc/containers/systemd/web.container"
+    script = "trap 'sleep 12; date >/usr/share/nginx/html/last; exit' TERM; while sleep 0.1; do true; done"
+    machine.run("mkdir", "-p", "/etc/containers/systemd")
+    machine.sh(section(PAGE, "Quadlet")[0], check=False)
+    longer = f'PodmanArgs=--stop-timeout=30\nExec=sh -c "{script}"\n\n[Service]'
+    machine.write(unit, machine.read(unit).replace(":ro\n", "\n").replace("[Service]", longer))
+    # the server is this same host
+    machine.write("/etc/systemd/system/web.service.d/ssh.conf", "[Unit]\nAfter=ssh.service\n")
+    machine.sh("chown alice: /srv/photos; systemctl daemon-reload; systemctl restart web")
+    machine.until(f"podman exec systemd-web grep hello {HELLO}")
+    machine.reboot()
+    try:
+        assert machine.run("test", "-e", "/srv/photos/last")
+        machine.until(f"podman exec systemd-web grep hello {HELLO}")
+    finally:
+        machine.sh("rm -r /etc/systemd/system/web.service.d")
+        machine.sh(section(PAGE, "Quadlet")[1])
+
+
 def test_a_pod_has_the_volume_that_its_claim_describes(administrator: Host) -> None:
     machine = administrator.machine
     machine.write("/root/pod.yaml", POD)
