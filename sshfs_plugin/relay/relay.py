@@ -178,7 +178,7 @@ class Relay:
         return max(0.0, min(times) - now)
 
     def _patience(self) -> float:
-        syncs = any(request.path == requests.SYNC for request in self._pending.values())
+        syncs = any(request.extension == requests.SYNC for request in self._pending.values())
         return UNSYNCED_SECONDS if syncs else UNANSWERED_SECONDS
 
     def _look_at_clock(self, now: float) -> None:
@@ -228,7 +228,7 @@ class Relay:
         if self._outage:
             return self._fail(identity, kind)
         request = requests.of_path(kind, packet)
-        if kind == packets.EXTENDED and request.path == requests.SYNC:
+        if request.extension == requests.SYNC:
             return self._sync(identity, packet, request)
         if self._looks:
             if answer := self._looks.answer(request, monotonic()):
@@ -426,7 +426,7 @@ class Relay:
             self._files.unlink(request.path, request.count)
         elif request.kind == packets.OPEN and request.file:
             self._files.remove(request.file)
-        elif request.path == requests.SYNC and request.file and code == packets.OK:
+        elif request.extension == requests.SYNC and request.file and code == packets.OK:
             request.file.synced = request.count
             if request.file.server_handle:
                 self._look_at(request.file)

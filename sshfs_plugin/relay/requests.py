@@ -28,23 +28,25 @@ class Request:
 
     Attributes:
         kind: Its type; that of a RENAME for either way to rename.
-        packet: The whole of it if it is part of a read, or may be repeated: that it may once.
+        packet: The whole packet, kept while the request may have to wait or be sent once more; else empty.
         file: The file that it opens, reads, syncs or looks at.
         count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
         asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
         waits: Whether it was not sent, since its file is not open on the server.
         makes: Whether it opens a file that is made if it is not there.
-        since: Since when, or for the first time if it waits for the second; 0 if it never did.
-        path: The path that it looks at, changes or renames, or the name of an extended request.
+        since: When it first began to wait, on the monotonic clock; 0 if it never has.
+        path: The path that it looks at, changes or renames.
         new: The path that it renames to.
+        extension: The name of an extended request; empty for any other, and for the one that is a RENAME.
     """
 
-    __slots__ = ("asked_for", "count", "file", "kind", "makes", "new", "packet", "path", "since", "waits")
+    __slots__ = ("asked_for", "count", "extension", "file", "kind", "makes", "new", "packet", "path", "since", "waits")
 
     def __init__(
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
+        self.extension = b""
         self.count, self.waits, self.since, self.makes = 0, False, 0.0, False
         self.asked_for: Sequence[File] = ()
 
@@ -115,7 +117,9 @@ def of_path(kind: int, packet: memoryview) -> Request:
         name, end = packets.text(packet, 9)
         if name == RENAME:
             return _rename(packet, end)
-        return Request(kind, bytes(packet) if name == STATVFS else b"", path=name)
+        request = Request(kind, bytes(packet) if name == STATVFS else b"")
+        request.extension = name
+        return request
     return other(kind)
 
 

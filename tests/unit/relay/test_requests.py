@@ -328,6 +328,16 @@ def test_server_when_it_is_to_sync_has_more_time(
     assert relayed.sshfs.take() == packets.status(9, UNAVAILABLE)
 
 
+def test_server_when_a_file_is_called_like_the_request_to_sync_has_no_more_time(
+    relayed: Relayed, server: Server, clock: Clock
+) -> None:
+    relayed.sshfs.send(looking(9, FSYNC), renaming(10, b"a", FSYNC))
+    server.take(), server.take()
+    clock.forward(relay.UNANSWERED_SECONDS + 1)
+    assert server.rest() == b""
+    assert relayed.sshfs.take() == packets.status(10, UNAVAILABLE)
+
+
 def test_server_when_it_answers_anything_is_not_silent(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock
 ) -> None:
