@@ -240,7 +240,7 @@ class Relay:
         if kind == packets.OPEN and request.file:
             self._files.expect(request.file)
         if request.kind in (packets.REMOVE, packets.RENAME):
-            request.count = self._files.number_change()
+            request.changes = self._files.number_change()
         self._note_look(request)
         if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
@@ -249,7 +249,7 @@ class Relay:
     def _note_look(self, request: Request) -> None:
         """Note of a request that looks at a path what sshfs has asked for before."""
         if request.looks:
-            request.count, request.asked_for = self._files.changes, self._files.asked_for(request.path)
+            request.changes, request.asked_for = self._files.changes, self._files.asked_for(request.path)
 
     def _request_of_handle(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
         handle, _ = packets.text(packet, 9)
@@ -272,7 +272,7 @@ class Relay:
             if is_as_made and file.shown and (answer := file.shown.given(monotonic())):
                 return self._show(identity, answer)
             request = Request(kind, bytes(packet), file)
-            request.count = self._files.changes
+            request.changes = self._files.changes
         elif kind in requests.CHANGES:
             if file.renewed:
                 return self._fail(identity, kind)
@@ -296,7 +296,7 @@ class Relay:
         file = self._files.by_handle.get(handle)
         if file is None or file.renewed:  # what was written before may be lost
             return self._fail(identity, packets.EXTENDED)
-        request.file, request.count = file, file.writes
+        request.file, request.writes = file, file.writes
         self._pending[identity] = request
         return None if file.server_handle == handle else packets.with_string(packet, position, file.server_handle)
 
@@ -388,10 +388,10 @@ class Relay:
             stamp = packets.size_and_time(packet)
             if self._looks:
                 self._keep_look(self._looks, request, packet, is_file=stamp is not None)
-            for file in self._files.note_stamp(request.path, stamp, request.count, request.asked_for):
+            for file in self._files.note_stamp(request.path, stamp, request.changes, request.asked_for):
                 self._look_at(file)
         elif kind == packets.ATTRS and request.file:
-            request.file.note_stamp(packets.size_and_time(packet), request.count)
+            request.file.note_stamp(packets.size_and_time(packet), request.changes)
         elif kind == packets.HANDLE and request.file:
             handle = packets.handle(packet)
             self._files.add(request.file, handle)
@@ -421,13 +421,13 @@ class Relay:
         if self._looks:
             self._looks.forget(request)
         if request.kind == packets.RENAME and code == packets.OK:
-            self._files.rename(request.path, request.new, request.count)
+            self._files.rename(request.path, request.new, request.changes)
         elif request.kind == packets.REMOVE and code == packets.OK:
-            self._files.unlink(request.path, request.count)
+            self._files.unlink(request.path, request.changes)
         elif request.kind == packets.OPEN and request.file:
             self._files.remove(request.file)
         elif request.extension == requests.SYNC and request.file and code == packets.OK:
-            request.file.synced = request.count
+            request.file.synced = request.writes
             if request.file.server_handle:
                 self._look_at(request.file)
         elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file and not request.file.is_told:
@@ -624,7 +624,7 @@ class Relay:
     def _read_if_open(self, identity: int, request: Request, file: File) -> None:
         if file.server_handle:
             self._wait_no_more(request)
-            request.count = self._files.changes
+            request.changes = self._files.changes
             self._to_ssh.pieces.append(packets.with_string(request.packet, 9, file.server_handle))
         elif not file.survives:
             if request.kind == packets.READ:

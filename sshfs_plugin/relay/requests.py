@@ -30,7 +30,8 @@ class Request:
         kind: Its type; that of a RENAME for either way to rename.
         packet: The whole packet, kept while the request may have to wait or be sent once more; else empty.
         file: The file that it opens, reads, syncs or looks at.
-        count: How many changes sshfs had asked for when it was sent, with this; if it syncs a file, the file's writes.
+        changes: How many changes sshfs had asked for when it was sent, with this.
+        writes: How many changes were made through the handle of the file that it syncs.
         asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
         waits: Whether it was not sent, since its file is not open on the server.
         makes: Whether it opens a file that is made if it is not there.
@@ -40,14 +41,28 @@ class Request:
         extension: The name of an extended request; empty for any other, and for the one that is a RENAME.
     """
 
-    __slots__ = ("asked_for", "count", "extension", "file", "kind", "makes", "new", "packet", "path", "since", "waits")
+    __slots__ = (
+        "asked_for",
+        "changes",
+        "extension",
+        "file",
+        "kind",
+        "makes",
+        "new",
+        "packet",
+        "path",
+        "since",
+        "waits",
+        "writes",
+    )
 
     def __init__(
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
         self.extension = b""
-        self.count, self.waits, self.since, self.makes = 0, False, 0.0, False
+        self.changes = self.writes = 0
+        self.waits, self.since, self.makes = False, 0.0, False
         self.asked_for: Sequence[File] = ()
 
     @property
