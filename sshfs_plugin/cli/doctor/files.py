@@ -13,6 +13,7 @@ from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.connections import SharedConnections
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.options.values import NO
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring
 from sshfs_plugin.ssh.known_hosts import KnownHosts
@@ -78,11 +79,12 @@ def relay(settings: Settings) -> Iterator[Finding]:
     """Look for volumes that go without the relay, and so meet sshfs #224."""
     for volume in _volumes(settings):
         if volume.read_seconds is None:
+            off = [f"{name}=no" for name in ("relay", "reconnect") if volume.options.get(name) == NO]
             yield Finding.warning(
                 "relay-off",
-                f"the volume '{volume.name}' has relay=no: a read that a lost connection cuts off looks like the end "
-                "of the file (sshfs #224)",
-                f"docker volume rm {volume.name}, and create it without relay=no",
+                f"the volume '{volume.name}' has {' and '.join(off)}: a read that a lost connection cuts off "
+                "looks like the end of the file (sshfs #224)",
+                f"docker volume rm {volume.name}, and create it without {'that' if len(off) == 1 else 'those'}",
             )
 
 

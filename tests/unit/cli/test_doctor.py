@@ -673,11 +673,21 @@ def test_record_that_is_damaged_is_read_and_left(administrator: Administrator, s
     assert (file.read_text(), unfinished.exists()) == ("{", True)
 
 
-def test_volume_without_the_relay(administrator: Administrator, settings: Settings) -> None:
-    record(settings, "photos", relay="no")
+@pytest.mark.parametrize(
+    ("given", "said", "it"),
+    [
+        ({"relay": "no"}, "relay=no", "that"),
+        ({"reconnect": "no"}, "reconnect=no", "that"),
+        ({"relay": "no", "reconnect": "no"}, "relay=no and reconnect=no", "those"),
+    ],
+)
+def test_volume_without_the_relay(
+    administrator: Administrator, settings: Settings, given: dict[str, str], said: str, it: str
+) -> None:
+    record(settings, "photos", **given)
     assert wrong(administrator("doctor")) == [
-        "warning the volume 'photos' has relay=no: a read that a lost connection cuts off looks like the end of the "
-        "file (sshfs #224) -> docker volume rm photos, and create it without relay=no"
+        f"warning the volume 'photos' has {said}: a read that a lost connection cuts off looks like the end of the "
+        f"file (sshfs #224) -> docker volume rm photos, and create it without {it}"
     ]
 
 
