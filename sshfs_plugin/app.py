@@ -78,7 +78,7 @@ def _errors_logged(doing: str) -> Iterator[None]:
 
 def _tell_what_is_in_the_way(settings: Settings, told: str) -> str:
     """Log what Docker finds in place of this service, unless it is what was logged before, and return it."""
-    other = Aliases.of(settings).in_the_way(listening.addresses())
+    other = "; ".join(str(each) for each in Aliases.of(settings).hiding(listening.addresses()))
     if other and other != told:
         log.warning("%s", other, extra=Event.HIDDEN_FROM_DOCKER.fields)
     return other

@@ -111,7 +111,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
             raise errors.VolumeNotFound(name, errors.IS_IT_LOCAL)
     own_units = [systemd.SOCKET, systemd.SERVICE]
     states = systemd.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
-    in_the_way = Aliases.of(settings).in_the_way(listens)
+    in_the_way = "; ".join(str(each) for each in Aliases.of(settings).hiding(listens))
     if as_json:
         told = [
             {**volume.facts, "unitState": states.get(volume.unit, ""), **_told_options(settings, volume)}

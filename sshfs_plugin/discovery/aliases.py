@@ -52,9 +52,12 @@ class Aliases:
         names = (str(link).removesuffix(".spec") for link in ours)
         return sorted(name for name in names if name != docker.NAME)
 
-    def in_the_way(self, addresses: Sequence[str]) -> str:
-        """Return what Docker finds under our names instead of these addresses; empty if there is none of either."""
-        return docker.in_the_way(addresses, [docker.NAME, *self.names()], self.root) if addresses else ""
+    def hiding(self, addresses: Sequence[str]) -> list[docker.Hiding]:
+        """Return what Docker finds under our names instead of these addresses.
+
+        It is empty if nothing hides this plugin, or no address is given.
+        """
+        return docker.hiding(addresses, [docker.NAME, *self.names()], self.root) if addresses else []
 
     def add(self, *names: str) -> None:
         """Make all of these names aliases, or none if one of them is taken.

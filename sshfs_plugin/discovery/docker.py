@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 NAME = "sshfs"
@@ -64,27 +64,44 @@ class Found:
         return any(_leads_to(self.address, address) for address in addresses)
 
 
+class Hiding(NamedTuple):
+    """What Docker finds in place of an address.
+
+    Attributes:
+        what: What Docker uses instead of this plugin, as a sentence.
+        cure: What to do about it.
+    """
+
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.cure}"
+
+
 def find(root: Path = Path("/"), name: str = NAME) -> Found | None:
     """Return what Docker finds first under a name; None if it finds nothing."""
     return next(_everything(root, name), None)
 
 
-def in_the_way(addresses: Iterable[str], names: Iterable[str] = (NAME,), root: Path = Path("/")) -> str:
-    """Return what Docker finds under these names instead of these addresses, and what to do; empty if there is none."""
+def hiding(addresses: Iterable[str], names: Iterable[str] = (NAME,), root: Path = Path("/")) -> list[Hiding]:
+    """Return what Docker finds under these names instead of these addresses, each once."""
     found = (find(root, name) for name in names)
     others = [other for other in found if other and not other.leads_to(addresses)]
-    return "; ".join(dict.fromkeys(_what_to_do_about(other) for other in others))
+    return list(dict.fromkeys(_hiding(other) for other in others))
 
 
-def _what_to_do_about(other: Found) -> str:
+def _hiding(other: Found) -> Hiding:
     if other.managed:
         though = ", although it is disabled" if other.disabled else ""
         name = other.managed.removesuffix(":latest")
-        return (
-            f"Docker uses the managed plugin {name}{though}, and not this plugin: docker plugin rm -f {name}, "
-            "and restart Docker"
+        return Hiding(
+            f"Docker uses the managed plugin {name}{though}, and not this plugin",
+            f"docker plugin rm -f {name}, and restart Docker",
         )
-    return f"Docker calls {other.address}, by {other.file}, and not this plugin: remove that, and restart Docker"
+    return Hiding(
+        f"Docker calls {other.address}, by {other.file}, and not this plugin", "remove that, and restart Docker"
+    )
 
 
 def managed(root: Path = Path("/")) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -129,9 +129,9 @@ def units(settings: Settings) -> Iterator[Finding]:
 
 def spec(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether Docker finds this service, and nothing else in its place."""
-    if other := Aliases.of(settings).in_the_way(unit.listens):
-        what, _, cure = other.partition(": ")
-        yield Finding.error("spec-shadowed", what, cure)
+    if hiding := Aliases.of(settings).hiding(unit.listens):
+        for what, cure in hiding:
+            yield Finding.error("spec-shadowed", what, cure)
         return
     link, is_found = settings.root / docker.SPECS / f"{docker.NAME}.spec", bool(docker.find(settings.root))
     if not os.path.lexists(link) and not is_found:

@@ -343,6 +343,21 @@ def test_spec_that_is_shadowed_missing_or_leads_nowhere(
     )
 
 
+def test_each_of_several_things_that_docker_finds_first_has_its_own_cure(
+    administrator: Administrator, settings: Settings, spec: Path
+) -> None:
+    (spec.parent / "files.spec").symlink_to(settings.spec)
+    for name in ("sshfs", "files"):
+        config = settings.root / "var/lib/docker/plugins" / name / "config.json"
+        config.parent.mkdir(parents=True)
+        config.write_text(json.dumps({"plugin": {"Name": f"{name}:latest"}}))
+    assert [line for line in wrong(administrator("doctor")) if "managed" in line] == [
+        f"error   Docker uses the managed plugin {name}, and not this plugin -> "
+        f"docker plugin rm -f {name}, and restart Docker"
+        for name in ("sshfs", "files")
+    ]
+
+
 @pytest.mark.parametrize(
     ("program", "told"),
     [

@@ -155,38 +155,47 @@ def test_an_address_leads_to_us_if_we_listen_there(address: str, ours: list[str]
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (None, ""),
-        (docker.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), ""),
+        (None, []),
+        (docker.Found(file=Path("/etc/docker/plugins/sshfs.spec"), address=OURS), []),
         (
             docker.Found(file=Path("/run/docker/plugins/sshfs.sock"), address="unix:///run/docker/plugins/sshfs.sock"),
-            "Docker calls unix:///run/docker/plugins/sshfs.sock, by /run/docker/plugins/sshfs.sock, and not this "
-            "plugin: remove that, and restart Docker",
+            [
+                "Docker calls unix:///run/docker/plugins/sshfs.sock, by /run/docker/plugins/sshfs.sock, and not this "
+                "plugin: remove that, and restart Docker"
+            ],
         ),
         (
             docker.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest"),
-            "Docker uses the managed plugin sshfs, and not this plugin: docker plugin rm -f sshfs, and restart Docker",
+            [
+                "Docker uses the managed plugin sshfs, and not this plugin: docker plugin rm -f sshfs, and restart "
+                "Docker"
+            ],
         ),
         (
             docker.Found(file=Path("/var/lib/docker/plugins/0123"), managed="sshfs:latest", disabled=True),
-            "Docker uses the managed plugin sshfs, although it is disabled, and not this plugin: docker plugin rm -f "
-            "sshfs, and restart Docker",
+            [
+                "Docker uses the managed plugin sshfs, although it is disabled, and not this plugin: docker plugin rm "
+                "-f sshfs, and restart Docker"
+            ],
         ),
     ],
 )
 def test_what_docker_finds_before_us_is_told(
-    found: docker.Found | None, said: str, monkeypatch: pytest.MonkeyPatch
+    found: docker.Found | None, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker, "find", lambda _root, _name: found)
-    assert docker.in_the_way([OURS]) == said
+    assert [str(each) for each in docker.hiding([OURS])] == said
 
 
 def test_what_hides_another_name_of_ours_is_told_as_well_and_once(host: Host) -> None:
     for name in ("sshfs", "vieux/sshfs", "vieux/sshfs:latest"):
         host.write(f"etc/docker/plugins/{name}.spec", OURS)
     names = ("sshfs", "vieux/sshfs", "vieux/sshfs:latest")
-    assert docker.in_the_way([OURS], names, host.root) == ""
+    assert docker.hiding([OURS], names, host.root) == []
     host.manage("vieux/sshfs:latest")
-    assert docker.in_the_way([OURS], names, host.root) == (
-        "Docker uses the managed plugin vieux/sshfs, and not this plugin: docker plugin rm -f vieux/sshfs, and "
-        "restart Docker"
-    )
+    assert docker.hiding([OURS], names, host.root) == [
+        docker.Hiding(
+            "Docker uses the managed plugin vieux/sshfs, and not this plugin",
+            "docker plugin rm -f vieux/sshfs, and restart Docker",
+        )
+    ]
