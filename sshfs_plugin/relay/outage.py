@@ -108,11 +108,12 @@ class Outage:
         """Add a byte to the file whose size is the number of outages that are over."""
         if not self._file:
             return
+        counted = os.path.join(os.path.dirname(self._file), "reconnects")
         try:
-            with open(os.path.join(os.path.dirname(self._file), "reconnects"), "ab") as file:
+            with open(counted, "ab") as file:
                 file.write(b"\n")
         except OSError as error:
-            say(f"this is not counted: {error.strerror}")
+            say(f"this reconnection is not counted in {counted}, {error.strerror}")
 
     @property
     def _sentence(self) -> str:
@@ -137,7 +138,10 @@ class Outage:
             os.replace(new, self._file)
         except OSError as error:
             if not self._has_complained:
-                say(f"{self._file}: {error.strerror}")
+                say(
+                    f"cannot write {self._file}, {error.strerror}: docker-volume-sshfs status does not tell why the "
+                    "connection is lost"
+                )
             self._has_complained = True
 
 

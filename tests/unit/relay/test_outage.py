@@ -129,7 +129,10 @@ def test_outage_when_the_file_cannot_be_written_is_told_to_the_journal(
     relayed.outage.mkdir()
     server.die()
     servers.next()
-    assert f"{relayed.outage}: Is a directory" in capfd.readouterr().err.splitlines()
+    assert (
+        f"cannot write {relayed.outage}, Is a directory: docker-volume-sshfs status does not tell why the connection "
+        "is lost"
+    ) in capfd.readouterr().err.splitlines()
 
 
 def test_outage_when_it_could_not_be_told_once_is_told_later_and_forgotten(
@@ -371,6 +374,18 @@ def test_outages_that_are_over_are_counted_by_the_bytes_of_a_file(
     again.die()
     servers.back()
     await_that(lambda: reconnects.stat().st_size == 2, lambda: f"it is counted, {reconnects.stat().st_size}")
+
+
+def test_outage_when_it_cannot_be_counted_is_told_to_the_journal(
+    relayed: Relayed, server: Server, servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reconnects = relayed.outage.with_name("reconnects")
+    reconnects.mkdir()
+    server.die()
+    servers.back()
+    await_that(lambda: not relayed.outage.exists(), lambda: "it is over")
+    said = capfd.readouterr().err.splitlines()
+    assert f"this reconnection is not counted in {reconnects}, Is a directory" in said
 
 
 def test_sshfs_when_it_ends_during_an_outage_ends_the_relay(
