@@ -321,7 +321,8 @@ class Supervisor(ABC):
         raise self.unmount_failed(name, said)
 
     def unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
-        """Return the error for a volume that could not be unmounted."""
+        """Return the error for a volume that could not be unmounted; a program may have printed nothing of why."""
+        why = why or "it does not say why"
         return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.hint)
 
     @contextmanager

@@ -464,6 +464,17 @@ def refuse(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
 
 
 @pytest.mark.parametrize("at", [RELEASE, UNIT])
+def test_failed_release_of_which_systemd_says_nothing_does_not_say_why(
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr(systemd, "END_SECONDS", 0.0)
+    keeping.mountpoint(PHOTOS).mkdir(parents=True)
+    programs.add("systemctl", f'[ "$3" != {at} ] || exit 1; {answering_releases(keeping.settings)}')
+    with pytest.raises(errors.UnmountFailed, match=r"could not be unmounted \(it does not say why\): "):
+        keeping.release(PHOTOS, soon())
+
+
+@pytest.mark.parametrize("at", [RELEASE, UNIT])
 def test_release_for_which_no_program_can_be_started_says_so(
     keeping: SystemdSupervisor, monkeypatch: pytest.MonkeyPatch, programs: Programs, at: str
 ) -> None:
