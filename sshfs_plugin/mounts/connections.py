@@ -215,7 +215,7 @@ class SharedConnections:
                 (connection.volumes / volume.name).touch(0o600)
                 return connection, found is None
         except OSError as error:  # it has ended just now, or /run is full
-            log.warning("shares no connection: %s", error)
+            log.warning("the volume gets a connection of its own, since %s", error)
             return None, False
 
     def leave(self, name: VolumeName) -> None:

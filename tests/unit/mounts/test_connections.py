@@ -353,10 +353,14 @@ def test_nothing_is_left_of_a_connection_whose_files_could_not_all_be_written(
     assert [path.name for path in settings.connections.iterdir()] == ["salt"]
 
 
-def test_volume_shares_nothing_where_nothing_can_be_written(connections: SharedConnections, settings: Settings) -> None:
+def test_volume_shares_nothing_where_nothing_can_be_written(
+    connections: SharedConnections, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     settings.connections.parent.mkdir(parents=True, exist_ok=True)
     settings.connections.touch()
     assert connections.join(volume("photos"), LOGIN) == (None, False)
+    (said,) = caplog.messages
+    assert said.startswith("the volume gets a connection of its own, since [Errno 20] Not a directory: ")
 
 
 def pin(settings: Settings, name: str, port: int = 22) -> None:
