@@ -5,7 +5,7 @@ TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the rela
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sshfs_plugin.relay.looks import Look
+    from sshfs_plugin.relay.attributes import KeptAttributes
 
 TAIL_BYTES = 64
 """How much of the end of the last read is remembered, to know a file by it that has grown or was written to."""
@@ -23,7 +23,8 @@ class File:
         renewed: Whether it was open when a connection was lost; then it can't be changed through this handle any more.
         writes: How many changes were made through this handle.
         synced: How many of them the server has written to its disk.
-        shown: What its path has shown since it was made, for the first time that sshfs asks for the open file.
+        attributes: Those that its path has shown since it was made, for the first time that sshfs asks for those of
+            the open file.
         stamp: Its size and modification time when they were seen last; None if they were not.
         asked: How many changes sshfs had asked for when it asked for the file.
         changes: The number of the last change of the file that sshfs has asked for, through any handle.
@@ -32,7 +33,7 @@ class File:
         differs: Whether another file was found at its path.
         reopens: Whether the server is being asked to open it again.
         hangs: Whether a server did not answer that; then others are not to wait for it.
-        looks: How many wishes to look at it have not been met.
+        stamps_wanted: How often its stamp is yet to be asked for.
         is_new: Whether it can only be open if there was nothing at its path before.
         is_told: Whether the journal was told that the server can't read it.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
@@ -41,6 +42,7 @@ class File:
 
     __slots__ = (
         "asked",
+        "attributes",
         "changes",
         "closed",
         "differs",
@@ -49,16 +51,15 @@ class File:
         "hangs",
         "is_new",
         "is_told",
-        "looks",
         "other_path",
         "path",
         "readable",
         "renewed",
         "reopens",
         "server_handle",
-        "shown",
         "stamp",
         "stamped",
+        "stamps_wanted",
         "synced",
         "tail",
         "writes",
@@ -68,9 +69,9 @@ class File:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
         self.renewed = self.closed = self.differs = self.is_told = self.reopens = self.hangs = False
-        self.writes = self.synced = self.asked = self.changes = self.stamped = self.looks = 0
+        self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = 0
         self.stamp: tuple[int, int] | None = None
-        self.shown: Look | None = None
+        self.attributes: KeptAttributes | None = None
         self.end = -1
 
     @property
@@ -146,7 +147,7 @@ class OpenFiles:
     def asked_for(self, path: bytes) -> list[File]:
         """Return the files at a path that sshfs has asked for and does not have yet.
 
-        It looks at the path meanwhile (docs/facts.md, "How sshfs opens a file").
+        It asks for the attributes at the path meanwhile (docs/facts.md, "How sshfs opens a file").
         """
         return [file for file in self._by_path.get(path, ()) if not file.handle]
 
@@ -158,9 +159,9 @@ class OpenFiles:
         Args:
             path: It.
             stamp: What it shows.
-            changes: How many changes sshfs had asked for when it looked.
-            asked_for: The files that it had asked for and did not have: it looks to know how these are, and if it has
-                changed nothing in between it sees them.
+            changes: How many changes sshfs had asked for when it asked for that.
+            asked_for: The files that it had asked for and did not have: it asks because of these, and if it has
+                changed nothing in between the path shows them.
         """
         if stamp is None or path not in self._by_path:
             return []
@@ -226,7 +227,7 @@ class OpenFiles:
     def lose(self) -> None:
         """Note that the server has closed all files."""
         for file in self.by_handle.values():
-            file.server_handle, file.renewed, file.looks, file.shown = b"", True, 0, None
+            file.server_handle, file.renewed, file.stamps_wanted, file.attributes = b"", True, 0, None
 
     def lost(self) -> list[File]:
         """Return the files that are to be opened again before anything else is asked."""

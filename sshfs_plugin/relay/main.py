@@ -52,7 +52,7 @@ def main() -> None:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")
         relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, outage_file=outage_file)
         if kept_seconds := float(os.environ.get("SSHFS_PLUGIN_KEPT") or 0):
-            relay.look_ahead(kept_seconds)
+            relay.keep_attributes(kept_seconds)
         status = relay.run()
     except CannotGoOn as reason:
         _end_sshfs()

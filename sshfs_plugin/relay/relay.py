@@ -6,8 +6,8 @@ from select import select
 from time import monotonic
 
 from sshfs_plugin.relay import outage, packets, reopening, requests
+from sshfs_plugin.relay.attributes import AttributeCache
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
-from sshfs_plugin.relay.looks import Looks
 from sshfs_plugin.relay.outage import Outage
 from sshfs_plugin.relay.packets import Malformed
 from sshfs_plugin.relay.requests import Request
@@ -45,7 +45,7 @@ END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
 
 MOST_OWN, MOST_AHEAD = 1000, 64
-"""How many requests of our own may be without a reply before no further file, or no directory, is looked at."""
+"""How many requests of our own may be without a reply before no further file, or no directory, is asked about."""
 
 HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
 """The ids for requests of our own, from above; sshfs counts upwards from 0."""
@@ -86,7 +86,7 @@ class Relay:
         self._own: dict[int, Conversation] = {}
         self._next_id = HIGHEST_ID
         self._probe = self._probed_path = b""
-        self._looks: Looks | None = None
+        self._attributes: AttributeCache | None = None
         self._has_version = self._sshfs_has_version = False
         self._outage: Outage | None = None
         self._started = self._heard = monotonic()
@@ -95,9 +95,9 @@ class Relay:
         os.set_blocking(sshfs, False)
         outage.forget(outage_file)
 
-    def look_ahead(self, seconds: float) -> None:
+    def keep_attributes(self, seconds: float) -> None:
         """Answer some requests from what the server has shown within so many seconds; sshfs must ask all of it here."""
-        self._looks = Looks(seconds)
+        self._attributes = AttributeCache(seconds)
 
     def run(self) -> int:
         """Pass packets on until sshfs ends, or the first connection fails; return an exit status.
@@ -230,10 +230,10 @@ class Relay:
         request = requests.of_path(kind, packet)
         if request.extension == requests.SYNC:
             return self._sync(identity, packet, request)
-        if self._looks:
-            if answer := self._looks.answer(request, monotonic()):
+        if self._attributes:
+            if answer := self._attributes.answer(request, monotonic()):
                 return self._show(identity, answer)
-            self._looks.forget(request)
+            self._attributes.forget(request)
         self._pending[identity] = request
         if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
             self._files.note_change(request.path)
@@ -241,14 +241,14 @@ class Relay:
             self._files.expect(request.file)
         if request.kind in (packets.REMOVE, packets.RENAME):
             request.changes = self._files.number_change()
-        self._note_look(request)
-        if request.looks and self._probed_path in (b"", b"."):  # the first may be the login directory
+        self._note_files_asked_for(request)
+        if request.asks_attributes and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
         return None
 
-    def _note_look(self, request: Request) -> None:
-        """Note of a request that looks at a path what sshfs has asked for before."""
-        if request.looks:
+    def _note_files_asked_for(self, request: Request) -> None:
+        """Note of a request for the attributes at a path what sshfs has asked for before."""
+        if request.asks_attributes:
             request.changes, request.asked_for = self._files.changes, self._files.asked_for(request.path)
 
     def _request_of_handle(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
@@ -269,7 +269,7 @@ class Relay:
         request = requests.other(kind)
         if kind == packets.FSTAT:
             is_as_made = self._files.changes == file.asked
-            if is_as_made and file.shown and (answer := file.shown.given(monotonic())):
+            if is_as_made and file.attributes and (answer := file.attributes.given(monotonic())):
                 return self._show(identity, answer)
             request = Request(kind, bytes(packet), file)
             request.changes = self._files.changes
@@ -384,42 +384,42 @@ class Relay:
             raise Malformed(f"a reply of type {kind} to a request of type {request.kind}")
         elif kind == packets.DATA:
             self._note_read(request, packet)
-        elif request.looks:
+        elif request.asks_attributes:
             stamp = packets.size_and_time(packet)
-            if self._looks:
-                self._keep_look(self._looks, request, packet, is_file=stamp is not None)
+            if self._attributes:
+                self._note_attributes(self._attributes, request, packet, is_file=stamp is not None)
             for file in self._files.note_stamp(request.path, stamp, request.changes, request.asked_for):
-                self._look_at(file)
+                self._ask_stamp(file)
         elif kind == packets.ATTRS and request.file:
             request.file.note_stamp(packets.size_and_time(packet), request.changes)
         elif kind == packets.HANDLE and request.file:
             handle = packets.handle(packet)
             self._files.add(request.file, handle)
-            if self._looks:
-                self._look_ahead(self._looks, request)
+            if self._attributes:
+                self._prefetch_directory(self._attributes, request)
             if request.file.handle != handle:
                 del self._pending[identity]
                 return packets.with_string(packet, 9, request.file.handle)
         del self._pending[identity]
         return None
 
-    def _keep_look(self, looks: Looks, request: Request, packet: memoryview, *, is_file: bool) -> None:
+    def _note_attributes(self, cache: AttributeCache, request: Request, packet: memoryview, *, is_file: bool) -> None:
         now = monotonic()
         if not is_file:
-            looks.begin(request, packet, now)
+            cache.begin(request, packet, now)
             return
         for file in request.asked_for:
             if file.is_new:
-                file.shown = looks.of_file(packet, now)
+                file.attributes = cache.of_file(packet, now)
 
-    def _look_ahead(self, looks: Looks, request: Request) -> None:
-        looks.forget(request)
+    def _prefetch_directory(self, cache: AttributeCache, request: Request) -> None:
+        cache.forget(request)
         if request.makes and len(self._own) < MOST_AHEAD:
-            self._ask(looks.ahead(request.path, monotonic()))
+            self._ask(cache.prefetch_directory(request.path, monotonic()))
 
     def _note_status(self, request: Request, code: int) -> None:
-        if self._looks:
-            self._looks.forget(request)
+        if self._attributes:
+            self._attributes.forget(request)
         if request.kind == packets.RENAME and code == packets.OK:
             self._files.rename(request.path, request.new, request.changes)
         elif request.kind == packets.REMOVE and code == packets.OK:
@@ -429,7 +429,7 @@ class Relay:
         elif request.extension == requests.SYNC and request.file and code == packets.OK:
             request.file.synced = request.writes
             if request.file.server_handle:
-                self._look_at(request.file)
+                self._ask_stamp(request.file)
         elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file and not request.file.is_told:
             request.file.is_told = True
             path = request.file.path.decode("utf-8", "replace")
@@ -477,8 +477,8 @@ class Relay:
         self._from_ssh.clear()
         self._to_ssh.pieces.clear()
         self._own.clear()
-        if self._looks:
-            self._looks.clear()
+        if self._attributes:
+            self._attributes.clear()
         self._files.lose()
         if self._outage is None:
             for request in self._pending.values():
@@ -572,11 +572,11 @@ class Relay:
             self._ask(reopening.reopen(file))
         self._send()
 
-    def _look_at(self, file: File) -> None:
-        """Ask how an open file looks; if that is under way, once more after it."""
-        if file.looks or len(self._own) < MOST_OWN:
-            file.looks += 1
-            if file.looks == 1:
+    def _ask_stamp(self, file: File) -> None:
+        """Ask for the stamp of an open file; if that is under way, once more after it."""
+        if file.stamps_wanted or len(self._own) < MOST_OWN:
+            file.stamps_wanted += 1
+            if file.stamps_wanted == 1:
                 self._ask(reopening.stamp(file))
 
     def _ask(self, conversation: "Conversation", reply: tuple[int, bytes] | None = None) -> None:
@@ -611,7 +611,7 @@ class Relay:
                 if not request.waits:
                     if request.kind == packets.OPEN and request.file:
                         self._files.expect(request.file, at=request.path)
-                    self._note_look(request)
+                    self._note_files_asked_for(request)
                     self._to_ssh.pieces.append(request.packet)
                     request.packet = b""  # if this server hangs over it as well, no other is asked
             self._reopen(request.file for request in self._pending.values() if request.file and request.file.hangs)

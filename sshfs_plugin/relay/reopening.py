@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def stamp(file: File) -> "Conversation":
-    """Look at an open file, since its path may show another, for as long as that is wished for."""
-    while file.looks and not file.closed:
-        looks, changes = file.looks, file.changes
+    """Ask for the stamp of an open file, since its path may show another, for as long as it is wanted."""
+    while file.stamps_wanted and not file.closed:
+        wanted, changes = file.stamps_wanted, file.changes
         kind, reply = yield _request(packets.FSTAT, packets.string(file.server_handle))
         if kind == packets.ATTRS:
             file.note_stamp(packets.size_and_time(reply), changes)
-        file.looks -= looks
+        file.stamps_wanted -= wanted
 
 
 def reopen(file: File) -> "Conversation":

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 RENAME, SYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 """The extended requests of sshfs that matter here; the handle of SYNC follows its name."""
 
-_LOOKS = (packets.LSTAT, packets.STAT)
-_ASKS = (*_LOOKS, packets.READLINK, packets.REALPATH, packets.OPENDIR)
+_ASK_ATTRIBUTES = (packets.LSTAT, packets.STAT)
+_ASKS = (*_ASK_ATTRIBUTES, packets.READLINK, packets.REALPATH, packets.OPENDIR)
 """The types of requests that change nothing on the server and name no open file, so that they may be repeated."""
 
 OF_HANDLES = frozenset((packets.CLOSE, packets.READ, packets.WRITE, packets.FSTAT, packets.FSETSTAT, packets.READDIR))
@@ -29,14 +29,14 @@ class Request:
     Attributes:
         kind: Its type; that of a RENAME for either way to rename.
         packet: The whole packet, kept while the request may have to wait or be sent once more; else empty.
-        file: The file that it opens, reads, syncs or looks at.
+        file: The file that it opens, reads, syncs or asks the attributes of.
         changes: How many changes sshfs had asked for when it was sent, with this.
         writes: How many changes were made through the handle of the file that it syncs.
-        asked_for: The files that sshfs had asked for, and did not have yet, when it looked at their path.
+        asked_for: The files that sshfs had asked for, and did not have yet, when it asked for attributes at their path.
         waits: Whether it was not sent, since its file is not open on the server.
         makes: Whether it opens a file that is made if it is not there.
         since: When it first began to wait, on the monotonic clock; 0 if it never has.
-        path: The path that it looks at, changes or renames.
+        path: The path that it asks about, changes or renames.
         new: The path that it renames to.
         extension: The name of an extended request; empty for any other, and for the one that is a RENAME.
     """
@@ -66,18 +66,18 @@ class Request:
         self.asked_for: Sequence[File] = ()
 
     @property
-    def looks(self) -> bool:
-        """Whether the reply shows size and time of a file."""
-        return self.kind in _LOOKS
+    def asks_attributes(self) -> bool:
+        """Whether it asks for the attributes of what is at a path, with the size and time of a file."""
+        return self.kind in _ASK_ATTRIBUTES
 
     @property
     def is_of_read(self) -> bool:
-        """Whether a program that reads an open file waits for it: the kernel may ask first how the file looks."""
+        """Whether a program that reads an open file waits for it: the kernel may ask for its attributes first."""
         return self.kind in (packets.READ, packets.FSTAT)
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether the next server may be asked the same: not for a file of which sshfs has been told how it looks."""
+        """Whether the next server may be asked the same: not for a file whose attributes sshfs has been told."""
         return self.packet != b"" and not (self.kind == packets.OPEN and self.file and self.file.stamp)
 
     @property

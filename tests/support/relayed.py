@@ -43,7 +43,7 @@ CREATE = 8
 TRUNCATE = 16
 OF_HANDLES = (packets.READ, packets.WRITE, packets.FSTAT, packets.FSETSTAT, packets.CLOSE)
 KEPT_SECONDS = 30.0
-"""For how long looks are kept: longer than a busy host lets a test wait, and shorter than a server may be silent."""
+"""For how long attributes are kept: longer than a busy host lets a test wait, shorter than a server may be silent."""
 NOTHING = bytes(4)
 """No attributes."""
 
@@ -293,7 +293,7 @@ class Relayed:
             outage_file=str(outage),
         )
         if sees_all:
-            self._relay.look_ahead(KEPT_SECONDS)
+            self._relay.keep_attributes(KEPT_SECONDS)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

@@ -64,7 +64,7 @@ def assert_asked(relayed: Relayed, server: Server, request: bytes) -> None:
     assert ask(relayed, server, request, now) == with_id(now, id_of(request))
 
 
-# The directory of the volume, at which sshfs looks when it starts, and for which the kernel asks then
+# The directory of the volume, about which sshfs asks when it starts, and for which the kernel asks then
 
 
 def test_directory_that_was_looked_at_just_now_is_not_asked_for_again(relayed: Relayed, server: Server) -> None:
@@ -133,7 +133,7 @@ def test_directory_is_asked_for_again_where_sshfs_has_other_connections(start: S
     assert_asked(relayed, server, build(packets.FSTAT, 3, string(H)))
 
 
-# A file that is made. Sshfs looks at its path meanwhile, and is then asked for the open file.
+# A file that is made. Sshfs asks about its path meanwhile, and is then asked for the open file.
 
 
 def make(relayed: Relayed, server: Server, path: bytes, flags: int = NEW, shown: bytes = EMPTY) -> bytes:
@@ -226,7 +226,7 @@ def test_file_that_was_made_a_while_ago_is_looked_at(relayed: Relayed, server: S
 
 
 def test_file_whose_path_shows_an_older_one_is_looked_at(relayed: Relayed, server: Server) -> None:
-    """Sshfs has looked at that path before it has asked for the file."""
+    """Sshfs has asked about that path before it has asked for the file."""
     relayed.sshfs.send(looking(9, b"/photos/a"), looking(8, b"/other"))
     assert server.take() == looking(9, b"/photos/a")
     assert server.take() == looking(8, b"/other")
@@ -324,7 +324,9 @@ def test_directory_that_shows_rubbish_ends_the_connection(relayed: Relayed, serv
     assert "which is no SFTP" in relayed.outage.read_text()
 
 
-def test_server_that_does_not_answer_looks_ahead_is_not_asked_without_end(relayed: Relayed, server: Server) -> None:
+def test_server_that_does_not_answer_what_is_asked_ahead_is_not_asked_without_end(
+    relayed: Relayed, server: Server
+) -> None:
     requests = []
     for number in range(100):
         relayed.sshfs.send(opening(number, b"/%d/a" % number, NEW))
@@ -335,7 +337,7 @@ def test_server_that_does_not_answer_looks_ahead_is_not_asked_without_end(relaye
     assert len(requests) == MOST_AHEAD
 
 
-def test_look_ahead_without_an_answer_keeps_no_reader_from_its_file(
+def test_directory_asked_about_ahead_without_an_answer_keeps_no_reader_from_its_file(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "RETRY_SECONDS", 30.0)

@@ -12,8 +12,8 @@ MOST, LONGEST = 64, 256
 """How many answers are kept, and how many bytes of each, at most: OpenSSH's have 32."""
 
 
-class Look:
-    """What the server has shown of a file or directory.
+class KeptAttributes:
+    """The attributes that the server has sent of a file or directory, kept for the next request for them.
 
     Attributes:
         answer: What its ATTRS reply says after the id; empty if there is none.
@@ -36,12 +36,12 @@ class Look:
         return answer if now < self.ends else b""
 
 
-class Looks:
-    """What sshfs is about to ask for.
+class AttributeCache:
+    """The attributes that sshfs is about to ask for.
 
-    - The volume's directory: sshfs looks at it when it starts, and the kernel asks for the same at once.
-    - A file that was just made: sshfs looks at its path, and is then asked for the open file.
-    - The directory of that file: the kernel asks for it when something else is made or looked up in it.
+    - Those of the volume's directory: sshfs asks for them when it starts, and the kernel asks for the same at once.
+    - Those of a file that was just made: sshfs asks for them by its path, and is then asked for those of the open file.
+    - Those of the directory of that file: the kernel asks for them when something else is made or looked up in it.
 
     An answer is given once, and not after a change of what it shows that sshfs has asked for.
     """
@@ -51,33 +51,33 @@ class Looks:
     def __init__(self, seconds: float) -> None:
         """Keep answers for so long."""
         self._seconds, self._begins = seconds, True
-        self._by_question: dict[bytes, Look] = {}
+        self._by_question: dict[bytes, KeptAttributes] = {}
 
     def begin(self, request: Request, reply: memoryview, now: float) -> None:
-        """Keep the reply to what sshfs looks at first, which is a directory."""
+        """Keep the reply to the first request for attributes, which are those of a directory."""
         if self._begins:
             self._begins = False
             self._expect(request.question, now).note(reply)
 
-    def of_file(self, reply: memoryview, now: float) -> Look:
-        """Return a look at a file whose path has just shown it."""
-        look = Look(now + self._seconds)
-        look.note(reply)
-        return look
+    def of_file(self, reply: memoryview, now: float) -> KeptAttributes:
+        """Return the attributes of a file whose path has just shown them."""
+        kept = KeptAttributes(now + self._seconds)
+        kept.note(reply)
+        return kept
 
-    def ahead(self, path: bytes, now: float) -> "Conversation":
-        """Look at the directory of a path before sshfs does."""
+    def prefetch_directory(self, path: bytes, now: float) -> "Conversation":
+        """Ask for the attributes of the directory of a path before sshfs does."""
         question = _question(_parent(path))
-        look = self._expect(question, now)
+        kept = self._expect(question, now)
         kind, reply = yield question
         if kind == packets.ATTRS:
             packets.size_and_time(reply)  # what is malformed must not be found out later
-            look.note(reply)
+            kept.note(reply)
 
     def answer(self, request: Request, now: float) -> bytes:
         """Return what answers a request, empty if the server is to be asked."""
-        look = self._by_question.pop(request.question, None) if request.looks else None
-        return look.given(now) if look else b""
+        kept = self._by_question.pop(request.question, None) if request.asks_attributes else None
+        return kept.given(now) if kept else b""
 
     def forget(self, request: Request) -> None:
         """Forget what a request changes; it may be changed from when it is sent until it is answered."""
@@ -94,11 +94,11 @@ class Looks:
         """Forget all."""
         self._by_question.clear()
 
-    def _expect(self, question: bytes, now: float) -> Look:
+    def _expect(self, question: bytes, now: float) -> KeptAttributes:
         if len(self._by_question) >= MOST:
             self.clear()
-        self._by_question[question] = look = Look(now + self._seconds)
-        return look
+        self._by_question[question] = kept = KeptAttributes(now + self._seconds)
+        return kept
 
 
 def _question(path: bytes) -> bytes:
