@@ -197,24 +197,8 @@ class Relay:
 
     def _take_requests(self) -> bool:
         """Pass requests on; return False when sshfs has ended."""
-        inbox, pieces = self._from_sshfs, self._to_ssh.pieces
-        more = inbox.fill(self._sshfs)
-        passed = start = inbox.start
-        while True:
-            end, kind, identity = inbox.packet(start)
-            if not end:
-                break
-            instead = self._request(kind, identity, inbox.view[start:end])
-            if instead is not None:
-                if start > passed:
-                    pieces.append(inbox.view[passed:start])
-                if instead:
-                    pieces.append(instead)
-                passed = end
-            start = end
-        if start > passed:
-            pieces.append(inbox.view[passed:start])
-        inbox.start = start
+        more = self._from_sshfs.fill(self._sshfs)
+        self._from_sshfs.pass_on(self._to_ssh.pieces, self._request)
         self._send()
         self._deliver()
         return more
@@ -340,28 +324,15 @@ class Relay:
 
     def _take_replies(self, ssh: Connection) -> bool:
         """Pass replies on; return False if the first connection has failed."""
-        inbox, pieces, why = self._from_ssh, self._to_sshfs.pieces, ""
+        inbox, why = self._from_ssh, ""
         more = inbox.fill(ssh.descriptor)
-        passed = start = inbox.start
+        start = inbox.start
         try:
-            while True:
-                end, kind, identity = inbox.packet(start)
-                if not end:
-                    break
-                instead = self._reply(kind, identity, inbox.view[start:end])
-                self._heard = monotonic()
-                if instead is not None:
-                    if start > passed:
-                        pieces.append(inbox.view[passed:start])
-                    if instead:
-                        pieces.append(instead)
-                    passed = end
-                start = end
+            inbox.pass_on(self._to_sshfs.pieces, self._reply)
         except Malformed as reason:
             more, why = False, f"the server sends {reason}, which is no SFTP"
-        if start > passed:
-            pieces.append(inbox.view[passed:start])
-        inbox.start = start
+        if inbox.start > start:
+            self._heard = monotonic()
         self._deliver()
         if not more:
             if not self._sshfs_has_version:

@@ -6,6 +6,10 @@ import os
 
 from sshfs_plugin.relay.packets import HEADER, LEAST_LENGTH, Malformed
 
+TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOM = 64 * 1024
 MOST_PIECES = 64
 
@@ -64,6 +68,38 @@ class Inbox:
             raise Malformed(f"a packet of {length} bytes")
         end = start + 4 + length
         return (end, kind, identity) if end <= self.end else (0, 0, 0)
+
+    def pass_on(
+        self, pieces: "list[memoryview | bytes]", judge: "Callable[[int, int, memoryview], bytes | None]"
+    ) -> None:
+        """Take all packets that are there, and add what is to be passed on.
+
+        Args:
+            pieces: Where to add it; packets that follow one another there are one piece.
+            judge: It is given type, request id and packet of each, and returns what to pass on in its place, or None
+                for the packet itself. Up to one for which it raises an error all is added.
+
+        Raises:
+            Malformed: A packet is longer or shorter than any.
+        """
+        passed = start = self.start
+        try:
+            while True:
+                end, kind, identity = self.packet(start)
+                if not end:
+                    break
+                instead = judge(kind, identity, self.view[start:end])
+                if instead is not None:
+                    if start > passed:
+                        pieces.append(self.view[passed:start])
+                    if instead:
+                        pieces.append(instead)
+                    passed = end
+                start = end
+        finally:
+            if start > passed:
+                pieces.append(self.view[passed:start])
+            self.start = start
 
 
 class Outbox:
