@@ -44,7 +44,7 @@ class ProcessSupervisor(Supervisor):
         if self.is_kept(name) and not self._ends(name, deadline):
             self.require_answer(name, deadline)
             return
-        connection = self.write_files(volume, login)
+        connection = self._write_files(volume, login)
         for directory in (self.settings.logs, self.settings.locks):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         said, limit = self.settings.logs / name, deadline.left()
@@ -85,7 +85,7 @@ class ProcessSupervisor(Supervisor):
             if connection.is_being_made and not connection.was_begun:
                 connection.remove()
 
-    def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
+    def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes that no keeper keeps."""
         return {name for name in names if not self.is_kept(name)}
 
@@ -98,14 +98,14 @@ class ProcessSupervisor(Supervisor):
             time.sleep(_POLL_SECONDS)
         return True
 
-    def run_release(self, deadline: Deadline) -> str:
+    def _run_release(self, deadline: Deadline) -> str:
         """Run the release program."""
         return self._run("release", seconds=deadline.left()).stderr.strip()
 
-    def end_release(self) -> None:
+    def _end_release(self) -> None:
         """Do nothing: a release that took too long has been killed already."""
 
-    def await_end(self, name: VolumeName, deadline: Deadline) -> None:
+    def _await_end(self, name: VolumeName, deadline: Deadline) -> None:
         """Wait until the volume's keeper has cleaned up.
 
         Raises:
@@ -113,10 +113,10 @@ class ProcessSupervisor(Supervisor):
         """
         while self.is_kept(name):
             if not deadline.left():
-                raise self.unmount_failed(name, "sshfs does not end")
+                raise self._unmount_failed(name, "sshfs does not end")
             time.sleep(_POLL_SECONDS)
 
-    end = await_end
+    _end = _await_end
 
     def _begin(self, connection: SharedConnection, said: Path) -> None:
         """Have a connection made; it is removed if nothing can make it, since others would wait for it."""

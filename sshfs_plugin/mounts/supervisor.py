@@ -113,11 +113,11 @@ class Supervisor(ABC):
             request.unlink(missing_ok=True)
         self.connections.remove_ended()
         written = {VolumeName(directory.name) for directory in self.settings.unit_files.glob("*")}
-        for name in self.ended(written - self.mounted().keys()):
+        for name in self._ended(written - self.mounted().keys()):
             self.forget(name)
 
     @abstractmethod
-    def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
+    def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return those of some volumes that have no process, nor get one."""
 
     def answers(self, name: VolumeName, seconds: float) -> bool:
@@ -170,7 +170,7 @@ class Supervisor(ABC):
             f"docker-volume-sshfs release --force {name}",
         )
 
-    def write_files(self, volume: Volume, login: Login) -> SharedConnection | None:
+    def _write_files(self, volume: Volume, login: Login) -> SharedConnection | None:
         """Write what a volume's unit reads; return the connection that is to be made for it, if one is.
 
         Raises:
@@ -203,9 +203,9 @@ class Supervisor(ABC):
             UnmountFailed: The release, or the volume's process, did not end in time, or could not be asked for.
         """
         with self._refusals_told(name):
-            if not self.ask_for_release(name, deadline):
+            if not self._ask_for_release(name, deadline):
                 return False
-            self.await_end(name, deadline)
+            self._await_end(name, deadline)
         self.forget(name)
         return True
 
@@ -216,8 +216,8 @@ class Supervisor(ABC):
             UnmountFailed: It could not be unmounted, or its process did not come to an end.
         """
         with self._refusals_told(name):
-            self.detach(name)
-            self.end(name, deadline)
+            self._detach(name)
+            self._end(name, deadline)
 
     def release_by_hand(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless it is used, beside the service; return whether it is not mounted any more.
@@ -231,9 +231,9 @@ class Supervisor(ABC):
             with self._refusals_told(name):
                 job = self._run("release", name, seconds=deadline.left())
         except errors.ProgramStuck:
-            raise self.unmount_failed(name, "it took too long") from None
+            raise self._unmount_failed(name, "it took too long") from None
         if job.returncode:
-            raise self.unmount_failed(name, job.stderr.strip())
+            raise self._unmount_failed(name, job.stderr.strip())
         return not self.device(name)
 
     @abstractmethod
@@ -262,14 +262,14 @@ class Supervisor(ABC):
         return command.run([self.settings.libexec / program, *words], seconds=seconds, environment=environment)
 
     @abstractmethod
-    def await_end(self, name: VolumeName, deadline: Deadline) -> None:
+    def _await_end(self, name: VolumeName, deadline: Deadline) -> None:
         """Wait until the process of an unmounted volume has ended by itself. Raises UnmountFailed."""
 
     @abstractmethod
-    def end(self, name: VolumeName, deadline: Deadline) -> None:
+    def _end(self, name: VolumeName, deadline: Deadline) -> None:
         """End the process of a volume that is not mounted any more, even if it is in use. Raises UnmountFailed."""
 
-    def detach(self, name: VolumeName) -> None:
+    def _detach(self, name: VolumeName) -> None:
         """Detach a volume's mount, even if it is in use; calls that wait for its server fail at once.
 
         Raises:
@@ -289,9 +289,9 @@ class Supervisor(ABC):
             UnmountFailed: As ``release`` does.
         """
         with self._refusals_told(name):
-            self.ask_for_release(name, deadline)
+            self._ask_for_release(name, deadline)
 
-    def ask_for_release(self, name: VolumeName, deadline: Deadline) -> bool:
+    def _ask_for_release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Have a volume unmounted unless it is used; return whether it is not mounted any more.
 
         One run of the release serves all requests that it finds. If it began too early to find this one, it runs again.
@@ -305,22 +305,22 @@ class Supervisor(ABC):
             request.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             request.touch()
         except OSError as error:
-            raise self.unmount_failed(name, f"{request.parent}: {error.strerror}") from error
+            raise self._unmount_failed(name, f"{request.parent}: {error.strerror}") from error
         said = "it took too long"
         try:
             for _ in range(RUNS):
                 with suppress(errors.ProgramStuck):
-                    said = self._run_release(request, deadline)
+                    said = self._run_release_in_turn(request, deadline)
                 if not request.exists():
                     return not self.device(name)
                 if not deadline.left():
                     break
         finally:
             request.unlink(missing_ok=True)
-        self.end_release()
-        raise self.unmount_failed(name, said)
+        self._end_release()
+        raise self._unmount_failed(name, said)
 
-    def unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
+    def _unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:
         """Return the error for a volume that could not be unmounted; a program may have printed nothing of why."""
         why = why or "it does not say why"
         return errors.UnmountFailed(f"volume '{name}' could not be unmounted ({why})", self.hint)
@@ -331,20 +331,20 @@ class Supervisor(ABC):
         try:
             yield
         except errors.ProgramNotStarted as error:
-            raise self.unmount_failed(name, error.sentence) from error
+            raise self._unmount_failed(name, error.sentence) from error
 
-    def _run_release(self, request: Path, deadline: Deadline) -> str:
+    def _run_release_in_turn(self, request: Path, deadline: Deadline) -> str:
         """Run the release, one run at a time, unless that of another thread has served the request."""
         limit = deadline.left()
         if not self._releasing.acquire(timeout=limit):
             raise errors.ProgramStuck("release", limit)
         try:
-            return self.run_release(deadline) if request.exists() else ""
+            return self._run_release(deadline) if request.exists() else ""
         finally:
             self._releasing.release()
 
     @abstractmethod
-    def run_release(self, deadline: Deadline) -> str:
+    def _run_release(self, deadline: Deadline) -> str:
         """Run the release to its end, and return what it printed on stderr.
 
         Raises:
@@ -352,7 +352,7 @@ class Supervisor(ABC):
         """
 
     @abstractmethod
-    def end_release(self) -> None:
+    def _end_release(self) -> None:
         """End a release that takes too long; other threads that wait for it run it again."""
 
 

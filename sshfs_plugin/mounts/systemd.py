@@ -71,7 +71,7 @@ class SystemdSupervisor(Supervisor):
         if self.is_kept(name):
             self.require_answer(name, deadline)
             return
-        connection = self.write_files(volume, login)
+        connection = self._write_files(volume, login)
         started, limit = time.time(), Deadline.after(deadline.left(START_SECONDS))
         seconds = limit.left()
         try:
@@ -95,32 +95,32 @@ class SystemdSupervisor(Supervisor):
         """End the volume's unit unless it is active: for a second after sshfs was killed, systemd waits to start it."""
         state = _state(_unit(name)) if self.is_provided(name) else _INACTIVE
         if state not in (_ACTIVE, _INACTIVE):
-            self.end(name, deadline)
+            self._end(name, deadline)
         return state != _ACTIVE
 
     def settle(self) -> None:
         """Settle what an earlier process has left: stop its release, and remove connections that it had not begun."""
         Supervisor.settle(self)
         waited_for = {_connection_unit(each): each for each in self.connections.all() if not each.stands}
-        for unit in _ended(list(waited_for)):
+        for unit in _ended_units(list(waited_for)):
             waited_for[unit].remove()
         with contextlib.suppress(errors.ProgramError):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
 
-    def ended(self, names: Set[VolumeName]) -> set[VolumeName]:
+    def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes whose unit is inactive, or has failed."""
-        ended = _ended([_unit(name) for name in names])
+        ended = _ended_units([_unit(name) for name in names])
         return {name for name in names if _unit(name) in ended}
 
-    def run_release(self, deadline: Deadline) -> str:
+    def _run_release(self, deadline: Deadline) -> str:
         """Start the release unit and wait until it has ended."""
         return _systemctl("start", _RELEASE, seconds=deadline.left()).stderr.strip()
 
-    def end_release(self) -> None:
+    def _end_release(self) -> None:
         """Stop the release unit."""
         self._give_up(_RELEASE)
 
-    def await_end(self, name: VolumeName, deadline: Deadline) -> None:
+    def _await_end(self, name: VolumeName, deadline: Deadline) -> None:
         """Wait until the last step of the volume's unit has removed the mountpoint; stop the unit if that takes long.
 
         The mountpoint is watched because each of a hundred systemctl that wait would be told of the jobs of all others.
@@ -132,7 +132,7 @@ class SystemdSupervisor(Supervisor):
         if not kernel.await_absence(self.mountpoint(name), min(END_SECONDS, deadline.left() / 2)):
             self._stop(name, deadline)
 
-    def end(self, name: VolumeName, deadline: Deadline) -> None:
+    def _end(self, name: VolumeName, deadline: Deadline) -> None:
         """Stop the volume's unit, and reset it: that its sshfs was cut off is no failure.
 
         Raises:
@@ -145,9 +145,9 @@ class SystemdSupervisor(Supervisor):
         try:
             job = _systemctl("stop", _unit(name), seconds=deadline.left())
         except errors.ProgramStuck:
-            raise self.unmount_failed(name, "it took too long") from None
+            raise self._unmount_failed(name, "it took too long") from None
         if job.returncode:
-            raise self.unmount_failed(name, job.stderr.strip())
+            raise self._unmount_failed(name, job.stderr.strip())
 
     def _give_up_start(self, name: VolumeName) -> None:
         """Clean up after a start that failed, unless the unit is active, as it was before."""
@@ -269,7 +269,7 @@ def _comes_up(unit: str, steps: int, limit: Deadline) -> bool:
     raise errors.ProgramStuck(unit, seconds)
 
 
-def _ended(units: Sequence[str]) -> set[str]:
+def _ended_units(units: Sequence[str]) -> set[str]:
     """Return those of some units that are inactive, or have failed; none where systemd can't be asked."""
     found = states(units, seconds=ASK_SECONDS) if units else {}
     return {unit for unit, state in found.items() if state.startswith(("inactive", "failed"))}
