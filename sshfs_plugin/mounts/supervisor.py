@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -50,7 +49,6 @@ RUNS = 5
 """How often a release is run for one request: a run may have begun before the request, or another thread may end it."""
 
 
-@dataclass(frozen=True, slots=True)
 class Supervisor(ABC):
     """Keeps the process of each mounted volume, so that it outlives the service.
 
@@ -60,14 +58,12 @@ class Supervisor(ABC):
         connections: The connections that volumes share.
     """
 
-    settings: Settings
     hint: ClassVar[str]
-    connections: SharedConnections = field(init=False)
-    _releasing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def __post_init__(self) -> None:
-        """Find the shared connections of this host."""
-        object.__setattr__(self, "connections", SharedConnections(self.settings))
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connections = SharedConnections(settings)
+        self._releasing = threading.Lock()
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return the mountpoint of a volume, whether it is mounted or not."""
