@@ -24,7 +24,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
-from sshfs_plugin.mounts.unit_files import replace_file, write_secrets
+from sshfs_plugin.mounts.unit_files import SecretFiles, replace_file, write_secrets
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.ssh.credentials import Login
@@ -52,14 +52,8 @@ LONGEST_SOCKET = 107 - len(".0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
-class SharedConnection:
-    """The files of one shared connection.
-
-    Attributes:
-        directory: The directory that they are in, readable by root alone; it goes when the connection ends.
-    """
-
-    directory: Path
+class SharedConnection(SecretFiles):
+    """The files of one shared connection; its secrets go when it has been made, and the directory when it ends."""
 
     @property
     def name(self) -> str:
@@ -75,16 +69,6 @@ class SharedConnection:
     def environment(self) -> Path:
         """The variables with which it is made."""
         return self.directory / "environment"
-
-    @property
-    def password(self) -> Path:
-        """The password, if one is on record or a credential, and the connection is yet to be made."""
-        return self.directory / "password"
-
-    @property
-    def key(self) -> Path:
-        """The copy of a key that ssh can't use where it is, until the connection is made."""
-        return self.directory / "key"
 
     @property
     def known_hosts(self) -> Path:

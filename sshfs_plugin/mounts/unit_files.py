@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from sshfs_plugin import errors
 from sshfs_plugin.options import MOST_JUMPS
@@ -25,14 +24,29 @@ _LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class UnitFiles:
-    """The files of one volume.
+class SecretFiles:
+    """Where the secrets of a volume or of a shared connection are written.
 
     Attributes:
         directory: The directory that they are in, readable by root alone.
     """
 
     directory: Path
+
+    @property
+    def password(self) -> Path:
+        """The password; there only if it is on record or a credential, and so in no file for ssh's helper."""
+        return self.directory / "password"
+
+    @property
+    def key(self) -> Path:
+        """The copy of a key; there only if ssh can't use it where it is."""
+        return self.directory / "key"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFiles(SecretFiles):
+    """The files of one volume."""
 
     @classmethod
     def of(cls, settings: Settings, name: VolumeName) -> "UnitFiles":
@@ -48,16 +62,6 @@ class UnitFiles:
     def ssh_config(self) -> Path:
         """The ssh_config of the volume's connections."""
         return self.directory / "ssh_config"
-
-    @property
-    def password(self) -> Path:
-        """The password of a volume that has one on record or as a credential; there only for such a volume."""
-        return self.directory / "password"
-
-    @property
-    def key(self) -> Path:
-        """The copy of a key that ssh can't use where it is; there only for a volume that has such a key."""
-        return self.directory / "key"
 
     @property
     def taken(self) -> Path:
@@ -172,18 +176,6 @@ def _kept_seconds(volume: Volume) -> float:
 def is_answered(steps: int) -> bool:
     """Read what a step has told (see :meth:`UnitFiles.listening`); return whether it is that the mount answers."""
     return os.read(steps, _LINE_BYTES).startswith(b"answered")
-
-
-class SecretFiles(Protocol):
-    """Where the secrets of a volume or of a shared connection are written."""
-
-    @property
-    def password(self) -> Path:
-        """The password, if it is in no file that ssh's helper can read."""
-
-    @property
-    def key(self) -> Path:
-        """The key, if ssh can't use it where it is."""
 
 
 def write_secrets(volume: Volume, login: Login, files: SecretFiles, askpass: Path) -> dict[str, str]:
