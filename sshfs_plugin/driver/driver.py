@@ -241,8 +241,8 @@ class Driver:
             except errors.VolumeInUse:
                 _require_answer(entry)
                 raise
-            self._preflight.forget(entry.name)
-            self._supervisor.forget(entry.name)
+            self._preflight.unpin(entry.name)
+            self._supervisor.discard_files(entry.name)
             self._registry.remove(entry)
             self._supervisor.connections.end_idle()
         log.info("removed; the files on the server stay as they are", extra=Event.REMOVED.fields)

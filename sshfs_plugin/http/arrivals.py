@@ -66,7 +66,7 @@ class Arrivals(Generic[_Connection]):
     def arrived(self) -> list[_Connection]:
         """Return the connections whose request has arrived since the last call; they are waited for no longer."""
         readable = [self._expected[descriptor][0] for descriptor, _ in self._poller.poll(0)]
-        return [self._forget(connection) for connection in readable if self._has_arrived(connection.sock)]
+        return [self._stop_expecting(connection) for connection in readable if self._has_arrived(connection.sock)]
 
     def give_up_overdue(self) -> None:
         """Close the connections whose request has taken longer than ARRIVAL_SECONDS."""
@@ -83,15 +83,15 @@ class Arrivals(Generic[_Connection]):
 
     def take_all(self) -> list[_Connection]:
         """Return all connections, whether their request has arrived or not; none is waited for any longer."""
-        return [self._forget(connection) for connection, _ in list(self._expected.values())]
+        return [self._stop_expecting(connection) for connection, _ in list(self._expected.values())]
 
     def _give_up(self, connection: _Connection) -> bool:
         if self._has_arrived(connection.sock):  # just now, as the next poll will tell
             return False
-        self._forget(connection).close()
+        self._stop_expecting(connection).close()
         return True
 
-    def _forget(self, connection: _Connection) -> _Connection:
+    def _stop_expecting(self, connection: _Connection) -> _Connection:
         del self._expected[connection.sock.fileno()]
         self._poller.unregister(connection.sock)
         return connection

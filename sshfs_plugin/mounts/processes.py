@@ -55,7 +55,7 @@ class ProcessSupervisor(Supervisor):
                     self._begin(connection, said)
                 keeper = self._keep("volume", name, said)
             except errors.ProgramNotStarted:
-                self.forget(name)
+                self.discard_files(name)
                 raise
             try:
                 if _comes_up(keeper, steps, deadline):
@@ -64,7 +64,7 @@ class ProcessSupervisor(Supervisor):
                 self._give_up(name, keeper)
                 raise mount_timed_out(name, limit) from None
         keeper.wait(CLEAN_UP_SECONDS)
-        self.forget(name)
+        self.discard_files(name)
         raise mount_failed(name, said.read_text(errors="replace"))
 
     def is_kept(self, name: VolumeName) -> bool:
@@ -150,7 +150,7 @@ class ProcessSupervisor(Supervisor):
         os.killpg(keeper.pid, signal.SIGKILL)
         keeper.wait(CLEAN_UP_SECONDS)
         self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
-        self.forget(name)
+        self.discard_files(name)
 
 
 def _comes_up(keeper: subprocess.Popen[bytes], steps: int, deadline: Deadline) -> bool:

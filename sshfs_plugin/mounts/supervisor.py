@@ -73,7 +73,7 @@ class Supervisor(ABC):
         """Return the files that a volume's unit reads."""
         return UnitFiles.of(self.settings, name)
 
-    def forget(self, name: VolumeName) -> None:
+    def discard_files(self, name: VolumeName) -> None:
         """Remove the files that a volume's unit reads, of which one may hold a password; it shares nothing any more."""
         self.files(name).remove()
         self.connections.leave(name)
@@ -110,7 +110,7 @@ class Supervisor(ABC):
         self.connections.remove_ended()
         written = {VolumeName(directory.name) for directory in self.settings.unit_files.glob("*")}
         for name in self._ended(written - self.mounted().keys()):
-            self.forget(name)
+            self.discard_files(name)
 
     @abstractmethod
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
@@ -202,7 +202,7 @@ class Supervisor(ABC):
             if not self._ask_for_release(name, deadline):
                 return False
             self._await_end(name, deadline)
-        self.forget(name)
+        self.discard_files(name)
         return True
 
     def release_by_force(self, name: VolumeName, deadline: Deadline) -> None:

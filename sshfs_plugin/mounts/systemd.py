@@ -153,7 +153,7 @@ class SystemdSupervisor(Supervisor):
         """Clean up after a start that failed, unless the unit is active, as it was before."""
         if not _is_active(_unit(name)):
             self._give_up(_unit(name))
-            self.forget(name)
+            self.discard_files(name)
 
     def _give_up(self, unit: str) -> None:
         """Stop and reset a unit whose job failed: no process, mount or failure is left for a later start."""

@@ -63,7 +63,7 @@ class DeferredPreflight:
         """
         return self._keyring.login_of(volume)
 
-    def forget(self, name: VolumeName) -> None:
+    def unpin(self, name: VolumeName) -> None:
         """Remove a volume's pinned host key."""
         self._known_hosts.unpin(name)
 

@@ -79,8 +79,11 @@ class AttributeCache:
         kept = self._by_question.pop(request.question, None) if request.asks_attributes else None
         return kept.given(now) if kept else b""
 
-    def forget(self, request: Request) -> None:
-        """Forget what a request changes; it may be changed from when it is sent until it is answered."""
+    def invalidate(self, request: Request) -> None:
+        """Drop the answers that a request makes untrue.
+
+        Called when it is sent and when it is answered: the change may take effect at any time between.
+        """
         if request.packet or request.kind in requests.OF_HANDLES:
             return
         if request.kind == packets.OPEN:
@@ -91,7 +94,7 @@ class AttributeCache:
             self.clear()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all answers."""
         self._by_question.clear()
 
     def _expect(self, question: bytes, now: float) -> KeptAttributes:

@@ -56,7 +56,7 @@ def main() -> None:
         status = relay.run()
     except CannotGoOn as reason:
         _end_sshfs()
-        outage.forget(outage_file)
+        outage.unlink_if_there(outage_file)
         outage.say(f"{reason}: sshfs was ended, since any answer would have looked like the end of the file")
         sys.exit(1)
     except BaseException:

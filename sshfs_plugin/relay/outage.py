@@ -58,7 +58,7 @@ class Outage:
         self.started = started
         self.next_attempt = max(now, started + EVERY_SECONDS)
         say(f"the connection is lost ({why}): it is made again, and reads of open files wait for it")
-        forget(self._retry)
+        unlink_if_there(self._retry)
         self._write()
 
     def is_due(self, now: float) -> bool:
@@ -102,7 +102,7 @@ class Outage:
         """Note that the connection is back, and how many files are open again."""
         say(f"connected again after {now - self.since:.1f} seconds; {files} open files can be read on")
         self._count()
-        forget(self._file)
+        unlink_if_there(self._file)
 
     def _count(self) -> None:
         """Add a byte to the file whose size is the number of outages that are over."""
@@ -145,8 +145,8 @@ class Outage:
             self._has_complained = True
 
 
-def forget(file: str) -> None:
-    """Remove the file, since there is no outage."""
+def unlink_if_there(file: str) -> None:
+    """Remove a file, if it is there."""
     try:
         os.unlink(file)
     except OSError:

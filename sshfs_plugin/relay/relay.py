@@ -93,7 +93,7 @@ class Relay:
         self._holds = False  # whether no request is taken from sshfs
         self._reopens = False
         os.set_blocking(sshfs, False)
-        outage.forget(outage_file)
+        outage.unlink_if_there(outage_file)
 
     def keep_attributes(self, seconds: float) -> None:
         """Answer some requests from what the server has shown within so many seconds; sshfs must ask all of it here."""
@@ -111,7 +111,7 @@ class Relay:
         except SshfsEnded:
             pass
         if self._outage:
-            outage.forget(self._outage_file)
+            outage.unlink_if_there(self._outage_file)
         status = 0
         if self._ssh:
             status = self._ssh.end() if self._outage else self._end(self._ssh)
@@ -217,7 +217,7 @@ class Relay:
         if self._attributes:
             if answer := self._attributes.answer(request, monotonic()):
                 return self._show(identity, answer)
-            self._attributes.forget(request)
+            self._attributes.invalidate(request)
         self._pending[identity] = request
         if kind == packets.SETSTAT or (kind == packets.OPEN and not request.packet):
             self._files.note_change(request.path)
@@ -384,13 +384,13 @@ class Relay:
                 file.attributes = cache.of_file(packet, now)
 
     def _prefetch_directory(self, cache: AttributeCache, request: Request) -> None:
-        cache.forget(request)
+        cache.invalidate(request)
         if request.makes and len(self._own) < MOST_AHEAD:
             self._ask(cache.prefetch_directory(request.path, monotonic()))
 
     def _note_status(self, request: Request, code: int) -> None:
         if self._attributes:
-            self._attributes.forget(request)
+            self._attributes.invalidate(request)
         if request.kind == packets.RENAME and code == packets.OK:
             self._files.rename(request.path, request.new, request.changes)
         elif request.kind == packets.REMOVE and code == packets.OK:

@@ -37,7 +37,7 @@ class FakePreflight:
     directories: dict[str, Gate] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
+    unpinned: list[str] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
     is_being_upgraded: bool = False
     mends: Callable[[], object] = lambda: None
@@ -72,9 +72,9 @@ class FakePreflight:
             gate.hold()
         self.mends()
 
-    def forget(self, name: VolumeName) -> None:
-        """Note that a volume is to be forgotten."""
-        self.forgotten.append(name)
+    def unpin(self, name: VolumeName) -> None:
+        """Note that a volume's pinned host key is to be removed."""
+        self.unpinned.append(name)
 
 
 def _login(volume: Volume) -> Login:

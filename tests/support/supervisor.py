@@ -59,7 +59,7 @@ class FakeSupervisor:
         asked: How often each volume was to be released, used or not.
         seconds: How long each start and release might take.
         answer_seconds: How long each question whether a mount answers might take.
-        forgotten: The volumes of which nothing is kept any more, in order.
+        discarded: The volumes of whose unit files nothing is kept any more, in order.
         kept: Those whose process goes on although they are not mounted.
         unprovided: Those whose unit would find nothing to read.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
@@ -87,7 +87,7 @@ class FakeSupervisor:
     asked: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     answer_seconds: list[float] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     unprovided: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
@@ -169,9 +169,9 @@ class FakeSupervisor:
         self.logins.append(login)
         self.unprovided.discard(volume.name)
 
-    def forget(self, name: VolumeName) -> None:
-        """Note that nothing is kept of a volume any more."""
-        self.forgotten.append(name)
+    def discard_files(self, name: VolumeName) -> None:
+        """Note that what a volume's unit reads is there no more."""
+        self.discarded.append(name)
 
     def release(self, name: VolumeName, deadline: Deadline) -> bool:
         """Unmount a volume unless it is used."""

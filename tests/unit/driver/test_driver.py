@@ -132,7 +132,7 @@ def test_remove_and_create_leave_a_volume_alone_whose_process_goes_on_although_i
     host.volumes.records.clear()
     with pytest.raises(errors.VolumeInUse):
         create(host.start_driver())
-    assert host.supervisor.forgotten == []
+    assert host.supervisor.discarded == []
 
 
 def test_create_unmounts_what_is_left_of_a_volume_whose_record_is_lost(driver: Driver, host: FakeHost) -> None:
@@ -819,7 +819,7 @@ def test_remove_unmounts_and_forgets_everything(driver: Driver, host: FakeHost) 
     assert host.supervisor.released == ["photos"]
     assert not host.volumes.records
     assert not host.holder_records.records
-    assert host.preflight.forgotten == ["photos"]
+    assert host.preflight.unpinned == ["photos"]
     assert driver.list_volumes() == []
 
 

@@ -58,7 +58,7 @@ def test_reconnects_are_counted_until_the_volume_is_unmounted(below: Supervisor)
     below.files(PHOTOS).directory.mkdir(parents=True)
     below.files(PHOTOS).reconnects.write_bytes(b"\n\n")
     assert below.reconnects(PHOTOS) == 2
-    below.forget(PHOTOS)
+    below.discard_files(PHOTOS)
     assert below.reconnects(PHOTOS) == 0
 
 
@@ -91,7 +91,7 @@ def test_a_mount_whose_relay_has_given_up_has_it_try_again_and_says_what_it_says
         "(it was closed); it is tried again every 5 seconds; try again when the server is back, "
         "or unmount it with docker-volume-sshfs release --force photos"
     )
-    below.forget(PHOTOS)
+    below.discard_files(PHOTOS)
     assert not files.directory.exists()
 
 

@@ -131,7 +131,7 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
     ]
     for name in (PHOTOS, music):
         assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in keeping.files(name).environment.read_text()
-    keeping.forget(music)
+    keeping.discard_files(music)
     assert {path.name for path in (connection / "volumes").iterdir()} == {PHOTOS}
 
 

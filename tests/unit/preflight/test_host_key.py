@@ -250,5 +250,5 @@ def test_host_key_when_the_volume_names_a_file_is_looked_up_there_and_in_our_own
 def test_host_key_when_its_volume_is_removed_is_not_pinned_any_more(client: Client, server: Server) -> None:
     client.run(server, password="hunter2", host_key=shown().fingerprint)
     preflight = client.preflight
-    DeferredPreflight(keyring=preflight.keyring, known_hosts=preflight.known_hosts).forget(VolumeName("photos"))
+    DeferredPreflight(keyring=preflight.keyring, known_hosts=preflight.known_hosts).unpin(VolumeName("photos"))
     assert client.pinned == []
