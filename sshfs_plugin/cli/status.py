@@ -205,7 +205,7 @@ def _show(settings: Settings, volume: ListedVolume, states: Mapping[str, str]) -
         "created": facts["createdAt"] or "unknown",
         "options": ", ".join(f"{option}={value}" for option, value in typed.items()),
         "its calls": f"journalctl -u docker-volume-sshfs VOLUME={volume.name}",
-        "its sshfs": f"journalctl -u docker-volume-sshfs@{volume.name}",
+        "its sshfs": f"journalctl -u {systemd.volume_unit(volume.name)}",
     }
     for line, text in lines.items():
         terminal.say(f"{line + ':':<12}{text}")

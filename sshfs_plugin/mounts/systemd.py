@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
+_OF_VOLUME, _SUFFIX = "docker-volume-sshfs@", ".service"
 _KILLED = "activating (auto-restart"
 _ACTIVE, _INACTIVE = "active", "inactive"
 _STATE = ("Id", "ActiveState", "SubState", "LoadState")
@@ -55,7 +56,7 @@ class SystemdSupervisor(Supervisor):
 
     def unit(self, name: VolumeName) -> str:
         """Return the volume's unit."""
-        return _unit(name)
+        return volume_unit(name)
 
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's unit, which has started when its mount answers; an active one is left as it is.
@@ -67,7 +68,7 @@ class SystemdSupervisor(Supervisor):
             MountTimedOut: It did not answer in time.
             StateError: What the unit reads could not be written.
         """
-        name, unit = volume.name, _unit(volume.name)
+        name, unit = volume.name, volume_unit(volume.name)
         if self.is_kept(name):
             self.require_answer(name, deadline)
             return
@@ -89,11 +90,11 @@ class SystemdSupervisor(Supervisor):
 
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether the volume's unit is active; systemd is asked only if there is what it would read."""
-        return self.is_provided(name) and _is_active(_unit(name))
+        return self.is_provided(name) and _is_active(volume_unit(name))
 
     def end_unless_kept(self, name: VolumeName, deadline: Deadline) -> bool:
         """End the volume's unit unless it is active: for a second after sshfs was killed, systemd waits to start it."""
-        state = _state(_unit(name)) if self.is_provided(name) else _INACTIVE
+        state = _state(volume_unit(name)) if self.is_provided(name) else _INACTIVE
         if state not in (_ACTIVE, _INACTIVE):
             self._end(name, deadline)
         return state != _ACTIVE
@@ -101,7 +102,7 @@ class SystemdSupervisor(Supervisor):
     def settle(self) -> None:
         """Settle what an earlier process has left: stop its release, and remove connections that it had not begun."""
         Supervisor.settle(self)
-        waited_for = {_connection_unit(each): each for each in self.connections.all() if not each.stands}
+        waited_for = {connection_unit(each): each for each in self.connections.all() if not each.stands}
         for unit in _ended_units(list(waited_for)):
             waited_for[unit].remove()
         with contextlib.suppress(errors.ProgramError):
@@ -109,8 +110,8 @@ class SystemdSupervisor(Supervisor):
 
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes whose unit is inactive, or has failed."""
-        ended = _ended_units([_unit(name) for name in names])
-        return {name for name in names if _unit(name) in ended}
+        ended = _ended_units([volume_unit(name) for name in names])
+        return {name for name in names if volume_unit(name) in ended}
 
     def _run_release(self, deadline: Deadline) -> str:
         """Start the release unit and wait until it has ended."""
@@ -139,11 +140,11 @@ class SystemdSupervisor(Supervisor):
             UnmountFailed: It does not stop.
         """
         self._stop(name, deadline)
-        _reset_failed(_unit(name), seconds=ASK_SECONDS)
+        _reset_failed(volume_unit(name), seconds=ASK_SECONDS)
 
     def _stop(self, name: VolumeName, deadline: Deadline) -> None:
         try:
-            job = _systemctl("stop", _unit(name), seconds=deadline.left())
+            job = _systemctl("stop", volume_unit(name), seconds=deadline.left())
         except errors.ProgramStuck:
             raise self._unmount_failed(name, "it took too long") from None
         if job.returncode:
@@ -151,8 +152,8 @@ class SystemdSupervisor(Supervisor):
 
     def _give_up_start(self, name: VolumeName) -> None:
         """Clean up after a start that failed, unless the unit is active, as it was before."""
-        if not _is_active(_unit(name)):
-            self._give_up(_unit(name))
+        if not _is_active(volume_unit(name)):
+            self._give_up(volume_unit(name))
             self.discard_files(name)
 
     def _give_up(self, unit: str) -> None:
@@ -162,6 +163,21 @@ class SystemdSupervisor(Supervisor):
             _reset_failed(unit, seconds=CLEAN_UP_SECONDS)
         except errors.ProgramError as error:
             log.error("%s does not stop: %s", unit, error)
+
+
+def volume_unit(name: str) -> str:
+    """Return the unit of a volume."""
+    return f"{_OF_VOLUME}{name}{_SUFFIX}"
+
+
+def volume_of(unit: str) -> str:
+    """Return the name of the volume whose unit it is; empty for any other unit."""
+    return unit.removeprefix(_OF_VOLUME).removesuffix(_SUFFIX) if unit.startswith(_OF_VOLUME) else ""
+
+
+def connection_unit(connection: SharedConnection) -> str:
+    """Return the unit of a shared connection."""
+    return f"docker-volume-sshfs-connection@{connection.name}{_SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,14 +241,6 @@ def _addresses(shown: str) -> tuple[str, ...]:
     return tuple(f"unix://{address}" if address.startswith("/") else f"tcp://{address}" for address in addresses)
 
 
-def _unit(name: VolumeName) -> str:
-    return f"docker-volume-sshfs@{name}.service"
-
-
-def _connection_unit(connection: SharedConnection) -> str:
-    return f"docker-volume-sshfs-connection@{connection.name}.service"
-
-
 def _begin(unit: str, limit: Deadline) -> str:
     """Have systemd start a unit, without waiting for it; return what it says if it does not. Raises ProgramStuck."""
     return system_bus.start_unit(unit, mode=_JOB_MODE, seconds=limit.left())
@@ -242,7 +250,7 @@ def _begin_connection(connection: SharedConnection, limit: Deadline) -> str:
     """Have systemd make a connection, as :func:`_begin` does; it is removed if not, since others would wait for it."""
     refusal = "it was not asked"
     try:
-        refusal = _begin(_connection_unit(connection), limit)
+        refusal = _begin(connection_unit(connection), limit)
     finally:
         if refusal:
             connection.remove()

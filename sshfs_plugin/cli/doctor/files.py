@@ -12,6 +12,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.connections import SharedConnections
 from sshfs_plugin.mounts.supervisors import supervisor
+from sshfs_plugin.mounts.systemd import connection_unit
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.values import NO
 from sshfs_plugin.settings import Settings
@@ -123,7 +124,7 @@ def left_overs(settings: Settings) -> Iterator[Finding]:
             "mount-left", f"{settings.mounts / VolumeName(name)} is mounted, and no volume has it", cure
         )
     for connection in SharedConnections(settings).all():
-        unit = f"docker-volume-sshfs-connection@{connection.name}"
+        unit = connection_unit(connection)
         if connection.is_being_made or connection.failed_just_now:
             continue
         if not connection.stands:

@@ -105,7 +105,7 @@ def units(settings: Settings) -> Iterator[Finding]:
         yield Finding.warning("units", "systemd does not tell the states of units", "systemctl status")
     wrong = False
     for unit, state in sorted(states.items()):
-        volume = unit.partition("@")[2].removesuffix(".service") if unit.startswith("docker-volume-sshfs@") else ""
+        volume = systemd.volume_of(unit)
         if state.startswith("failed") and unit != systemd.SOCKET:
             wrong = True
             yield Finding.warning(

@@ -228,7 +228,7 @@ def test_status_of_one_volume_has_its_options_without_the_password(
     assert said.lines[-3:] == [
         "options: sshcmd=me@nas:/photos, uid=1000, password=(not shown)",
         "its calls: journalctl -u docker-volume-sshfs VOLUME=photos",
-        "its sshfs: journalctl -u docker-volume-sshfs@photos",
+        "its sshfs: journalctl -u docker-volume-sshfs@photos.service",
     ]
     assert "hunter2" not in said.out + administrator("status", "photos", "--json").out
 
