@@ -3,14 +3,16 @@
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import chain
 
 from sshfs_plugin import errors
-from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
 from sshfs_plugin.cli.remotes import volume_of
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.connections import SharedConnections
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import connection_unit
 from sshfs_plugin.options.remotes import Remotes
@@ -34,7 +36,14 @@ def keys(settings: Settings) -> Iterator[Finding]:
             users.setdefault(credentials, []).append(volume.name)
     if local_files.exists(settings.default_key):
         users.setdefault(Credentials(), [])
-    keyring, deadline, wrong = Keyring.of(settings), Deadline.after(KEYS_SECONDS), False
+    if users:
+        unusable = _unusable_keys(Keyring.of(settings), users)
+        yield from unless_fine(unusable, "keys", "the keys and passwords of all volumes can be used")
+
+
+def _unusable_keys(keyring: Keyring, users: Mapping[Credentials, list[str]]) -> Iterator[Finding]:
+    """Look whether credentials can be used, each of which is given with the names of its volumes."""
+    deadline = Deadline.after(KEYS_SECONDS)
     for number, (credentials, volumes) in enumerate(users.items()):
         if not deadline.left():
             left = len(users) - number
@@ -45,24 +54,23 @@ def keys(settings: Settings) -> Iterator[Finding]:
         try:
             keyring.login(credentials)
         except (errors.CredentialsError, errors.InvalidOption) as error:
-            wrong = True
             whose = f" (for {', '.join(volumes)})" if volumes else ""
             yield Finding.error("key-unusable", f"{error.sentence}{whose}", error.hint)
-    if users and not wrong:
-        yield Finding.fine("keys", "the keys and passwords of all volumes can be used")
 
 
 def remotes(settings: Settings) -> Iterator[Finding]:
     """Look whether the files of all remotes can be used."""
-    names, wrong = Remotes.of(settings).names(), False
+    if names := Remotes.of(settings).names():
+        unusable = _unusable_remotes(settings, names)
+        yield from unless_fine(unusable, "remotes", "the files of all remotes can be used")
+
+
+def _unusable_remotes(settings: Settings, names: Iterable[str]) -> Iterator[Finding]:
     for name in names:
         try:
             volume_of(settings, name)
         except errors.PluginError as error:
-            wrong = True
             yield Finding.of("remote-unusable", error)
-    if names and not wrong:
-        yield Finding.fine("remotes", "the files of all remotes can be used")
 
 
 def records(settings: Settings) -> Iterator[Finding]:
@@ -108,43 +116,47 @@ def known_hosts(settings: Settings) -> Iterator[Finding]:
 
 def left_overs(settings: Settings) -> Iterator[Finding]:
     """Look for mountpoints, mounts and connections that no volume has."""
-    names, mounts, clean = set(VolumeRecords.of(settings).names()), supervisor(settings), True
+    names, mounts = set(VolumeRecords.of(settings).names()), supervisor(settings)
+    left = chain(_mountpoints(mounts, names), _mounts(mounts, names), _connections(settings))
+    yield from unless_fine(left, "left-overs", "nothing is left of volumes that do not exist")
+
+
+def _mountpoints(mounts: Supervisor, names: Set[str]) -> Iterator[Finding]:
     for name in sorted(mounts.left_over() - names):
-        clean = False
-        path = shlex.quote(str(settings.mounts / name))
+        path = shlex.quote(str(mounts.settings.mounts / name))
         yield Finding.warning(
             "mountpoint-left",
             f"the mountpoint {path} is left over: there is no such volume, and nothing is mounted there",
             f"look what is in it; then chattr -i {path} && rmdir {path}",
         )
-    for name in sorted(set(mounts.mounted()) - names):
-        clean = False
+
+
+def _mounts(mounts: Supervisor, names: Set[str]) -> Iterator[Finding]:
+    for name in sorted(mounts.mounted().keys() - names):
         cure = f"docker-volume-sshfs release {name}, which leaves it if it is used"
         yield Finding.warning(
-            "mount-left", f"{settings.mounts / VolumeName(name)} is mounted, and no volume has it", cure
+            "mount-left", f"{mounts.mountpoint(VolumeName(name))} is mounted, and no volume has it", cure
         )
+
+
+def _connections(settings: Settings) -> Iterator[Finding]:
     for connection in SharedConnections(settings).all():
         unit = connection_unit(connection)
         if connection.is_being_made or connection.failed_just_now:
             continue
         if not connection.stands:
-            clean = False
             cure = "systemctl restart docker-volume-sshfs.service removes it"
             yield Finding.warning(
                 "connection-ended", f"of a shared connection that has ended, {connection.directory} is left", cure
             )
         elif connection.hangs:
-            clean = False
             volumes = ", ".join(sorted(connection.shared_by)) or "no volume"
             cure = f"systemctl stop {unit}: its volumes then connect by themselves"
             yield Finding.warning("connection-hangs", f"the connection that {volumes} share hangs", cure)
         elif not connection.shared_by and time.time() - connection.volumes.stat().st_mtime > IDLE_SECONDS:
-            clean = False
             yield Finding.warning(
                 "connection-unused", "a shared connection stands that no volume uses", f"systemctl stop {unit}"
             )
-    if clean:
-        yield Finding.fine("left-overs", "nothing is left of volumes that do not exist")
 
 
 def _records(settings: Settings) -> list[Record]:

@@ -2,6 +2,7 @@
 """What a check of ``doctor`` finds."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sshfs_plugin import errors
@@ -57,3 +58,13 @@ class Finding:
     def facts(self) -> dict[str, str]:
         """The finding as in JSON."""
         return {"code": self.code, "level": self.level.value, "what": self.what, "cure": self.cure}
+
+
+def unless_fine(findings: Iterable[Finding], code: str, what: str) -> Iterator[Finding]:
+    """Yield findings, or if there are none that all is well."""
+    are_any = False
+    for finding in findings:
+        are_any = True
+        yield finding
+    if not are_any:
+        yield Finding.fine(code, what)

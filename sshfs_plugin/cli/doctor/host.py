@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sshfs_plugin import errors
-from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
 from sshfs_plugin.host import command
 
 FUSE = Path("/dev/fuse")
@@ -60,23 +60,23 @@ def programs() -> Iterator[Finding]:
 
 def versions() -> Iterator[Finding]:
     """Look for versions that have known faults; where dpkg does not know a package, nobody can tell."""
-    if not shutil.which("dpkg-query"):
-        return
-    old = False
+    if shutil.which("dpkg-query"):
+        what = "sshfs and ssh have none of the faults that are known to this command"
+        yield from unless_fine(_faulty_versions(), "versions", what)
+
+
+def _faulty_versions() -> Iterator[Finding]:
     for package, mended, faults in MENDED:
         version = command.run(["dpkg-query", "-W", "-f", "${Version}", package], seconds=SECONDS).stdout.strip()
         if (
             version
             and not command.run(["dpkg", "--compare-versions", version, "lt", mended], seconds=SECONDS).returncode
         ):
-            old = True
             yield Finding.warning(
                 "version-faulty",
                 f"{package} {version} has {faults}, which are mended in {mended.removesuffix('~')}",
                 f"apt update && apt install --only-upgrade {package}",
             )
-    if not old:
-        yield Finding.fine("versions", "sshfs and ssh have none of the faults that are known to this command")
 
 
 def clock() -> Iterator[Finding]:

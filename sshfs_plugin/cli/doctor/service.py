@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from sshfs_plugin import errors
-from sshfs_plugin.cli.doctor.finding import Finding
+from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
 from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.cli.status import IN_WORDS, ListedVolume
 from sshfs_plugin.discovery import docker
@@ -96,35 +96,32 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
 
 def units(settings: Settings) -> Iterator[Finding]:
     """Look for units that have failed, and for those of volumes that do not exist."""
-    if not has_systemd(settings):
-        return
+    if has_systemd(settings):
+        yield from unless_fine(_wrong_units(settings), "units", "no unit has failed")
+
+
+def _wrong_units(settings: Settings) -> Iterator[Finding]:
     names = set(VolumeRecords.of(settings).names())
     # the pattern stands for what is loaded, and nothing may be
     states = systemd.states([systemd.SOCKET, "docker-volume-sshfs*"], seconds=SECONDS)
     if not states:
         yield Finding.warning("units", "systemd does not tell the states of units", "systemctl status")
-    wrong = False
     for unit, state in sorted(states.items()):
         volume = systemd.volume_of(unit)
         if state.startswith("failed") and unit != systemd.SOCKET:
-            wrong = True
             yield Finding.warning(
                 "unit-failed",
                 f"{unit} has failed",
                 f"journalctl -u {unit} tells why; systemctl reset-failed {unit} lets it be forgotten",
             )
         elif unit == systemd.SERVICE and state.endswith("masked"):
-            wrong = True
             yield Finding.error("unit-masked", f"{unit} is masked, so it can't be started", f"systemctl unmask {unit}")
         elif volume and volume not in names and state.startswith("active"):
-            wrong = True
             yield Finding.warning(
                 "unit-left",
                 f"{unit} runs, and there is no volume of that name",
                 f"docker-volume-sshfs release {volume} unmounts it, if nothing uses it",
             )
-    if states and not wrong:
-        yield Finding.fine("units", "no unit has failed")
 
 
 def spec(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
