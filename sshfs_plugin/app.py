@@ -13,7 +13,8 @@ from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.events import Event
-from sshfs_plugin.http import api, journal, listening
+from sshfs_plugin.host import journal
+from sshfs_plugin.http import api, listening
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.settings import Settings

@@ -12,7 +12,8 @@ import sys
 from typing import Any
 
 from sshfs_plugin import errors
-from sshfs_plugin.http import journal, listening, watchdog
+from sshfs_plugin.host import journal
+from sshfs_plugin.http import listening, watchdog
 from sshfs_plugin.settings import Settings
 
 wsgi_app = "sshfs_plugin.app:create_app()"

@@ -5,7 +5,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.events import Event
-from sshfs_plugin.http import journal
+from sshfs_plugin.host import journal
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""This host: its programs, and the files that options name."""
+"""This host: its programs, its journal, and the files that options name."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The volume plugin protocol over HTTP, the gunicorn worker that serves it, and the journal."""
+"""The volume plugin protocol over HTTP, and the gunicorn worker that serves it."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.discovery.client import Service
-from sshfs_plugin.http import journal
+from sshfs_plugin.host import journal
 
 MICROSECONDS = 1_000_000
 

@@ -20,7 +20,7 @@ TREE = Path(__file__).parents[2]
 
 TOLD = """
 from pathlib import Path
-from sshfs_plugin.http import journal
+from sshfs_plugin.host import journal
 journal.JOURNAL = Path("/dev/null/journal")
 from sshfs_plugin.gunicorn_conf import *
 """

@@ -118,7 +118,7 @@ def test_setting_that_makes_no_sense_ends_the_service_for_good(
     load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SSHFS_PLUGIN_THREADS", "many")
-    monkeypatch.setattr("sshfs_plugin.http.journal.JOURNAL", Path("/nowhere"))
+    monkeypatch.setattr("sshfs_plugin.host.journal.JOURNAL", Path("/nowhere"))
     with pytest.raises(SystemExit) as ended:
         load()
     assert ended.value.code == os.EX_CONFIG

@@ -12,7 +12,7 @@ from support.programs import Programs
 
 from sshfs_plugin import options
 from sshfs_plugin.events import Event
-from sshfs_plugin.http import journal
+from sshfs_plugin.host import journal
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings

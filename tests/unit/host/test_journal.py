@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sshfs_plugin import context
-from sshfs_plugin.http import journal
+from sshfs_plugin.host import journal
 
 log = logging.getLogger("sshfs_plugin.anything")
 
