@@ -10,7 +10,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.check import require_seen_by_the_service
 from sshfs_plugin.cli.exits import Exit
-from sshfs_plugin.cli.reach import reach
+from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.preflight.preflight import Preflight
@@ -149,7 +149,7 @@ def _make_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
     refusals = []
     for volume in volumes:
         try:
-            reach(settings, listens, seconds=CREATE_SECONDS).create(volume.name, options.typed(volume.options))
+            Service.of(settings, listens, seconds=CREATE_SECONDS).create(volume.name, options.typed(volume.options))
         except errors.ServiceRefusal as error:
             refusals.append(error.said)
         else:

@@ -12,8 +12,8 @@ from typing import Any
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
-from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.cli.status import SERVICE_SECONDS, SYSTEMD_SECONDS, ListedVolume
+from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
 
@@ -27,7 +27,8 @@ def metrics(settings: Settings, file: Path | None) -> None:
         PackageMissing: The library that writes them is not installed.
         OutputUnwritable: The file can't be written.
     """
-    service = reach(settings, systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS), seconds=SERVICE_SECONDS)
+    listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
+    service = Service.of(settings, listens, seconds=SERVICE_SECONDS)
     try:
         text = _text([ListedVolume(said) for said in service.volumes()], service.counters())
     except errors.ServiceError as error:

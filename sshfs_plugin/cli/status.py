@@ -11,8 +11,8 @@ from typing import Any
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
-from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.discovery.aliases import Aliases
+from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
@@ -135,7 +135,7 @@ def listed(settings: Settings, listens: Sequence[str]) -> list[ListedVolume]:
     Raises:
         ServiceError: It can't be asked; the error says what to do.
     """
-    service = reach(settings, listens, seconds=SERVICE_SECONDS)
+    service = Service.of(settings, listens, seconds=SERVICE_SECONDS)
     try:
         return [ListedVolume(said) for said in service.volumes()]
     except errors.ServiceError as error:

@@ -5,14 +5,16 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline, time_limit
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.docker import TLS
+from sshfs_plugin.settings import Settings
 
 _AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
 """The service takes a client with this header for Docker, and so for one that waits long; others get a few seconds."""
@@ -37,6 +39,23 @@ class Service:
     address: str
     tls: TLS | None = None
     deadline: Deadline
+
+    @classmethod
+    def of(cls, settings: Settings, listens: Sequence[str], *, seconds: float) -> "Service":
+        """Return the service where its socket listens, with the certificates that Docker uses if it takes any.
+
+        Args:
+            settings: This host's, with the usual path of the socket.
+            listens: The addresses of the socket unit; empty if systemd can't tell.
+            seconds: How long to wait for the service, for all calls together.
+        """
+        deadline = Deadline.after(seconds)
+        if not listens:
+            return cls(address=f"unix://{settings.socket}", deadline=deadline)
+        found = docker.find(settings.root)
+        if found and found.leads_to(listens):
+            return cls(address=found.address, tls=found.tls, deadline=deadline)
+        return cls(address=listens[0], deadline=deadline)
 
     def volumes(self) -> list[dict[str, Any]]:
         """Return the volumes as List has them: Name, Mountpoint, Status and, if it is known, CreatedAt.

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
-from sshfs_plugin.cli.reach import reach
 from sshfs_plugin.cli.status import IN_WORDS, ListedVolume
 from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
+from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.supervisors import supervisor
@@ -68,8 +68,9 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     """Look whether the service answers, and whether its volumes are well."""
     if not _may_be_open(settings, unit):
         return
+    running = Service.of(settings, unit.listens, seconds=SERVICE_SECONDS)
     try:
-        volumes = [ListedVolume(said) for said in reach(settings, unit.listens, seconds=SERVICE_SECONDS).volumes()]
+        volumes = [ListedVolume(said) for said in running.volumes()]
         conditions = {volume.name: volume.condition for volume in volumes}
     except errors.ServiceError as error:
         yield Finding.of("service-silent", error)
