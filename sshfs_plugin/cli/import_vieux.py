@@ -10,6 +10,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.check import require_seen_by_the_service
 from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.cli.status import SYSTEMD_SECONDS
 from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts import systemd
@@ -22,7 +23,7 @@ from sshfs_plugin.vieux import legacy
 from sshfs_plugin.vieux.migration import Move, Mover
 from sshfs_plugin.volume import CheckAt, Volume
 
-CREATE_SECONDS, SYSTEMD_SECONDS = 120.0, 5.0
+CREATE_SECONDS = 120.0
 """Each volume gets the time that Docker would give it."""
 
 

@@ -19,8 +19,10 @@ from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName, known
 
-SERVICE_SECONDS, SYSTEMD_SECONDS = 25.0, 5.0
+SERVICE_SECONDS = 25.0
 """An open socket may have to start the service first, for which systemd gives it 20 seconds."""
+
+SYSTEMD_SECONDS = 5.0
 
 IN_WORDS: Mapping[Condition, str] = {
     Condition.UNMOUNTED: "not mounted",

@@ -13,6 +13,7 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.doctor import engines, files, host, service
 from sshfs_plugin.cli.doctor.finding import Finding, Level
 from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.cli.status import SYSTEMD_SECONDS
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
 
@@ -41,7 +42,7 @@ def doctor(settings: Settings, *, as_json: bool) -> Exit:
 
 def _checks(settings: Settings) -> Mapping[str, _Check]:
     """Return the checks by their names, in the order in which they are made."""
-    socket = systemd.socket_unit(systemd.SOCKET, seconds=service.SECONDS)
+    socket = systemd.socket_unit(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     of_engines: Mapping[str, _Check] = {
         "docker": engines.docker,
         "podman": lambda: engines.podman(settings, socket),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
-from sshfs_plugin.cli.status import IN_WORDS, ListedVolume
+from sshfs_plugin.cli.status import IN_WORDS, SERVICE_SECONDS, SYSTEMD_SECONDS, ListedVolume
 from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.discovery.client import Service
@@ -16,10 +16,6 @@ from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SocketUnit, SystemdSupervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
-
-SECONDS = 5.0
-SERVICE_SECONDS = 25.0
-"""An open socket may have to start the service first, for which systemd gives it 20 seconds."""
 
 _RESTART = "restart them: docker ps --filter volume={name} shows them"
 _CURES = {
@@ -104,7 +100,7 @@ def units(settings: Settings) -> Iterator[Finding]:
 def _wrong_units(settings: Settings) -> Iterator[Finding]:
     names = set(VolumeRecords.of(settings).names())
     # the pattern stands for what is loaded, and nothing may be
-    states = systemd.states([systemd.SOCKET, "docker-volume-sshfs*"], seconds=SECONDS)
+    states = systemd.states([systemd.SOCKET, "docker-volume-sshfs*"], seconds=SYSTEMD_SECONDS)
     if not states:
         yield Finding.warning("units", "systemd does not tell the states of units", "systemctl status")
     for unit, state in sorted(states.items()):
