@@ -14,7 +14,7 @@ from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.options.table import FILES
-from sshfs_plugin.preflight import Check, Note
+from sshfs_plugin.preflight.checks import Check, Note
 from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring

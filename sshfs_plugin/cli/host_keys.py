@@ -7,7 +7,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.preflight import Standing, require_unbroken
+from sshfs_plugin.preflight.host_key import Standing, require_unbroken
 from sshfs_plugin.preflight.keyscan import shown_host_keys
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, pattern

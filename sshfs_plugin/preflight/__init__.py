@@ -6,8 +6,3 @@ its own error with its own cure, where sshfs would say "read: Connection reset b
 (docs/facts.md). Nothing is written on the server, unless that is asked for. Only algorithms that Debian's ssh accepts
 by default are offered, so that ssh can use a server that has passed.
 """
-
-from sshfs_plugin.preflight.checks import Check, Note
-from sshfs_plugin.preflight.host_key import Standing, require_unbroken
-
-__all__ = ["Check", "Note", "Standing", "require_unbroken"]

@@ -5,7 +5,7 @@ import pytest
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.counters import LIMITS, Counters, Durations
-from sshfs_plugin.preflight import Check
+from sshfs_plugin.preflight.checks import Check
 
 
 def test_duration_counts_within_each_limit_that_it_does_not_exceed() -> None:

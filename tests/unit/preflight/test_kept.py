@@ -16,7 +16,8 @@ from support.waiting import Background, await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.preflight import Check, Note, preflight
+from sshfs_plugin.preflight import preflight
+from sshfs_plugin.preflight.checks import Check, Note
 from sshfs_plugin.preflight.kept import ALTOGETHER, PER_LOGIN, KeptConnection, KeptConnections
 from sshfs_plugin.preflight.preflight import Preflight
 from sshfs_plugin.ssh.known_hosts import line
