@@ -75,7 +75,6 @@ class InvalidOption(RequestError):
 
     def __init__(self, option: str, reason: str) -> None:
         super().__init__(f"option '{option}' {reason[:LONGEST_QUOTE]}")
-        self.option = option
 
 
 _CALLED_ELSEWHERE = {
@@ -102,7 +101,6 @@ class UnknownOption(RequestError):
         else:
             hint = "man docker-volume-sshfs lists the options that a volume can have"
         super().__init__(f"unknown option {option[:LONGEST_QUOTE]!r}", hint)
-        self.option = option
 
 
 class RefusedOption(RequestError):
@@ -110,7 +108,6 @@ class RefusedOption(RequestError):
 
     def __init__(self, option: str, reason: str) -> None:
         super().__init__(f"option '{option}' is refused", reason)
-        self.option = option
 
 
 class VolumeError(PluginError):
