@@ -374,7 +374,7 @@ def _has_been_closed(connection: socket.socket | None) -> bool:
     """Tell whether the client has closed its connection; what it may have sent is not read."""
     if connection is None:
         return False
-    if not sockets.is_readable(connection, 0):  # else recv would block for up to CLIENT_SECONDS
+    if not sockets.is_readable(connection):  # else recv would block for up to CLIENT_SECONDS
         return False
     try:
         # over TLS a client that waits for its reply sends nothing but the end

@@ -138,4 +138,4 @@ def _has_all_chunks(body: bytes) -> bool:
 
 def has_first_byte(connection: socket.socket) -> bool:
     """Tell whether the client has sent anything: of a request over TLS, no more can be seen."""
-    return sockets.is_readable(connection, 0)
+    return sockets.is_readable(connection)

@@ -61,7 +61,7 @@ def test_requests_that_are_half_sent_keep_nobody_waiting(docker: DockerClient) -
         for number, connection in enumerate(halves):
             connection.sendall(HALVES[number % len(HALVES)])
         assert docker.list_names() == []
-        assert not sockets.is_readable(halves[0], 0), "it has not been given up yet"
+        assert not sockets.is_readable(halves[0]), "it has not been given up yet"
     assert docker.list_names() == []
 
 
