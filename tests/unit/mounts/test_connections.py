@@ -2,6 +2,7 @@
 """Which volumes share a connection, and what is written for one that is to be made."""
 
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -145,6 +146,15 @@ def test_a_host_key_that_was_forgotten_or_added_since_counts(
     other, is_new = connections.join(volume("music"), LOGIN)
     assert is_new
     assert other != one
+
+
+def test_times_of_a_connection_fit_those_of_the_program_that_makes_it() -> None:
+    program = (Path(__file__).parents[3] / "libexec/connection").read_text()
+    making, told = (
+        float(re.findall(rf"^{each}_SECONDS=(\d+)$", program, re.MULTILINE)[0]) for each in ("MAKING", "TOLD")
+    )
+    assert making == module.MAKING_SECONDS
+    assert told < module.TOLD_SECONDS
 
 
 def test_eleventh_volume_gets_another_connection_until_a_place_is_free(connections: SharedConnections) -> None:
