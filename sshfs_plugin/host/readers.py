@@ -20,8 +20,8 @@ FEW = 2
 """As many as are worth having: each answers thousands of requests in a second."""
 
 _PATIENCE_SECONDS = 0.1
-"""How long a request waits for one of those, before one more is started: they may all be hung. A path that one is asked
-for since longer is waited for, and not asked for again.
+"""How long a request waits for an idle reader before one more is started, since all may hang. If a reader has been
+asked for the same path for longer, the request waits for its answer.
 """
 
 Answer: TypeAlias = tuple[int, int, int, bytes]

@@ -138,7 +138,7 @@ class SharedConnection(SecretFiles):
 
     @property
     def was_given_up(self) -> bool:
-        """Whether the program that was to make it has ended, or been killed, before it could tell."""
+        """Whether it was to be made and nobody makes it any more: the program has ended, or was killed."""
         return self.making.exists() and not self.is_being_made
 
     def remove_secrets(self) -> None:

@@ -65,7 +65,10 @@ class UnitFiles(SecretFiles):
 
     @property
     def taken(self) -> Path:
-        """An empty file that the unit's step ``prepare`` makes; the unit removes all of them at its end then."""
+        """An empty file that the step ``prepare`` makes.
+
+        Once it is there, the unit removes this directory when it ends.
+        """
         return self.directory / "taken"
 
     @property

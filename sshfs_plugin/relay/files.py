@@ -118,7 +118,7 @@ class OpenFiles:
         """Note a file that sshfs asks for, since its stamp may be seen before the server has opened it.
 
         Args:
-            file: It.
+            file: The file.
             at: Its path if it is asked for once more: it may have been renamed since.
         """
         if at and at != file.path:
@@ -157,7 +157,7 @@ class OpenFiles:
         """Note what a path shows; return the open files of which it may not be true, as the path may be another's.
 
         Args:
-            path: It.
+            path: The path on the server.
             stamp: What it shows.
             changes: How many changes sshfs had asked for when it asked for that.
             asked_for: The files that it had asked for and did not have: it asks because of these, and if it has
@@ -177,7 +177,7 @@ class OpenFiles:
         """Note what was read from a file; the kernel may show it to whoever has opened the same path.
 
         Args:
-            file: It.
+            file: The file.
             end: Up to where it was read.
             tail: The last bytes.
         """
@@ -201,7 +201,7 @@ class OpenFiles:
         """Note that a path was removed; what it showed is open still, but has no path any more.
 
         Args:
-            path: It.
+            path: The path on the server.
             change: The number of that change: a file that was asked for after it is not meant.
         """
         for file in self._asked_before(change, path):

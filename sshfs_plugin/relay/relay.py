@@ -68,7 +68,7 @@ class Relay:
         """Take over an ssh that was started just now.
 
         Args:
-            ssh: It.
+            ssh: The running ssh.
             command: How to start the next one.
             sshfs: The descriptor of the socket to sshfs.
             read_seconds: How long a read may wait for a lost server.
@@ -494,7 +494,7 @@ class Relay:
         self._deliver()
 
     def _wait(self, request: Request) -> None:
-        """Let a read wait until its file is open again; one that has waited before goes on with that."""
+        """Let a read wait until its file is open again. Its time counts from its first wait."""
         now = monotonic()
         request.waits, request.since = True, request.since or now
         if not self._waiting:

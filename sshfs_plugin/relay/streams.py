@@ -106,7 +106,7 @@ class Outbox:
     """What is still to be written to a descriptor.
 
     Attributes:
-        pieces: It; a view's buffer must stay as it is until it was written.
+        pieces: What is to be written, in order; a view's buffer must stay as it is until it was written.
     """
 
     def __init__(self) -> None:
