@@ -81,12 +81,12 @@ def test_a_server_that_comes_up_later_than_this_host_is_waited_for(host: Host) -
 @pytest.mark.long
 def test_a_server_that_comes_up_too_late_finds_its_containers_started_by_systemd(host: Host) -> None:
     machine = host.machine
-    ssh, unit = "/etc/systemd/system/ssh.service.d/later.conf", "/etc/systemd/system/start-web.service"
+    ssh, unit = "/etc/systemd/system/ssh.service.d/later.conf", "/etc/systemd/system/start-site.service"
     host.create("web", host.directory("web"))
-    host.start("web", "web", "touch /data/up; sleep 1000", "--restart=always")
+    host.start("site", "web", "touch /data/up; sleep 1000", "--restart=always")
     machine.write(ssh, "[Service]\nExecStartPre=/bin/sleep 130\nTimeoutStartSec=300\n")
-    machine.write(unit, block("docs/reliability.md", "[Unit]"))
-    machine.sh("rm /srv/alice/web/up; systemctl disable ssh.socket; systemctl enable start-web")
+    machine.write(unit, block("docs/everyday.md", "[Unit]\nDescription=Start the container"))
+    machine.sh("rm /srv/alice/web/up; systemctl disable ssh.socket; systemctl enable start-site")
     machine.reboot()
     assert "cannot connect to localhost port 22" in host.status("web")["lastError"]
     machine.until("test -e /srv/alice/web/up")
