@@ -55,20 +55,6 @@ class Inbox:
         self.end += count
         return count > 0
 
-    def packet(self, start: int) -> tuple[int, int, int]:
-        """Return the end, type and request id of the packet that starts there; an end of 0 if it is not whole.
-
-        Raises:
-            Malformed: It is longer or shorter than any packet.
-        """
-        if self.end - start < HEADER.size:
-            return 0, 0, 0
-        length, kind, identity = HEADER.unpack_from(self.buffer, start)
-        if not LEAST_LENGTH <= length <= self._longest:
-            raise Malformed(f"a packet of {length} bytes")
-        end = start + 4 + length
-        return (end, kind, identity) if end <= self.end else (0, 0, 0)
-
     def pass_on(
         self, pieces: "list[memoryview | bytes]", judge: "Callable[[int, int, memoryview], bytes | None]"
     ) -> None:
@@ -84,9 +70,12 @@ class Inbox:
         """
         passed = start = self.start
         try:
-            while True:
-                end, kind, identity = self.packet(start)
-                if not end:
+            while self.end - start >= HEADER.size:
+                length, kind, identity = HEADER.unpack_from(self.buffer, start)
+                if not LEAST_LENGTH <= length <= self._longest:
+                    raise Malformed(f"a packet of {length} bytes")
+                end = start + 4 + length
+                if end > self.end:  # it is not whole
                     break
                 instead = judge(kind, identity, self.view[start:end])
                 if instead is not None:
