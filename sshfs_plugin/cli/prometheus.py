@@ -94,7 +94,7 @@ def _counted(counters: Mapping[str, Any] | None) -> Iterator[Metric]:
     yield failures
     mounts = HistogramMetricFamily(
         f"{PREFIX}mount_duration_seconds",
-        "From a Mount until the volume could be used, where it was not mounted before.",
+        "From a Mount until the volume could be used, without the wait for a server that is not up yet.",
     )
     mounts.add_metric([], *_histogram(counters["mounts"]))
     yield mounts
