@@ -35,7 +35,7 @@ class File:
         hangs: Whether a server did not answer that; then others are not to wait for it.
         stamps_wanted: How often its stamp is yet to be asked for.
         is_new: Whether it can only be open if there was nothing at its path before.
-        is_told: Whether the journal was told that the server can't read it.
+        is_told: Whether the journal was told that the server can't read it, or not open it again.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
         tail: The last bytes of that read.
     """

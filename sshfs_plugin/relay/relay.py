@@ -403,10 +403,8 @@ class Relay:
                 self._ask_stamp(request.file)
         elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file and not request.file.is_told:
             request.file.is_told = True
-            path = request.file.path.decode("utf-8", "replace")
-            outage.say(
-                f"the server can't read {path!r} (status {code}), which its reader takes for the end of the file"
-            )
+            what = _shown(request.file)
+            outage.say(f"the server can't read {what} (status {code}), which its reader takes for the end of the file")
 
     def _note_read(self, request: Request, packet: memoryview) -> None:
         asked, file = request.packet, request.file
@@ -489,7 +487,8 @@ class Relay:
         for identity, request in list(self._pending.items()):
             if request.waits and now - request.since > self._read_seconds:
                 if request.kind == packets.READ:
-                    raise CannotGoOn(f"a read has waited for {self._read_seconds:.0f} seconds")
+                    of = f" of {_shown(request.file)}" if request.file else ""
+                    raise CannotGoOn(f"a read{of} has waited for {self._read_seconds:.0f} seconds")
                 self._give_up(identity, request)
         self._deliver()
 
@@ -601,6 +600,12 @@ class Relay:
             if request.kind == packets.READ:
                 raise CannotGoOn(_why_lost(file))
             self._give_up(identity, request)
+        elif not (file.reopens or file.hangs or file.is_told):
+            file.is_told = True
+            every = f"{RETRY_SECONDS:.0f} seconds"
+            outage.say(
+                f"the server can't open {_shown(file)} again: what reads it waits, and it is tried every {every}"
+            )
 
     def _listen(self, ssh: Connection) -> None:
         """Pass on what a later ssh says while it is connected; what an attempt says is told by the outage."""
@@ -624,12 +629,16 @@ class Relay:
         return ssh.end()
 
 
+def _shown(file: File) -> str:
+    """Return the path of a file as people are shown it."""
+    return repr(file.path.decode("utf-8", "replace"))
+
+
 def _why_lost(file: File | None) -> str:
-    path = file.path.decode("utf-8", "replace") if file else ""
     if file and file.differs:
-        return f"{path!r} is another file than it was before the connection was lost"
+        return f"{_shown(file)} is another file than it was before the connection was lost"
     if file and file.writes != file.synced:
-        return f"{path!r} was written to, and the server may have lost that"
+        return f"{_shown(file)} was written to, and the server may have lost that"
     return "a file that was open when the connection was lost can't be opened again"
 
 

@@ -316,7 +316,7 @@ def test_read_when_it_has_waited_for_as_long_as_it_may_ends_all(
         clock.await_looks()
         assert not relayed.has_ended
         clock.forward(30)
-    assert relayed.cannot_go_on() == "a read has waited for 30 seconds"
+    assert relayed.cannot_go_on() == "a read of 'a' has waited for 30 seconds"
 
 
 def test_read_when_its_connection_is_lost_again_has_waited_since_the_first_loss(
@@ -336,7 +336,7 @@ def test_read_when_its_connection_is_lost_again_has_waited_since_the_first_loss(
         server.die()
     clock.await_looks()
     clock.forward(3)
-    assert relayed.cannot_go_on() == "a read has waited for 30 seconds"
+    assert relayed.cannot_go_on() == "a read of 'a' has waited for 30 seconds"
 
 
 def test_read_when_the_server_is_back_within_the_limit_gets_its_bytes(

@@ -161,7 +161,7 @@ def test_program_when_a_read_waits_for_longer_than_is_set_ends_sshfs(servers: Se
         mount.sshfs.send(reading(3, b"h", 0, 3))
         mount.server.take()
         mount.server.die()
-        assert "a read has waited for 0 seconds: sshfs was ended" in mount.said()
+        assert "a read of 'a' has waited for 0 seconds: sshfs was ended" in mount.said()
         assert mount.process.returncode == -9
         assert not outage.exists()  # no relay is left that would remove it
 

@@ -216,6 +216,21 @@ def test_look_at_an_open_file_that_is_another_by_now_fails_and_sshfs_goes_on(
     assert kind_of(exchange(relayed, server, disk, looking(11, b"b"))[0]) == packets.ATTRS
 
 
+def test_read_that_waits_for_a_file_is_told_to_the_journal_once(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, capfd: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    """All else is well, so that nobody would know for what a container waits."""
+    first, second = open_and_read_both(relayed, server, disk)
+    disk.absent |= {b"a", b"b"}
+    server = back(relayed, server, servers, disk)
+    for identity in range(10, 13):
+        send_until_tried(relayed, server, disk, reading(identity, first, 0, 9))
+        clock.forward(relay.RETRY_SECONDS)
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1] == "the server can't open 'a' again: what reads it waits, and it is tried every 5 seconds"
+    assert len([line for line in said if "can't open" in line]) == 1
+
+
 def test_read_when_the_server_cannot_look_at_the_file_yet_waits_and_leaves_nothing_open(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
@@ -256,7 +271,7 @@ def test_read_when_the_file_cannot_be_opened_for_as_long_as_it_may_wait_ends_all
     clock.await_looks()
     clock.forward(5)
     let(server, disk, lambda: relayed.has_ended)
-    assert relayed.cannot_go_on() == "a read has waited for 100 seconds"
+    assert relayed.cannot_go_on() == "a read of 'a' has waited for 100 seconds"
 
 
 def test_read_when_others_have_waited_before_it_has_its_whole_time(
