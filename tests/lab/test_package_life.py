@@ -78,7 +78,7 @@ def test_a_mount_that_a_remove_has_left_is_ended_as_the_message_says(host: Host)
     host.run("late", "echo precious >/data/file")
     host.start("holder", "late", STAY)
     said = host.apt(f"remove {PACKAGE}")
-    advice = said.partition("When its containers are stopped: ")[2].splitlines()[0]
+    advice = said.partition("say when its containers are stopped: ")[2].splitlines()[0]
     machine.run("docker", "rm", "-f", "holder")
     machine.sh(advice)
     assert not host.is_mounted("late")
@@ -148,6 +148,8 @@ def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(
     host.start("holder", "purged", STAY)
     said = host.apt(f"purge {PACKAGE}")
     assert "The volume purged is detached: nothing is left to unmount" in said
+    assert "These volumes were not removed from Docker: purged." in said
+    assert "dist-packages" not in said, "no bytecode is left"
     assert not machine.run("test", "-e", STATE, check=False)
     assert machine.run("docker", "exec", "holder", "cat", "/data/file").stdout == "precious\n"
     machine.run("docker", "exec", "holder", "sh", "-c", "echo more >>/data/file")
@@ -174,9 +176,9 @@ def test_remove_and_purge_find_mounts_where_var_lib_is_a_symbolic_link(host: Hos
     said = host.machine.sh('unshare --mount sh -ec "$1" 2>&1', VAR_LIB_ELSEWHERE).stdout
     host.apt(f"purge {PACKAGE}")
     assert (
-        f"The volume linked is in use and stays mounted. When its containers are stopped: umount /srv/lib/{PACKAGE}"
-        in said
-    )
+        "The volume linked is in use and stays mounted. "
+        f"Unless the package is purged, say when its containers are stopped: umount /srv/lib/{PACKAGE}"
+    ) in said
     assert "The volume linked is detached: nothing is left to unmount" in said
     assert said.endswith("nothing stays\n")
 
