@@ -83,8 +83,10 @@ class ListedVolume:
         return str(self.status.get("lastError", ""))
 
     def row(self, states: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the row of the table; ``states`` has the states of units by name."""
+        """Return the row of the table; ``states`` has the states of units by name, and none if systemd is silent."""
         holders, unit = str(self.status["holders"]), states.get(self.unit, "none")
+        if self.unit and not states:
+            unit = "unknown"
         return self.name, IN_WORDS[self.condition], holders, unit, self.remote, self.last_error
 
     @property

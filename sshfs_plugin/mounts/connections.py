@@ -113,8 +113,13 @@ class SharedConnection(SecretFiles):
 
     @property
     def hangs(self) -> bool:
-        """Whether a relay has found that it begins no session."""
+        """Whether a relay has found that it begins no session, or it was asked to end and did not answer."""
         return (self.directory / "hung").exists()
+
+    def note_hanging(self) -> None:
+        """Note that it hangs, as a relay does."""
+        with suppress(OSError):  # it has ended just now
+            (self.directory / "hung").touch(0o600)
 
     @property
     def ending(self) -> Path:
@@ -208,7 +213,10 @@ class SharedConnections:
             file.unlink(missing_ok=True)
 
     def end_idle(self) -> None:
-        """End the connections that no volume shares, which otherwise stay for a while, as those that hang do."""
+        """End the connections that no volume shares, which otherwise stay for a while, as those that hang do.
+
+        One that does not answer in time counts as one that hangs from then on, and is not waited for again.
+        """
         with self._choosing:
             idle = [each for each in self.all() if not (each.shared_by or each.is_being_made)]
             for connection in idle:
@@ -216,11 +224,17 @@ class SharedConnections:
                     connection.ending.touch(0o600)
         limit = Deadline.after(END_SECONDS)
         for connection in idle:
-            if limit.left() and connection.stands:
+            left = limit.left()
+            if left and connection.stands and not connection.hangs:
                 words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
-                with suppress(errors.ProgramError):
-                    command.run(words, seconds=limit.left())
+                try:
+                    command.run(words, seconds=left)
                     kernel.await_absence(connection.directory, limit.left())
+                except errors.ProgramStuck:
+                    if left > END_SECONDS / 2:  # else it had no time to answer
+                        connection.note_hanging()
+                except errors.ProgramError as error:
+                    log.warning("an idle connection stays for some minutes: %s", error)
 
     def remove_ended(self) -> None:
         """Remove what is left of connections that have ended, or were never made."""

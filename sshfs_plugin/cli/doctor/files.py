@@ -150,9 +150,9 @@ def _connections(settings: Settings) -> Iterator[Finding]:
                 "connection-ended", f"of a shared connection that has ended, {connection.directory} is left", cure
             )
         elif connection.hangs:
-            volumes = ", ".join(sorted(connection.shared_by)) or "no volume"
-            cure = f"systemctl stop {unit}: its volumes then connect by themselves"
-            yield Finding.warning("connection-hangs", f"the connection that {volumes} share hangs", cure)
+            users = ", ".join(sorted(connection.shared_by)) or "nothing"
+            cure = f"systemctl stop {unit}: whatever uses it connects by itself then"
+            yield Finding.warning("connection-hangs", f"a shared connection hangs, which {users} uses", cure)
         elif not connection.shared_by and time.time() - connection.volumes.stat().st_mtime > IDLE_SECONDS:
             yield Finding.warning(
                 "connection-unused", "a shared connection stands that no volume uses", f"systemctl stop {unit}"

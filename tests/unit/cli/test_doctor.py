@@ -767,8 +767,8 @@ def test_connections_that_have_ended_hang_or_serve_nobody(administrator: Adminis
     assert found == [
         f"warning of a shared connection that has ended, {settings.connections}/ended-1 is left -> "
         "systemctl restart docker-volume-sshfs.service removes it",
-        f"warning the connection that photos share hangs -> {unit}hangs-2.service: its volumes then connect by "
-        "themselves",
+        f"warning a shared connection hangs, which photos uses -> {unit}hangs-2.service: whatever uses it connects "
+        "by itself then",
         f"warning a shared connection stands that no volume uses -> {unit}unused-3.service",
     ]
 

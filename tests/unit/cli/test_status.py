@@ -289,6 +289,15 @@ def test_status_of_a_volume_that_is_not_there_ends_with_two(administrator: Admin
     assert (said.code, said.out, said.err) == (2, "", NOT_FOUND)
 
 
+def test_status_where_systemd_does_not_answer_knows_of_no_unit(
+    administrator: Administrator, service: Driver, settings: Settings, systemctl: Programs
+) -> None:
+    create(service, settings, "photos")
+    service.mount("photos", ID, caller(Client.DOCKER), soon())
+    systemctl.add("systemctl", "echo 'Failed to connect to bus' >&2; exit 1")
+    assert "photos  mounted  1        unknown  me@nas:/photos port 22" in administrator("status").out
+
+
 def test_status_without_systemd_shows_what_the_service_says(
     administrator: Administrator, service: Driver, systemctl: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

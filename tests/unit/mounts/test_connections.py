@@ -270,7 +270,11 @@ def test_connections_that_hang_have_a_second_to_end_all_together(
             standing.enter_context(made(joined(connections, volume("photos", port=f"{port + 1}"), LOGIN)))
         connections.leave(VolumeName("photos"))
         connections.end_idle()
-    assert len(programs.calls("ssh")) == 1, "it has taken all the time"
+        assert len(programs.calls("ssh")) == 1, "it has taken all the time"
+        programs.add("ssh", 'rm -r "${6%/*}"')
+        connections.end_idle()
+        asked = [call.split()[-2] for call in programs.calls("ssh")]
+    assert len(set(asked)) == len(asked) == 6, "it is not waited for again, and the others are"
 
 
 def test_volume_whose_path_is_too_long_for_a_socket_shares_nothing(settings: Settings, tmp_path: Path) -> None:
