@@ -437,11 +437,15 @@ class Driver:
             # before a slot at the server is taken, since files on this host may take long to read
             prepared = self._prepared(volume)
             login = prepared.login if prepared else self._preflight.login(volume)
-        # one that is mounted joins no connection any more: its relay makes one of its own
-        if prepared and self._check(entry, prepared, attempted_at, deadline, unless_joinable=not was_mounted):
-            self._start(entry, login, deadline)
-        else:
-            self._start_or_find_cause(entry, login, attempted_at, deadline)
+        entry.is_starting = not was_mounted
+        try:
+            # one that is mounted joins no connection any more: its relay makes one of its own
+            if prepared and self._check(entry, prepared, attempted_at, deadline, unless_joinable=not was_mounted):
+                self._start(entry, login, deadline)
+            else:
+                self._start_or_find_cause(entry, login, attempted_at, deadline)
+        finally:
+            entry.is_starting = False
         device = self._supervisor.device(name)
         if not device:
             raise errors.MountFailed(
@@ -598,6 +602,8 @@ class Driver:
         log.info("unmounted", extra=Event.UNMOUNTED.fields)
 
     def _state(self, entry: Entry, device: str | None) -> State:
+        if entry.is_starting:
+            device = None
         outage = self._supervisor.outage(entry.name) if device is not None else None
         condition = _condition(entry, device, is_lost=outage is not None)
         return State(

@@ -34,6 +34,7 @@ class Entry:
         login: The login with which its preflight has passed last.
         passed_until: Until when, on the monotonic clock, the preflight need not be made again.
         left_until: Until when, on the monotonic clock, no release is tried, since the mount was in use.
+        is_starting: Whether it is being mounted; its sshfs mounts before the server has answered.
         answering: Whether its mount answered when last asked; None if it was not asked.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers; or that of its
             unmount, until it is unmounted, or found in use.
@@ -46,6 +47,7 @@ class Entry:
     login: Login | None = None
     passed_until: float = 0.0
     left_until: float = 0.0
+    is_starting: bool = False
     answering: bool | None = None
     last_error: str = ""
     last_error_at: datetime | None = None

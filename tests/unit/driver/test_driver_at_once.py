@@ -15,6 +15,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver import locks
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.driver.values import Condition
 
 
 def test_second_call_on_a_busy_volume_gives_up_at_its_deadline_with_a_sentence(
@@ -49,6 +50,22 @@ def test_two_mounts_of_one_volume_at_once_start_it_once(
     assert len({mounted.result() for mounted in mounting}) == 1
     assert host.supervisor.started == ["photos"]
     assert status_of(driver) == (True, 2)
+
+
+def test_volume_whose_server_has_not_answered_yet_is_not_told_to_be_mounted(
+    driver: Driver, host: FakeHost, in_background: Background
+) -> None:
+    """Sshfs mounts before it connects."""
+    create(driver)
+    gate = host.supervisor.start_gates["photos"] = Gate()
+    mounting = in_background(driver.mount, "photos", ID, caller(), soon())
+    gate.await_arrival()
+    host.supervisor.live.add("photos")
+    for state in (driver.get("photos"), *driver.list_volumes()):
+        assert (state.condition, state.mountpoint) == (Condition.UNMOUNTED, None)
+    gate.open()
+    mounting.result()
+    assert driver.get("photos").condition is Condition.MOUNTED
 
 
 AWAY = errors.HostUnreachable("cannot connect to nas port 22, no answer in time", "is it on?")
