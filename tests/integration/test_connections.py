@@ -207,6 +207,15 @@ def test_connection_that_is_still_being_made_holds_up_no_stop(plugin: Plugin, se
             os.killpg(keeping.pid, signal.SIGTERM)
 
 
+def test_connection_that_hangs_holds_up_no_stop(plugin: Plugin, server: Server) -> None:
+    mounted(plugin, server, ["aa"])
+    (master,) = masters(plugin)
+    (connection,) = SharedConnections(plugin.settings).all()
+    with stopped(master):
+        stop: list[str | Path] = ["env", f"MAINPID={master}", plugin.settings.libexec / "connection", "stop"]
+        assert run([*stop, connection.directory], seconds=LIMIT_SECONDS).returncode == 0
+
+
 def test_a_key_that_was_replaced_by_another_is_noticed_at_once(plugin: Plugin, server: Server) -> None:
     key = plugin.settings.runtime / "key"
     shutil.copy(server.key, key)
