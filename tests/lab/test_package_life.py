@@ -112,6 +112,18 @@ def test_purge_costs_docker_nothing(host: Host) -> None:
     assert traces(host) == ""
 
 
+def test_volumes_that_were_left_at_a_purge_are_forgotten_as_the_page_says(host: Host) -> None:
+    machine, start = host.machine, host.from_here()
+    host.create("left", host.directory("left"))
+    host.apt(f"purge {PACKAGE}")
+    host.install()
+    machine.run("systemctl", "restart", "docker")
+    host.apt(f"purge {PACKAGE}")
+    machine.run("systemctl", "restart", "docker")
+    assert "Error restoring volume" not in machine.journal("-u", "docker", start)
+    assert machine.run("docker", "volume", "ls", "-q").stdout == ""
+
+
 def test_purge_leaves_the_file_system_as_it_was_but_for_the_user_s_key_and_remotes(host: Host) -> None:
     machine, directory = host.machine, host.directory("traced")
     host.apt(f"purge {PACKAGE}")
