@@ -207,6 +207,10 @@ class SecretUnusable(CredentialsError):
     """A secret is missing, open to others than root, or nothing to log in with. The error holds nothing of it."""
 
 
+class SecretMissing(SecretUnusable):
+    """There is no secret of that name."""
+
+
 class AgentUnusable(CredentialsError):
     """The ssh-agent is missing, hung or locked, or has no key."""
 

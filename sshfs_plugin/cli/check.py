@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sshfs_plugin import errors
-from sshfs_plugin.cli import terminal
+from sshfs_plugin.cli import secrets, terminal
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import local_files
 from sshfs_plugin.mounts.supervisors import supervisor
@@ -82,8 +82,10 @@ def check(settings: Settings, volume: Volume, *, writes: bool) -> None:
     )
     require_seen_by_the_service(settings, volume)
     terminal.say(f"{volume.remote.source} port {volume.remote.port}")
+    are_hidden = secrets.are_hidden(settings, (each.credentials for each in (volume, *volume.jumps)))
     try:
-        preflight.run(volume, Deadline.after(CHECK_SECONDS))
+        with secrets.explained(hidden=are_hidden):
+            preflight.run(volume, Deadline.after(CHECK_SECONDS))
     except errors.PluginError as error:
         printer.mark(error)
         raise

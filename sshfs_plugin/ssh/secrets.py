@@ -65,7 +65,8 @@ class Secrets:
         """Read a secret.
 
         Raises:
-            SecretUnusable: There is none of that name, it is not for root alone, or it is nothing to log in with.
+            SecretMissing: There is none of that name.
+            SecretUnusable: It is not for root alone, or it is nothing to log in with.
         """
         for directory in (self.credentials, self.directory):
             file = directory / name
@@ -76,7 +77,7 @@ class Secrets:
             except local_files.NotPrivate as why:
                 raise errors.SecretUnusable(f"{_subject(name, file)}, it {why.complaint}", why.cure) from None
             return Secret(name, file, directory == self.credentials, _text(name, file, content))
-        raise errors.SecretUnusable(
+        raise errors.SecretMissing(
             f"cannot use the secret '{name}', neither {self.credentials} nor {self.directory} has a file of that name",
             f"put it into {self.directory / name}, or let systemd hand it to the service as credentials.md says",
         )

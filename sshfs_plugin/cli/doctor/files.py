@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import chain
 
 from sshfs_plugin import errors
+from sshfs_plugin.cli import secrets
 from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
 from sshfs_plugin.cli.remotes import volume_of
 from sshfs_plugin.deadline import Deadline
@@ -37,11 +38,11 @@ def keys(settings: Settings) -> Iterator[Finding]:
     if local_files.exists(settings.default_key):
         users.setdefault(Credentials(), [])
     if users:
-        unusable = _unusable_keys(Keyring.of(settings), users)
+        unusable = _unusable_keys(Keyring.of(settings), users, hidden=secrets.are_hidden(settings, users))
         yield from unless_fine(unusable, "keys", "the keys and passwords of all volumes can be used")
 
 
-def _unusable_keys(keyring: Keyring, users: Mapping[Credentials, list[str]]) -> Iterator[Finding]:
+def _unusable_keys(keyring: Keyring, users: Mapping[Credentials, list[str]], *, hidden: bool) -> Iterator[Finding]:
     """Look whether credentials can be used, each of which is given with the names of its volumes."""
     deadline = Deadline.after(KEYS_SECONDS)
     for number, (credentials, volumes) in enumerate(users.items()):
@@ -52,7 +53,8 @@ def _unusable_keys(keyring: Keyring, users: Mapping[Credentials, list[str]]) -> 
             )
             return
         try:
-            keyring.login(credentials)
+            with secrets.explained(hidden=hidden):
+                keyring.login(credentials)
         except (errors.CredentialsError, errors.InvalidOption) as error:
             whose = f" (for {', '.join(volumes)})" if volumes else ""
             yield Finding.error("key-unusable", f"{error.sentence}{whose}", error.hint)

@@ -12,11 +12,16 @@ from pathlib import Path
 import paramiko
 import pytest
 from support.administrator import Administrator
+from support.driver import slow_slots
 from support.impostors import closed_port, impostor
+from support.programs import Programs
+from support.serving import serving as at_socket
 from support.ssh_keys import host_key
 from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin import options
+from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.http import api
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
@@ -310,6 +315,73 @@ def test_a_file_that_the_service_would_not_see_is_refused(administrator: Adminis
     said = under_systemd("check", "nas:/dir", f"-o{option}=/var/tmp/file")
     assert (said.code, said.out) == (2, "")
     assert f"option '{option}' names /var/tmp/file, and the service does not see what is below /tmp: move" in said.err
+
+
+@pytest.fixture
+def under_systemd(administrator: Administrator, programs: Programs) -> Administrator:
+    """Give a host on which systemd keeps the volumes; the service does not run, so its credentials are not there."""
+    programs.add("systemctl", f"echo 'Listen={administrator.settings.socket} (Stream)'")
+    return Administrator(replace(administrator.settings, supervisor="systemd"))
+
+
+@pytest.fixture
+def started(under_systemd: Administrator, driver: Driver) -> Iterator[list[str]]:
+    """Open the socket, where a question starts the service; give how often it was asked."""
+    asked: list[str] = []
+    app = api.create_app(driver, slow_slots=slow_slots(), tell=lambda _: None)
+
+    def start() -> None:
+        asked.append("")
+        directory = under_systemd.settings.credentials
+        directory.mkdir(exist_ok=True)
+        (directory / "nas").write_text("hunter2\n")
+        (directory / "nas").chmod(0o400)
+
+    app.before_request(start)
+    under_systemd.settings.runtime.mkdir(parents=True, exist_ok=True)
+    with at_socket(app, under_systemd.settings.socket):
+        yield asked
+
+
+def test_a_secret_that_only_the_running_service_has_starts_the_service(
+    under_systemd: Administrator, server: Server, started: list[str]
+) -> None:
+    """The socket alone is open after a boot, and systemd shows the credentials of a service while that runs."""
+    said = under_systemd("check", WHERE, f"-oport={server.port}", "-osecret=nas")
+    assert (said.code, said.err) == (0, "")
+    assert len(started) == 1
+    assert under_systemd("check", WHERE, f"-oport={server.port}", "-osecret=nas").code == 0
+    assert len(started) == 1
+
+
+def test_a_passphrase_that_only_the_running_service_has_starts_the_service(
+    under_systemd: Administrator, started: list[str]
+) -> None:
+    under_systemd("check", WHERE, "-oIdentityFile=/nowhere/key", "-opassphrase_secret=nas")
+    assert len(started) == 1
+
+
+def test_a_volume_without_a_secret_does_not_start_the_service(
+    under_systemd: Administrator, server: Server, started: list[str]
+) -> None:
+    assert under_systemd("check", WHERE, *login(server)).code == 0
+    assert started == []
+
+
+def test_a_secret_that_is_missing_while_the_service_can_not_be_started_says_so(under_systemd: Administrator) -> None:
+    said = under_systemd("check", WHERE, "-osecret=nas")
+    assert said.code == 1
+    assert (
+        "if it is a credential of the service, which does not run, systemctl start docker-volume-sshfs; else put it "
+        f"into {under_systemd.settings.secrets}/nas, or let systemd"
+    ) in said.err
+
+
+def test_a_secret_that_the_running_service_does_not_have_either_is_missing(
+    under_systemd: Administrator, started: list[str]
+) -> None:
+    said = under_systemd("check", WHERE, "-osecret=other")
+    assert f"has a file of that name: put it into {under_systemd.settings.secrets}/other" in said.err
 
 
 def test_whoever_is_not_root_is_told_so(administrator: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:

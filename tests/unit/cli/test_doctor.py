@@ -610,6 +610,24 @@ def test_key_that_others_can_read_is_told_once_with_its_volumes(
     ]
 
 
+def test_secret_that_is_not_seen_while_the_service_does_not_run(
+    administrator: Administrator, settings: Settings, programs: Programs
+) -> None:
+    record(settings, "photos", secret="nas")
+    missing = (
+        f"error   cannot use the secret 'nas', neither {settings.credentials} nor {settings.secrets} has a file of "
+        "that name (for photos) -> "
+    )
+    cure = f"put it into {settings.secrets}/nas, or let systemd hand it to the service as credentials.md says"
+    assert wrong(administrator("doctor")) == [missing + cure]
+    units(programs, **{"docker-volume-sshfs.socket": "inactive"})
+    settings.socket.unlink()
+    assert wrong(administrator("doctor"))[1:] == [
+        f"{missing}if it is a credential of the service, which does not run, systemctl start docker-volume-sshfs; "
+        f"else {cure}"
+    ]
+
+
 def test_key_of_a_jump_host_that_others_can_read_is_told_with_the_volumes_behind_it(
     administrator: Administrator, settings: Settings
 ) -> None:
