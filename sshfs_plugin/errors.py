@@ -293,6 +293,10 @@ class DirectoryUnusable(PreflightError):
     """The remote directory is missing, is no directory or can't be read."""
 
 
+class DirectoryMissing(DirectoryUnusable):
+    """The remote directory does not exist."""
+
+
 class DirectoryNotWritable(PreflightError):
     """No file can be made in the remote directory, or none removed."""
 

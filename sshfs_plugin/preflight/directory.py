@@ -68,7 +68,8 @@ def look_at_directory(sftp: Client, remote: Remote, *, was_made: bool = False) -
         was_made: Whether ``create_directory`` has made it, now or when the volume was created.
 
     Raises:
-        DirectoryUnusable: It is missing, is not a directory, or can't be listed.
+        DirectoryMissing: It is missing.
+        DirectoryUnusable: It is not a directory, or can't be listed.
     """
     path, subject = remote.directory or ".", f"the directory {remote.directory or '(login directory)'}"
     where = f"on {remote.host}"
@@ -82,7 +83,7 @@ def look_at_directory(sftp: Client, remote: Remote, *, was_made: bool = False) -
         owners = f", owner {found.st_uid}, group {found.st_gid}" if found.st_uid is not None else ""  # rclone: none
         return f"{stat.filemode(mode)}{owners}"
     except FileNotFoundError:
-        raise errors.DirectoryUnusable(
+        raise errors.DirectoryMissing(
             f"{subject} does not exist {where} for {remote.user}",
             _MADE_ONCE if was_made else _missing_hint(sftp, remote),
         ) from None

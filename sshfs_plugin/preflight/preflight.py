@@ -81,8 +81,7 @@ class Preflight:
         # read only now: another preflight may have added a key while this one waited
         known = self.known_hosts.accepted(remote.host, remote.port) + prepared.administrators_keys
         identity = self._identity(volume, login, known)
-        # the port of a remote is in its file, whatever the directory begins with
-        with contextlib.nullcontext() if volume.remote_name else _asking_for_port(remote):
+        with _asking_for_port(volume):
             connection = self._check_kept(volume, identity, deadline) if creating else None
             if self.kept and not creating:
                 # before a mount the login itself is in question, and one of them may be all that the server allows
@@ -154,7 +153,7 @@ class Preflight:
     def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
         remote = volume.remote
         with self.observer(Check.DIRECTORY) as note:
-            if creating and volume.create_directory:
+            if creating and volume.create_directory and not _port_meant(volume):
                 make_directory(sftp, remote)
             note(look_at_directory(sftp, remote, was_made=volume.create_directory))
         if self.writes:
@@ -220,17 +219,29 @@ class Prepared:
         self.preflight._run(self, deadline, creating=creating, logged_in=logged_in)
 
 
+def _port_meant(volume: Volume) -> Remote | None:
+    """Return the remote that may be meant where the directory begins with what may be the port; else None."""
+    meant = volume.remote.with_port_from_directory
+    # the port of a remote is in its file, whatever the directory begins with
+    if volume.remote_name or not meant or volume.remote.port not in (SSH_PORT, meant.port):
+        return None
+    return meant
+
+
 @contextlib.contextmanager
-def _asking_for_port(remote: Remote) -> Iterator[None]:
+def _asking_for_port(volume: Volume) -> Iterator[None]:
     """Add a hint to an error where the directory begins with what may be meant as the port."""
     try:
         yield
     except errors.PreflightError as error:
-        meant = remote.with_port_from_directory
-        if meant and remote.port in (SSH_PORT, meant.port) and not isinstance(error, errors.HostUnresolved):
+        meant = _port_meant(volume)
+        if meant and not isinstance(error, errors.HostUnresolved):
             cure = f"if {meant.port} is meant to be the port, say -o port={meant.port} -o sshcmd={meant.source}"
-            # without a connection the error's own hint leads nowhere
-            error.hint = cure if isinstance(error, errors.HostUnreachable) else f"{cure}; {error.hint}"
+            if isinstance(error, errors.DirectoryMissing):  # to make it would be to make the mistake last
+                cure += f"; a directory that is called so is ./{volume.remote.directory}"
+            elif not isinstance(error, errors.HostUnreachable):  # without a connection its own hint leads nowhere
+                cure += f"; {error.hint}"
+            error.hint = cure
         raise
 
 

@@ -104,9 +104,11 @@ def test_any_check_when_the_directory_begins_with_what_may_be_the_port_asks_for_
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", reached_at(server.port))
     error = client.refusal(22, path, password=password)
-    assert isinstance(error, errors.LoginRefused if password == "wrong" else errors.DirectoryUnusable)
+    assert isinstance(error, errors.LoginRefused if password == "wrong" else errors.DirectoryMissing)
     there = path.removeprefix("3300").lstrip(":")
     assert error.hint.startswith(f"if 3300 is meant to be the port, say -o port=3300 -o sshcmd=bob@127.0.0.1:{there}; ")
+    # to make a directory there would be the wrong advice
+    assert error.hint.endswith(f"; a directory that is called so is ./{path}") is (password == "hunter2")
 
 
 def test_any_check_when_the_port_is_said_and_said_again_in_the_directory_says_what_was_meant(
@@ -115,7 +117,8 @@ def test_any_check_when_the_port_is_said_and_said_again_in_the_directory_says_wh
     error = client.refusal(server, f"{server.port}/photos", password="hunter2")
     assert isinstance(error, errors.DirectoryUnusable)
     said = f"-o port={server.port} -o sshcmd=bob@127.0.0.1:/photos"
-    assert error.hint.startswith(f"if {server.port} is meant to be the port, say {said}; make it first")
+    meant = f"a directory that is called so is ./{server.port}/photos"
+    assert error.hint == f"if {server.port} is meant to be the port, say {said}; {meant}"
 
 
 def test_connection_when_a_file_says_the_port_asks_for_none(

@@ -228,6 +228,18 @@ def test_directory_when_it_is_to_be_made_is_made_with_those_above_it(client: Cli
     assert (files / "photos/a.jpg").exists()
 
 
+def test_directory_when_it_begins_with_what_may_be_the_port_is_not_made(client: Client, files: Path) -> None:
+    """Else a mistake in the port would make a volume of a new and empty directory."""
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
+        with pytest.raises(errors.DirectoryMissing, match="is meant to be the port, say .* is called so is ./[0-9]+/x"):
+            make(client, server, f"{server.port}/x")
+        assert not (files / str(server.port)).exists()
+        make(client, server, f"./{server.port}/x")
+        make(client, server, f"{server.port}/x")
+        make(client, server, f"{server.port % 65535 + 1}/x")
+    assert (files / str(server.port % 65535 + 1) / "x").is_dir()
+
+
 def test_directory_when_it_may_not_be_made_says_which_one(client: Client, server: Server) -> None:
     with pytest.raises(errors.DirectoryUnusable) as refused:
         make(client, server, "/photos/2024/may")
