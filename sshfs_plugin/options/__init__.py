@@ -253,6 +253,10 @@ def given(opts: Mapping[str, str]) -> dict[str, str]:
         UnknownOption, RefusedOption, InvalidOption: An option is wrong.
     """
     canonical = _canonical(split(opts))
+    if canonical.get("password") == "":
+        raise errors.InvalidOption(
+            "password", "is empty: is it a variable that is not set? without the option a key is used"
+        )
     if "remote" in canonical:
         return _beside_remote(canonical)
     remote, others = _remote(_without_defaults(canonical))

@@ -279,11 +279,19 @@ def test_value_when_it_has_several_spellings_is_recorded_in_one(option: str, typ
         ("check", "create"),
         ("profile", "Default"),
         ("attr_timeout", "1"),
-        ("password", ""),
     ],
 )
 def test_value_when_it_is_the_default_is_the_same_as_none(option: str, typed: str) -> None:
     assert volume(**{option: typed}).options == volume().options
+
+
+@pytest.mark.parametrize("opts", [{"password": ""}, {"ro,password": ""}, {"o": "ro,password="}, {"PASSWORD": ""}])
+def test_password_when_empty_is_refused_since_a_variable_may_be_unset(opts: dict[str, str]) -> None:
+    said = "option 'password' is empty: is it a variable that is not set? without the option a key is used"
+    assert refusal({"sshcmd": "nas:", **opts}) == said
+    assert refusal({"remote": "nas", **opts}) == said
+    recorded = options.restore(VolumeName("photos"), {"sshcmd": "nas:", "password": ""}, CREATED_AT)
+    assert recorded.options == {"sshcmd": "root@nas:"}, "a volume that is there stays what it is"
 
 
 @pytest.mark.parametrize(
