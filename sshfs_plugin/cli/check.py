@@ -101,5 +101,5 @@ def require_seen_by_the_service(settings: Settings, volume: Volume) -> None:
         return
     for each, name in ((each, name) for each in (volume, *volume.jumps) for name in FILES):
         file = each.options.get(name, "")
-        if local_files.is_below_tmp(Path(file)):
-            raise errors.InvalidOption(name, f"names {file}, and {local_files.UNSEEN}")
+        if why := local_files.unseen(Path(file)):
+            raise errors.InvalidOption(name, f"names {file}, which {why}: {local_files.MOVE_IT}")

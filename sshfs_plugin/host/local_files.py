@@ -20,7 +20,8 @@ ANSWER_SECONDS = 5.0
 LARGEST = 1 << 20
 """Bytes of a file that are read at most."""
 
-UNSEEN = "the service does not see what is below /tmp: move it elsewhere"
+MOVE_IT = "move it elsewhere"
+"""What to do about a path that is unseen."""
 
 _readers = Readers()
 
@@ -45,9 +46,25 @@ def expanded(path: str, home: Path) -> Path:
     return home / path.removeprefix("~/") if path.startswith("~/") else Path(path)
 
 
-def is_below_tmp(path: Path) -> bool:
-    """Tell whether a path is below /tmp or /var/tmp, which the service does not see (``PrivateTmp=`` of its unit)."""
-    return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")  # noqa: S108 (to warn of it)
+def unseen(path: Path) -> str:
+    """Return why the service can't see a path, as the end of a sentence about it; empty if nothing hides it.
+
+    The unit of the service has ``PrivateTmp=``.
+    """
+    hidden = (top for top in ("/tmp", "/var/tmp") if path.is_relative_to(top))  # noqa: S108 (to warn of it)
+    return "".join(f"is below {top}, where the service can't see it" for top in hidden)
+
+
+def absence(path: Path, hint: str) -> tuple[str, str]:
+    """Return why nothing is at a path, as the end of a sentence about it, and what to do about that.
+
+    Args:
+        path: The path.
+        hint: What to do unless the service can't see what is there.
+    """
+    if why := unseen(path):
+        return why, MOVE_IT
+    return "does not exist", hint
 
 
 class NotPrivate(Exception):

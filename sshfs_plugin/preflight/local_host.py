@@ -42,8 +42,13 @@ def require_able(volume: Volume, login: Login, known_hosts: KnownHosts) -> None:
 
 
 def _require_file(option: str, file: Path) -> None:
-    if why := local_files.why_absent(file):
-        raise errors.InvalidOption(option, f"names {file}, which can't be seen on this host ({why}): is it below /tmp?")
+    try:
+        local_files.look(file)
+    except FileNotFoundError:
+        what, hint = local_files.absence(file, "make it first")
+        raise errors.InvalidOption(option, f"names {file}, which {what}: {hint}") from None
+    except OSError as error:
+        raise errors.InvalidOption(option, f"names {file}, which can't be seen ({error.strerror})") from None
     if not local_files.is_file(file) and file != sshfs.NOWHERE:
         raise errors.InvalidOption(option, f"names {file}, which is not a file")
 

@@ -16,6 +16,8 @@ ANSWER_SECONDS = 5.0
 LARGEST_ANSWER = 256 * 1024
 """Bytes. ssh takes no more of an agent."""
 
+_WHERE = "does the agent run, and is 'IdentityAgent' its socket on this host?"
+
 _REQUEST_IDENTITIES, _IDENTITIES_ANSWER = 11, 12
 _SIGN_REQUEST, _SIGN_RESPONSE = 13, 14
 
@@ -101,14 +103,11 @@ class Agent:
         """Raise AgentUnusable unless root's socket is there: the service may not connect to those of others."""
         try:
             found = local_files.look(self.path)
+        except FileNotFoundError:
+            what, hint = local_files.absence(self.path, _WHERE)
+            raise self._unusable(f"it {what}", hint) from None
         except OSError as error:
-            hint = (
-                local_files.UNSEEN
-                if local_files.is_below_tmp(self.path)
-                else "does the agent run, and is 'IdentityAgent' its socket on this host?"
-            )
-            missing = isinstance(error, FileNotFoundError)
-            raise self._unusable("it does not exist" if missing else f"{error.strerror}", hint) from None
+            raise self._unusable(f"{error.strerror}", _WHERE) from None
         if not stat.S_ISSOCK(found.mode):
             raise self._unusable("it is not a socket", "name what SSH_AUTH_SOCK is for the agent")
         if found.owner not in (0, os.getuid()):

@@ -251,7 +251,8 @@ def _read_password(path: Path) -> str:
         file = local_files.read(path)
         text = file.content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise errors.PasswordFileUnusable(f"{subject}, it does not exist", _where_is(path, "password_file")) from None
+        what, hint = local_files.absence(path, _where_is("password_file"))
+        raise errors.PasswordFileUnusable(f"{subject}, it {what}", hint) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise errors.PasswordFileUnusable(f"{subject}, {reason}", "it must be a text file that root can read") from None
@@ -294,8 +295,8 @@ def require_usable(identity_file: Path, subject: str = "") -> bytes:
     try:
         file = local_files.read(identity_file)
     except FileNotFoundError:
-        hint = _where_is(identity_file, "IdentityFile")
-        raise errors.IdentityFileUnusable(f"{subject}, it does not exist", hint) from None
+        what, hint = local_files.absence(identity_file, _where_is("IdentityFile"))
+        raise errors.IdentityFileUnusable(f"{subject}, it {what}", hint) from None
     except OSError as error:
         hint = "it must be a private key file that root can read"
         raise errors.IdentityFileUnusable(f"{subject}, {error.strerror}", hint) from None
@@ -320,10 +321,11 @@ def require_certificate(certificate_file: Path) -> bytes:
     subject = f"cannot use the certificate {certificate_file}"
     try:
         content = local_files.read(certificate_file).content
+    except FileNotFoundError:
+        what, hint = local_files.absence(certificate_file, _where_is("CertificateFile"))
+        raise errors.IdentityFileUnusable(f"{subject}, it {what}", hint) from None
     except OSError as error:
-        raise errors.IdentityFileUnusable(
-            f"{subject}, {error.strerror}", _where_is(certificate_file, "CertificateFile")
-        ) from None
+        raise errors.IdentityFileUnusable(f"{subject}, {error.strerror}", _where_is("CertificateFile")) from None
     if b"-cert-v01@openssh.com " not in content:
         raise errors.IdentityFileUnusable(f"{subject}, it is not a certificate", "ssh-keygen -s makes one")
     return content
@@ -429,10 +431,8 @@ def _encryption(key: bytes) -> tuple[bytes, int]:
     return cipher, int.from_bytes(rounds, "big")
 
 
-def _where_is(path: Path, option: str) -> str:
+def _where_is(option: str) -> str:
     """Return a hint on where a missing file may be."""
-    if local_files.is_below_tmp(path):
-        return local_files.UNSEEN
     return f"is '{option}' a path on this host? (~ is root's home)"
 
 

@@ -314,7 +314,7 @@ def test_a_file_that_the_service_would_not_see_is_refused(administrator: Adminis
     under_systemd = Administrator(replace(administrator.settings, supervisor="systemd"))
     said = under_systemd("check", "nas:/dir", f"-o{option}=/var/tmp/file")
     assert (said.code, said.out) == (2, "")
-    assert f"option '{option}' names /var/tmp/file, and the service does not see what is below /tmp: move" in said.err
+    assert f"'{option}' names /var/tmp/file, which is below /var/tmp, where the service can't see it: move" in said.err
 
 
 @pytest.fixture

@@ -393,7 +393,10 @@ def test_a_dry_run_tells_of_what_the_service_does_not_see(administrator: Adminis
         leave(settings, photos={"Options": [f"known_hosts={file.name}"]})
         said = Administrator(replace(settings, supervisor="systemd"))("import-vieux", "--dry-run")
     assert said.code == 1
-    assert f"names {file.name}, and the service does not see what is below /tmp: move it elsewhere" in said.lines[1]
+    assert (
+        f"names {file.name}, which is below /var/tmp, where the service can't see it: move it elsewhere"
+        in said.lines[1]
+    )
 
 
 def test_the_installed_plugin_tells_where_its_keys_are_and_how_to_go_on(

@@ -23,9 +23,17 @@ from sshfs_plugin import errors
         ({"BindInterface": "nope"}, "option 'BindInterface' names a network interface that this host does not have"),
         (
             {"idmap": "file", "uidfile": "/nope, or not"},
-            "option 'uidfile' names /nope, or not, which can't be seen on this host (No such file or directory): is it",
+            "option 'uidfile' names /nope, or not, which does not exist: make it first",
         ),
-        ({"known_hosts": "/nope"}, "option 'known_hosts' names /nope, which can't be seen on this host (No such file"),
+        (
+            {"idmap": "file", "uidfile": "/tmp/nope"},  # noqa: S108
+            "option 'uidfile' names /tmp/nope, which is below /tmp, where the service can't see it: move it elsewhere",
+        ),
+        ({"known_hosts": "/nope"}, "option 'known_hosts' names /nope, which does not exist: make it first"),
+        (
+            {"known_hosts": "/etc/hosts/nope"},
+            "option 'known_hosts' names /etc/hosts/nope, which can't be seen (Not a d",
+        ),
         ({"known_hosts": f"/{'k' * 256}"}, "option 'known_hosts' names /kkk"),
         ({"known_hosts": "/etc"}, "option 'known_hosts' names /etc, which is not a file"),
         (
