@@ -2,9 +2,10 @@
 """The check of the host key: whether the server is the one that it claims to be."""
 
 import enum
+import shlex
 
 from sshfs_plugin import errors
-from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
+from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, pattern
 from sshfs_plugin.volume import HostKeyCheck, Remote, Volume
 
 HOST_KEY_KINDS = (
@@ -112,7 +113,15 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
     if verdict is Standing.NEW and volume.host_key_check is HostKeyCheck.YES:
         raise errors.HostKeyUnknown(
             f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
-            "verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and say "
+            f"verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then {_trust(volume)}say "
             f"-o host_key={shown.fingerprint}, or leave host_key_check=yes out to trust it",
         )
     return verdict.value
+
+
+def _trust(volume: Volume) -> str:
+    """Return the command by which a volume's server becomes known; empty if it would not get there."""
+    if volume.jump:
+        return ""
+    name = pattern(volume.remote.host, volume.remote.port)
+    return f"sudo docker-volume-sshfs host-key trust {shlex.quote(name)}, or "

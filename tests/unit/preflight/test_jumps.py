@@ -64,6 +64,15 @@ def test_connection_is_closed_on_the_whole_way_when_a_check_fails(client: Client
         await_that(lambda: not bastion.open_connections + server.open_connections, lambda: "all are closed")
 
 
+def test_host_key_that_is_not_known_behind_a_jump_host_is_not_looked_for_without_it(
+    client: Client, files: Path, server: Server
+) -> None:
+    with jump_host(client, "bastion", files):
+        error = client.refusal(server, password="hunter2", ProxyJump="bastion", host_key_check="yes")
+    assert isinstance(error, errors.HostKeyUnknown)
+    assert "host-key trust" not in error.hint
+
+
 def test_name_of_the_server_is_not_looked_up_here(client: Client, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[str] = []
 
