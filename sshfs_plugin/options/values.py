@@ -96,7 +96,7 @@ def words(separator: str, *choices: str, **meanings: str) -> Callable[[str], str
         chosen = [word for some in meant if some for word in some.split(separator)]
         if unknown := [word for word in chosen if word not in choices]:
             raise ValueError(
-                f"is a list of {', '.join(choices)} with {separator!r} between them; {unknown[0]!r} is none"
+                f"is a list of {', '.join(choices)} with {separator!r} between them; {unknown[0]!r} is not one of them"
             )
         return separator.join(chosen)
 

@@ -904,7 +904,12 @@ def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
         ("IPQoS", "af21\tid", "must be one or two classes of traffic as ssh_config has them"),
         ("RekeyLimit", "much", "must be an amount and a time such as '1G 1h', not 'much'"),
         ("LogLevel", "loud", "must be error, info, verbose, debug, debug1, debug2 or debug3, not 'loud'"),
-        ("workaround", "rename:magic", "is a list of none, rename, norename"),
+        (
+            "workaround",
+            "rename:magic",
+            "is a list of none, rename, norename, renamexdev, norenamexdev, truncate, notruncate, fstat, nofstat, "
+            "buflimit, nobuflimit, createmode, nocreatemode with ':' between them; 'magic' is not one of them",
+        ),
         ("from_code", "../../x", "must be a character set that iconv -l lists, not '../../x'"),
         ("modules", "/lib/evil", "must be iconv, not '/lib/evil'"),
         ("attr_timeout", "-1", "must be a number of seconds, not '-1'"),
