@@ -12,8 +12,7 @@ from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 
 _MADE_ONCE = (
-    "docker volume create makes it (create_directory), and nothing else does: if the volume is there already, the "
-    "directory has gone, or a disk of the server is missing"
+    "a new volume makes it (create_directory); of a volume that you have already, the directory or its disk is gone"
 )
 
 

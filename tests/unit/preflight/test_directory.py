@@ -256,9 +256,8 @@ def test_directory_when_it_is_missing_later_is_not_made(client: Client, files: P
         (files / "photos/2024").rmdir()
         error = client.refusal(server, "/photos/2024", password="hunter2", create_directory="")
     assert str(error) == (
-        "the directory /photos/2024 does not exist on 127.0.0.1 for bob: docker volume create makes it "
-        "(create_directory), and nothing else does: if the volume is there already, the directory has gone, or a disk "
-        "of the server is missing"
+        "the directory /photos/2024 does not exist on 127.0.0.1 for bob: a new volume makes it "
+        "(create_directory); of a volume that you have already, the directory or its disk is gone"
     )
     assert not (files / "photos/2024").exists()
 
