@@ -29,6 +29,8 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("directport", "passive", "slave"), _BYPASSES),
     **dict.fromkeys(("Include", "Tag"), _UNCHECKED),
     **dict.fromkeys(("dev", "suid"), _UNGUARDED),
+    "addr": "it is for NFS, which Docker's own driver, local, mounts; here the server is a part of "
+    "sshcmd=user@host:/dir",
     "HostName": "the server is the one that sshcmd names, so that what is checked is what is mounted",
     "NoHostAuthenticationForLocalhost": "say host_key_check=no if a server need not prove who it is",
     **dict.fromkeys(("dmask", "fmask"), "not every sshfs has it: say umask"),

@@ -493,6 +493,14 @@ def test_name_when_it_would_be_dangerous_is_refused_with_the_reason(name: str, r
     assert said.casefold() == f"option '{name}' is refused: {reason}".casefold()
 
 
+def test_address_of_docker_s_own_driver_is_refused_with_the_place_of_the_server() -> None:
+    said = refusal({"sshcmd": "nas:/photos", "o": "addr=192.0.2.7,rw"})
+    assert said == (
+        "option 'addr' is refused: it is for NFS, which Docker's own driver, local, mounts; here the server is a part "
+        "of sshcmd=user@host:/dir"
+    )
+
+
 def test_name_when_dangerous_and_hidden_in_a_list_is_refused() -> None:
     assert "option 'ssh_command' is refused" in refusal({"sshcmd": "nas:", "ro,ssh_command": "id"})
     assert "option 'ssh_command' is refused" in refusal({"sshcmd": "nas:", "uid": "1,ssh_command=id"})
