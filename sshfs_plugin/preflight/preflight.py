@@ -169,7 +169,8 @@ class Preflight:
             login = self.keyring.login_of(volume)
             kept = [str(path) for path in login.identity_files]
             if login.agent:
-                kept.append(f"{len(login.agent_keys)} keys of the ssh-agent at {login.agent.path}")
+                count = len(login.agent_keys)
+                kept.append(f"{count} key{'s' * (count != 1)} of the ssh-agent at {login.agent.path}")
             if login.password:
                 kept.append("a password")
             note(", ".join(kept) or "none given, none found")

@@ -12,11 +12,12 @@ from pathlib import Path
 import paramiko
 import pytest
 from support.administrator import Administrator
+from support.agents import agent
 from support.driver import slow_slots
 from support.impostors import closed_port, impostor
 from support.programs import Programs
 from support.serving import serving as at_socket
-from support.ssh_keys import host_key
+from support.ssh_keys import host_key, write_key
 from support.ssh_server import Account, Server, serving
 
 from sshfs_plugin import options
@@ -112,6 +113,14 @@ def test_the_first_failed_check_is_the_last_line_and_its_cure_goes_to_stderr(
     assert error in said.err
     assert said.err.count("\n") == 1
     assert "hunter2" not in said.out + said.err
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 key"), (2, "2 keys")])
+def test_the_keys_of_an_agent_are_counted(administrator: Administrator, tmp_path: Path, count: int, words: str) -> None:
+    keys = [write_key(tmp_path / f"key{number}", "ed25519", number) for number in range(count)]
+    with agent(*keys) as place:
+        said = administrator("check", "nas.invalid:/dir", f"-oIdentityAgent={place}")
+    assert said.lines[1] == f"✓ key or password {words} of the ssh-agent at {place}"
 
 
 def test_an_option_that_this_host_can_not_follow_breaks_the_options(administrator: Administrator) -> None:
