@@ -87,7 +87,7 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
             yield Finding.warning(
                 "volume-failed",
                 f"the last call for the volume '{volume.name}' has failed, {volume.last_error}",
-                f"docker-volume-sshfs check {volume.name} tells whether it would by now",
+                f"to see whether it works now: docker-volume-sshfs check {volume.name}",
             )
 
 

@@ -275,7 +275,7 @@ def test_volumes_that_are_not_well_and_one_that_has_failed(
     found = [line for line in wrong(administrator("doctor")) if "volume '" in line]
     assert found == [
         "warning the last call for the volume 'books' has failed, sshfs could not mount volume 'books' -> "
-        "docker-volume-sshfs check books tells whether it would by now",
+        "to see whether it works now: docker-volume-sshfs check books",
         "error   the volume 'films' is mounted, but the server does not answer -> "
         "docker-volume-sshfs check films tells what is wrong with its server",
         "error   the volume 'music' is mounted anew, and lost to containers that had it before -> "
