@@ -63,7 +63,7 @@ def absence(path: Path, hint: str) -> tuple[str, str]:
         hint: What to do unless the service can't see what is there.
     """
     if why := unseen(path):
-        return why, MOVE_IT
+        return f"does not exist, or {why}", MOVE_IT
     return "does not exist", hint
 
 

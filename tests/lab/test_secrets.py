@@ -91,7 +91,7 @@ def test_agent_of_root_is_reached_from_the_sandbox_and_no_other(agents: Host) ->
     host.create("by-agent", host.directory("by-agent"), IdentityFile=None, IdentityAgent="/run/agent")
     host.run("by-agent", "echo hello >/data/file")
     for place, complaint in (
-        (BELOW_TMP, "it is below /tmp, where the service can't see it: move it elsewhere"),
+        (BELOW_TMP, "it does not exist, or is below /tmp, where the service can't see it: move it elsewhere"),
         ("/run/alice/agent", "it belongs to a user other than root: run an agent for volumes as root"),
     ):
         refused = host.create("refused", "/srv/alice", check=False, IdentityFile=None, IdentityAgent=place)

@@ -27,7 +27,8 @@ from sshfs_plugin import errors
         ),
         (
             {"idmap": "file", "uidfile": "/tmp/nope"},  # noqa: S108
-            "option 'uidfile' names /tmp/nope, which is below /tmp, where the service can't see it: move it elsewhere",
+            "option 'uidfile' names /tmp/nope, which does not exist, or is below /tmp, where the service can't see it: "
+            "move it elsewhere",
         ),
         ({"known_hosts": "/nope"}, "option 'known_hosts' names /nope, which does not exist: make it first"),
         (

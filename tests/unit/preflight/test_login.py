@@ -337,7 +337,7 @@ def test_login_when_no_certificate_could_lie_beside_the_key_uses_the_key(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "it is below /tmp, where the service can't see it: move it elsewhere"),
+        (None, "it does not exist, or is below /tmp, where the service can't see it: move it elsewhere"),
         ("ssh-ed25519 AAAA bob", "it is not a certificate: ssh-keygen -s makes one"),
     ],
 )

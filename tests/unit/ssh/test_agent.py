@@ -89,7 +89,7 @@ def test_missing_socket_is_named(place: Path) -> None:
 
 def test_missing_socket_below_tmp_is_not_seen_by_the_service() -> None:
     assert refusal(Path("/tmp/ssh-X/agent.1")) == (  # noqa: S108 (as ssh-agent does)
-        "it is below /tmp, where the service can't see it: move it elsewhere"
+        "it does not exist, or is below /tmp, where the service can't see it: move it elsewhere"
     )
 
 

@@ -86,8 +86,8 @@ def test_identity_file_when_missing_says_which_and_where_it_is_looked_for(keyrin
     with pytest.raises(errors.IdentityFileUnusable) as refused:
         keyring.login(Credentials(identity_file="~/nas"))
     assert str(refused.value) == (
-        f"cannot use the identity file {keyring.home}/nas, it is below /tmp, where the service can't "
-        "see it: move it elsewhere"
+        f"cannot use the identity file {keyring.home}/nas, it does not exist, or is below /tmp, where the service "
+        "can't see it: move it elsewhere"
     )
 
 
@@ -345,8 +345,8 @@ def password_refusal(keyring: Keyring, file: Path) -> str:
 
 def test_password_file_when_missing_says_which(keyring: Keyring, tmp_path: Path) -> None:
     assert password_refusal(keyring, tmp_path / "gone") == (
-        f"cannot use the password file {tmp_path}/gone, it is below /tmp, where the service can't see it: "
-        "move it elsewhere"
+        f"cannot use the password file {tmp_path}/gone, it does not exist, or is below /tmp, where the service can't "
+        "see it: move it elsewhere"
     )
 
 
