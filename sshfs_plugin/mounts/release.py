@@ -48,6 +48,7 @@ def release(settings: Settings, names: Iterable[VolumeName], *, requested: bool 
 
     Raises:
         OSError: The kernel refuses to unmount one. Its request stays; the other volumes are released all the same.
+        ProgramNotStarted: A mountpoint that was left could not be removed. The same is true of it.
     """
     mountpoints = {settings.mounts.resolve() / name: name for name in names}
     found = {mount.mountpoint: mount for mount in mountinfo.mounts() if mount.mountpoint in mountpoints}
@@ -66,7 +67,7 @@ def release(settings: Settings, names: Iterable[VolumeName], *, requested: bool 
                         continue
                 elif requested:
                     _remove(mountpoint)
-            except OSError as refusal:  # raised after the others
+            except (OSError, errors.ProgramNotStarted) as refusal:  # raised after the others
                 refusals.append(refusal)
             else:
                 request.unlink(missing_ok=True)

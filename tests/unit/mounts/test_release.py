@@ -12,6 +12,7 @@ import pytest
 from support.kernel import FakeKernel
 from support.programs import Programs
 
+from sshfs_plugin import errors
 from sshfs_plugin.mounts import kernel, mountinfo, release
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import VolumeName
@@ -165,6 +166,26 @@ def test_what_the_kernel_does_not_let_go_keeps_no_other_from_its_release(
 
 
 @pytest.mark.usefixtures("own_logging", "environment", "fake_kernel")
+def test_program_that_cannot_be_started_keeps_no_other_volume_from_its_release(
+    settings: Settings, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, mounted = settings.mounts / FILMS, settings.mounts / PHOTOS
+    settings.releases.mkdir(parents=True)
+    for mountpoint in (left, mounted):
+        mountpoint.mkdir(parents=True)
+        (settings.releases / mountpoint.name).touch()
+    fake_kernel.mount(mounted)
+
+    def refuse(_mountpoint: Path) -> None:
+        raise errors.ProgramNotStarted("chattr", BlockingIOError(11, "Resource temporarily unavailable"))
+
+    monkeypatch.setattr(kernel, "make_mutable", refuse)
+    with pytest.raises(errors.ProgramNotStarted):
+        release.release(settings, [FILMS, PHOTOS], requested=True)
+    assert [request.name for request in settings.releases.iterdir()] == [FILMS]
+    assert mountinfo.mounted_at(mounted) is None
+
+
 def test_without_a_request_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["release"])
     release.main()
