@@ -290,7 +290,7 @@ def _is_active(unit: str) -> bool:
 def _state(unit: str) -> str:
     try:
         shown = command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout
-    except errors.ProgramError:  # containers may be using it
+    except errors.ProgramStuck:  # containers may be using it
         return _ACTIVE
     return shown.strip()
 

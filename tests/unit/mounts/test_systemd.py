@@ -371,6 +371,15 @@ def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
     assert programs.calls("systemctl")[-1] == f"reset-failed {UNIT}"
 
 
+def test_start_for_which_systemd_cannot_be_asked_says_why(
+    keeping: SystemdSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.files(PHOTOS).write(VOLUME, LOGIN, keeping.settings)
+    refuse(monkeypatch, "systemctl")
+    with pytest.raises(errors.ProgramNotStarted, match="cannot start systemctl, Resource temporarily unavailable"):
+        keeping.start(VOLUME, LOGIN, soon())
+
+
 def test_unit_that_does_not_even_stop_is_logged(
     keeping: SystemdSupervisor,
     programs: Programs,
