@@ -113,13 +113,18 @@ class SharedConnection(SecretFiles):
 
     @property
     def hangs(self) -> bool:
-        """Whether a relay has found that it begins no session, or it was asked to end and did not answer."""
+        """Whether a relay has found that it begins no session."""
         return (self.directory / "hung").exists()
 
-    def note_hanging(self) -> None:
-        """Note that it hangs, as a relay does."""
+    @property
+    def is_silent(self) -> bool:
+        """Whether it was asked to end and did not answer."""
+        return (self.directory / "silent").exists()
+
+    def note_silence(self) -> None:
+        """Note that it was asked to end and did not answer."""
         with suppress(OSError):  # it has ended just now
-            (self.directory / "hung").touch(0o600)
+            (self.directory / "silent").touch(0o600)
 
     @property
     def ending(self) -> Path:
@@ -215,7 +220,7 @@ class SharedConnections:
     def end_idle(self) -> None:
         """End the connections that no volume shares, which otherwise stay for a while, as those that hang do.
 
-        One that does not answer in time counts as one that hangs from then on, and is not waited for again.
+        One that does not answer in time is not asked again.
         """
         with self._choosing:
             idle = [each for each in self.all() if not (each.shared_by or each.is_being_made)]
@@ -225,14 +230,14 @@ class SharedConnections:
         limit = Deadline.after(END_SECONDS)
         for connection in idle:
             left = limit.left()
-            if left and connection.stands and not connection.hangs:
+            if left and connection.stands and not connection.is_silent:
                 words = ["ssh", "-F", "none", "-O", "exit", "-S", str(connection.socket), "none"]
                 try:
                     command.run(words, seconds=left)
                     kernel.await_absence(connection.directory, limit.left())
                 except errors.ProgramStuck:
                     if left > END_SECONDS / 2:  # else it had no time to answer
-                        connection.note_hanging()
+                        connection.note_silence()
                 except errors.ProgramError as error:
                     log.warning("an idle connection stays for some minutes: %s", error)
 

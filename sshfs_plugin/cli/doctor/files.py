@@ -151,7 +151,7 @@ def _connections(settings: Settings) -> Iterator[Finding]:
             yield Finding.warning(
                 "connection-ended", f"of a shared connection that has ended, {connection.directory} is left", cure
             )
-        elif connection.hangs:
+        elif connection.hangs or connection.is_silent:
             users = ", ".join(sorted(connection.shared_by)) or "nothing"
             cure = f"systemctl stop {unit}: whatever uses it connects by itself then"
             yield Finding.warning("connection-hangs", f"a shared connection hangs, which {users} uses", cure)
