@@ -133,6 +133,11 @@ def _sources(
         option, sources = "BindAddress", _by_family(resolve(replace(remote, host=named, port=0), seconds, keywords))
     elif interface := keywords.get("BindInterface"):
         option, sources = "BindInterface", interfaces.addresses(interface)
+        if not sources:
+            raise errors.HostUnreachable(
+                f"cannot connect to {remote.server}, the interface '{interface}' of 'BindInterface' has no address",
+                f"is it up? ip address show {interface} tells",
+            )
     else:
         return None
     if not any(family in sources for family, *_ in addresses):

@@ -311,6 +311,16 @@ def test_server_when_the_volume_names_a_source_of_another_family_says_which_opti
     )
 
 
+def test_server_when_the_interface_of_the_volume_has_no_address_says_so(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interfaces, "addresses", lambda _name: {})
+    assert str(client.refusal(server, password="hunter2", BindInterface="lo")) == (
+        f"cannot connect to 127.0.0.1 port {server.port}, the interface 'lo' of 'BindInterface' has no address: "
+        "is it up? ip address show lo tells"
+    )
+
+
 def test_server_when_the_volume_says_a_way_that_works_is_found(client: Client, server: Server) -> None:
     client.run(server, password="hunter2", AddressFamily="inet", BindAddress="127.0.0.2")
 
