@@ -210,8 +210,14 @@ def rclone(server: Server, scratch: Path) -> Iterator[Rclone | None]:
 
 
 def memory(processes: Iterable[int]) -> float:
-    """Return the bytes of memory that are the processes' own, with their share of what they share with others (PSS)."""
-    sizes = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes]
+    """Return the bytes of memory that are the processes' own, with their share of what they share with others (PSS).
+
+    A process that ends meanwhile counts as none: a connection of the volumes before may be ending.
+    """
+    sizes = []
+    for process in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            sizes.append(Path(f"/proc/{process}/smaps_rollup").read_text())
     return sum(int(size.partition("\nPss:")[2].split()[0]) for size in sizes) * 1024
 
 
