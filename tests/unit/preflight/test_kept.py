@@ -274,13 +274,14 @@ def test_connection_that_breaks_just_when_it_is_used_costs_a_new_one(
 def test_connections_that_have_fallen_silent_cost_a_new_one_after_a_moment(
     keeper: Keeper, server: Server, monkeypatch: pytest.MonkeyPatch, in_background: Background
 ) -> None:
-    monkeypatch.setattr(preflight, "KEPT_ANSWERS_SECONDS", 0.3)
     keeper.run(server, password="hunter2")
     awake, server.account = server.account, replace(server.account, stalls_at="stat /photos")
-    run = in_background(keeper.run, server, password="hunter2")
-    await_that(lambda: server.seen == [*FIRST, "stat /photos"], lambda: f"{server.seen}")
-    server.account = awake
-    run.result()
+    with monkeypatch.context() as patched:  # no longer, since a busy host may need more for an answer
+        patched.setattr(preflight, "KEPT_ANSWERS_SECONDS", 0.3)
+        run = in_background(keeper.run, server, password="hunter2")
+        await_that(lambda: server.seen == [*FIRST, "stat /photos"], lambda: f"{server.seen}")
+        server.account = awake
+        run.result()
     assert server.seen == [*FIRST, "stat /photos", *FIRST]
     keeper.run(server, password="hunter2")
     assert server.connections == 2, "the one that has fallen silent is used no more"
