@@ -15,6 +15,10 @@ from sshfs_plugin.volume import Remote
 _VERSION = 3
 """The version of SFTP; OpenSSH and sshfs speak no other."""
 
+_LISTS_AT_ONCE = "users-groups-by-id@openssh.com"
+"""An extension of OpenSSH's sftp-server alone, whose OPENDIR tells all: its READDIR has names or an end, and never an
+error (process_readdir in sftp-server.c). Other servers look into the directory at READDIR."""
+
 _STATUS_SECONDS = 1.0
 """How long the exit status of a program may arrive after its end."""
 
@@ -39,27 +43,44 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
     """
 
     def look_into(self, path: str) -> paramiko.SFTPAttributes:
-        """Return the attributes of what is at a path; if it is a directory, its first names are asked for as well.
+        """Return the attributes of what is at a path; of a directory only if it can be entered and listed.
 
-        It takes two round trips.
+        It takes two round trips, or one where the server is OpenSSH's.
 
         Raises:
-            FileNotFoundError, PermissionError: The server says so, of the path or of its names.
+            FileNotFoundError, PermissionError: The server says so, of the path or of what is in it.
             FAILURES: Another refusal, or no answer.
         """
-        found, opened = self._asked((paramiko.sftp.CMD_STAT, path), (paramiko.sftp.CMD_OPENDIR, path))
+        inside, opened = self._asked(
+            (paramiko.sftp.CMD_STAT, f"{path.rstrip('/')}/."), (paramiko.sftp.CMD_OPENDIR, path)
+        )
         handle = opened[1].get_binary() if opened[0] == paramiko.sftp.CMD_HANDLE else None
         try:
-            attributes = paramiko.SFTPAttributes._from_msg(self._expected(paramiko.sftp.CMD_ATTRS, found))
+            attributes = self._attributes(path, inside)
             if stat.S_ISDIR(attributes.st_mode or 0):
                 if handle is None:
                     self._expected(paramiko.sftp.CMD_HANDLE, opened)
-                with suppress(EOFError, UnicodeDecodeError):  # it is empty; the word for that need not be UTF-8
-                    self._request(paramiko.sftp.CMD_READDIR, handle)
+                if _LISTS_AT_ONCE not in self.extensions:
+                    with suppress(EOFError, UnicodeDecodeError):  # it is empty; the word for that need not be UTF-8
+                        self._request(paramiko.sftp.CMD_READDIR, handle)
         finally:
             if handle is not None:
                 with suppress(*FAILURES):  # the error that is on its way says more
                     self._async_request(type(None), paramiko.sftp.CMD_CLOSE, handle)  # whose answer nobody needs
+        return attributes
+
+    def _attributes(self, path: str, inside: tuple[int, Any]) -> paramiko.SFTPAttributes:
+        """Return the attributes of what is at a path, given the answer about "." in it: a file has none."""
+        refusal: OSError | None = None
+        try:
+            return paramiko.SFTPAttributes._from_msg(self._expected(paramiko.sftp.CMD_ATTRS, inside))
+        except OSError as error:
+            refusal = error
+        found = self._expected(paramiko.sftp.CMD_ATTRS, self._request(paramiko.sftp.CMD_STAT, path))
+        attributes = paramiko.SFTPAttributes._from_msg(found)
+        # a server need not know "."; that it lets nobody enter is an answer
+        if isinstance(refusal, PermissionError) and stat.S_ISDIR(attributes.st_mode or 0):
+            raise refusal
         return attributes
 
     def _asked(self, *requests: tuple[int, str]) -> list[tuple[int, Any]]:

@@ -29,6 +29,13 @@ class Subsystem(paramiko.SFTPServer):  # type: ignore[misc]  # Debian's paramiko
             return
         super().start_subsystem(name, transport, channel)
 
+    def _send_packet(self, kind: int, packet: paramiko.Message) -> None:
+        if kind == paramiko.sftp.CMD_VERSION:
+            for name in self.server.server.account.extensions:
+                packet.add_string(name)
+                packet.add_string("1")
+        super()._send_packet(kind, packet)
+
     def finish_subsystem(self) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self.sock.send_exit_status(0)
@@ -89,12 +96,13 @@ class Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
     def _absolute(self, path: str) -> str:
         return posixpath.normpath(posixpath.join(self.server.account.home, path))
 
-    def _answer(self, verb: str, path: str, find: Callable[[Path], Any]) -> Any:
-        path = self._absolute(path)
+    def _answer(self, verb: str, asked: str, find: Callable[[Path], Any]) -> Any:
+        path, answers = self._absolute(asked), self.server.account.answers
         self.server.meet(f"{verb} {path}", self.transport)
         time.sleep(self.server.account.pause)
-        if (status := self.server.account.answers.get(f"{verb} {path}")) is not None:
-            return status
+        for place in (asked, path):
+            if (status := answers.get(f"{verb} {place}")) is not None:
+                return status
         try:
             return find(Path(f"{self.server.account.directory}{path}"))
         except OSError as error:

@@ -38,10 +38,11 @@ class Account:
         ways: Sequences of methods, of which each lets in: ``AuthenticationMethods`` of sshd_config.
         expired: Whether the server wants a new password first.
         sftp: Whether there is SFTP.
+        extensions: The extensions of SFTP that it announces, beside paramiko's.
         greeting: What the login's start-up files print.
         last_words: What the program for SFTP says before it ends at once; empty if it stays.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
-        answers: Status codes to give to requests such as ``list /private``.
+        answers: Status codes to give to requests such as ``list /private``, or ``stat /private/.``.
         forwards: Whether it lets the login connect elsewhere from there.
         pause: Seconds that each request for files takes.
         stalls_at: A login method or request that is never answered.
@@ -56,6 +57,7 @@ class Account:
     ways: Sequence[tuple[str, ...]] = ((KEY,), (PASSWORD,))
     expired: bool = False
     sftp: bool = True
+    extensions: Sequence[str] = ()
     greeting: bytes = b""
     last_words: bytes = b""
     changes: Sequence[str] = ()

@@ -48,8 +48,13 @@ def test_directory_when_names_in_it_are_not_utf8_is_fine(client: Client, files: 
     client.run(server, password="hunter2")
 
 
-def test_directory_is_looked_into_in_two_round_trips_and_left_closed(
-    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("extensions", "last"),
+    [((), [["readdir"], ["wait"], ["close"]]), (("users-groups-by-id@openssh.com",), [["close"]])],
+    ids=["others", "openssh"],
+)
+def test_directory_is_looked_into_in_few_round_trips_and_left_closed(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch, extensions: tuple[str, ...], last: list[list[str]]
 ) -> None:
     packets: list[str] = []
     send, read = sftp.Client._send_packet, sftp.Client._read_packet
@@ -64,9 +69,27 @@ def test_directory_is_looked_into_in_two_round_trips_and_left_closed(
 
     monkeypatch.setattr(sftp.Client, "_send_packet", sent)
     monkeypatch.setattr(sftp.Client, "_read_packet", received)
-    client.run(server, password="hunter2")
+    with serving(Account(directory=files, password="hunter2", extensions=extensions)) as server:
+        client.run(server, password="hunter2")
     waits = [list(same) for is_wait, same in itertools.groupby(packets, lambda packet: packet == "wait")]
-    assert waits == [["init"], ["wait"], ["stat", "opendir"], ["wait", "wait"], ["readdir"], ["wait"], ["close"]]
+    assert waits == [["init"], ["wait"], ["stat", "opendir"], ["wait", "wait"], *last]
+
+
+def test_directory_that_nobody_may_enter_is_named(client: Client, files: Path) -> None:
+    """It can be listed, and a mount would be made, but each file in it is refused."""
+    answers = {"stat /photos/.": paramiko.SFTP_PERMISSION_DENIED}
+    with serving(Account(directory=files, password="hunter2", answers=answers)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert str(error) == (
+        "the directory /photos on 127.0.0.1 is not readable for bob: "
+        "give it the right to read and enter the directory and those above it, or log in as its owner"
+    )
+
+
+def test_directory_on_a_server_that_knows_no_dot_is_fine(client: Client, files: Path) -> None:
+    answers = {"stat /photos/.": paramiko.SFTP_NO_SUCH_FILE}
+    with serving(Account(directory=files, password="hunter2", answers=answers)) as server:
+        client.run(server, password="hunter2")
 
 
 @pytest.mark.parametrize("path", ["/photos", "/music", "/photos/a.jpg"])
