@@ -4,8 +4,11 @@
 import os
 from select import select
 
-EVERY_SECONDS = 5.0
-"""How far apart attempts start at least."""
+EVERY_SECONDS, UNREACHED_SECONDS = 5.0, 4.0
+"""How far apart attempts start at least; the second if ssh could not connect, so that the server has seen no login.
+
+With the time of the login itself, a server that is back is used again within five seconds.
+"""
 
 LONGEST_PAUSE_SECONDS = 600.0
 """How long to wait at most after an attempt at a server that hangs; it begins with less, and doubles each time."""
@@ -52,6 +55,7 @@ class Outage:
             why: What ended it.
         """
         self._file, self._why, self._refusals, self._pause = file, why, 0, 0.0
+        self._every = EVERY_SECONDS
         self._retry = os.path.join(os.path.dirname(file), "retry") if file else ""
         self._has_complained = False
         self.since = self._said = now
@@ -82,6 +86,7 @@ class Outage:
         """
         refusal = _refusal(said)
         self._why = refusal or why
+        self._every = UNREACHED_SECONDS if _is_unreached(said) else EVERY_SECONDS
         if refusal:
             self._refusals += 1
         self._pause = min(2 * (self._pause or EVERY_SECONDS), LONGEST_PAUSE_SECONDS) if hangs else 0.0
@@ -92,7 +97,7 @@ class Outage:
         elif self._pause:
             self.next_attempt = now + self._pause
         else:
-            self.next_attempt = max(now, self.started + EVERY_SECONDS)
+            self.next_attempt = max(now, self.started + self._every)
         if now - self._said > SAY_EVERY_SECONDS or self.next_attempt == float("inf"):
             self._said = now
             say(self._sentence)
@@ -125,7 +130,7 @@ class Outage:
         elif self._pause:
             then = f"it is tried again {self._pause:.0f} seconds later"
         else:
-            then = f"it is tried again every {EVERY_SECONDS:.0f} seconds"
+            then = f"it is tried again every {self._every:.0f} seconds"
         return f"the connection to the server is lost ({self._why}); {then}"
 
     def _write(self) -> None:
@@ -172,3 +177,8 @@ def _refusal(said: bytes) -> str:
         if is_cut or (is_denied and b"@" in who and b" " not in who) or words == b"Host key verification failed.":
             return last_line(words)
     return ""
+
+
+def _is_unreached(said: bytes) -> bool:
+    """Tell whether ssh says that it could not connect, be it to the server or to the first jump host."""
+    return any(line.startswith(b"ssh: ") for line in said.splitlines())

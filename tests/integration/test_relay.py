@@ -97,7 +97,7 @@ def test_while_the_server_is_away_all_but_reads_fails_at_once_and_comes_back_by_
                 await_that(lambda: not is_back(mountpoint), "the loss is seen")
                 await_that(lambda: plugin.status("away")["state"] == "unresponsive", "the state is told")
                 await_that(lambda: "Connection refused" in plugin.status("away")["lastError"], "the cause is told")
-                assert plugin.status("away")["lastError"].endswith("it is tried again every 5 seconds")
+                assert plugin.status("away")["lastError"].endswith("it is tried again every 4 seconds")
 
                 def fails(number: int) -> float:
                     started = time.monotonic()

@@ -308,7 +308,7 @@ def test_while_the_server_is_away_reads_wait_and_all_else_fails_at_once(
                 record_property("twelve at once", fails_at_once(host, reader))
                 record_property("get and list", ask_the_service(host, "away"))
                 reason = await_state(host, "away", "unresponsive", "Connection refused")
-                assert "it is tried again every 5 seconds" in reason
+                assert "it is tried again every 4 seconds" in reason
                 asked = machine.run(PACKAGE, "status", "away", check=False)
                 assert asked.returncode == 1
                 assert "mounted, but the server does not answer" in asked.stdout

@@ -31,6 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     # it passes only where a test says so, however busy this host is
     monkeypatch.setattr(relay, "HOLD_SECONDS", 10.0)
     monkeypatch.setattr(outage, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(outage, "UNREACHED_SECONDS", 0.0)
     return clock
 
 

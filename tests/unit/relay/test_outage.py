@@ -34,6 +34,7 @@ TOO_MANY = (
 )
 DENIED_ON_THE_WAY = b"bob@jump: Permission denied (publickey).\r\nConnection closed by UNKNOWN port 65535\r\n"
 TRIED = "it is tried again every 5 seconds"
+KNOCKED = "it is tried again every 4 seconds"
 IN_A_MINUTE = "the login is tried again 1 minute later"
 IN_TEN_MINUTES = "the login is tried again 10 minutes later"
 GIVEN_UP = "no further login is tried until a container that uses the volume is started"
@@ -43,6 +44,7 @@ GIVEN_UP = "no further login is tried until a container that uses the volume is 
 def every(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts be as far apart as they are."""
     monkeypatch.setattr(outage, "EVERY_SECONDS", 5.0)
+    monkeypatch.setattr(outage, "UNREACHED_SECONDS", 4.0)
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_outage_is_told_while_it_lasts(
     clock.forward(10)
     attempt.die(b"ssh: connect to host nas port 22: Connection refused\r\n")
     attempt = servers.next()
-    told(relayed, lost("ssh: connect to host nas port 22: Connection refused"))
+    told(relayed, lost("ssh: connect to host nas port 22: Connection refused", KNOCKED))
     attempt.greet()
     disk.connected()
     exchange(relayed, attempt, disk, reading(2, name, 0, 3))
@@ -155,16 +157,30 @@ def test_outage_when_it_could_not_be_told_once_is_told_later_and_forgotten(
     await_that(lambda: not relayed.outage.exists(), lambda: "it is forgotten")
 
 
-def test_attempts_are_as_far_apart_as_is_said(servers: Servers, start: Start, clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (b"Connection closed by 10.0.0.7 port 22\r\n", 5),
+        (b"ssh: connect to host nas port 22: No route to host\r\n", 4),
+        (b"ssh: Could not resolve hostname nas: Name or service not known\r\n", 4),
+        (b"ssh: connect to host jump port 22: Connection refused\r\nConnection closed by UNKNOWN port 65535\r\n", 4),
+    ],
+)
+def test_attempts_are_as_far_apart_as_is_said(
+    servers: Servers, start: Start, clock: Clock, words: bytes, seconds: int
+) -> None:
     relayed = start()
-    relayed.connected(servers).die()  # it has just been made
+    relayed.connected(servers).die(words)  # it has just been made
     await_that(relayed.outage.exists, lambda: "the loss is noticed")
+    clock.forward(5)
+    servers.next().die(words)
+    told(relayed, lost(outage.last_line(words), f"it is tried again every {seconds} seconds"))
     for _ in range(3):
-        clock.forward(3)
+        clock.forward(seconds - 1)
         clock.await_looks()
         assert not servers.is_called
-        clock.forward(2)
-        servers.next().die()
+        clock.forward(1)
+        servers.next().die(words)
 
 
 def test_attempt_when_the_connection_has_lasted_is_made_at_once(
@@ -244,7 +260,7 @@ def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no
 @pytest.mark.parametrize(
     "words",
     [
-        b'Load key "/etc/key": Permission denied\r\nssh: connect to host nas port 22: Connection refused\r\n',
+        b'Load key "/etc/key": Permission denied\r\nkex_exchange_identification: read: Connection reset by peer\r\n',
         b"Could not create directory '/root/.ssh' (Permission denied).\r\nConnection reset by 10.0.0.7 port 22\r\n",
         b"mkdir: cannot create directory: Permission denied\r\nclient_loop: send disconnect: Broken pipe\r\n",
         b"Welcome. Too many authentication failures end in a ban.\r\nConnection closed by 192.0.2.1 port 22\r\n",

@@ -49,7 +49,7 @@ import os, sys
 sys.path.append(sys.argv[1])
 from sshfs_plugin.relay import outage
 from sshfs_plugin.relay.main import main
-outage.EVERY_SECONDS = 0.0
+outage.EVERY_SECONDS = outage.UNREACHED_SECONDS = 0.0
 spawn, fake = os.posix_spawn, sys.argv[2:7]
 def spawning(path, arguments, *rest, **named):
     assert (path, arguments[:2]) == ("/usr/bin/ssh", ["/usr/bin/ssh", "nas"]), arguments
