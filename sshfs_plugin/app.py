@@ -14,7 +14,9 @@ from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.events import Event
 from sshfs_plugin.host import journal
+from sshfs_plugin.host.own_mounts import OwnMount
 from sshfs_plugin.http import api, listening
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.settings import Settings
@@ -38,7 +40,7 @@ def create_app() -> flask.Flask:
         ValueError: A setting makes no sense.
     """
     settings = Settings.from_environment()
-    counters = Counters()
+    counters, chosen = Counters(), supervisor(settings)
     preflight = DeferredPreflight(
         keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings), observer=counters.check
     )
@@ -46,19 +48,20 @@ def create_app() -> flask.Flask:
         volumes=VolumeRecords.of(settings),
         holder_records=HolderRecords(settings.holders),
         preflight=preflight,
-        supervisor=supervisor(settings),
+        supervisor=chosen,
         counters=counters,
     )
     driver.load()
-    threading.Thread(target=_look_after, args=(driver, settings), name="look-after", daemon=True).start()
+    threading.Thread(target=_look_after, args=(driver, chosen, settings), name="look-after", daemon=True).start()
     slow_calls, quick = settings.threads // 2, min(QUICK_THREADS, settings.threads // 4)
     slow_slots = Slots(slow_calls, waiting=settings.threads - slow_calls - quick)
     return api.create_app(driver, slow_slots=slow_slots, tell=journal.status)
 
 
-def _look_after(driver: Driver, settings: Settings) -> None:
+def _look_after(driver: Driver, supervisor: Supervisor, settings: Settings) -> None:
     pause = threading.Event()
     told = ""
+    state = OwnMount(settings.state)
     while True:
         with _errors_logged("looking for what Docker finds"):
             told = _tell_what_is_in_the_way(settings, told)
@@ -66,6 +69,10 @@ def _look_after(driver: Driver, settings: Settings) -> None:
         pause.wait(LOOK_EVERY_SECONDS)
         with _errors_logged("looking after the volumes"):
             driver.look_after(ANSWER_SECONDS)
+        with _errors_logged("looking at the own mounts"):
+            if state.is_outdated:
+                log.warning("%s can be written to again: the service is started anew to see that", settings.state)
+                supervisor.restart_service()
 
 
 @contextmanager

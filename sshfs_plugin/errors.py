@@ -353,10 +353,10 @@ _ROOM = "make room on its file system"
 _UNWRITABLE = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.EROFS: "once it can be written to, systemctl restart docker-volume-sshfs",
+    errno.EROFS: "once its file system can be written to, try again half a minute later",
 }
-"""What to do about it. A service that was started while a file system was read-only sees it so until it is restarted
-(docs/facts.md).
+"""What to do about it. A service that was started while a file system was read-only sees it so ever after, but is
+started anew when it can be written to.
 """
 
 

@@ -85,6 +85,9 @@ class ProcessSupervisor(Supervisor):
             if connection.is_being_made and not connection.was_begun:
                 connection.remove()
 
+    def restart_service(self) -> None:
+        """Leave the service as it is: it has no mounts of its own."""
+
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes that no keeper keeps."""
         return {name for name in names if not self.is_kept(name)}

@@ -113,6 +113,10 @@ class Supervisor(ABC):
             self.discard_files(name)
 
     @abstractmethod
+    def restart_service(self) -> None:
+        """Have the service started anew, once the calls under way have ended; nothing where nothing can do that."""
+
+    @abstractmethod
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return those of some volumes that have no process, nor get one."""
 

@@ -108,6 +108,10 @@ class SystemdSupervisor(Supervisor):
         with contextlib.suppress(errors.ProgramError):
             command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
 
+    def restart_service(self) -> None:
+        """Have systemd start the service anew, once the calls under way have ended. Raises ProgramError."""
+        _systemctl("restart", "--no-block", SERVICE, seconds=ASK_SECONDS)
+
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes whose unit is inactive, or has failed."""
         ended = _ended_units([volume_unit(name) for name in names])

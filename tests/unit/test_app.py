@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The composition root: parts that fit together, on a host that is a directory."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -8,10 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.clients import ID, SSHCMD
 from support.driver import FakeHost
+from support.programs import Programs
 from support.service import TREE
 from support.waiting import LIMIT_SECONDS, Background, Gate
 
@@ -163,7 +166,7 @@ def test_volumes_are_looked_after_again_when_that_has_failed_once(
             raise outcome
 
     with pytest.raises(_Enough):
-        app._look_after(_Watched(host, look), settings)
+        app._look_after(_Watched(host, look), host.real_supervisor, settings)
     assert caplog.messages == ["looking after the volumes failed"]
     assert "no more processes" in caplog.text
 
@@ -186,10 +189,42 @@ def test_what_hides_the_service_from_docker_is_told_when_it_comes_and_once(
             spec.write_text("unix:///run/other.sock")
 
     with pytest.raises(_Enough):
-        app._look_after(_Watched(host, look), settings)
+        app._look_after(_Watched(host, look), host.real_supervisor, settings)
     assert caplog.messages == [
         f"Docker calls unix:///run/other.sock, by {spec}, and not this plugin: remove that, and restart Docker"
     ]
+
+
+RESTARTS = ["restart --job-mode=ignore-dependencies --no-block docker-volume-sshfs.service"]
+
+
+@pytest.mark.parametrize(
+    "options_and_restarts",
+    [("ro,relatime", "rw,relatime", RESTARTS), ("ro,relatime", "ro,relatime", []), ("rw,relatime", "rw,relatime", [])],
+    ids=["writable again", "still read-only", "only the mount is read-only"],
+)
+def test_service_that_has_met_a_read_only_file_system_is_started_anew_when_it_can_be_written_to(
+    host: FakeHost,
+    settings: Settings,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    options_and_restarts: tuple[str, str, list[str]],
+) -> None:
+    at_first, later, restarts = options_and_restarts
+    monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))  # as the mount says ever after
+    programs.add("findmnt", f"echo {at_first}")
+    programs.add("systemctl")
+    looks = iter([None])
+
+    def look() -> None:
+        programs.add("findmnt", f"echo {later}")
+        if next(looks, _Enough):
+            raise _Enough
+
+    with pytest.raises(_Enough):
+        app._look_after(_Watched(host, look), SystemdSupervisor(settings), settings)
+    assert programs.calls("systemctl") == restarts
 
 
 def test_application_looks_after_its_volumes_in_a_thread_that_ends_with_it() -> None:

@@ -286,7 +286,7 @@ def test_save_when_it_can_not_be_written_says_which_and_leaves_nothing(volumes: 
 @pytest.mark.parametrize(
     ("problem", "said"),
     [
-        (errno.EROFS, "Read-only file system: once it can be written to, systemctl restart docker-volume-sshfs"),
+        (errno.EROFS, "Read-only file system: once its file system can be written to, try again half a minute later"),
         (errno.ENOSPC, "No space left on device: make room on its file system"),
     ],
 )
