@@ -75,6 +75,8 @@ _NEWS: Mapping[Condition, tuple[Event, str]] = {
 }
 """What is said when a volume comes into a condition for which no call is to blame."""
 
+_WAY_OUT = "docker-volume-sshfs release --force {name} unmounts it if its containers can't be stopped"
+
 TRY_EVERY_SECONDS = 5.0
 SPARE_SECONDS = 10.0
 """How much of a caller's time is left to the last attempt."""
@@ -606,15 +608,19 @@ class Driver:
             device = None
         outage = self._supervisor.outage(entry.name) if device is not None else None
         condition = _condition(entry, device, is_lost=outage is not None)
+        since = entry.since(condition)
+        error, error_at = outage or (entry.last_error, entry.last_error_at)
+        if condition is Condition.UNRESPONSIVE and not error:
+            error, error_at = f"its mount does not answer: {_WAY_OUT.format(name=entry.name)}", since
         return State(
             record=entry.record,
             mountpoint=self._supervisor.mountpoint(entry.name) if device is not None else None,
             condition=condition,
-            since=entry.since(condition),
+            since=since,
             holders=entry.holders.count,
             unit=self._supervisor.unit(entry.name),
-            last_error=outage[0] if outage else entry.last_error,
-            last_error_at=outage[1] if outage else entry.last_error_at,
+            last_error=error,
+            last_error_at=error_at,
         )
 
     @contextmanager

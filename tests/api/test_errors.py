@@ -151,7 +151,16 @@ def test_inspect_tells_a_mount_that_does_not_answer(client: FlaskClient, host: F
     post(client, "Mount", {"Name": "photos", "ID": ID})
     host.supervisor.silent.add("photos")
     driver.look_after(1)
-    assert inspect(client)["state"] == "unresponsive"
+    shown = inspect(client)
+    assert shown["state"] == "unresponsive"
+    assert shown["lastError"] == (
+        "its mount does not answer: docker-volume-sshfs release --force photos unmounts it if its containers can't be "
+        "stopped"
+    )
+    assert shown["lastErrorAt"] == shown["since"]
+    host.supervisor.silent.clear()
+    driver.look_after(1)
+    assert "lastError" not in inspect(client)
 
 
 @pytest.mark.parametrize(

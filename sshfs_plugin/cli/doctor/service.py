@@ -19,7 +19,8 @@ from sshfs_plugin.state.records import VolumeRecords
 
 _RESTART = "restart them: docker ps --filter volume={name} shows them"
 _CURES = {
-    Condition.UNRESPONSIVE: "docker-volume-sshfs check {name} tells what is wrong with its server",
+    Condition.UNRESPONSIVE: "docker-volume-sshfs check {name} tells what is wrong with its server, and "
+    "docker-volume-sshfs release --force {name} unmounts it if its containers can't be stopped",
     Condition.REMOUNTED: _RESTART,
     Condition.LOST: _RESTART,
 }

@@ -277,7 +277,8 @@ def test_volumes_that_are_not_well_and_one_that_has_failed(
         "warning the last call for the volume 'books' has failed, sshfs could not mount volume 'books' -> "
         "to see whether it works now: docker-volume-sshfs check books",
         "error   the volume 'films' is mounted, but the server does not answer -> "
-        "docker-volume-sshfs check films tells what is wrong with its server",
+        "docker-volume-sshfs check films tells what is wrong with its server, and "
+        "docker-volume-sshfs release --force films unmounts it if its containers can't be stopped",
         "error   the volume 'music' is mounted anew, and lost to containers that had it before -> "
         "restart them: docker ps --filter volume=music shows them",
         "error   the volume 'photos' is not mounted, although containers hold it -> "
