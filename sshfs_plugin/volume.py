@@ -224,6 +224,11 @@ class Volume:
         """Whether nobody can write to it."""
         return ("ro", None) in self.sshfs_options
 
+    @property
+    def renames_in_steps(self) -> bool:
+        """Whether sshfs moves a file away before another takes its place, where the server can't do it in one step."""
+        return "rename" in (dict(self.sshfs_options).get("workaround") or "").split(":")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unresolved:

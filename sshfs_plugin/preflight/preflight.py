@@ -119,7 +119,7 @@ class Preflight:
             logged_in()
             with self.observer(Check.SFTP) as note:
                 sftp = open_sftp(transport, remote, deadline)
-                for lack in lacks(sftp.extensions):
+                for lack in lacks(sftp.extensions, renames_in_steps=volume.renames_in_steps):
                     note(lack)
             self._check_directory(sftp, volume, creating=creating)
         return KeptConnection(transport=transport, sftp=sftp, host_key=host_key, until=until)

@@ -156,10 +156,18 @@ def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline)
             raise _unavailable(remote, transport, channel, error) from error
 
 
-def lacks(extensions: frozenset[str]) -> Iterator[str]:
-    """Yield, in words, what programs will notice where a server lacks extensions."""
+def lacks(extensions: frozenset[str], *, renames_in_steps: bool) -> Iterator[str]:
+    """Yield, in words, what programs will notice where a server lacks extensions.
+
+    Args:
+        extensions: Those that it announces.
+        renames_in_steps: Whether sshfs makes up for posix-rename.
+    """
     if "posix-rename@openssh.com" not in extensions:
-        yield "no posix-rename: a file takes the place of another in several steps"
+        if renames_in_steps:
+            yield "no posix-rename: a file takes the place of another in several steps"
+        else:
+            yield "no posix-rename: a file can't take the place of another"
     if "statvfs@openssh.com" not in extensions:
         yield "no statvfs: df shows an invented size"
     if "fsync@openssh.com" not in extensions:

@@ -77,6 +77,16 @@ def test_a_server_that_can_serve_gets_a_tick_for_each_check(
     assert list((files / "photos").iterdir()) == []
 
 
+def test_a_server_without_posix_rename_is_said_to_fail_it_where_sshfs_does_not_make_up_for_it(
+    administrator: Administrator, server: Server
+) -> None:
+    for chosen in ("none", "norename:fstat"):
+        said = administrator("check", WHERE, *login(server, workaround=chosen))
+        assert said.lines[8].startswith("✓ SFTP no posix-rename: a file can't take the place of another, no statvfs")
+    said = administrator("check", WHERE, *login(server, workaround="truncate:rename"))
+    assert "another in several steps" in said.lines[8]
+
+
 @pytest.mark.parametrize("where", [[WHERE], [f"-osshcmd={WHERE}"]])
 def test_the_port_is_said_as_to_ssh_copy_id(administrator: Administrator, server: Server, where: list[str]) -> None:
     said = administrator("check", "-p", str(server.port), "-opassword=hunter2", *where)
