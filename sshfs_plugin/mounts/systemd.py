@@ -42,8 +42,8 @@ START_SECONDS = 55.0
 CLEAN_UP_SECONDS, ASK_SECONDS = 20.0, 5.0
 END_SECONDS = 8.0
 """How long an sshfs that nobody uses may take to end by itself."""
-SETTLE_SECONDS = 8.0
-"""How long the service's start may wait for earlier releases to end; systemd gives it 20 seconds."""
+SETTLE_SECONDS = 12.0
+"""How long the service's start may wait for systemd, and for earlier releases to end; systemd gives it 20 seconds."""
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 LOOK_SECONDS = 5.0
 """How often to ask systemd for the state of a unit whose steps tell nothing."""
@@ -101,12 +101,13 @@ class SystemdSupervisor(Supervisor):
 
     def settle(self) -> None:
         """Settle what an earlier process has left: stop its release, and remove connections that it had not begun."""
+        limit = Deadline.after(SETTLE_SECONDS)
         Supervisor.settle(self)
         waited_for = {connection_unit(each): each for each in self.connections.all() if not each.stands}
         for unit in _ended_units(list(waited_for)):
             waited_for[unit].remove()
         with contextlib.suppress(errors.ProgramError):
-            command.run(["systemctl", "stop", _RELEASE], seconds=SETTLE_SECONDS)
+            command.run(["systemctl", "stop", _RELEASE], seconds=limit.left())
 
     def restart_service(self) -> None:
         """Have systemd start the service anew, once the calls under way have ended. Raises ProgramError."""
