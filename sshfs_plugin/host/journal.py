@@ -25,7 +25,8 @@ class _Subject(logging.Filter):
     """Gives each record the journal fields that are in force, and begins its text with the verb and the volume."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        fields = {name: errors.printable(text) for name, text in context.subject().items()}
+        # a client may have sent a name of any length
+        fields = {name: errors.printable(text[: errors.LONGEST_QUOTE]) for name, text in context.subject().items()}
         for name, text in fields.items():
             setattr(record, name, text)
         words = " ".join(fields[name] for name in ("VERB", "VOLUME") if name in fields)

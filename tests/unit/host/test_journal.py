@@ -63,6 +63,16 @@ def test_where_there_is_a_journal_lines_carry_fields_to_filter_by(
     assert wanted.items() <= sent[0].items()
 
 
+def test_names_of_any_length_are_cut_in_lines_and_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / "nowhere")
+    journal.set_up()
+    with context.about(VERB="Mount", VOLUME="a" * 1_000_000, MOUNT_ID="b" * 1_000_000):
+        log.error("no such volume")
+    assert capsys.readouterr().err == f"Mount {'a' * 300}: no such volume\n"
+
+
 HOSTILE = "photos\udcff\n\x1b[2Jforged"
 TAMED = "photos???[2Jforged"
 
