@@ -529,9 +529,9 @@ class Driver:
             self._start_once(volume, login, deadline)
 
     def _start_once(self, volume: Volume, login: Login, deadline: Deadline) -> None:
-        """Mount a volume, with a slot of its server; if it joins a connection, with a place among those who do."""
-        place = self._locks.joining if self._can_join(volume, login) else self._locks.at_server
-        with place(volume.remote.server, deadline):
+        """Mount a volume, with a slot of its server, or of those that join its connections."""
+        slots = self._locks.joining if self._can_join(volume, login) else self._locks.at_server
+        with slots(volume.remote.server, deadline):
             self._supervisor.start(volume, login, deadline)
 
     def _can_join(self, volume: Volume, login: Login) -> bool:
@@ -541,7 +541,7 @@ class Driver:
     def _logging_in(
         self, volume: Volume, login: Login, attempted_at: float, deadline: Deadline
     ) -> Iterator[Callable[[], None]]:
-        """Hold the turn of a login and a slot of its server, or raise the shared failure of a call that was before.
+        """Hold the slot of a login and one of its server, or raise the shared failure of a call that was before.
 
         Yields:
             The function that gives both back. Call it when the server has let the login in: later checks may wait for
@@ -558,14 +558,14 @@ class Driver:
                 and deadline.left() >= volume.connect_seconds
             )
 
-        with ExitStack() as places:
-            places.enter_context(self._locks.logging_in(key, deadline))
-            places.enter_context(self._locks.at_server(server, deadline))
+        with ExitStack() as slots:
+            slots.enter_context(self._locks.logging_in(key, deadline))
+            slots.enter_context(self._locks.at_server(server, deadline))
             with (
                 self._shared_failures.attempt(reachability(volume), attempted_at, is_out_of_reach),
                 self._shared_failures.attempt(key, attempted_at, _is_refusal),
             ):
-                yield places.close
+                yield slots.close
 
     def _require_release(self, name: VolumeName, deadline: Deadline) -> None:
         """Release a volume, whatever its holders. Raises VolumeInUse or UnmountFailed."""

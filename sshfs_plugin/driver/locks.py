@@ -19,7 +19,7 @@ _K = TypeVar("_K", bound=Hashable)
 CONNECTS_PER_SERVER = 8
 """sshd starts to drop connections at ten that have not logged in; eight at once never failed (docs/facts.md)."""
 
-TURN_SECONDS = 10.0
+LOGIN_SECONDS = 10.0
 """How long to wait for others that log in alike. A server takes a few seconds to refuse a login."""
 
 JOINING_SECONDS = 5.0
@@ -136,7 +136,7 @@ def admission(volume: Volume, login: Login) -> Hashable:
 
 
 class Locks:
-    """The lock of each volume, the turn of each login and the slots of each server, made on first use."""
+    """The lock of each volume, the slot of each login and the slots of each server, made on first use."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
@@ -158,20 +158,20 @@ class Locks:
 
     @contextmanager
     def logging_in(self, login: Hashable, deadline: Deadline) -> Iterator[None]:
-        """Hold the turn of a login: one that is refused is not to be tried by many at once.
+        """Hold the slot of a login: one that is refused is not to be tried by many at once.
 
         It is not waited for longer than refusals take: those before may wait for a server that does not answer.
         """
-        with _turn(self._of(self._logins, login, 1), TURN_SECONDS, deadline):
+        with _taken_for_a_while(self._of(self._logins, login, 1), LOGIN_SECONDS, deadline):
             yield
 
     @contextmanager
     def joining(self, server: str, deadline: Deadline) -> Iterator[None]:
-        """Hold one of a few places for Mounts that join a connection: many at once make each other slow.
+        """Hold one of a few slots for Mounts that join a connection: many at once make each other slow.
 
         It is not waited for long: those before may wait for a disk of the server.
         """
-        with _turn(self._of(self._joining, server, CONNECTS_PER_SERVER), JOINING_SECONDS, deadline):
+        with _taken_for_a_while(self._of(self._joining, server, CONNECTS_PER_SERVER), JOINING_SECONDS, deadline):
             yield
 
     @contextmanager
@@ -191,10 +191,10 @@ class Locks:
 
 
 @contextmanager
-def _turn(slots: Slots, seconds: float, deadline: Deadline) -> Iterator[None]:
-    """Hold a slot, or go on without it after some seconds, or half of the time that is left."""
+def _taken_for_a_while(slots: Slots, seconds: float, deadline: Deadline) -> Iterator[None]:
+    """Hold a slot; after some seconds, or half of the time that is left, go on without one."""
     limit = Deadline.after(min(seconds, deadline.left() / 2))
-    with ExitStack() as turn:
+    with ExitStack() as slot:
         with suppress(errors.ServerBusy):
-            turn.enter_context(slots.taken(limit, errors.ServerBusy("")))
+            slot.enter_context(slots.taken(limit, errors.ServerBusy("")))
         yield

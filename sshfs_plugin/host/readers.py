@@ -19,7 +19,7 @@ from sshfs_plugin.host import command, file_reader
 FEW = 2
 """As many as are worth having: each answers thousands of requests in a second."""
 
-_PATIENCE_SECONDS = 0.1
+_SLOW_SECONDS = 0.1
 """How long a request waits for an idle reader before one more is started, since all may hang. If a reader has been
 asked for the same path for longer, the request waits for its answer.
 """
@@ -131,7 +131,7 @@ class Readers:
     def _one_for(self, path: Path, deadline: Deadline) -> Iterator[_Reader]:
         """Take a reader to be asked for a path, which is put back if it is of use still. Raises TimeoutError."""
         with self._lock:
-            self._await_turn(path, deadline)
+            self._await_reader(path, deadline)
             reader = self._idle.pop() if self._idle else None
             asked = path, time.monotonic()
             self._asked.append(asked)
@@ -149,7 +149,7 @@ class Readers:
             if reader:
                 reader.end()
 
-    def _await_turn(self, path: Path, deadline: Deadline) -> None:
+    def _await_reader(self, path: Path, deadline: Deadline) -> None:
         """Wait until a reader may be asked for a path, be it a new one. Raises TimeoutError."""
         while True:
             if not self._answered.wait_for(lambda: not self._is_slow(path), deadline.left()):
@@ -159,9 +159,9 @@ class Readers:
                 raise TimeoutError
             if self._idle or sum(not self._is_slow(asked) for asked, _ in self._asked) < FEW:
                 return
-            self._free.wait(_PATIENCE_SECONDS)
+            self._free.wait(_SLOW_SECONDS)
 
     def _is_slow(self, path: Path) -> bool:
         """Tell whether a reader has been asked for a path for long."""
-        long_ago = time.monotonic() - _PATIENCE_SECONDS
+        long_ago = time.monotonic() - _SLOW_SECONDS
         return any(asked == path and since <= long_ago for asked, since in self._asked)

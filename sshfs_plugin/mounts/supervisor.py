@@ -310,7 +310,7 @@ class Supervisor(ABC):
         try:
             for _ in range(RUNS):
                 with suppress(errors.ProgramStuck):
-                    said = self._run_release_in_turn(request, deadline)
+                    said = self._run_release_for(request, deadline)
                 if not request.exists():
                     return not self.device(name)
                 if not deadline.left():
@@ -333,7 +333,7 @@ class Supervisor(ABC):
         except errors.ProgramNotStarted as error:
             raise self._unmount_failed(name, error.sentence) from error
 
-    def _run_release_in_turn(self, request: Path, deadline: Deadline) -> str:
+    def _run_release_for(self, request: Path, deadline: Deadline) -> str:
         """Run the release, one run at a time, unless that of another thread has served the request."""
         limit = deadline.left()
         if not self._releasing.acquire(timeout=limit):

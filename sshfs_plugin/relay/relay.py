@@ -135,7 +135,9 @@ class Relay:
             self._send()
         if ssh and ssh.descriptor in readable:
             goes_on = self._take_replies(ssh) and goes_on
-        elif ssh and ssh.descriptor in readers and not self._outage and monotonic() - self._heard > self._patience():
+        elif (
+            ssh and ssh.descriptor in readers and not self._outage and monotonic() - self._heard > self._silence_limit()
+        ):
             self._lose("the server answers nothing")
         now = monotonic()
         self._look_at_clock(now)
@@ -177,7 +179,7 @@ class Relay:
             times.append(self._waiting_since + self._read_seconds)
         return max(0.0, min(times) - now)
 
-    def _patience(self) -> float:
+    def _silence_limit(self) -> float:
         syncs = any(request.extension == requests.SYNC for request in self._pending.values())
         return UNSYNCED_SECONDS if syncs else UNANSWERED_SECONDS
 

@@ -211,7 +211,7 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
 def test_calls_whose_login_waits_for_a_server_that_does_not_answer_are_not_waited_for_long(
     driver: Driver, host: FakeHost, in_background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "TURN_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "LOGIN_SECONDS", 0.05)
     gate = Gate()
     names = [f"photos{number}" for number in range(locks.CONNECTS_PER_SERVER)]
     for name in names:
