@@ -153,6 +153,7 @@ class UnitFiles(SecretFiles):
             "SSHFS_PLUGIN_READ_TIMEOUT": str(volume.read_seconds),
             "SSHFS_PLUGIN_OUTAGE": str(self.outage),
             "SSHFS_PLUGIN_KEPT": f"{_kept_seconds(volume):g}",
+            "SSHFS_PLUGIN_DIRECTORY": volume.remote.directory or ".",
             **shared,
         }
 

@@ -18,12 +18,13 @@ class KeptAttributes:
     Attributes:
         answer: What its ATTRS reply says after the id; empty if there is none.
         ends: Until when it counts, on the monotonic clock.
+        times: How often it may be given.
     """
 
-    __slots__ = ("answer", "ends")
+    __slots__ = ("answer", "ends", "times")
 
-    def __init__(self, ends: float) -> None:
-        self.answer, self.ends = b"", ends
+    def __init__(self, ends: float, times: int = 1) -> None:
+        self.answer, self.ends, self.times = b"", ends, times
 
     def note(self, reply: bytes | memoryview) -> None:
         """Note a reply."""
@@ -31,15 +32,16 @@ class KeptAttributes:
         self.answer = answer if len(answer) <= LONGEST else b""
 
     def given(self, now: float) -> bytes:
-        """Give the answer, once; empty if there is none that counts."""
-        answer, self.answer = self.answer, b""
-        return answer if now < self.ends else b""
+        """Give the answer; empty if there is none that counts."""
+        self.times -= 1
+        return self.answer if self.times >= 0 and now < self.ends else b""
 
 
 class AttributeCache:
     """The attributes that sshfs is about to ask for.
 
-    - Those of the volume's directory: sshfs asks for them when it starts, and the kernel asks for the same at once.
+    - Those of the volume's directory: sshfs asks for them when it starts, and the kernel asks for the same at once. So
+      what answers the first request answers the next as well.
     - Those of a file that was just made: sshfs asks for them by its path, and is then asked for those of the open file.
     - Those of the directory of that file: the kernel asks for them when something else is made or looked up in it.
 
@@ -65,10 +67,10 @@ class AttributeCache:
         kept.note(reply)
         return kept
 
-    def prefetch_directory(self, path: bytes, now: float) -> "Conversation":
-        """Ask for the attributes of the directory of a path before sshfs does."""
-        question = _question(_parent(path))
-        kept = self._expect(question, now)
+    def prefetch(self, path: bytes, now: float, times: int = 1) -> "Conversation":
+        """Ask for the attributes of a directory before sshfs does, so many times."""
+        question = _question(path)
+        kept = self._expect(question, now, times)
         kind, reply = yield question
         if kind == packets.ATTRS:
             packets.size_and_time(reply)  # what is malformed must not be found out later
@@ -77,7 +79,12 @@ class AttributeCache:
     def answer(self, request: Request, now: float) -> bytes:
         """Return what answers a request, empty if the server is to be asked."""
         kept = self._by_question.pop(request.question, None) if request.asks_attributes else None
-        return kept.given(now) if kept else b""
+        if not kept:
+            return b""
+        if kept.times > 1 and kept.answer:
+            self._begins = False
+            self._by_question[request.question] = kept
+        return kept.given(now)
 
     def invalidate(self, request: Request) -> None:
         """Drop the answers that a request makes untrue.
@@ -87,7 +94,7 @@ class AttributeCache:
         if request.packet or request.kind in requests.OF_HANDLES:
             return
         if request.kind == packets.OPEN:
-            self._by_question.pop(_question(_parent(request.path)), None)
+            self._by_question.pop(_question(parent(request.path)), None)
         elif request.kind == packets.SETSTAT:
             self._by_question.pop(_question(request.path), None)
         else:
@@ -97,10 +104,10 @@ class AttributeCache:
         """Drop all answers."""
         self._by_question.clear()
 
-    def _expect(self, question: bytes, now: float) -> KeptAttributes:
+    def _expect(self, question: bytes, now: float, times: int = 1) -> KeptAttributes:
         if len(self._by_question) >= MOST:
             self.clear()
-        self._by_question[question] = kept = KeptAttributes(now + self._seconds)
+        self._by_question[question] = kept = KeptAttributes(now + self._seconds, times)
         return kept
 
 
@@ -108,7 +115,7 @@ def _question(path: bytes) -> bytes:
     return bytes((packets.LSTAT,)) + packets.string(path)
 
 
-def _parent(path: bytes) -> bytes:
+def parent(path: bytes) -> bytes:
     """Return the directory of a path as sshfs writes it: that of the login is a dot."""
     directory, slash, _ = path.rpartition(b"/")
     return directory or slash or b"."

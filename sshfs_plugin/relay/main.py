@@ -20,7 +20,8 @@ def main() -> None:
 
     The socket to sshfs is standard input. Settings are in the environment: SSHFS_PLUGIN_READ_TIMEOUT, in seconds,
     SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost, SSHFS_PLUGIN_CONNECTION, the directory of a
-    connection to share until it is lost, and SSHFS_PLUGIN_KEPT, for how many seconds attributes may be kept.
+    connection to share until it is lost, SSHFS_PLUGIN_KEPT, for how many seconds attributes may be kept, and
+    SSHFS_PLUGIN_DIRECTORY, the directory whose attributes sshfs will ask for first.
     """
     # sshfs is not to see the end of this process before its own: it would take the reads that wait for complete
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT})
@@ -37,7 +38,10 @@ def main() -> None:
         sys.exit(str(why))
     ssh: Connection = session or Ssh(command, quiet=False)
     greeting = os.read(SSHFS, GREETING_BYTES) if session else b""
-    ssh.send(greeting)
+    kept_seconds = float(os.environ.get("SSHFS_PLUGIN_KEPT") or 0)
+    directory = os.environb.get(b"SSHFS_PLUGIN_DIRECTORY", b"") if kept_seconds and greeting else b""
+    ahead = shared.question_ahead(connection, directory)
+    ssh.send(greeting + ahead)
     # the rest is loaded while ssh connects
     from sshfs_plugin.relay import outage
     from sshfs_plugin.relay.relay import CannotGoOn, Relay
@@ -45,14 +49,16 @@ def main() -> None:
     if session and greeting and not shared.has_begun(session, connection):
         session.end()
         outage.say("the connection that is shared takes no further session: the volume has a connection of its own")
-        ssh = Ssh(command, quiet=False)
+        ssh, ahead = Ssh(command, quiet=False), b""
         ssh.send(greeting)
     outage_file = os.environ.get("SSHFS_PLUGIN_OUTAGE", "")
     try:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")
         relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, outage_file=outage_file)
-        if kept_seconds := float(os.environ.get("SSHFS_PLUGIN_KEPT") or 0):
+        if kept_seconds:
             relay.keep_attributes(kept_seconds)
+        if ahead:
+            relay.note_asked_ahead(directory)
         status = relay.run()
     except CannotGoOn as reason:
         _end_sshfs()

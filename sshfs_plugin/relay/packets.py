@@ -25,6 +25,9 @@ TO_MAKE, MADE_ANEW = 8, 8 + 32
 HEADER = Struct(">IBI")
 """Length of what follows, type, request id; INIT and VERSION have the version in its place."""
 
+HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
+"""The ids for requests of our own, from above; sshfs counts upwards from 0."""
+
 LEAST_LENGTH = 5
 LONGEST_REQUEST = 256 * 1024
 LONGEST_REPLY = 128 * 1024

@@ -6,7 +6,7 @@ from select import select
 from time import monotonic
 
 from sshfs_plugin.relay import outage, packets, reopening, requests
-from sshfs_plugin.relay.attributes import AttributeCache
+from sshfs_plugin.relay.attributes import AttributeCache, parent
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
 from sshfs_plugin.relay.outage import Outage
 from sshfs_plugin.relay.packets import Malformed
@@ -47,9 +47,6 @@ END_SECONDS = 2.0
 MOST_OWN, MOST_AHEAD = 1000, 64
 """How many requests of our own may be without a reply before no further file, or no directory, is asked about."""
 
-HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
-"""The ids for requests of our own, from above; sshfs counts upwards from 0."""
-
 
 class CannotGoOn(Exception):
     """There is no answer to a read that sshfs would not take for the end of the file."""
@@ -84,7 +81,7 @@ class Relay:
         self._waiting = 0  # how many of them wait for their file to be opened again
         self._waiting_since = self._retry_at = 0.0
         self._own: dict[int, Conversation] = {}
-        self._next_id = HIGHEST_ID
+        self._next_id = packets.HIGHEST_ID
         self._probe = self._probed_path = b""
         self._attributes: AttributeCache | None = None
         self._has_version = self._sshfs_has_version = False
@@ -98,6 +95,14 @@ class Relay:
     def keep_attributes(self, seconds: float) -> None:
         """Answer some requests from what the server has shown within so many seconds; sshfs must ask all of it here."""
         self._attributes = AttributeCache(seconds)
+
+    def note_asked_ahead(self, path: bytes) -> None:
+        """Note that the server was asked for the attributes of the volume's directory already, as our first request."""
+        if self._attributes:
+            conversation = self._attributes.prefetch(path, monotonic(), times=2)
+            self._probed_path, self._probe = path, next(conversation)
+            self._own[packets.HIGHEST_ID] = conversation
+            self._next_id = packets.HIGHEST_ID - 1
 
     def run(self) -> int:
         """Pass packets on until sshfs ends, or the first connection fails; return an exit status.
@@ -388,7 +393,7 @@ class Relay:
     def _prefetch_directory(self, cache: AttributeCache, request: Request) -> None:
         cache.invalidate(request)
         if request.makes and len(self._own) < MOST_AHEAD:
-            self._ask(cache.prefetch_directory(request.path, monotonic()))
+            self._ask(cache.prefetch(parent(request.path), monotonic()))
 
     def _note_status(self, request: Request, code: int) -> None:
         if self._attributes:
@@ -560,7 +565,7 @@ class Relay:
         identity = self._next_id
         while identity in self._own or identity in self._pending:
             identity -= 1
-        self._next_id = identity - 1 if identity > LOWEST_ID else HIGHEST_ID
+        self._next_id = identity - 1 if identity > packets.LOWEST_ID else packets.HIGHEST_ID
         self._own[identity] = conversation
         self._to_ssh.pieces.append(packets.build(request[0], identity, request[1:]))
 

@@ -5,6 +5,7 @@ import os
 from select import select
 from time import monotonic
 
+from sshfs_plugin.relay import packets
 from sshfs_plugin.relay.session import Session
 
 MAKING_SECONDS = 50.0
@@ -20,6 +21,9 @@ LOOK_SECONDS = 0.005
 
 
 LONGEST_WORDS = 4096
+
+OF_OPENSSH = b"users-groups-by-id@openssh.com"
+"""An extension of OpenSSH's sftp-server alone, which takes a request before it has told its version."""
 
 NOT_IN_TIME = "the connection that is shared could not be made in time"
 
@@ -47,7 +51,7 @@ def begin_session(command: list[str], directory: str) -> Session | None:
     try:
         return Session(socket, command, seconds=SESSION_SECONDS)
     except (BlockingIOError, TimeoutError):
-        _note_hung(directory)
+        _note(directory, "hung")
     except OSError:  # it has ended just now
         pass
     return None
@@ -55,15 +59,34 @@ def begin_session(command: list[str], directory: str) -> Session | None:
 
 def has_begun(session: Session, directory: str) -> bool:
     """Wait for the server's answer to the first packet; tell whether it has come."""
-    if select((session.descriptor,), (), (), SESSION_SECONDS)[0]:
-        return session.has_answered()
-    _note_hung(directory)
-    return False
+    if not select((session.descriptor,), (), (), SESSION_SECONDS)[0]:
+        _note(directory, "hung")
+        return False
+    answer = session.answered()
+    if OF_OPENSSH in answer:
+        _note(directory, "openssh")
+    return answer != b""
 
 
-def _note_hung(directory: str) -> None:
+def question_ahead(directory: str, path: bytes) -> bytes:
+    """Return a request for the attributes of a path, to be sent at once, which saves a round trip.
+
+    Args:
+        directory: That of the shared connection.
+        path: The path, empty to ask for none.
+
+    Returns:
+        The request, as our first; empty where an earlier session has not found that the server is OpenSSH's.
+    """
+    if not path or not os.path.exists(f"{directory}/openssh"):
+        return b""
+    return packets.build(packets.LSTAT, packets.HIGHEST_ID, packets.string(path))
+
+
+def _note(directory: str, what: str) -> None:
+    """Note something of a connection by an empty file."""
     try:
-        os.close(os.open(f"{directory}/hung", os.O_WRONLY | os.O_CREAT, 0o600))
+        os.close(os.open(f"{directory}/{what}", os.O_WRONLY | os.O_CREAT, 0o600))
     except OSError:  # the connection has ended
         pass
 

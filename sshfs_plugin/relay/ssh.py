@@ -4,7 +4,7 @@
 import _socket  # the module "socket" is several times as large as the relay
 import os
 
-LAST_WORDS_BYTES = 4096
+LAST_WORDS_BYTES = FIRST_BYTES = 4096
 
 
 class Connection:
@@ -50,12 +50,12 @@ class Connection:
         except OSError:
             pass
 
-    def has_answered(self) -> bool:
-        """Return whether there is a packet to be read; False if it has closed its socket instead."""
+    def answered(self) -> bytes:
+        """Return the beginning of what there is to be read, and leave it there; empty if it has closed its socket."""
         try:
-            return bool(self._socket.recv(1, _socket.MSG_PEEK))
+            return self._socket.recv(FIRST_BYTES, _socket.MSG_PEEK)
         except OSError:
-            return False
+            return b""
 
     def end_input(self) -> None:
         """Let it read the end of its input."""

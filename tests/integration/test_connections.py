@@ -85,7 +85,7 @@ def test_connection_that_takes_no_further_volume_as_soon_as_it_is_made_stays(plu
 
 
 def test_mount_over_a_shared_connection_waits_until_the_server_has_answered(plugin: Plugin, server: Server) -> None:
-    """For a channel, for SFTP in it, for SFTP's version, and for the directory."""
+    """For a channel, for SFTP in it, and for SFTP's version, with which the directory is asked for."""
     round_trip = 0.2
     with delayed(server.port, round_trip) as port:
         for name in ("aa", "bb"):
@@ -93,7 +93,7 @@ def test_mount_over_a_shared_connection_waits_until_the_server_has_answered(plug
             started = time.monotonic()
             plugin.mount(name)
             seconds = time.monotonic() - started
-        assert seconds > 4 * round_trip
+        assert seconds > 3 * round_trip
         for name in ("aa", "bb"):
             plugin.unmount(name)
 

@@ -279,7 +279,13 @@ class Relayed:
     """
 
     def __init__(
-        self, servers: Servers, outage: Path, read_seconds: float = float("inf"), *, sees_all: bool = True
+        self,
+        servers: Servers,
+        outage: Path,
+        read_seconds: float = float("inf"),
+        *,
+        sees_all: bool = True,
+        asked_ahead: bytes = b"",
     ) -> None:
         ours, theirs = socket.socketpair()
         self.sshfs, self.outage = End(ours), outage
@@ -294,6 +300,8 @@ class Relayed:
         )
         if sees_all:
             self._relay.keep_attributes(KEPT_SECONDS)
+        if asked_ahead:
+            self._relay.note_asked_ahead(asked_ahead)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

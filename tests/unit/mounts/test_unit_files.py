@@ -41,6 +41,7 @@ def test_unit_finds_what_is_mounted_where_and_how(files: UnitFiles, settings: Se
         'SSHFS_PLUGIN_READ_TIMEOUT="900"',
         f'SSHFS_PLUGIN_OUTAGE="{files.outage}"',
         'SSHFS_PLUGIN_KEPT="1"',
+        'SSHFS_PLUGIN_DIRECTORY="/photos"',
     ]
     assert "HostKeyAlias nas\n" in files.ssh_config.read_text()
 

@@ -40,8 +40,9 @@ def start(servers: Servers, tmp_path: Path, clock: Clock) -> Iterator[Start]:
     """Give a way to start a relay; each has ended at the end of the test."""
     started: list[Relayed] = []
 
-    def starting(read_seconds: float = float("inf"), *, sees_all: bool = True) -> Relayed:
-        started.append(Relayed(servers, tmp_path / f"outage-{len(started)}", read_seconds, sees_all=sees_all))
+    def starting(read_seconds: float = float("inf"), *, sees_all: bool = True, asked_ahead: bytes = b"") -> Relayed:
+        file = tmp_path / f"outage-{len(started)}"
+        started.append(Relayed(servers, file, read_seconds, sees_all=sees_all, asked_ahead=asked_ahead))
         return started[-1]
 
     yield starting

@@ -73,6 +73,51 @@ def test_directory_that_was_looked_at_just_now_is_not_asked_for_again(relayed: R
     assert_asked(relayed, server, looking(2, b"/photos"))
 
 
+AHEAD = packets.HIGHEST_ID
+
+
+def answered_ahead(relayed: Relayed, server: Server, reply: bytes) -> None:
+    """Let the server answer what it was asked ahead, and see that the relay has that."""
+    server.send(with_id(reply, AHEAD))
+    ask(relayed, server, looking(9, b"/photos/link", packets.READLINK), packets.status(9, 4))
+
+
+def test_directory_that_was_asked_for_ahead_answers_sshfs_and_then_the_kernel(start: Start, servers: Servers) -> None:
+    relayed = start(asked_ahead=b"/photos")
+    server = relayed.connected(servers)
+    answered_ahead(relayed, server, DIRECTORY)
+    for number in range(2):
+        assert told(relayed, looking(number, b"/photos")) == with_id(DIRECTORY, number)
+    assert_asked(relayed, server, looking(2, b"/photos"))
+
+
+def test_directory_that_was_asked_for_ahead_and_is_missing_is_asked_for_by_sshfs_itself(
+    start: Start, servers: Servers
+) -> None:
+    relayed = start(asked_ahead=b"/photos")
+    server = relayed.connected(servers)
+    missing = packets.status(AHEAD, 2)
+    answered_ahead(relayed, server, missing)
+    assert ask(relayed, server, looking(0, b"/photos"), missing) == with_id(missing, 0)
+
+
+def test_directory_that_was_asked_for_ahead_is_asked_for_by_sshfs_that_was_faster(
+    start: Start, servers: Servers
+) -> None:
+    relayed = start(asked_ahead=b"/photos")
+    server = relayed.connected(servers)
+    ask(relayed, server, looking(0, b"/photos"), DIRECTORY)
+    answered_ahead(relayed, server, DIRECTORY)
+    assert told(relayed, looking(1, b"/photos")) == with_id(DIRECTORY, 1)
+    assert_asked(relayed, server, looking(2, b"/photos"))
+
+
+def test_rubbish_that_answers_what_was_asked_ahead_ends_the_connection(start: Start, servers: Servers) -> None:
+    relayed = start(asked_ahead=b"/photos")
+    relayed.connected(servers).send(packets.build(packets.ATTRS, AHEAD))
+    servers.next()
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.waiting import LIMIT_SECONDS, await_that
 
-from sshfs_plugin.relay import shared
+from sshfs_plugin.relay import packets, shared
 from sshfs_plugin.relay.session import Session
 
 GREETING = b"\0\0\0\5\1\0\0\0\3"
@@ -102,6 +102,31 @@ def test_session_is_asked_of_the_connection(connection: Path, asked: Callable[[]
     begun.end()
     assert begun.said == b"its last words"
     assert request.control.recv(1) == b"", "else it would pass packets on for ever"
+
+
+def version(*extensions: bytes) -> bytes:
+    names = b"".join(packets.string(name) + packets.string(b"1") for name in extensions)
+    return (5 + len(names)).to_bytes(4, "big") + b"\2\0\0\0\3" + names
+
+
+@pytest.mark.parametrize(
+    ("extensions", "question"),
+    [
+        ((b"posix-rename@openssh.com", b"users-groups-by-id@openssh.com"), "\0\0\0\x0b\7\xff\xff\xff\xff\0\0\0\2/a"),
+        ((b"posix-rename@openssh.com", b"statvfs@openssh.com"), ""),
+    ],
+    ids=["openssh", "another"],
+)
+def test_further_session_asks_a_server_of_openssh_for_its_directory_at_once(
+    connection: Path, asked: Callable[[], Asked], extensions: tuple[bytes, ...], question: str
+) -> None:
+    assert shared.question_ahead(str(connection), b"/a") == b"", "nothing is known of the server"
+    begun, request = begin(connection), asked()
+    os.write(request.streams[1], version(*extensions))
+    assert shared.has_begun(begun, str(connection))
+    assert shared.question_ahead(str(connection), b"/a") == question.encode("latin-1")
+    assert shared.question_ahead(str(connection), b"") == b"", "nothing is asked where nothing may be kept"
+    begun.end()
 
 
 def test_server_that_has_another_program_for_sftp_is_asked_to_run_it(
