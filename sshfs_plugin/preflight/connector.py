@@ -2,6 +2,7 @@
 """Connecting to a server, or to its jump hosts first, as far as its host key is trusted."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sshfs_plugin import errors
@@ -92,15 +93,23 @@ class Connector:
             note(errors.last_words([transport.remote_version]))
         return transport
 
-    def through_jump_hosts(self, volume: Volume, login: Login) -> Transport | None:
-        """Log in to a volume's jump hosts, each through the one before, and return the connection to the last."""
+    def through_jump_hosts(
+        self, volume: Volume, login: Login, known: Sequence[tuple[HostKey, ...]]
+    ) -> Transport | None:
+        """Log in to a volume's jump hosts, each through the one before, and return the connection to the last.
+
+        Args:
+            volume: The volume.
+            login: What it and they are logged in to with.
+            known: The host keys that are known of each of them.
+        """
         if not volume.jumps:
             return None
         inner, reached = replace(self, observer=unobserved), None
         with self.observer(Check.JUMP) as note:
-            for jump, its_login in zip(volume.jumps, login.jumps, strict=True):
+            for jump, its_login, its_keys in zip(volume.jumps, login.jumps, known, strict=True):
                 with at_jump_host(jump):
-                    reached, _ = inner.connect(jump, self.known_hosts.of_server(jump), reached)
+                    reached, _ = inner.connect(jump, its_keys, reached)
                     with closed_on_failure(reached), ended_soon_after(self.deadline, reached):
                         how = log_in(reached, jump.remote, its_login, self.deadline, jump.keywords)
                 note(f"{jump.remote_name} ({jump.remote.account}) with {how}")

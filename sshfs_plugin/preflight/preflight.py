@@ -57,8 +57,8 @@ class Preflight:
         login = self._login(volume)
         with self.observer(Check.OPTIONS):
             require_able(volume, login, self.known_hosts)
-        known_hosts = self.known_hosts.reading(volume.known_hosts)
-        return Prepared(self, volume, login, known_hosts.verified(volume.remote.host, volume.remote.port))
+        verified, *of_jumps = map(self._verified, (volume, *volume.jumps))
+        return Prepared(self, volume, login, verified, tuple(of_jumps))
 
     def run(self, volume: Volume, deadline: Deadline, *, creating: bool = False) -> None:
         """Make all checks, and record the server's host key if it is new.
@@ -77,10 +77,10 @@ class Preflight:
         self.prepare(volume).run(deadline, creating=creating)
 
     def _run(self, prepared: "Prepared", deadline: Deadline, *, creating: bool, logged_in: Callable[[], None]) -> None:
-        volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
+        volume = prepared.volume
         # read only now: another preflight may have added a key while this one waited
-        known = self.known_hosts.accepted(remote.host, remote.port) + prepared.administrators_keys
-        identity = self._identity(volume, login, known)
+        known = self._accepted(volume) + prepared.verified
+        identity = self._identity(prepared, known)
         with _asking_for_port(volume):
             connection = self._check_kept(volume, identity, deadline) if creating else None
             if self.kept and not creating:
@@ -92,9 +92,9 @@ class Preflight:
         with closed_on_failure(connection.transport):
             if self.remembers:
                 known = self._remember(volume, connection.host_key, known)
-                self._remember_jumps(volume, connection.transport)
+                self._remember_jumps(prepared, connection.transport)
         if self.kept and creating:
-            self.kept.keep(self._identity(volume, login, known), connection)
+            self.kept.keep(self._identity(prepared, known), connection)
         else:
             connection.close()
 
@@ -110,7 +110,7 @@ class Preflight:
         """Make all checks of the server, and return the connection."""
         volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
         connector = Connector(self.known_hosts, self.observer, deadline)
-        jump = connector.through_jump_hosts(volume, login)
+        jump = connector.through_jump_hosts(volume, login, self._known_jumps(prepared))
         transport, host_key = connector.connect(volume, known, jump)
         with closed_on_failure(transport), ended_soon_after(deadline, transport):
             until = time.monotonic() + KEPT_SECONDS
@@ -142,13 +142,26 @@ class Preflight:
             return None
         return connection
 
-    def _identity(self, volume: Volume, login: Login, known: tuple[HostKey, ...]) -> Hashable:
+    def _identity(self, prepared: "Prepared", known: tuple[HostKey, ...]) -> Hashable:
         """Return a key of all on this host that decides whether a login is made, how, and to whom.
 
         It holds no secret, since it is kept in memory.
         """
-        through = tuple(_way(jump, self.known_hosts.of_server(jump)) for jump in volume.jumps)
-        return _way(volume, known), through, login.digest
+        through = tuple(map(_way, prepared.volume.jumps, self._known_jumps(prepared)))
+        return _way(prepared.volume, known), through, prepared.login.digest
+
+    def _verified(self, volume: Volume) -> tuple[HostKey, ...]:
+        """Return the keys of a volume's server, or of a jump host, that the administrator has accepted."""
+        return self.known_hosts.reading(volume.known_hosts).verified(volume.remote.host, volume.remote.port)
+
+    def _accepted(self, volume: Volume) -> tuple[HostKey, ...]:
+        """Return those in the plugin's own file, which is on a disk of this host."""
+        return self.known_hosts.accepted(volume.remote.host, volume.remote.port)
+
+    def _known_jumps(self, prepared: "Prepared") -> list[tuple[HostKey, ...]]:
+        """Return the keys that are known of each jump host by now."""
+        both = zip(prepared.volume.jumps, prepared.verified_of_jumps, strict=True)
+        return [self._accepted(jump) + verified for jump, verified in both]
 
     def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
         remote = volume.remote
@@ -176,11 +189,12 @@ class Preflight:
             note(", ".join(kept) or "none given, none found")
         return login
 
-    def _remember_jumps(self, volume: Volume, transport: Transport) -> None:
-        for jump in reversed(volume.jumps):
+    def _remember_jumps(self, prepared: "Prepared", transport: Transport) -> None:
+        known = self._known_jumps(prepared)
+        for jump, its_keys in reversed(list(zip(prepared.volume.jumps, known, strict=True))):
             assert transport.beneath  # noqa: S101 (the connector has seen to it)
             transport = transport.beneath
-            self._remember(jump, shown(transport), self.known_hosts.of_server(jump))
+            self._remember(jump, shown(transport), its_keys)
 
     def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> tuple[HostKey, ...]:
         """Record a host key where that is to be done, and return the keys that are known then."""
@@ -201,13 +215,15 @@ class Prepared:
         preflight: The preflight that makes the checks.
         volume: The volume that is checked.
         login: Its keys or password.
-        administrators_keys: The server's host keys in the administrator's files.
+        verified: The server's host keys in the administrator's files, whose file system may hang.
+        verified_of_jumps: Those of each jump host.
     """
 
     preflight: Preflight
     volume: Volume
     login: Login
-    administrators_keys: tuple[HostKey, ...]
+    verified: tuple[HostKey, ...]
+    verified_of_jumps: tuple[tuple[HostKey, ...], ...]
 
     def run(self, deadline: Deadline, *, creating: bool = False, logged_in: Callable[[], None] = lambda: None) -> None:
         """Make the checks, as ``Preflight.run`` does.

@@ -24,7 +24,7 @@ from sshfs_plugin.preflight.connection import NO_KEYWORDS, Address, connect_thro
 from sshfs_plugin.preflight.connector import Connector
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.known_hosts import KnownHosts
+from sshfs_plugin.ssh.known_hosts import KnownHosts, line
 from sshfs_plugin.volume import Remote, Volume
 
 ROOT = Path(__file__).parents[3]
@@ -62,6 +62,20 @@ def test_connection_is_closed_on_the_whole_way_when_a_check_fails(client: Client
         assert str(error).startswith("127.0.0.1 refused to let bob in with the password")
         assert client.known == ""
         await_that(lambda: not bastion.open_connections + server.open_connections, lambda: "all are closed")
+
+
+def test_known_hosts_of_jump_hosts_are_read_before_a_server_is_asked(
+    client: Client, files: Path, server: Server
+) -> None:
+    """Their file system may hang, and whoever is checked meanwhile holds a slot of the server."""
+    theirs = client.directory / "known_hosts of the bastion"
+    with jump_host(client, "bastion", files, {"known_hosts": str(theirs), "host_key_check": "yes"}) as bastion:
+        theirs.write_text(line("127.0.0.1", bastion.port, shown(number=2)))
+        volume = client.volume(server, password="hunter2", ProxyJump="bastion")
+        prepared = client.preflight.prepare(volume)
+        theirs.unlink()
+        prepared.run(Deadline.after(20))
+        assert isinstance(client.refusal(server, password="hunter2", ProxyJump="bastion"), errors.HostKeyUnknown)
 
 
 def test_host_key_that_is_not_known_behind_a_jump_host_is_not_looked_for_without_it(
@@ -125,7 +139,8 @@ def stalled_jump(client: Client, files: Path) -> Iterator[Transport]:
     with jump_host(client, "bastion", files):
         volume = client.volume(22, ProxyJump="bastion")
         login = client.preflight.keyring.login_of(volume)
-        jump = Connector(client.preflight.known_hosts, unobserved, Deadline.after(20)).through_jump_hosts(volume, login)
+        connector = Connector(client.preflight.known_hosts, unobserved, Deadline.after(20))
+        jump = connector.through_jump_hosts(volume, login, [()])
         assert jump
         jump.clear_to_send.clear()
         try:
