@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Volumes in containers, with a real Docker, a real systemd and a real SSH server."""
 
+import itertools
+import random
 from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
+
+from sshfs_plugin.options import values
+from sshfs_plugin.ssh import sshfs
 
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
 from .machine import CONTENT_IMAGE, IMAGE
@@ -76,6 +81,48 @@ def test_a_mistake_is_named_with_its_cure(host: Host, options: dict[str, str], s
     assert refused.returncode != 0
     assert f"VolumeDriver.Create: {sentence}" in refused.stderr
     assert "wrong" not in host.machine.run("docker", "volume", "ls", "-q").stdout
+
+
+STRANGE = """ 'ab'  "c" \\ \\" $HOME ${HOME} $$ `id` $(id) %i %% %n #;=,:@ *?[a]{b}~!^&|<>() ü€😀 \N{NO-BREAK SPACE}"""
+
+
+def test_a_directory_of_the_strangest_name_is_that_very_directory(host: Host) -> None:
+    machine, directory = host.machine, f"/srv/alice/{STRANGE}"
+    host.directory("strange")
+    machine.run("install", "-d", "-o", "alice", directory, f"{directory}/ below\\")
+    for name, place in (("strange", directory), ("below", f"{directory}/ below\\")):
+        host.create(name, place)
+        host.run(name, f"echo {name} >/data/file")
+        assert machine.read(f"{place}/file") == f"{name}\n"
+    refused = host.create("refused", f"{directory}/a\nb", check=False)
+    assert "option 'sshcmd' must not hold line breaks or control characters" in refused.stderr
+
+
+def admitted(character: str) -> bool:
+    """Tell whether an option may hold a character; those that are none by Unicode's own word are left out here."""
+    try:
+        values.plain_text(character)
+    except ValueError:
+        return False
+    return ord(character) & 0xFFFE != 0xFFFE and not 0xFDD0 <= ord(character) <= 0xFDEF
+
+
+def test_systemd_reads_whatever_a_value_of_a_mount_can_hold_as_it_was_meant(host: Host) -> None:
+    """Each character of the first plane, all triples of those that mean something, and mixtures."""
+    characters = [character for character in map(chr, range(0x10000)) if admitted(character)]
+    chance = random.Random("values")  # noqa: S311 (the same each time)
+    texts = [
+        *("".join(characters[first : first + 64]) for first in range(0, len(characters), 64)),
+        *map("".join, itertools.product("a \"'\\$`%#;={}", repeat=3)),
+        *("".join(chance.choices((*STRANGE, *characters), k=chance.randrange(40))) for _ in range(500)),
+        *("".join(chance.choices(STRANGE, k=chance.randrange(40))) for _ in range(500)),
+    ]
+    meant = {f"V{number}": text for number, text in enumerate(texts)}
+    host.machine.write("/run/environment", sshfs.environment_file(meant))
+    words = ("--quiet", "--wait", "--pipe", "--property=EnvironmentFile=/run/environment")
+    said = host.machine.run("systemd-run", *words, "/usr/bin/env", "-0").stdout
+    read = dict(line.split("=", 1) for line in said.split("\0") if line)
+    assert {name: read.get(name) for name in meant if read.get(name) != meant[name]} == {}
 
 
 @pytest.fixture
