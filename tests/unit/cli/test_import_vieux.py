@@ -21,6 +21,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh import sshfs
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName
 
@@ -120,6 +121,23 @@ def test_each_volume_is_made_with_the_options_that_it_had(
     assert service.preflight.created == ["photos", "music"]
     assert min(service.preflight.seconds) > 60, "servers get the time that Docker would give them"
     assert state.read_bytes() == before
+
+
+def test_a_volume_renames_onto_existing_files_as_it_did_with_a_password_unless_its_options_said_otherwise(
+    administrator: Administrator, service: FakeHost, settings: Settings
+) -> None:
+    """The other plugin gave sshfs the workaround beside a password, and the options after it; the last one counts."""
+    leave(
+        settings,
+        photos={"Password": "hunter2"},
+        music={"Password": "hunter2", "Options": ["workaround=truncate"]},
+        films={"Password": "hunter2", "Options": ["workaround=rename:truncate"]},
+    )
+    assert administrator("import-vieux").lines == ["✓ photos made", "✓ music made", "✓ films made"]
+    for name, workarounds in (("photos", "rename"), ("music", "truncate"), ("films", "rename:truncate")):
+        made = VolumeRecords(settings.volumes).load(VolumeName(name))
+        told = [word for word in sshfs.options(made, Path("/relay")).split(",") if "workaround" in word]
+        assert told == [f"workaround={workarounds}"]
 
 
 def test_a_dry_run_shows_it_and_does_nothing(administrator: Administrator, settings: Settings, keys: Path) -> None:
