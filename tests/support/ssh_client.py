@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, ClassVar
 
+import paramiko
 import pytest
 
 from sshfs_plugin import errors, options
@@ -131,6 +132,12 @@ def public(key: Path) -> str:
 def only(what: str, *algorithms: str) -> Callable[[Any], None]:
     """Return what makes a server's transport accept these algorithms alone."""
     return lambda transport: setattr(transport.get_security_options(), what, algorithms)
+
+
+def needs(algorithm: str) -> pytest.MarkDecorator:
+    """Return the mark of a test whose server has only an algorithm that a later paramiko has given up altogether."""
+    known = {**paramiko.Transport._kex_info, **paramiko.Transport._key_info}
+    return pytest.mark.skipif(algorithm not in known, reason=f"paramiko {paramiko.__version__} has no {algorithm}")
 
 
 def connect(client: Client, volume: Volume) -> CompletedProcess[str]:

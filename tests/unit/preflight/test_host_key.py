@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ssh_client import ANY_KIND, HOST, Client, connect, only, public, shown
+from support.ssh_client import ANY_KIND, HOST, Client, connect, needs, only, public, shown
 from support.ssh_keys import host_key
 from support.ssh_server import KEY, Account, Server, serving
 from support.waiting import LIMIT_SECONDS
@@ -223,6 +223,7 @@ def test_host_key_when_none_of_several_is_the_pinned_one_says_the_one_that_ssh_w
     assert f"port {server.port} is {shown().fingerprint}, not the pinned" in str(error)
 
 
+@needs("ssh-rsa")
 def test_host_key_when_pinned_and_the_server_only_has_an_old_kind_says_what_is_lacking(
     client: Client, files: Path
 ) -> None:
