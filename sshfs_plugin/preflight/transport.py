@@ -2,6 +2,7 @@
 """paramiko's transport, made to behave as ssh does where the two differ."""
 
 import contextlib
+import socket
 from typing import Any
 
 from sshfs_plugin.preflight.ssh import paramiko
@@ -88,6 +89,10 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         """End it, and before that what it goes through: a jump host that stalls takes no goodbye for half a minute."""
         if self.beneath:
             self.beneath.close()
+        elif isinstance(self.sock, socket.socket):
+            # paramiko's thread would keep it open for a moment, and it may be the only one that the server allows
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(paramiko.SSHException):  # nor later
             super().close()
 

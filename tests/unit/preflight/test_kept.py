@@ -73,6 +73,22 @@ def test_preflight_before_a_mount_logs_in_anew_and_leaves_no_connection(keeper: 
     await_that(lambda: server.open_connections == 0, lambda: "one is kept")
 
 
+def is_connected(server: Server) -> bool:
+    """Tell whether the kernel has a connection to a server of which neither end has been closed."""
+    established = "01"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return any((to.rpartition(":")[2], state) == (f"{server.port:04X}", established) for _, _, to, state, *_ in lines)
+
+
+def test_connection_is_closed_before_there_can_be_another(keeper: Keeper, server: Server) -> None:
+    """A server that allows only one would refuse the other while paramiko's thread still reads the first."""
+    for _ in range(5):
+        keeper.run(server, password="hunter2")
+        assert is_connected(server)
+        keeper.preflight.run(keeper.volume(server, password="hunter2"), Deadline.after(60))
+        assert not is_connected(server)
+
+
 def test_observer_sees_the_checks_that_are_made(keeper: Keeper, server: Server) -> None:
     seen: list[Check] = []
 
