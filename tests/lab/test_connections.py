@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Volumes that share a connection, as units of systemd."""
 
-from .host import STAY, Host
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .host import KEY, STAY, Host
 
 UNIT = "docker-volume-sshfs-connection@*.service"
 CONNECTIONS = "/run/docker-volume-sshfs/connections"
@@ -98,6 +101,50 @@ def test_server_that_takes_few_sessions_has_a_login_for_each_volume_beyond(host:
             use(host, name)
         assert all(reads(host, name) for name in names)
         assert logins(host, since) == 2
+
+
+ONE_AT_A_TIME = """\
+#!/bin/sh
+# the one that asks, and no other that has not ended; its process may still be about to
+[ "$(ss -Htn state established 'sport = :22' | wc -l)" -le 1 ]
+"""
+
+
+@contextmanager
+def one_connection_at_a_time(host: Host) -> Iterator[None]:
+    """Close each further connection when it has logged in, as hosted storage does that has a limit."""
+    settings, program = "/etc/pam.d/sshd", "/usr/local/sbin/one-at-a-time"
+    before = host.machine.read(settings)
+    host.machine.write(program, ONE_AT_A_TIME, mode=0o755)
+    host.machine.write(settings, f"account required pam_exec.so quiet {program}\n{before}")
+    try:
+        yield
+    finally:
+        host.machine.write(settings, before)
+        host.machine.run("rm", program)
+
+
+def test_server_that_takes_one_connection_at_a_time_has_as_many_volumes_as_that_one_takes(host: Host) -> None:
+    """The connection of a check is kept for a moment, and is no obstacle to the mount that follows."""
+    machine, directory = host.machine, host.directory("limited")
+    machine.until("! ss -Htn state established 'sport = :22' | grep .")
+    with one_connection_at_a_time(host):
+        since = host.from_here()
+        host.create("limited-0", directory)
+        host.start("first", "limited-0", "echo hello >/data/hello;" + STAY)
+        machine.until(lambda: machine.read(f"{directory}/hello") == "hello\n")
+        # a check would be another connection
+        refused = host.create("limited-1", directory, check=False)
+        assert "localhost broke the login of alice off" in refused.stderr
+        machine.run(
+            *("docker", "volume", "create", "-d", "sshfs", "-o", "check=mount", "-o", f"IdentityFile={KEY}"),
+            *("-o", f"sshcmd=alice@localhost:{directory}", "limited-1"),
+        )
+        assert host.run("limited-1", "cat /data/hello").stdout == "hello\n"
+        # the check of the Create may still count when the mount first logs in: then there are one more, and a refusal
+        assert logins(host, since) <= 3
+        assert machine.journal(since).count("Access denied for user alice") <= 2, "servers ban who is refused often"
+        host.clear()
 
 
 def test_another_password_is_never_let_in_by_a_connection_that_stands(host: Host) -> None:
