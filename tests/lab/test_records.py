@@ -84,7 +84,7 @@ def test_podman_keeps_a_volume_with_a_broken_record_too(host: Host) -> None:
 @pytest.fixture
 def file_system(host: Host) -> Iterator[None]:
     """Keep the plugin's state on a file system of its own meanwhile."""
-    host.machine.sh(f"systemctl stop {PACKAGE}; mount -t tmpfs -o mode=0700 state {STATE}")
+    host.machine.sh(f"systemctl stop {PACKAGE}; mount -t tmpfs -o mode=0700,size=1m state {STATE}")
     yield
     host.clear()
     host.machine.sh(f"systemctl stop {PACKAGE}; umount {STATE}")
@@ -102,3 +102,28 @@ def test_a_file_system_that_was_read_only_for_a_while_is_written_to_again_as_the
     machine.until(lambda: host.create("waiting", directory, check=False).returncode == 0, pause=1)
     host.run("waiting", "touch /data/file")
     assert host.run("there", "ls /data").returncode == 0
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_full_file_system_is_an_error_that_overwrites_no_record_and_stops_nobody(host: Host) -> None:
+    machine, directory = host.machine, host.directory("there")
+    host.create("there", directory)
+    host.create("idle", host.directory("idle"))
+    with host.writing("there", directory):
+        kept = {name: machine.read(record(name)) for name in ("there", "idle")}
+        machine.sh(f"head -c 1G /dev/zero >{STATE}/ballast 2>/dev/null || true")
+        before = machine.run("ls", "-A", f"{STATE}/volumes").stdout
+        refused = host.create("late", directory, check=False)
+        assert "No space left on device: make room on its file system" in refused.stderr
+        assert machine.run("docker", "volume", "ls", "-q").stdout == "idle\nthere\n"
+        assert machine.run("ls", "-A", f"{STATE}/volumes").stdout == before, "nothing is left of it"
+        assert {name: machine.read(record(name)) for name in kept} == kept
+        machine.run("systemctl", "restart", PACKAGE)
+        assert (host.status("there")["state"], host.status("there")["holders"]) == ("mounted", 1)
+        host.run("idle", "touch /data/file")
+        machine.run("docker", "volume", "rm", "idle")
+        assert not machine.run("test", "-e", record("idle"), check=False)
+        host.await_progress(directory)
+        machine.run("rm", f"{STATE}/ballast")
+        host.create("late", directory)
+        host.run("late", "head -n 1 /data/log")
