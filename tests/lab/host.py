@@ -20,7 +20,9 @@ PACKAGE = "docker-volume-sshfs"
 KEY = "/root/keys/id_ed25519"
 MOUNTS = "/var/lib/docker-volume-sshfs/mounts"
 
-NUMBERS = "trap exit TERM; i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep 0.05; done"
+NUMBERS = (
+    "trap exit TERM; i=0; while true; do i=$((i+1)); echo $i >>/data/log || echo $i >>/failed; sleep {pause}; done"
+)
 """What a container runs that must not miss a beat."""
 
 STAY = "trap exit TERM; sleep 1000 & wait"
@@ -99,10 +101,10 @@ class Host:
         self.machine.run("docker", "run", "-d", *mount, *options, IMAGE, "sh", "-c", script)
 
     @contextmanager
-    def writing(self, volume: str, directory: str, *options: str) -> Iterator[str]:
+    def writing(self, volume: str, directory: str, *options: str, pause: float = 0.05) -> Iterator[str]:
         """Let a container write a numbered log meanwhile, and check at the end that it has no gap."""
         container = f"writer-{volume}"
-        self.start(container, volume, NUMBERS, *options)
+        self.start(container, volume, NUMBERS.format(pause=pause), *options)
         self.await_progress(directory)
         try:
             yield container

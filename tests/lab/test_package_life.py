@@ -19,7 +19,7 @@ def in_use(host: Host, volume: str) -> Iterator[str]:
     """Let a container write without a gap to a volume that one and the same sshfs serves all the time."""
     directory = host.directory(volume)
     host.create(volume, directory)
-    with host.writing(volume, directory):
+    with host.writing(volume, directory, pause=0.01):
         process = host.sshfs(volume)
         assert process != "0"
         yield directory
