@@ -22,6 +22,17 @@ class SshServer:
         """End its connections at once."""
         self._signal("KILL")
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let all of it be stopped meanwhile: the kernel still accepts connections for it, and nobody serves them."""
+        self._signal("STOP")
+        self._signal("STOP", "listening")
+        try:
+            yield
+        finally:
+            self._signal("CONT", "listening")
+            self._signal("CONT")
+
     def leave(self) -> None:
         """End it with its connections."""
         self._machine.sh("systemctl stop $(systemctl list-units --plain --no-legend 'ssh.s*' | cut -d' ' -f1)")
@@ -40,11 +51,11 @@ class SshServer:
         finally:
             self.come_back()
 
-    def _signal(self, name: str) -> None:
+    def _signal(self, name: str, state: str = "established") -> None:
         self._machine.sh(
-            'found=$(ss -Htnp state established "sport = :$1" | grep -o "pid=[0-9]*" | cut -d= -f2 | sort -u); '
+            'found=$(ss -Htnp state "$3" "sport = :$1" | grep -o "pid=[0-9]*" | cut -d= -f2 | sort -u); '
             'kill -s "$2" $found',
-            *(str(self.port), name),
+            *(str(self.port), name, state),
         )
 
 
