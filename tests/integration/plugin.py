@@ -5,13 +5,15 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.close()
+            raise
 
 
 class Client:
@@ -134,13 +140,22 @@ class Plugin(Client):
             assert kernel.await_absence(mountpoint, 300), f"{mountpoint} is not cleaned up"
         self.end_connections()
 
-    def end_connections(self) -> None:
-        """End the connections that volumes share, which stay for a while when none uses them any more."""
+    def connections(self) -> list[Path]:
+        """Return the directories of the connections that volumes share, or have shared."""
+        return [path for path in self.settings.connections.glob("*") if path.is_dir()]
+
+    def ask_connections_to_end(self) -> None:
+        """Let the connections end that volumes share, which stay for a while when none uses them any more."""
         for connection in self.settings.connections.glob("*/socket"):
             words = ["ssh", "-F", "/dev/null", "-S", str(connection), "-O", "exit", "none"]
             subprocess.run(words, check=False, capture_output=True, timeout=60)
+
+    def end_connections(self) -> None:
+        """End them, and remove what is left of them."""
+        self.ask_connections_to_end()
+        for directory in self.connections():
             # what a unit does at its end; else the connection would seem to be in the making for a while
-            shutil.rmtree(connection.parent, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
     def start(self) -> None:
         """Start it; it answers when this returns."""
@@ -167,9 +182,18 @@ class Plugin(Client):
         self.stop(signal.SIGKILL)
 
     def kill_master(self) -> None:
-        """Kill gunicorn's master alone; its worker ends when it sees that."""
-        assert self._service
-        self._service.send(signal.SIGKILL)
+        """Kill gunicorn's master alone; return when its worker has ended, which it does when it sees that."""
+        processes = self.processes()
+        descriptors = [os.pidfd_open(process) for process in processes]
+        try:
+            os.kill(processes[0], signal.SIGKILL)
+            for descriptor in descriptors:
+                ended, _, _ = select.select([descriptor], [], [], 300)
+                assert ended, f"of {processes} one goes on without the master"
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._listens.unlink(missing_ok=True)
 
     def kill_worker(self) -> None:
         """Kill gunicorn's worker alone; its master starts another."""
@@ -226,3 +250,13 @@ def await_that(condition: Callable[[], object], what: str, seconds: float = 300)
     while not condition():
         assert time.monotonic() < limit, f"not within {seconds} s: {what}"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """Give what tells threads to stop, so that none goes on after a failure."""
+    stop = threading.Event()
+    try:
+        yield stop
+    finally:
+        stop.set()

@@ -3,22 +3,24 @@
 
 import contextlib
 import errno
+import json
 import os
 import random
 import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.long import normally
 
 from integration.mountpoints import error_of
-from integration.plugin import Plugin, Refused, await_that
+from integration.plugin import Plugin, Refused, await_that, stopping
 from integration.sshd import Server, start_server
 from sshfs_plugin.mounts import mountinfo
 
@@ -27,6 +29,9 @@ CUT_OFF = (OSError, HTTPException)
 
 LONGEST_VERB_SECONDS = 1.0
 
+USES = 20
+"""How often a mounted volume is used before it is given back, so that many kills come while it is held."""
+
 
 class Life:
     """One volume, and what was acknowledged of it.
@@ -34,51 +39,101 @@ class Life:
     Attributes:
         name: Its name.
         exists: Whether it must exist; None if the answer was cut off.
-        held: The mount IDs whose Mount was answered and whose Unmount was not.
+        is_mounted: Whether it must be mounted; None if the answer was cut off.
+        held: The mount ID whose Mount was answered and for which no Unmount was asked; empty if there is none.
+        times_held: After how many kills it was still held, and on record as that.
     """
 
     def __init__(self, plugin: Plugin, server: Server, name: str) -> None:
         self.name = name
         self.exists: bool | None = False
-        self.held: list[str] = []
+        self.is_mounted: bool | None = False
+        self.held = ""
         self._plugin = plugin
         self._options = server.options(server.make(name))
-        self._serial = 0
+        self._serial = self._uses = 0
+        self._was_on_record = False
+        self._cut_off: set[str] = set()
+        self._may_be_lost: set[str] = set()
+        self.times_held = 0
 
     def step(self) -> None:
-        """Do what comes next: create, mount and write, unmount, remove."""
+        """Do what comes next: create, mount, use, unmount, remove."""
         if self.exists is not True:
             self.exists = None
             self._plugin.create(self.name, self._options)
             self.exists = True
         elif not self.held:
-            self._serial += 1
+            self._serial, self._uses = self._serial + 1, USES
             mount_id = f"{self.name}-{self._serial}"
-            mountpoint = self._plugin.mount(self.name, mount_id)
-            self.held.append(mount_id)
-            (mountpoint / mount_id).write_text(mount_id)
-        elif self._serial % 3:
-            self._plugin.unmount(self.name, self.held.pop())
+            self.is_mounted = None
+            self._plugin.mount(self.name, mount_id)
+            self.held, self.is_mounted = mount_id, True
+        elif self._uses:
+            self._uses -= 1
+            self._use()
         else:
-            self._plugin.unmount(self.name, self.held.pop())
-            self.exists = None
-            self._plugin.call("Remove", Name=self.name)
-            self.exists = False
+            self._unmount()
+            if self._serial % 3 == 0:
+                self.exists, self._may_be_lost = None, set(self._cut_off)
+                self._plugin.call("Remove", Name=self.name)
+                self.exists = False
+                self._cut_off.clear()
 
     def verify(self) -> None:
-        """Check that everything acknowledged is there."""
+        """Check that all that was acknowledged is there, and that answers, records and the kernel agree."""
         listed = {volume["Name"] for volume in self._plugin.call("List")["Volumes"]}
         if self.exists is not None:
             assert (self.name in listed) is self.exists, f"{self.name} was acknowledged"
-        for mount_id in self.held:
-            written = self._plugin.settings.mounts / self.name / mount_id
-            assert written.read_text() == mount_id, f"{self.name} is mounted for {mount_id}"
+        device = mountinfo.sshfs_below(self._plugin.settings.mounts).get(self.name)
+        if self.is_mounted is not None:
+            assert bool(device) is self.is_mounted, f"{self.name} was acknowledged"
+        holders = self._holders()
+        assert holders.keys() <= self._cut_off | {self.held}, f"nobody else was told that they hold {self.name}"
+        for mount_id, holder in holders.items():
+            assert holder["count"] == 1, f"{mount_id} has mounted once"
+            # a Remove unmounts, whoever holds it, and forgets its holders after that
+            assert holder["device"] == device or mount_id in self._may_be_lost, f"{mount_id} holds what is mounted"
+        if self._was_on_record:
+            assert self.held in holders, f"{self.held} still holds it"
+            self.times_held += 1
+        if self.name in listed:
+            assert self._plugin.status(self.name)["holders"] == len(holders)
+        if self.held:
+            self._use()
 
     def end(self) -> None:
         """Give everything back and remove the volume."""
-        while self.held:
-            self._plugin.unmount(self.name, self.held.pop())
+        if self.held:
+            self._unmount()
         await_that(self._is_removed, f"{self.name} is removed")
+
+    def _use(self) -> None:
+        """Use the volume as the container does that has it, be there a service or not."""
+        file = self._plugin.settings.mounts / self.name / self.held
+        file.write_text(self.held)
+        assert file.read_text() == self.held
+        # it comes after the answer: a kill may be between the two
+        self._was_on_record = self._was_on_record or self.held in self._holders()
+
+    def _unmount(self) -> None:
+        """Give back what is held."""
+        mount_id, self.held, self.is_mounted, self._was_on_record = self.held, "", None, False
+        self._cut_off.add(mount_id)
+        self._plugin.unmount(self.name, mount_id)
+        self._cut_off.remove(mount_id)
+        if not self._cut_off:  # else one of them may hold it
+            self.is_mounted = False
+
+    def _holders(self) -> dict[str, dict[str, Any]]:
+        """Return the holders that are on record."""
+        try:
+            holders: dict[str, dict[str, Any]] = json.loads(
+                (self._plugin.settings.holders / f"{self.name}.json").read_text()
+            )["holders"]
+        except FileNotFoundError:
+            return {}
+        return holders
 
     def _is_removed(self) -> bool:
         """Remove the volume; a Mount that a kill has cut off may go on for a moment, which counts as use."""
@@ -90,7 +145,7 @@ class Life:
 
 
 def programs_of(plugin: Plugin) -> dict[int, str]:
-    """Return the programs of volumes that run below a plugin's directory, and what was not reaped of them."""
+    """Return the programs of volumes that run below a plugin's directory."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -100,14 +155,19 @@ def programs_of(plugin: Plugin) -> dict[int, str]:
     return found
 
 
-@contextlib.contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """Give what tells threads to stop, so that none goes on after a failure."""
-    stop = threading.Event()
-    try:
-        yield stop
-    finally:
-        stop.set()
+def not_reaped(parents: Collection[int]) -> list[str]:
+    """Return the names of programs that have ended, and for which those that have started them have not waited.
+
+    Of their words, by which programs of volumes are told, nothing is left.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(") ")
+            state, parent, *_ = rest.split()
+            if state == "Z" and int(parent) in parents:
+                found.append(name)
+    return found
 
 
 def _answers(plugin: Plugin) -> bool:
@@ -119,19 +179,29 @@ def _answers(plugin: Plugin) -> bool:
 
 
 def assert_nothing_is_left(plugin: Plugin) -> None:
-    """Check that there is no mount, record, holder or process any more, once idle connections are ended."""
+    """Check that there is no mount, record, holder, file or process any more, once idle connections are ended."""
     await_that(lambda: not mountinfo.sshfs_below(plugin.settings.mounts), "all is unmounted")
-    plugin.end_connections()
+    plugin.ask_connections_to_end()
+    await_that(lambda: not plugin.connections(), "all connections have ended and left no file")
     await_that(lambda: not programs_of(plugin), "all programs of volumes have ended")
-    assert list(plugin.settings.volumes.glob("*")) == []
-    assert list(plugin.settings.holders.glob("*")) == []
-    assert list(plugin.settings.mounts.glob("*")) == []
+    # what the service has left to itself it waits for when it starts another program
+    plugin.create("last", {"sshcmd": "nobody@127.0.0.1:/", "port": "1", "check": "never", "own_connection": ""})
+    with pytest.raises(Refused, match="Connection refused"):
+        plugin.mount("last")
+    plugin.call("Remove", Name="last")
+    settings = plugin.settings
+    for directory in (settings.volumes, settings.holders, settings.mounts, settings.unit_files, settings.releases):
+        assert list(directory.glob("*")) == []
+    assert {path.name for path in settings.connections.glob("*")} <= {"salt"}
     assert plugin.call("List")["Volumes"] == []
+    assert not_reaped(plugin.processes()) == []
 
 
+@pytest.mark.timeout(normally(300, 1200))
 def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(plugin: Plugin, server: Server) -> None:
     chance = random.Random(11)  # noqa: S311 (the same moments each time)
     lives = [Life(plugin, server, f"killed{number}") for number in range(3)]
+    ways = (plugin.kill_worker, plugin.kill_master, plugin.kill)
 
     def live(life: Life, stop: threading.Event) -> None:
         with contextlib.suppress(*CUT_OFF):
@@ -139,21 +209,20 @@ def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(p
                 life.step()
 
     with ThreadPoolExecutor(len(lives)) as threads:
-        for _ in range(normally(8, 300)):
+        for turn in range(normally(9, 300)):
+            kill = ways[turn % len(ways)]
             with stopping() as stop:
                 living = [threads.submit(live, life, stop) for life in lives]
                 time.sleep(chance.uniform(0, LONGEST_VERB_SECONDS))  # the moment of the kill is what is tried
-                how = chance.choice((plugin.kill_worker, plugin.kill_master, plugin.kill))
-                how()
-                if how != plugin.kill_worker:
-                    plugin.kill()
+                kill()
             for future in living:
                 future.result(300)
-            if how != plugin.kill_worker:
+            if kill != plugin.kill_worker:
                 plugin.start()
             await_that(lambda: _answers(plugin), "the service is back")
             for life in lives:
                 life.verify()
+    assert sum(life.times_held for life in lives), "no kill came while a volume was held"
     for life in lives:
         life.end()
     assert_nothing_is_left(plugin)
