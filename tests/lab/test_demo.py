@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The newcomer's first command, on a machine that has the package, Docker and volumes of its own already."""
+"""The newcomer's first command, on a machine that has Docker and volumes of its own already, and often the package."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
 
 import pytest
 
@@ -26,7 +29,7 @@ dpkg-query --show
 
 INTERRUPT = """\
 setsid env --default-signal=INT ./scripts/demo >/root/said 2>&1 &
-until grep -q -F "$ $2" /root/said; do
+until eval "$2"; do
     kill -0 $! || { cat /root/said; exit 1; }
     sleep 0.02
 done
@@ -39,6 +42,8 @@ cat /root/said
 NOT_BOOTED_BY_SYSTEMD = "unshare --mount --propagation slave sh -c 'mount -t tmpfs tmpfs /run && exec \"$@\"' sh"
 """Hides what systemd and Docker's service have below /run."""
 
+SHOWN = "\n  $ "
+"""What comes before each step that is shown."""
 
 OTHER_PLUGIN = json.dumps(
     {"entrypoint": ["/nothing"], "interface": {"types": ["docker.volumedriver/1.0"], "socket": "other.sock"}}
@@ -53,6 +58,25 @@ def nothing_is_left(machine: Machine, before: str) -> None:
         return True
 
     machine.until(compare)
+
+
+def interrupt(machine: Machine, checkout: str, signal: str, condition: str) -> str:
+    """Run the demo, send a signal when a condition is true, clean up if it could not, and return what it said."""
+    said = machine.sh(f"cd {checkout}\n{INTERRUPT}", signal, condition).stdout
+    machine.sh(f"cd {checkout}; [ ! -d /var/lib/sshfs-demo ] || {COMMAND} --clean")
+    return said
+
+
+def interrupt_at(machine: Machine, checkout: str, signal: str, step: str) -> str:
+    """Interrupt the demo when it shows a step that begins so."""
+    return interrupt(machine, checkout, signal, f'grep -q -F "$ {step}" /root/said')
+
+
+def interrupt_each(machine: Machine, checkout: str, steps: Iterator[int]) -> Iterator[str]:
+    """Interrupt the demo at some of its steps, which are counted from 1; each time give what was done."""
+    for number, signal in zip(steps, cycle(("INT", "TERM", "HUP", "KILL")), strict=False):
+        said = interrupt(machine, checkout, signal, f"[ $(grep -c '^  [$] ' /root/said) -ge {number} ]")
+        yield f"SIG{signal} at step {number} of\n{said}"
 
 
 @pytest.mark.parametrize("host_kind", ["", NOT_BOOTED_BY_SYSTEMD], ids=["booted by systemd", "not booted by systemd"])
@@ -94,11 +118,9 @@ def test_a_demo_that_is_interrupted_leaves_nothing(host: Host, signal: str, step
     machine = host.machine
     checkout = host.checkout()
     before = machine.sh(LEFT).stdout
-    said = machine.sh(f"cd {checkout}\n{INTERRUPT}", signal, step).stdout
+    said = interrupt_at(machine, checkout, signal, step)
     assert "ended with " in said
     assert "Done in " not in said
-    if signal == "KILL":
-        machine.sh(f"cd {checkout} && {COMMAND} --clean")
     nothing_is_left(machine, before)
 
 
@@ -111,8 +133,7 @@ def test_a_demo_that_is_killed_while_it_stops_the_engine_can_be_cleaned_up(host:
     machine.write("/run/systemd/system/docker.socket.d/slow.conf", "[Socket]\nExecStopPre=/bin/sleep 3\n")
     machine.run("systemctl", "daemon-reload")
     try:
-        said = machine.sh(f"cd {checkout}\n{INTERRUPT}", "KILL", "systemctl stop docker.socket").stdout
-        machine.sh(f"cd {checkout} && {COMMAND} --clean")
+        said = interrupt_at(machine, checkout, "KILL", "systemctl stop docker.socket")
     finally:
         machine.sh("rm -r /run/systemd/system/docker.socket.d; systemctl daemon-reload; systemctl start docker.service")
     assert "ended with " in said
@@ -129,3 +150,66 @@ def test_what_the_demo_has_kept_can_be_played_with_and_removed(host: Host) -> No
     assert read == "hello from the first container\n"
     machine.sh(f"cd {checkout} && {COMMAND} --clean")
     nothing_is_left(machine, before)
+
+
+@contextmanager
+def without_the_package(host: Host) -> Iterator[None]:
+    """Take it away, and check at the end that nobody has brought it back; Docker asks for a plugin until a restart."""
+    host.apt(f"purge {PACKAGE}")
+    host.machine.run("systemctl", "restart", "docker")
+    yield
+    assert not host.is_installed()
+
+
+def test_the_demo_on_a_machine_without_the_package_builds_it_and_takes_it_away_again(host: Host) -> None:
+    machine, checkout = host.machine, host.checkout()
+    with without_the_package(host):
+        before = machine.sh(LEFT).stdout
+        said = machine.sh(f"cd {checkout} && {COMMAND}").stdout
+        assert said.count("hello from the first container\n") == 3
+        for step in ("apt-get --yes --no-remove", "cd /var/lib/sshfs-demo/build/source && ", "apt-get purge --yes"):
+            assert f"{SHOWN}{step}" in said
+        assert "Until Docker is restarted it asks the plugin, which is gone" in said
+        machine.run("systemctl", "restart", "docker")
+        nothing_is_left(machine, before)
+
+
+@pytest.mark.long
+def test_a_demo_that_is_interrupted_at_any_of_its_steps_leaves_nothing(host: Host) -> None:
+    machine, checkout = host.machine, host.checkout()
+    before = machine.sh(LEFT).stdout
+    count = machine.sh(f"cd {checkout} && {COMMAND}").stdout.count(SHOWN)
+    assert count > 12
+    for done in interrupt_each(machine, checkout, iter(range(1, count + 1))):
+        print(done)  # noqa: T201 (pytest shows it if what follows fails)
+        nothing_is_left(machine, before)
+
+
+@pytest.mark.long
+def test_a_demo_that_is_interrupted_while_it_builds_or_removes_the_package_leaves_nothing(host: Host) -> None:
+    machine, checkout = host.machine, host.checkout()
+    with without_the_package(host):
+        before = machine.sh(LEFT).stdout
+        steps = machine.sh(f"cd {checkout} && {COMMAND}").stdout.split(SHOWN)[1:]
+        of_the_package = [number for number, step in enumerate(steps, 1) if "apt-get" in step or "dpkg-" in step]
+        assert len(of_the_package) == 4
+        for done in interrupt_each(machine, checkout, iter(of_the_package)):
+            print(done)  # noqa: T201 (as above)
+            machine.run("systemctl", "restart", "docker")
+            nothing_is_left(machine, before)
+
+
+BUSY = "for each in 1 2; do systemd-run --quiet --unit=busy-$each sh -c 'while :; do :; done'; done"
+
+
+@pytest.mark.long
+def test_the_demo_succeeds_each_of_twenty_times_on_a_busy_machine(host: Host) -> None:
+    machine, checkout = host.machine, host.checkout()
+    before = machine.sh(LEFT).stdout
+    machine.sh(BUSY)
+    try:
+        for _ in range(20):
+            assert "Done in " in machine.sh(f"cd {checkout} && {COMMAND}").stdout
+            nothing_is_left(machine, before)
+    finally:
+        machine.sh("systemctl stop 'busy-*'")
