@@ -22,6 +22,34 @@ def mounted(plugin: Plugin, server: Server, name: str, **options: str) -> Iterat
     plugin.call("Remove", Name=name)
 
 
+class Log:
+    """A file to which lines are appended as a careful program does it: it is synced and closed after each.
+
+    Attributes:
+        acknowledged: The lines that were appended without an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.acknowledged: list[bytes] = []
+        self._path, self._serial = path, 0
+
+    def append(self) -> None:
+        """Append the next line. Raises OSError; it may be there then, but is not acknowledged."""
+        self._serial += 1
+        line = b"%d" % self._serial
+        with self._path.open("ab", buffering=0) as file:
+            file.write(b"\n" + line + b"\n")  # so that what is left of another spoils no line
+            os.fsync(file.fileno())
+        self.acknowledged.append(line)
+
+    def verify(self, kept: Path) -> None:
+        """Check that a file, where the server keeps it, has all acknowledged lines in order, and no line twice."""
+        expected = list(self.acknowledged)  # before the look: it may be appended to meanwhile
+        lines, acknowledged = kept.read_bytes().split(), set(expected)
+        assert [line for line in lines if line in acknowledged] == expected, f"{kept} lacks lines"
+        assert len(set(lines)) == len(lines), f"{kept} has lines twice"
+
+
 @contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
     """Open a file."""

@@ -223,6 +223,16 @@ class Plugin(Client):
                     return int(process.name)
         raise AssertionError(f"{name} has no {program}")
 
+    def connection_of(self, name: str) -> int:
+        """Return the process of the connection that a mounted volume shares."""
+        for volume in self.settings.connections.glob(f"*/volumes/{name}"):
+            words = ["ssh", "-F", str(volume.parents[1] / "ssh_config")]
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if (process / "cmdline").read_text().split("\0")[:3] == words:
+                        return int(process.name)
+        raise AssertionError(f"{name} shares no connection")
+
     def sshfs_process(self, name: str) -> int:
         """Return the process that serves a mounted volume."""
         mountpoint = str(self.settings.mounts / name)

@@ -10,7 +10,8 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from support.long import normally
 
-from integration.mountpoints import error_of
+from integration.mountpoints import Log, error_of, is_back
 from integration.plugin import Plugin, Refused, await_that, stopping
 from integration.sshd import Server, start_server
 from sshfs_plugin.mounts import mountinfo
@@ -28,6 +29,8 @@ CUT_OFF = (OSError, HTTPException)
 """What a client sees of a service that is killed."""
 
 LONGEST_VERB_SECONDS = 1.0
+
+LOG_EVERY_SECONDS = 0.05
 
 USES = 20
 """How often a mounted volume is used before it is given back, so that many kills come while it is held."""
@@ -228,54 +231,154 @@ def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(p
     assert_nothing_is_left(plugin)
 
 
-@pytest.mark.parametrize("volumes", [normally(6, 50)])
+class Shaken:
+    """A volume whose programs are killed, while a log is written on it."""
+
+    def __init__(self, plugin: Plugin, server: Server, name: str, **options: str) -> None:
+        self.name, self.mountpoint = name, plugin.settings.mounts / name
+        self.log = Log(self.mountpoint / "log")
+        self._plugin, self._directory = plugin, server.make(name)
+        self._being_mounted = threading.Lock()
+        plugin.create(name, server.options(self._directory, **options))
+
+    def write(self, stop: threading.Event) -> None:
+        """Write the log, from time to time, whatever happens."""
+        while not stop.wait(LOG_EVERY_SECONDS):
+            with self._being_mounted, contextlib.suppress(OSError):
+                self.log.append()
+
+    @contextlib.contextmanager
+    def mounted_anew(self) -> Iterator[None]:
+        """Unmount it, and mount it again afterwards: then it shares a connection, even if it has lost one before."""
+        with self._being_mounted:  # nobody writes to a volume that is not mounted
+            await_that(lambda: is_back(self.mountpoint), f"{self.name} is back")
+            self._plugin.unmount(self.name)
+            yield
+            self._plugin.mount(self.name)
+
+    def verify(self) -> None:
+        """Check that it can be written to again, and that nothing was lost."""
+        before = len(self.log.acknowledged)
+        await_that(lambda: len(self.log.acknowledged) > before, f"{self.name} is written to again")
+        self.log.verify(self._directory / "log")
+
+
+class Shaker:
+    """Kills programs of volumes; each way finds something that it kills.
+
+    Attributes:
+        killed: How often each way was taken.
+    """
+
+    def __init__(self, plugin: Plugin, server: Server, sharing: list[Shaken], apart: list[Shaken]) -> None:
+        self.killed: Counter[str] = Counter()
+        self._plugin, self._server = plugin, server
+        self._sharing, self._apart = sharing, apart
+        self._chance = random.Random(12)  # noqa: S311 (the same moments each time)
+
+    def shake(self) -> Iterator[str]:
+        """Kill something in each way, by chance one after the other; yield each way."""
+        ways = (self._sshfs, self._relay, self._own_ssh, self._shared_ssh, self._hang_shared_ssh, self._all_connections)
+        for way in self._chance.sample(ways, len(ways)):
+            way()
+            self.killed[way.__name__] += 1
+            yield way.__name__
+
+    @property
+    def _any(self) -> str:
+        return self._chance.choice(self._sharing + self._apart).name
+
+    def _sshfs(self) -> None:
+        self._kill(self._plugin.sshfs_process, self._any)
+
+    def _relay(self) -> None:
+        self._kill(lambda name: self._plugin.program_of(name, "relay"), self._any)
+
+    def _own_ssh(self) -> None:
+        self._kill(lambda name: self._plugin.program_of(name, "/usr/bin/ssh"), self._chance.choice(self._apart).name)
+
+    def _shared_ssh(self) -> None:
+        volume = self._chance.choice(self._sharing)
+        with volume.mounted_anew():
+            pass
+        self._kill(self._plugin.connection_of, volume.name)
+
+    def _hang_shared_ssh(self) -> None:
+        one, other = self._chance.sample(self._sharing, 2)
+        with one.mounted_anew():
+            pass
+        hanging = self._plugin.connection_of(one.name)
+        try:
+            with other.mounted_anew():  # it finds that the connection hangs
+                os.kill(hanging, signal.SIGSTOP)
+        finally:
+            os.kill(hanging, signal.SIGCONT)
+
+    def _all_connections(self) -> None:
+        await_that(self._server.connections, "a volume is connected")
+        self._server.cut_connections()
+
+    def _kill(self, find: Callable[[str], int], name: str) -> None:
+        """Kill a program of a volume as soon as there is one, which may have been killed just before."""
+
+        def is_killed() -> bool:
+            with contextlib.suppress(AssertionError, ProcessLookupError):
+                os.kill(find(name), signal.SIGKILL)
+                return True
+            return False
+
+        await_that(is_killed, f"{name} has something to kill")
+
+
+@pytest.mark.parametrize("volumes", [normally(8, 50)])
 def test_kills_of_the_programs_of_volumes_leave_the_others_alone(plugin: Plugin, server: Server, volumes: int) -> None:
     """Some volumes are used while the sshfs, relay, ssh or connection of others is killed."""
-    chance = random.Random(12)  # noqa: S311 (the same moments each time)
     with start_server(model=server) as shaky:
-        steady = [(f"steady{number}", server) for number in range(volumes // 2)]
-        shaken = [(f"shaken{number}", shaky) for number in range(volumes - len(steady))]
-        for name, where in steady + shaken:
-            plugin.create(name, where.options(where.make(name)))
+        steady = [f"steady{number}" for number in range(volumes // 2)]
+        for name in steady:
+            plugin.create(name, server.options(server.make(name)))
+        shaken = [
+            Shaken(plugin, shaky, f"shaken{number}", **({"own_connection": ""} if number % 2 else {}))
+            for number in range(volumes - len(steady))
+        ]
+        names = [*steady, *(volume.name for volume in shaken)]
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda volume: plugin.mount(volume[0]), steady + shaken))
-        with ThreadPoolExecutor(len(steady)) as threads, stopping() as stop:
+            list(threads.map(plugin.mount, names))
+        with ThreadPoolExecutor(len(names)) as threads, stopping() as stop:
 
-            def use(volume: tuple[str, Server]) -> int:
+            def use(name: str) -> int:
                 times = 0
                 while not stop.is_set():
-                    path = plugin.settings.mounts / volume[0] / "file"
+                    path = plugin.settings.mounts / name / "file"
                     path.write_text(str(times))
                     assert path.read_text() == str(times)
                     times += 1
                 return times
 
-            using = [threads.submit(use, volume) for volume in steady]
-            limit, took = time.monotonic() + normally(6, 120), []
-            while time.monotonic() < limit:
-                _kill_one(plugin, shaky, chance.choice(shaken)[0], chance)
-                asked = time.monotonic()
-                plugin.call("List")
-                took.append(time.monotonic() - asked)
+            using = [threads.submit(use, name) for name in steady]
+            writing = [threads.submit(volume.write, stop) for volume in shaken]
+            shaker = Shaker(plugin, shaky, shaken[::2], shaken[1::2])
+            limit, took = time.monotonic() + normally(0, 120), list[float]()
+            while not took or time.monotonic() < limit:
+                for way in shaker.shake():
+                    asked = time.monotonic()
+                    plugin.call("List")
+                    took.append(time.monotonic() - asked)
+                    assert not any(future.done() for future in using), f"a volume of another server noticed {way}"
             # a single one may wait for a processor
             assert statistics.median(took) < LONGEST_VERB_SECONDS
+            for volume in shaken:
+                volume.verify()
             stop.set()
             assert all(future.result(300) > 0 for future in using)
-        for name, _ in steady + shaken:
+            for log in writing:
+                log.result(300)
+        print(shaker.killed)  # noqa: T201 (pytest -s shows it)
+        await_that(lambda: not not_reaped(programs_of(plugin)), "nothing is left of what was killed")
+        for name in names:
             plugin.unmount(name)
             plugin.call("Remove", Name=name)
     assert_nothing_is_left(plugin)
-
-
-def _kill_one(plugin: Plugin, server: Server, name: str, chance: random.Random) -> None:
-    kinds: tuple[Callable[[], object], ...] = (
-        lambda: os.kill(plugin.sshfs_process(name), signal.SIGKILL),
-        lambda: os.kill(plugin.program_of(name, "relay"), signal.SIGKILL),
-        lambda: os.kill(plugin.program_of(name, "/usr/bin/ssh"), signal.SIGKILL),
-        server.cut_connections,
-    )
-    with contextlib.suppress(AssertionError, ProcessLookupError):  # it was killed just before
-        chance.choice(kinds)()
 
 
 def test_one_volume_is_mounted_once_however_many_ask_for_it(plugin: Plugin, server: Server) -> None:
