@@ -68,7 +68,7 @@ class Server:
         return _children(int((self.directory / "pid").read_text()))
 
     def cut_connections(self) -> None:
-        """End all connections, as a broken network would in the end."""
+        """End all connections, as a broken network would in the end; whatever came over them is done then, or never."""
         processes = self.connections()
         for process in processes:  # that of the login goes on without its parent
             processes += _children(process)
@@ -128,10 +128,15 @@ class Server:
 
 
 def end(processes: Iterable[int]) -> None:
-    """Kill processes, of which some may have ended just now."""
+    """Kill processes, of which some may have ended just now; return when they do nothing any more."""
+    killed = []
     for process in processes:
         with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            killed.append(os.pidfd_open(process))
+            signal.pidfd_send_signal(killed[-1], signal.SIGKILL)
+    for descriptor in killed:
+        select.select([descriptor], [], [], 300)
+        os.close(descriptor)
 
 
 def _children(process: int) -> list[int]:

@@ -2,20 +2,35 @@
 """Operations by chance on mounted volumes: with the relay they do what they do without it, and nothing comes late."""
 
 import errno
+import hashlib
+import itertools
 import os
 import random
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from support.delay import delayed
 from support.long import normally
 
-from integration.mountpoints import error_of, is_back, mounted
-from integration.plugin import Plugin, await_that
+from integration.mountpoints import Log, error_of, is_back, mounted
+from integration.plugin import Plugin, await_that, stopping
 from integration.sshd import Server, start_server
+from sshfs_plugin.relay.outage import EVERY_SECONDS
 
 MOST_BYTES = 300_000
 """Of a write, a read or a file: more than a packet of SFTP, and less than is read ahead."""
+
+ROUND_TRIP_SECONDS = 0.02
+"""To a server whose connections are cut, so that at any moment requests and replies are on their way."""
+
+WRITERS, LOGS = 8, 2
 
 
 class Program:
@@ -170,51 +185,224 @@ def test_whatever_programs_do_the_relay_changes_nothing_of_it(plugin: Plugin, se
     assert content(here) == content(there)
 
 
-def test_changes_amid_lost_connections_are_made_at_once_or_never(plugin: Plugin, server: Server) -> None:
-    """What succeeds is on the server then, and what fails does not come about later."""
-    chance = random.Random(1)  # noqa: S311 (no secret)
-    with start_server(model=server) as shaky, mounted(plugin, shaky, "storm") as (mountpoint, directory):
-        logged: list[bytes] = []
+class Change(NamedTuple):
+    """Something that a program does with names in a directory.
 
-        def log() -> None:
-            line = chance.randbytes(8).hex().encode()
-            with (mountpoint / "log").open("ab", buffering=0) as file:
-                file.write(b"\n" + line + b"\n")
-                os.fsync(file.fileno())
-            logged.append(line)
+    Attributes:
+        kind: What it does.
+        act: Does it, in whatever directory, and returns what comes of it.
+        data: What it writes, if it does.
+        place: From which byte on; None to begin a new file.
+        names: With which names.
+    """
 
-        def path() -> Path:
-            return mountpoint / chance.choice("abcd")
+    kind: str
+    act: Callable[[Path], object]
+    data: bytes = b""
+    place: int | None = 0
+    names: tuple[str, str] = ("", "")
 
-        def rename() -> None:
-            old, new = path(), path()
-            old.rename(new)
-            assert old == new or not (directory / old.name).exists()
-            assert (directory / new.name).exists()
+    @property
+    def what(self) -> str:
+        """What it does, for the reader of a failure."""
+        return f"{self.kind} of {len(self.data)} bytes at {self.place}, {self.names}"
 
-        def make() -> None:
-            new = path()
-            new.mkdir()
-            assert (directory / new.name).is_dir()
+    def part(self, before: bytes, after: bytes, found: bytes) -> bool:
+        """Tell whether a file is as if the first part of the data had been written, and no more."""
+        same = next((n for n, pair in enumerate(zip(found, after, strict=False)) if pair[0] != pair[1]), len(found))
+        base = b"" if self.place is None else before
+        place = self.place or 0
+        written = self.data[: max(min(same, len(after)) - place, 0)]
+        return found in (base, base[:place].ljust(place, b"\0") + written + base[place + len(written) :])
 
-        def remove() -> None:
-            old = path()
-            old.rmdir()
-            assert not (directory / old.name).exists()
 
-        acts, failed = (log, log, rename, make, remove), 0
-        for turn in range(normally(12, 300)):
-            before = content(directory)
-            if turn % 3 == 1:
-                shaky.cut_connections()
-            if turn % 6 != 1:
-                await_that(lambda: is_back(mountpoint), "the connection is back")
-            assert content(directory) == before, "something came late"
-            failed += error_of(chance.choice(acts)) == errno.EIO
-            lines = (directory / "log").read_bytes().split() if (directory / "log").exists() else []
-            assert [line for line in lines if line in logged] == logged
-        assert failed, "no connection was lost amid anything"
-        await_that(lambda: is_back(mountpoint), "the connection is back")
+class Writer:
+    """A program that does by chance what leaves something, on two volumes, of which one loses its connections.
+
+    It does it there first. What succeeds is on the server then. What fails for want of a connection was done, once, or
+    was not. What fails otherwise fails on the other volume, too. After a failure of the first kind it goes on in new
+    directories, since what sshfs remembers of the old ones for a while may be wrong.
+
+    Attributes:
+        unsure: How often something failed for want of a connection.
+        happened: How often it had happened all the same.
+    """
+
+    def __init__(self, name: str, here: tuple[Path, Path], there: tuple[Path, Path], cutting: threading.Lock) -> None:
+        """Choose the name, the mountpoints of both volumes and what is behind them, and what is held during a cut."""
+        self.unsure = self.happened = self.steps = 0
+        self._chance = random.Random(name)  # noqa: S311 (no secret)
+        self._name, self._cutting = name, cutting
+        self._here, self._there = self._volumes = here, there
+        self._directories: list[str] = []
+
+    def run(self, stop: threading.Event) -> None:
+        """Go on until told to stop."""
+        self._begin()
+        while not stop.is_set():
+            self.steps += 1
+            self._step()
+
+    def verify(self) -> None:
+        """Check that nothing has changed since."""
+        for name in self._directories:
+            self._compare(name, "all: something came late")
+
+    def _begin(self) -> None:
+        """Make new directories."""
+        for number in itertools.count(len(self._directories)):
+            name = f"{self._name}-{number}"
+            if error_of((self._here[0] / name).mkdir) == 0:
+                break
+            await_that(lambda: is_back(self._here[0]), "the connection is back")
+        (self._there[0] / name).mkdir()
+        self._directories.append(name)
+
+    def _step(self) -> None:
+        change, name = self._change(), self._directories[-1]
+        got = _outcome(change, self._here[0] / name)
+        if got == "EIO":
+            self.unsure += 1
+            self._resolve(change, name)
+            self._begin()
+            return
+        expected = _outcome(change, self._there[0] / name)
+        assert _brief(got) == _brief(expected), f"step {self.steps} of {name}: {change.what}"
+        self._compare(name, f"step {self.steps}: {change.what}")
+
+    def _compare(self, name: str, when: str) -> None:
+        here, there = ({path: _brief(what) for path, what in content(each[1] / name).items()} for each in self._volumes)
+        assert here == there, f"{name} after {when}"
+
+    def _resolve(self, change: Change, name: str) -> None:
+        """Find out whether something that failed was done; do it on the other volume as far as it was."""
+        with self._cutting:  # until then it may go on
+            found = content(self._here[1] / name)
+        before = content(self._there[1] / name)
+        if found == before:
+            return
+        self.happened += 1
+        _outcome(change, self._there[0] / name)
+        after = content(self._there[1] / name)
+        assert found.keys() == after.keys(), f"step {self.steps} of {name}: {change.what}"
+        for path, (mode, what) in found.items():
+            if what != after[path][1]:
+                _, earlier = before.get(path, (0, b""))
+                assert isinstance(what, bytes)
+                assert isinstance(earlier, bytes)
+                assert isinstance(whole := after[path][1], bytes)
+                assert change.part(earlier, whole, what), f"step {self.steps} of {name}: {change.what}"
+                (self._there[1] / name / path).write_bytes(what)
+            assert mode == after[path][0], f"step {self.steps} of {name}: {change.what}"
+
+    def _change(self) -> Change:
+        chance = self._chance
+        names = os.listdir(self._there[1] / self._directories[-1])
+        # no hard links: what is written to one name is seen under the other after a while only
+        old, new = chance.choice(sorted(names) or "abcd"), chance.choice("abcdef")
+        size, data = chance.randrange(MOST_BYTES), chance.randbytes(chance.choice((1, 100, 5000, MOST_BYTES)))
+        mode = chance.choice((0o600, 0o644, 0o755))
+        return chance.choice(
+            (
+                Change("put", lambda root: _write(root / new, os.O_CREAT | os.O_TRUNC, data), data, None),
+                Change("create", lambda root: _write(root / new, os.O_CREAT | os.O_EXCL, data), data, None),
+                Change("amend", lambda root: _write(root / old, 0, data, size), data, size),
+                Change("truncate", lambda root: os.truncate(root / old, size)),
+                *[Change("mkdir", lambda root: (root / new).mkdir())] * 2,
+                *[Change("rmdir", lambda root: (root / old).rmdir())] * 2,
+                Change("unlink", lambda root: (root / old).unlink()),
+                *[Change("rename", lambda root: (root / old).rename(root / new) and None)] * 2,
+                Change("symlink", lambda root: (root / new).symlink_to(old)),
+                Change("chmod", lambda root: (root / old).chmod(mode)),
+                Change("list", lambda root: sorted(os.listdir(root))),
+                Change("read", lambda root: (root / old).read_bytes()),
+            )
+        )._replace(names=(old, new))
+
+
+def _brief(what: object) -> object:
+    """Return something that can be compared, and read where it differs."""
+    if isinstance(what, tuple):
+        return tuple(map(_brief, what))
+    return f"{len(what)} bytes, {hashlib.sha256(what).hexdigest()}" if isinstance(what, bytes) else what
+
+
+def _outcome(change: Change, root: Path) -> object:
+    """Do something; return what comes of it, or the name of its error."""
+    try:
+        return change.act(root)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+def _write(path: Path, flags: int, data: bytes, place: int = 0) -> None:
+    """Write to a file as a careful program does it."""
+    file = os.open(path, os.O_WRONLY | flags, 0o644)
+    try:
+        assert os.pwrite(file, data, place) == len(data)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _ssh_of(plugin: Plugin, name: str) -> int:
+    """Return the process of a volume's connection, be it its own."""
+    with suppress(AssertionError):
+        return plugin.program_of(name, "/usr/bin/ssh")
+    return plugin.connection_of(name)
+
+
+@contextmanager
+def deaf(ssh: int) -> Iterator[None]:
+    """Let a connection bring no reply any more, and end; what is on its way to the server is done there."""
+    os.kill(ssh, signal.SIGSTOP)
+    try:
+        time.sleep(2 * ROUND_TRIP_SECONDS)  # it may be too short on a busy host, which then tries something else
+        yield
+    finally:
+        os.kill(ssh, signal.SIGKILL)  # else it would bring the replies that it has
+
+
+@pytest.mark.timeout(normally(300, 1800))
+def test_what_programs_do_while_connections_are_cut_is_done_once_or_never(plugin: Plugin, server: Server) -> None:
+    """Several of them, at random moments: what succeeds is on the server, and what fails does not come about later."""
+    chance, cutting = random.Random(1), threading.Lock()  # noqa: S311 (no secret)
+    with (
+        start_server(model=server) as shaky,
+        delayed(shaky.port, ROUND_TRIP_SECONDS) as port,
+        mounted(plugin, shaky, "storm", port=str(port)) as here,
+        mounted(plugin, server, "calm", relay="no") as there,
+        ThreadPoolExecutor(WRITERS + LOGS) as threads,
+    ):
+        writers = [Writer(f"writer{number}", here, there, cutting) for number in range(WRITERS)]
+        logs = [Log(here[0] / f"log{number}") for number in range(LOGS)]
+        with stopping() as stop:
+
+            def log(log: Log) -> None:
+                while not stop.is_set():
+                    error_of(log.append)
+
+            working = [threads.submit(writer.run, stop) for writer in writers]
+            working += [threads.submit(log, each) for each in logs]
+            for turn in range(normally(3, 60)):
+                await_that(lambda: is_back(here[0]), "the connection is back")
+                # the moment of the cut is what is tried: a connection that has stood for a while is made again at once
+                time.sleep(chance.uniform(0, 0.5) + (EVERY_SECONDS if turn % 3 else 0))
+                with cutting, deaf(_ssh_of(plugin, "storm")) if turn % 4 != 3 else nullcontext():
+                    shaky.cut_connections()
+                for each in working:
+                    if each.done():
+                        each.result()  # it has failed
+        for each in working:
+            each.result(300)
+        await_that(lambda: is_back(here[0]), "the connection is back")
+        for writer in writers:
+            writer.verify()
+        for number, each_log in enumerate(logs):
+            each_log.verify(here[1] / f"log{number}")
+        counts = {name: sum(getattr(writer, name) for writer in writers) for name in ("steps", "unsure", "happened")}
+        print(counts, [len(each_log.acknowledged) for each_log in logs])  # noqa: T201 (pytest -s shows it)
+        assert counts["unsure"], "no connection was lost amid anything"
 
 
 def test_what_was_changed_just_now_looks_as_it_does_on_the_server(plugin: Plugin, server: Server) -> None:
