@@ -23,6 +23,10 @@ _FALSE = {"no", "false", "off", "0"}
 _FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's control characters, surrogates and line ends. Unusual blanks and joiners occur in file names."""
 
+_NO_CHARACTER = re.compile(
+    "[\ufdd0-\ufdef" + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)) + "]"
+)
+
 
 def flag(text: str) -> str:
     """Check a switch; without a value it is on."""
@@ -126,9 +130,12 @@ rekey_limit = _matching(
 
 
 def plain_text(text: str) -> str:
-    """Check text of any form: only control characters and line breaks are refused."""
+    """Check text of any form: only control characters, line breaks and what is no character at all are refused."""
     if any(unicodedata.category(character) in _FORBIDDEN for character in text):
         raise ValueError("must not hold line breaks or control characters")
+    # systemd refuses a whole file that has one
+    if _NO_CHARACTER.search(text):
+        raise ValueError("must not hold what Unicode says is no character, such as U+FFFF")
     return text
 
 

@@ -124,6 +124,9 @@ def test_sshcmd_when_missing_says_how_to_say_it() -> None:
         ("bob@nas:/a\N{LINE SEPARATOR}b", "must not hold line breaks or control characters"),
         ("bob@nas:/a\N{PARAGRAPH SEPARATOR}b", "must not hold line breaks or control characters"),
         ("bob@nas:/a\ud800b", "must not hold line breaks or control characters"),
+        ("bob@nas:/a\uffffb", "must not hold what Unicode says is no character, such as U+FFFF"),
+        ("bob@nas:/a\ufdd0b", "must not hold what Unicode says is no character, such as U+FFFF"),
+        ("bob@nas:/a\U0010fffeb", "must not hold what Unicode says is no character, such as U+FFFF"),
     ],
 )
 def test_sshcmd_when_it_is_no_remote_directory_is_refused_with_the_reason(sshcmd: str, reason: str) -> None:
