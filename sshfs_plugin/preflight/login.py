@@ -223,7 +223,7 @@ def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
         )
     return errors.LoginUnfinished(
         f"{remote.host} broke the login of {remote.user} off ({reason(error)})",
-        "its log tells why; it may allow too few attempts or have banned this host",
+        "its log tells why; it may allow too few attempts, or only so many connections, or have banned this host",
     )
 
 

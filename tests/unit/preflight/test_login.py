@@ -229,7 +229,9 @@ def test_login_when_the_server_hangs_up_says_so(client: Client, files: Path, met
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.LoginUnfinished)
     assert str(error).startswith("127.0.0.1 broke the login of bob off (")
-    assert str(error).endswith("): its log tells why; it may allow too few attempts or have banned this host")
+    assert str(error).endswith(
+        "): its log tells why; it may allow too few attempts, or only so many connections, or have banned this host"
+    )
 
 
 def test_login_when_the_server_hangs_up_while_it_is_typed_says_so(
