@@ -40,6 +40,7 @@ def create_app() -> flask.Flask:
         ValueError: A setting makes no sense.
     """
     settings = Settings.from_environment()
+    state = OwnMount(settings.state)
     counters, chosen = Counters(), supervisor(settings)
     preflight = DeferredPreflight(
         keyring=Keyring.of(settings), known_hosts=KnownHosts.of(settings), observer=counters.check
@@ -52,16 +53,16 @@ def create_app() -> flask.Flask:
         counters=counters,
     )
     driver.load()
-    threading.Thread(target=_look_after, args=(driver, chosen, settings), name="look-after", daemon=True).start()
+    threading.Thread(target=_look_after, args=(driver, chosen, settings, state), name="look-after", daemon=True).start()
     slow_calls, quick = settings.threads // 2, min(QUICK_THREADS, settings.threads // 4)
     slow_slots = Slots(slow_calls, waiting=settings.threads - slow_calls - quick)
     return api.create_app(driver, slow_slots=slow_slots, tell=journal.status)
 
 
-def _look_after(driver: Driver, supervisor: Supervisor, settings: Settings) -> None:
+def _look_after(driver: Driver, supervisor: Supervisor, settings: Settings, state: OwnMount) -> None:
     pause = threading.Event()
     told = ""
-    state = OwnMount(settings.state)
+    is_outdated = False
     while True:
         with _errors_logged("looking for what Docker finds"):
             told = _tell_what_is_in_the_way(settings, told)
@@ -70,7 +71,7 @@ def _look_after(driver: Driver, supervisor: Supervisor, settings: Settings) -> N
         with _errors_logged("looking after the volumes"):
             driver.look_after(ANSWER_SECONDS)
         with _errors_logged("looking at the own mounts"):
-            if state.is_outdated:
+            if not is_outdated and (is_outdated := state.is_outdated):
                 log.warning("%s can be written to again: the service is started anew to see that", settings.state)
                 supervisor.restart_service()
 

@@ -227,7 +227,9 @@ class Volume:
     @property
     def renames_in_steps(self) -> bool:
         """Whether sshfs moves a file away before another takes its place, where the server can't do it in one step."""
-        return "rename" in (dict(self.sshfs_options).get("workaround") or "").split(":")
+        words = (dict(self.sshfs_options).get("workaround") or "").split(":")
+        decisive = [word for word in words if word in ("rename", "norename", "none")]
+        return decisive[-1:] == ["rename"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

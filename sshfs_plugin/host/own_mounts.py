@@ -16,21 +16,21 @@ class OwnMount:
     def __init__(self, directory: Path) -> None:
         """Note whether the file system is read-only; not whether the mount alone is, which somebody wants so."""
         self._directory = directory
-        self._was_read_only = _is_read_only(directory)
+        self._was_read_only = _mode(directory) == "ro"
 
     @property
     def is_outdated(self) -> bool:
         """Whether the file system can be written to by now, but not by our mount (docs/facts.md)."""
-        return self._was_read_only and not _is_read_only(self._directory)
+        return self._was_read_only and _mode(self._directory) == "rw"
 
 
-def _is_read_only(directory: Path) -> bool:
-    """Return whether the file system itself is read-only; False where nobody can tell."""
+def _mode(directory: Path) -> str:
+    """Return the mode of a file system, ro or rw, if our mount of it is read-only; else empty, or if none can tell."""
     words = ["findmnt", "--noheadings", "--output", "FS-OPTIONS", "--target", str(directory)]
     try:
         if not os.statvfs(directory).f_flag & os.ST_RDONLY:
-            return False
-        shown = command.run(words, seconds=FINDMNT_SECONDS).stdout
+            return ""
+        options = command.run(words, seconds=FINDMNT_SECONDS).stdout.strip().split(",")
     except (OSError, errors.ProgramError):
-        return False
-    return "ro" in shown.strip().split(",")
+        return ""
+    return options[0] if options[0] in ("ro", "rw") else ""

@@ -110,8 +110,14 @@ class SystemdSupervisor(Supervisor):
             command.run(["systemctl", "stop", _RELEASE], seconds=limit.left())
 
     def restart_service(self) -> None:
-        """Have systemd start the service anew, once the calls under way have ended. Raises ProgramError."""
-        _systemctl("restart", "--no-block", SERVICE, seconds=ASK_SECONDS)
+        """Have systemd start the service anew, once the calls under way have ended, unless it is being stopped.
+
+        Raises:
+            ProgramError: systemctl could not be started, or did not end.
+        """
+        job = _systemctl("try-restart", "--no-block", SERVICE, seconds=ASK_SECONDS)
+        if job.returncode:
+            log.error("%s is not started anew: %s", SERVICE, job.stderr.strip())
 
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes whose unit is inactive, or has failed."""

@@ -16,8 +16,9 @@ _VERSION = 3
 """The version of SFTP; OpenSSH and sshfs speak no other."""
 
 _LISTS_AT_ONCE = "users-groups-by-id@openssh.com"
-"""An extension of OpenSSH's sftp-server alone, whose OPENDIR tells all: its READDIR has names or an end, and never an
-error (process_readdir in sftp-server.c). Other servers look into the directory at READDIR."""
+"""An extension that tells OpenSSH's sftp-server from others, where sshd is OpenSSH's as well. Its OPENDIR tells all:
+READDIR has names or an end, and never an error (process_readdir in sftp-server.c). Others look into it at READDIR.
+"""
 
 _STATUS_SECONDS = 1.0
 """How long the exit status of a program may arrive after its end."""
@@ -60,7 +61,7 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
             if stat.S_ISDIR(attributes.st_mode or 0):
                 if handle is None:
                     self._expected(paramiko.sftp.CMD_HANDLE, opened)
-                if _LISTS_AT_ONCE not in self.extensions:
+                if not self._lists_at_once:
                     with suppress(EOFError, UnicodeDecodeError):  # it is empty; the word for that need not be UTF-8
                         self._request(paramiko.sftp.CMD_READDIR, handle)
         finally:
@@ -68,6 +69,11 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
                 with suppress(*FAILURES):  # the error that is on its way says more
                     self._async_request(type(None), paramiko.sftp.CMD_CLOSE, handle)  # whose answer nobody needs
         return attributes
+
+    @property
+    def _lists_at_once(self) -> bool:
+        server = self.get_channel().get_transport().remote_version
+        return "OpenSSH" in server and _LISTS_AT_ONCE in self.extensions
 
     def _attributes(self, path: str, inside: tuple[int, Any]) -> paramiko.SFTPAttributes:
         """Return the attributes of what is at a path, given the answer about "." in it: a file has none."""

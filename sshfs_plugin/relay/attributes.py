@@ -13,7 +13,7 @@ MOST, LONGEST = 64, 256
 
 
 class KeptAttributes:
-    """The attributes that the server has sent of a file or directory, kept for the next request for them.
+    """The attributes that the server has sent of a file or directory, kept for the next requests for them.
 
     Attributes:
         answer: What its ATTRS reply says after the id; empty if there is none.
@@ -45,7 +45,8 @@ class AttributeCache:
     - Those of a file that was just made: sshfs asks for them by its path, and is then asked for those of the open file.
     - Those of the directory of that file: the kernel asks for them when something else is made or looked up in it.
 
-    An answer is given once, and not after a change of what it shows that sshfs has asked for.
+    An answer is given once, or twice if it is to serve the kernel as well, and not after a change of what it shows that
+    sshfs has asked for.
     """
 
     __slots__ = ("_begins", "_by_question", "_seconds")
@@ -81,7 +82,7 @@ class AttributeCache:
         kept = self._by_question.pop(request.question, None) if request.asks_attributes else None
         if not kept:
             return b""
-        if kept.times > 1 and kept.answer:
+        if kept.times > 1 and kept.answer and now < kept.ends:
             self._begins = False
             self._by_question[request.question] = kept
         return kept.given(now)

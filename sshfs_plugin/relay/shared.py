@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.005
 LONGEST_WORDS = 4096
 
 OF_OPENSSH = b"users-groups-by-id@openssh.com"
-"""An extension of OpenSSH's sftp-server alone, which takes a request before it has told its version."""
+"""An extension that hardly any server but OpenSSH's has; that takes a request before it has told its version."""
 
 NOT_IN_TIME = "the connection that is shared could not be made in time"
 

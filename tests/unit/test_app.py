@@ -20,6 +20,7 @@ from support.waiting import LIMIT_SECONDS, Background, Gate
 
 from sshfs_plugin import app, errors, options
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.host.own_mounts import OwnMount
 from sshfs_plugin.mounts.processes import ProcessSupervisor
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
@@ -166,7 +167,7 @@ def test_volumes_are_looked_after_again_when_that_has_failed_once(
             raise outcome
 
     with pytest.raises(_Enough):
-        app._look_after(_Watched(host, look), host.real_supervisor, settings)
+        app._look_after(_Watched(host, look), host.real_supervisor, settings, OwnMount(settings.state))
     assert caplog.messages == ["looking after the volumes failed"]
     assert "no more processes" in caplog.text
 
@@ -189,41 +190,47 @@ def test_what_hides_the_service_from_docker_is_told_when_it_comes_and_once(
             spec.write_text("unix:///run/other.sock")
 
     with pytest.raises(_Enough):
-        app._look_after(_Watched(host, look), host.real_supervisor, settings)
+        app._look_after(_Watched(host, look), host.real_supervisor, settings, OwnMount(settings.state))
     assert caplog.messages == [
         f"Docker calls unix:///run/other.sock, by {spec}, and not this plugin: remove that, and restart Docker"
     ]
 
 
-RESTARTS = ["restart --job-mode=ignore-dependencies --no-block docker-volume-sshfs.service"]
+RESTARTS = ["try-restart --job-mode=ignore-dependencies --no-block docker-volume-sshfs.service"]
 
 
 @pytest.mark.parametrize(
-    "options_and_restarts",
-    [("ro,relatime", "rw,relatime", RESTARTS), ("ro,relatime", "ro,relatime", []), ("rw,relatime", "rw,relatime", [])],
-    ids=["writable again", "still read-only", "only the mount is read-only"],
+    "said_and_restarts",
+    [
+        ("echo ro,relatime", "echo rw,relatime", RESTARTS),
+        ("echo ro,relatime", "echo ro,relatime", []),
+        ("echo rw,relatime", "echo rw,relatime", []),
+        ("echo ro,relatime", "exit 1", []),
+    ],
+    ids=["writable again", "still read-only", "only the mount is read-only", "nobody can tell"],
 )
 def test_service_that_has_met_a_read_only_file_system_is_started_anew_when_it_can_be_written_to(
     host: FakeHost,
     settings: Settings,
     programs: Programs,
     monkeypatch: pytest.MonkeyPatch,
-    options_and_restarts: tuple[str, str, list[str]],
+    said_and_restarts: tuple[str, str, list[str]],
 ) -> None:
-    at_first, later, restarts = options_and_restarts
+    at_first, later, restarts = said_and_restarts
     monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))  # as the mount says ever after
-    programs.add("findmnt", f"echo {at_first}")
+    programs.add("findmnt", at_first)
     programs.add("systemctl")
+    state = OwnMount(settings.state)
     looks = iter([None])
 
     def look() -> None:
-        programs.add("findmnt", f"echo {later}")
+        programs.add("findmnt", later)
         if next(looks, _Enough):
             raise _Enough
 
     with pytest.raises(_Enough):
-        app._look_after(_Watched(host, look), SystemdSupervisor(settings), settings)
+        app._look_after(_Watched(host, look), SystemdSupervisor(settings), settings, state)
     assert programs.calls("systemctl") == restarts
 
 

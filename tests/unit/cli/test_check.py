@@ -80,7 +80,7 @@ def test_a_server_that_can_serve_gets_a_tick_for_each_check(
 def test_a_server_without_posix_rename_is_said_to_fail_it_where_sshfs_does_not_make_up_for_it(
     administrator: Administrator, server: Server
 ) -> None:
-    for chosen in ("none", "norename:fstat"):
+    for chosen in ("none", "norename:fstat", "rename:norename", "rename:none"):
         said = administrator("check", WHERE, *login(server, workaround=chosen))
         assert said.lines[8].startswith("✓ SFTP no posix-rename: a file can't take the place of another, no statvfs")
     said = administrator("check", WHERE, *login(server, workaround="truncate:rename"))

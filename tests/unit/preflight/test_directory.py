@@ -70,6 +70,7 @@ def test_directory_is_looked_into_in_few_round_trips_and_left_closed(
     monkeypatch.setattr(sftp.Client, "_send_packet", sent)
     monkeypatch.setattr(sftp.Client, "_read_packet", received)
     with serving(Account(directory=files, password="hunter2", extensions=extensions)) as server:
+        server.tune = lambda transport: setattr(transport, "local_version", "SSH-2.0-OpenSSH_9.2")
         client.run(server, password="hunter2")
     waits = [list(same) for is_wait, same in itertools.groupby(packets, lambda packet: packet == "wait")]
     assert waits == [["init"], ["wait"], ["stat", "opendir"], ["wait", "wait"], *last]
