@@ -44,7 +44,7 @@ TOLD_SECONDS = 12.0
 
 ANSWER_SECONDS = 0.5
 
-END_SECONDS = 1.0
+END_SECONDS = 3.0
 """How long it may take to end idle connections, all together."""
 
 LONGEST_SOCKET = 107 - len(".0123456789abcdef")

@@ -72,6 +72,11 @@ class UnitFiles(SecretFiles):
         return self.directory / "taken"
 
     @property
+    def stopped(self) -> Path:
+        """An empty file that the step ``stop`` makes when it kills an sshfs that has lost its server."""
+        return self.directory / "stopped"
+
+    @property
     def told(self) -> Path:
         """A FIFO to which the unit's steps write a line when the mount answers, and when the unit has ended."""
         return self.directory / "told"
@@ -91,7 +96,7 @@ class UnitFiles(SecretFiles):
         mountpoint = settings.mounts / volume.name
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for mark in (self.taken, self.told):
+            for mark in (self.taken, self.stopped, self.told):
                 mark.unlink(missing_ok=True)
             os.mkfifo(self.told, 0o600)
             replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings), self.key))

@@ -2,6 +2,7 @@
 """The steps of a volume's unit, with stand-ins for the programs that ask the kernel."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -257,6 +258,22 @@ def test_stop_unmounts_although_it_is_in_use_and_waits_for_sshfs_to_end(
     # one that has ended counts as ended, although nobody has asked yet how
     assert sshfs.poll() == 0
     assert programs.calls("umount") == [f"--lazy --no-canonicalize --internal-only {mountpoint}"]
+
+
+def test_stop_ends_an_sshfs_that_has_lost_its_server_and_leaves_nothing(
+    step: Step, files: Path, mounted: Path, told: Callable[[], str]
+) -> None:
+    """A read that waits keeps it."""
+    step("mount")
+    mounted.write_text("0:52\n")
+    (files / "outage").write_text("the connection to the server is lost")
+    (files / "password").write_text("hunter2")
+    sshfs = subprocess.Popen(["sleep", "60"])
+    assert step("stop", MAINPID=str(sshfs.pid)).returncode == 0
+    assert sshfs.wait(LIMIT_SECONDS) == -signal.SIGKILL
+    step("clean", SERVICE_RESULT="signal")
+    assert not files.exists()
+    assert told() == "ended\n"
 
 
 def test_stop_of_what_is_not_mounted_is_no_failure(step: Step, programs: Programs) -> None:
