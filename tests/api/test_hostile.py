@@ -14,7 +14,7 @@ import pytest
 from support import wild
 from support.clients import SSHCMD, DockerClient, parse_reply, read_all
 from support.long import normally
-from support.service import HASTY, Service, size_of, started
+from support.service import BLOCKS_TOLD, HASTY, Service, Size, size_of, started
 from support.waiting import await_that
 
 from sshfs_plugin.http import api
@@ -23,6 +23,7 @@ CONNECTIONS = normally(200, 10_000)
 SEED = 20261127
 HELD = 64
 MOST_BYTES_MORE = 12 << 20
+MOST_BLOCKS_IN_A_QUARTER = normally(1000, 500)
 MOST_THREADS_MORE = 8
 SECONDS_EACH = 0.1
 
@@ -163,7 +164,7 @@ MAKERS: tuple[Callable[[random.Random], bytes], ...] = (
 def service(tmp_path: Path) -> Iterator[Service]:
     """Give a service that gives up soon on those who do not finish their request."""
     configuration = tmp_path / "hasty.py"
-    configuration.write_text(HASTY)
+    configuration.write_text(HASTY + BLOCKS_TOLD)
     with started(tmp_path, str(configuration)) as service:
         yield service
 
@@ -200,6 +201,11 @@ def read_to_the_end(connection: socket.socket) -> bytes:
         return read_all(connection)
 
 
+def is_at_rest(service: Service, first: Size) -> bool:
+    """Tell whether the service has closed what it had open."""
+    return size_of(service.worker).descriptors <= first.descriptors
+
+
 def is_well(docker: DockerClient) -> bool:
     return docker.get("photos").status == 200
 
@@ -215,6 +221,10 @@ def test_a_client_is_answered_while_dozens_of_others_send_what_none_should(servi
         if number == CONNECTIONS // 2:  # by now each of its threads has its own memory, which is not given back
             expect_proper(held)
             before = size_of(worker)
+        if number == CONNECTIONS * 3 // 4:
+            expect_proper(held)
+            await_that(lambda: is_at_rest(service, first), lambda: f"all is closed, {size_of(worker)}")
+            between, blocks_between = size_of(worker), service.blocks()
         raw = rng.choice(MAKERS)(rng)
         connection = docker.connect()
         push(connection, raw, rng)
@@ -226,13 +236,17 @@ def test_a_client_is_answered_while_dozens_of_others_send_what_none_should(servi
             assert is_well(docker), f"amid {number} connections of seed {SEED}"
         expect_proper(held, HELD)
     expect_proper(held)
-    await_that(lambda: size_of(worker).descriptors <= first.descriptors, lambda: f"all is closed, {size_of(worker)}")
-    after = size_of(worker)
-    print(f"{CONNECTIONS} connections: {before} before, {after} at the end")  # noqa: T201 (pytest -s shows it)
+    await_that(lambda: is_at_rest(service, first), lambda: f"all is closed, {size_of(worker)}")
+    after, blocks = size_of(worker), service.blocks()
+    print(  # noqa: T201 (pytest -s shows it)
+        f"{CONNECTIONS} connections: {before} after a half, {between} with {blocks_between} blocks after three quarters"
+        f", {after} with {blocks} at the end"
+    )
     assert service.worker == worker, "it has ended, and was started anew"
     assert docker.list_names() == ["photos"]
     assert after.threads <= before.threads + MOST_THREADS_MORE
     assert after.memory <= before.memory + MOST_BYTES_MORE
+    assert blocks <= blocks_between + MOST_BLOCKS_IN_A_QUARTER
     assert "Traceback" not in service.log
 
 

@@ -34,6 +34,27 @@ arrivals.ARRIVAL_SECONDS = worker.CLIENT_SECONDS = 0.5
 """The same, with shorter limits."""
 
 
+BLOCKS_TOLD = """
+import gc, os, sys, threading
+from sshfs_plugin import gunicorn_conf
+from sshfs_plugin.settings import Settings
+
+def post_worker_init(worker):
+    gunicorn_conf.post_worker_init(worker)
+    threading.Thread(target=tell, args=(Settings.from_environment().runtime,), daemon=True).start()
+
+def tell(directory):
+    for fifo in ("ask", "blocks"):
+        if not (directory / fifo).exists():
+            os.mkfifo(directory / fifo)
+    while True:
+        (directory / "ask").read_text()
+        gc.collect()
+        (directory / "blocks").write_text(str(sys.getallocatedblocks()))
+"""
+"""What follows one of these, for :meth:`Service.blocks`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """What a process takes of its host.
@@ -79,6 +100,13 @@ class Service:
         assert self.process
         (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(child)
+
+    def blocks(self) -> int:
+        """Return how many blocks of memory Python has given out, of which each small object has one at least."""
+        asks, tells = self.settings.runtime / "ask", self.settings.runtime / "blocks"
+        await_that(tells.is_fifo, lambda: f"it can be asked\n{self.log}")
+        asks.write_text("")
+        return int(tells.read_text())
 
     def start(self, configuration: str) -> None:
         """Start it; it listens when this returns."""

@@ -69,7 +69,9 @@ class Wild:
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)  # noqa: S311 (nothing here is secret)
-        self._calls = (*description.calls(), *["VolumeDriver.Create"] * 8)  # most can be wrong about options
+        # most can be wrong about options; and a Mount is nothing without a volume, or an Unmount without a Mount
+        more = ("VolumeDriver.Create",) * 8 + ("VolumeDriver.Mount", "VolumeDriver.Unmount") * 3
+        self._calls = (*description.calls(), *more)
 
     def request(self) -> Request:
         """Make the next request."""
@@ -138,7 +140,11 @@ class Wild:
         if key == "ID":
             return self._rng.choice((ID, OTHER_ID, PODMAN_ID))
         assert key == "Opts"
-        return {"sshcmd": f"bob@{NOBODY}:/photos", "port": "1", "check": self._rng.choice(("never", "mount", "create"))}
+        return {
+            "sshcmd": f"bob@{NOBODY}:/photos",
+            "port": "1",
+            "check": self._rng.choice(("never", "never", "mount", "create")),
+        }
 
     def _wild_opts(self) -> Any:
         """Make options of the table with values that fit, and with others; only servers on this host are named."""
