@@ -320,11 +320,14 @@ def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, hos
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
-    host.supervisor.start_problems["photos"] = errors.MountTimedOut("the server does not answer")
+    silent = errors.MountTimedOut(
+        "its server does not answer", "docker-volume-sshfs release --force photos unmounts it"
+    )
+    host.supervisor.start_problems["photos"] = silent
     with pytest.raises(errors.MountTimedOut):
         mount(driver, mount_id=OTHER_ID)
     driver.look_after(1)
-    assert driver.get("photos").last_error == "the server does not answer"
+    assert driver.get("photos").last_error == str(silent)
     host.supervisor.silent.clear()
     driver.look_after(1)
     assert driver.get("photos").last_error == ""

@@ -160,26 +160,28 @@ def test_outage_when_it_could_not_be_told_once_is_told_later_and_forgotten(
 @pytest.mark.parametrize(
     ("words", "seconds"),
     [
-        (b"Connection closed by 10.0.0.7 port 22\r\n", 5),
-        (b"ssh: connect to host nas port 22: No route to host\r\n", 4),
-        (b"ssh: Could not resolve hostname nas: Name or service not known\r\n", 4),
-        (b"ssh: connect to host jump port 22: Connection refused\r\nConnection closed by UNKNOWN port 65535\r\n", 4),
+        (b"Connection closed by 10.0.0.7 port 22\r\n", 50),
+        (b"ssh: connect to host nas port 22: No route to host\r\n", 40),
+        (b"ssh: Could not resolve hostname nas: Name or service not known\r\n", 40),
+        (b"ssh: connect to host jump port 22: Connection refused\r\nConnection closed by UNKNOWN port 65535\r\n", 40),
     ],
 )
 def test_attempts_are_as_far_apart_as_is_said(
-    servers: Servers, start: Start, clock: Clock, words: bytes, seconds: int
+    relayed: Relayed, servers: Servers, clock: Clock, monkeypatch: pytest.MonkeyPatch, words: bytes, seconds: int
 ) -> None:
-    relayed = start()
+    # ten times as far, since the clock goes on while a busy host does other things
+    monkeypatch.setattr(outage, "EVERY_SECONDS", 50.0)
+    monkeypatch.setattr(outage, "UNREACHED_SECONDS", 40.0)
     relayed.connected(servers).die(words)  # it has just been made
     await_that(relayed.outage.exists, lambda: "the loss is noticed")
-    clock.forward(5)
+    clock.forward(50)
     servers.next().die(words)
     told(relayed, lost(outage.last_line(words), f"it is tried again every {seconds} seconds"))
     for _ in range(3):
-        clock.forward(seconds - 1)
+        clock.forward(seconds - 9)
         clock.await_looks()
         assert not servers.is_called
-        clock.forward(1)
+        clock.forward(9)
         servers.next().die(words)
 
 
