@@ -98,15 +98,15 @@ def test_the_demo_shows_a_volume_and_leaves_the_machine_as_it_was(host: Host, ho
 
 def test_a_demo_beside_a_managed_plugin_of_its_name_says_what_hides_the_package(host: Host) -> None:
     machine, checkout, before = host.machine, host.checkout(), host.machine.sh(LEFT).stdout
-    machine.write("/root/other/config.json", OTHER_PLUGIN)
-    machine.sh("mkdir /root/other/rootfs && docker plugin create sshfs /root/other")
+    machine.write("/root/plugin-called-sshfs/config.json", OTHER_PLUGIN)
+    machine.sh("mkdir /root/plugin-called-sshfs/rootfs && docker plugin create sshfs /root/plugin-called-sshfs")
     try:
         refused = machine.sh(f"cd {checkout} && {COMMAND}", check=False)
         assert refused.returncode == 1
         sentence = "demo: Docker has a managed plugin sshfs, which hides the package: docker plugin rm -f sshfs\n"
         assert sentence in refused.stderr
     finally:
-        machine.sh("docker plugin rm -f sshfs; rm -r /root/other")
+        machine.sh("docker plugin rm -f sshfs; rm -r /root/plugin-called-sshfs")
     nothing_is_left(machine, before)
 
 
