@@ -22,7 +22,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.locks import Locks, SharedFailures, admission, reachability
 from sshfs_plugin.driver.registry import Entry, Registry
-from sshfs_plugin.driver.values import Caller, Condition, State
+from sshfs_plugin.driver.values import WAY_OUT, Caller, Condition, State
 from sshfs_plugin.events import Event
 from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.host import uptime
@@ -74,8 +74,6 @@ _NEWS: Mapping[Condition, tuple[Event, str]] = {
     Condition.LOST: (Event.LOST, "not mounted any more, although containers hold it"),
 }
 """What is said when a volume comes into a condition for which no call is to blame."""
-
-_WAY_OUT = "docker-volume-sshfs release --force {name} unmounts it if its containers can't be stopped"
 
 TRY_EVERY_SECONDS = 5.0
 SPARE_SECONDS = 10.0
@@ -611,7 +609,7 @@ class Driver:
         since = entry.since(condition)
         error, error_at = outage or (entry.last_error, entry.last_error_at)
         if condition is Condition.UNRESPONSIVE and not outage and "release --force" not in error:
-            error, error_at = f"its mount does not answer: {_WAY_OUT.format(name=entry.name)}", since
+            error, error_at = f"its mount does not answer: {WAY_OUT.format(name=entry.name)}", since
         return State(
             record=entry.record,
             mountpoint=self._supervisor.mountpoint(entry.name) if device is not None else None,

@@ -10,6 +10,9 @@ from pathlib import Path
 from sshfs_plugin.holders import Client
 from sshfs_plugin.volume import Record
 
+WAY_OUT = "docker-volume-sshfs release --force {name} unmounts it if its containers can't be stopped"
+"""What is said of a volume that is unresponsive."""
+
 
 class Condition(enum.StrEnum):
     """The condition of a volume; the values are for programs."""

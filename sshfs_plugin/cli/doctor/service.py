@@ -10,7 +10,7 @@ from sshfs_plugin.cli.status import IN_WORDS, SERVICE_SECONDS, SYSTEMD_SECONDS, 
 from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.discovery.client import Service
-from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.driver.values import WAY_OUT, Condition
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SocketUnit, SystemdSupervisor
@@ -19,8 +19,7 @@ from sshfs_plugin.state.records import VolumeRecords
 
 _RESTART = "restart them: docker ps --filter volume={name} shows them"
 _CURES = {
-    Condition.UNRESPONSIVE: "docker-volume-sshfs check {name} tells what is wrong with its server, and "
-    "docker-volume-sshfs release --force {name} unmounts it if its containers can't be stopped",
+    Condition.UNRESPONSIVE: "docker-volume-sshfs check {name} tells what is wrong with its server, and " f"{WAY_OUT}",
     Condition.REMOUNTED: _RESTART,
     Condition.LOST: _RESTART,
 }
