@@ -198,7 +198,9 @@ def test_look_at_an_open_file_that_has_waited_for_too_long_fails_and_sshfs_goes_
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
     send_until_tried(relayed, server, disk, build(packets.FSTAT, 10, string(name)))
-    clock.forward(101)
+    clock.forward(55)  # twice, since 110 seconds without an answer are the end of a connection
+    exchange(relayed, server, disk, looking(91, b"b"))
+    clock.forward(55)
     assert serve(relayed, server, disk, 1) == [packets.status(10, UNAVAILABLE)]
     assert kind_of(exchange(relayed, server, disk, looking(11, b"b"))[0]) == packets.ATTRS
 
