@@ -5,6 +5,7 @@ import contextlib
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -243,11 +244,12 @@ class Servers:
         while True:
             ssh, _ = self._listener.accept()
             ssh.settimeout(LIMIT_SECONDS)
-            _, descriptors, _, _ = socket.recv_fds(ssh, 1, 1)
-            if descriptors:
+            # recv_fds drops its flags, and the next ssh would keep the descriptor open
+            _, handed, _, _ = ssh.recvmsg(1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+            if handed:
                 break
             ssh.close()
-        server = Server(socket.socket(fileno=descriptors[0]), ssh)
+        server = Server(socket.socket(fileno=int.from_bytes(handed[0][2], sys.byteorder)), ssh)
         self._all.append(server)
         return server
 
