@@ -105,6 +105,11 @@ class Settings:
         return self.runtime / "connections"
 
     @property
+    def logins(self) -> Path:
+        """The directory of the files in which volumes that have lost a shared connection tell of their logins."""
+        return self.runtime / "logins"
+
+    @property
     def releases(self) -> Path:
         """The directory of release requests: empty files, named after the volumes that are to be released."""
         return self.runtime / "releases"

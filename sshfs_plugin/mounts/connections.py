@@ -42,6 +42,9 @@ MAKING_SECONDS = 50.0
 TOLD_SECONDS = 12.0
 """For how long the directory of a connection that could not be made stays at most."""
 
+LOGINS_SECONDS = 3600.0
+"""For how long what relays have told each other of their logins stays; it counts for some seconds."""
+
 ANSWER_SECONDS = 0.5
 
 END_SECONDS = 3.0
@@ -84,6 +87,16 @@ class SharedConnection(SecretFiles):
     def socket(self) -> Path:
         """The socket on which it takes sessions."""
         return self.directory / "socket"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What tells the relays of its volumes of it, and where they meet when they log in again."""
+        return {"SSHFS_PLUGIN_CONNECTION": str(self.directory), "SSHFS_PLUGIN_LOGIN": str(self.logins)}
+
+    @property
+    def logins(self) -> Path:
+        """A file that it has in common with all that are made with the same login; relays make it (relay/logins.py)."""
+        return self.directory.parent.parent / "logins" / self.name.rpartition("-")[0]
 
     @property
     def making(self) -> Path:
@@ -247,6 +260,9 @@ class SharedConnections:
         for connection in self.all():
             if not (connection.stands or connection.is_being_made or connection.failed_just_now):
                 connection.remove()
+        for file in self._settings.logins.glob("*"):
+            if not _is_recent(file, LOGINS_SECONDS):
+                file.unlink(missing_ok=True)
 
     def remove_given_up(self) -> None:
         """Remove the passwords and keys of connections that nothing makes any more, and what was never made at all."""
@@ -308,6 +324,7 @@ class SharedConnections:
     def _write(self, connection: SharedConnection, volume: Volume, login: Login) -> None:
         """Write the files of a connection."""
         connection.volumes.mkdir(mode=0o700)
+        self._settings.logins.mkdir(mode=0o700, exist_ok=True)
         connection.making.touch(0o600)
         if volume.pinned_host_key:
             shutil.copy(self._known_hosts.pinned_file(volume.name), connection.known_hosts)

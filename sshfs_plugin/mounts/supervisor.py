@@ -178,7 +178,7 @@ class Supervisor(ABC):
         """
         connection, is_new = self.connections.join(volume, login)
         try:
-            self.files(volume.name).write(volume, login, self.settings, connection.directory if connection else None)
+            self.files(volume.name).write(volume, login, self.settings, connection.variables if connection else {})
         except errors.StateError:
             self.connections.leave(volume.name)
             if connection and is_new:  # nobody will make it

@@ -6,7 +6,7 @@ They are in ``/run``, readable by root alone, and gone after a reboot, as the mo
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,14 +81,14 @@ class UnitFiles(SecretFiles):
         """A FIFO to which the unit's steps write a line when the mount answers, and when the unit has ended."""
         return self.directory / "told"
 
-    def write(self, volume: Volume, login: Login, settings: Settings, connection: Path | None = None) -> None:
+    def write(self, volume: Volume, login: Login, settings: Settings, shared: Mapping[str, str] | None = None) -> None:
         """Write the files with which the unit mounts a volume.
 
         Args:
             volume: The volume.
             login: What it logs in with.
             settings: This host's.
-            connection: The directory of the connection that it shares.
+            shared: The variables that tell its relay of the connection that it shares.
 
         Raises:
             StateError: A file could not be written.
@@ -105,7 +105,7 @@ class UnitFiles(SecretFiles):
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
                 "SSH_CONFIG": str(self.ssh_config),
                 "OPTIONS": sshfs.options(volume, settings.libexec / "relay"),
-                **self._relay_variables(volume, connection),
+                **self._relay_variables(volume, shared or {}),
                 **self._password_variables(volume, login, settings),
             }
             replace_file(self.environment, sshfs.environment_file(values))
@@ -149,11 +149,10 @@ class UnitFiles(SecretFiles):
                 file.unlink()
             self.directory.rmdir()
 
-    def _relay_variables(self, volume: Volume, connection: Path | None) -> dict[str, str]:
+    def _relay_variables(self, volume: Volume, shared: Mapping[str, str]) -> dict[str, str]:
         """Return the settings of the relay."""
         if volume.read_seconds is None:
             return {}
-        shared = {"SSHFS_PLUGIN_CONNECTION": str(connection)} if connection else {}
         return {
             "SSHFS_PLUGIN_READ_TIMEOUT": str(volume.read_seconds),
             "SSHFS_PLUGIN_OUTAGE": str(self.outage),

@@ -20,8 +20,9 @@ def main() -> None:
 
     The socket to sshfs is standard input. Settings are in the environment: SSHFS_PLUGIN_READ_TIMEOUT, in seconds,
     SSHFS_PLUGIN_OUTAGE, the file to write while the connection is lost, SSHFS_PLUGIN_CONNECTION, the directory of a
-    connection to share until it is lost, SSHFS_PLUGIN_KEPT, for how many seconds attributes may be kept, and
-    SSHFS_PLUGIN_DIRECTORY, the directory whose attributes sshfs will ask for first.
+    connection to share until it is lost, SSHFS_PLUGIN_LOGIN, a file that it has in common with the others that share
+    it, SSHFS_PLUGIN_KEPT, for how many seconds attributes may be kept, and SSHFS_PLUGIN_DIRECTORY, the directory whose
+    attributes sshfs will ask for first.
     """
     # sshfs is not to see the end of this process before its own: it would take the reads that wait for complete
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT})
@@ -51,10 +52,10 @@ def main() -> None:
         outage.say("the connection that is shared takes no further session: the volume has a connection of its own")
         ssh, ahead = Ssh(command, quiet=False), b""
         ssh.send(greeting)
-    outage_file = os.environ.get("SSHFS_PLUGIN_OUTAGE", "")
+    files = outage.OutageFiles(os.environ.get("SSHFS_PLUGIN_OUTAGE", ""), os.environ.get("SSHFS_PLUGIN_LOGIN", ""))
     try:
         read_seconds = float(os.environ.get("SSHFS_PLUGIN_READ_TIMEOUT") or "inf")
-        relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, outage_file=outage_file)
+        relay = Relay(ssh, command, sshfs=SSHFS, read_seconds=read_seconds, files=files)
         if kept_seconds:
             relay.keep_attributes(kept_seconds)
         if ahead:
@@ -62,7 +63,7 @@ def main() -> None:
         status = relay.run()
     except CannotGoOn as reason:
         _end_sshfs()
-        outage.unlink_if_there(outage_file)
+        outage.unlink_if_there(files.outage)
         outage.say(f"{reason}: sshfs was ended, since any answer would have looked like the end of the file")
         sys.exit(1)
     except BaseException:

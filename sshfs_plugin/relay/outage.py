@@ -4,6 +4,8 @@
 import os
 from select import select
 
+from sshfs_plugin.relay.logins import LOOK_SECONDS, SharedLogin
+
 EVERY_SECONDS, UNREACHED_SECONDS = 5.0, 4.0
 """How far apart attempts start at least; the second if ssh could not connect, so that the server has seen no login.
 
@@ -14,10 +16,7 @@ LONGEST_PAUSE_SECONDS = 600.0
 """How long to wait at most after an attempt at a server that hangs; it begins with less, and doubles each time."""
 
 REFUSED_MINUTES = (1, 10)
-"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes.
-
-Each volume counts by itself: if one waited for the login of another, its requests would fail meanwhile.
-"""
+"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes."""
 
 SAY_EVERY_SECONDS = 60.0
 
@@ -36,6 +35,18 @@ def say(words: str) -> None:
         pass
 
 
+class OutageFiles:
+    """The files with which a relay tells of outages; their names are empty for none.
+
+    Attributes:
+        outage: That says why the connection is lost, as long as it is.
+        login: That it has in common with the relays that make the same login.
+    """
+
+    def __init__(self, outage: str, login: str) -> None:
+        self.outage, self.login = outage, login
+
+
 class Outage:
     """The time since a connection was lost.
 
@@ -45,18 +56,18 @@ class Outage:
         started: When the last attempt was started.
     """
 
-    def __init__(self, file: str, now: float, started: float, why: str) -> None:
+    def __init__(self, files: OutageFiles, now: float, started: float, why: str) -> None:
         """Begin it.
 
         Args:
-            file: The file to write; empty for none.
+            files: Those of this relay.
             now: The time.
             started: When the connection that was lost was started.
             why: What ended it.
         """
-        self._file, self._why, self._refusals, self._pause = file, why, 0, 0.0
-        self._every = EVERY_SECONDS
-        self._retry = os.path.join(os.path.dirname(file), "retry") if file else ""
+        self._file, self._why, self._refusals, self._pause = files.outage, why, 0, 0.0
+        self._every, self._login = EVERY_SECONDS, SharedLogin(files.login)
+        self._retry = os.path.join(os.path.dirname(files.outage), "retry") if files.outage else ""
         self._has_complained = False
         self.since = self._said = now
         self.started = started
@@ -66,14 +77,24 @@ class Outage:
         self._write()
 
     def is_due(self, now: float) -> bool:
-        """Tell whether to try again: a Mount has just shown that the server lets us in, or it is time."""
+        """Tell whether to try again: a Mount has just shown that the server lets us in, or it is time.
+
+        If the server has just refused another volume with the same login, that counts as an attempt of ours.
+        """
         if self._retry:
             try:
                 os.unlink(self._retry)
                 return True
             except OSError:
                 pass
-        return now >= self.next_attempt
+        if now < self.next_attempt:
+            return False
+        may, refused = self._login.ask(now)
+        if refused:
+            self.failed(now, "", refused)
+        elif not may:
+            self.next_attempt = now + LOOK_SECONDS
+        return may
 
     def failed(self, now: float, why: str, said: bytes, *, hangs: bool = False) -> None:
         """Note that an attempt has failed.
@@ -89,6 +110,9 @@ class Outage:
         self._every = UNREACHED_SECONDS if _is_unreached(said) else EVERY_SECONDS
         if refusal:
             self._refusals += 1
+            self._login.tell(now, refusal.encode())
+        else:
+            self._login.give_up()
         self._pause = min(2 * (self._pause or EVERY_SECONDS), LONGEST_PAUSE_SECONDS) if hangs else 0.0
         if self._refusals > len(REFUSED_MINUTES):
             self.next_attempt = float("inf")
@@ -106,6 +130,7 @@ class Outage:
     def over(self, now: float, files: int) -> None:
         """Note that the connection is back, and how many files are open again."""
         say(f"connected again after {now - self.since:.1f} seconds; {files} open files can be read on")
+        self._login.tell(now, b"")
         self._count()
         unlink_if_there(self._file)
 

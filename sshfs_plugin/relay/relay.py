@@ -8,7 +8,7 @@ from time import monotonic
 from sshfs_plugin.relay import outage, packets, reopening, requests
 from sshfs_plugin.relay.attributes import AttributeCache, parent
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
-from sshfs_plugin.relay.outage import Outage
+from sshfs_plugin.relay.outage import Outage, OutageFiles
 from sshfs_plugin.relay.packets import Malformed
 from sshfs_plugin.relay.requests import Request
 from sshfs_plugin.relay.ssh import Connection, Ssh
@@ -60,7 +60,7 @@ class Relay:
     """Passes packets on between sshfs and ssh, and outlives ssh."""
 
     def __init__(
-        self, ssh: Connection, command: list[str], *, sshfs: int, read_seconds: float, outage_file: str
+        self, ssh: Connection, command: list[str], *, sshfs: int, read_seconds: float, files: OutageFiles
     ) -> None:
         """Take over an ssh that was started just now.
 
@@ -69,11 +69,11 @@ class Relay:
             command: How to start the next one.
             sshfs: The descriptor of the socket to sshfs.
             read_seconds: How long a read may wait for a lost server.
-            outage_file: The file that says why the connection is lost as long as it is; empty for none.
+            files: With which it tells of outages.
         """
         self._ssh: Connection | None = ssh
         self._command, self._sshfs = command, sshfs
-        self._read_seconds, self._outage_file = read_seconds, outage_file
+        self._read_seconds, self._outage_files = read_seconds, files
         self._from_sshfs, self._to_sshfs = Inbox(packets.LONGEST_REQUEST), Outbox()
         self._from_ssh, self._to_ssh = Inbox(packets.LONGEST_REPLY), Outbox()
         self._files = OpenFiles()
@@ -90,7 +90,7 @@ class Relay:
         self._holds = False  # whether no request is taken from sshfs
         self._reopens = False
         os.set_blocking(sshfs, False)
-        outage.unlink_if_there(outage_file)
+        outage.unlink_if_there(files.outage)
 
     def keep_attributes(self, seconds: float) -> None:
         """Answer some requests from what the server has shown within so many seconds; sshfs must ask all of it here."""
@@ -116,7 +116,7 @@ class Relay:
         except SshfsEnded:
             pass
         if self._outage:
-            outage.unlink_if_there(self._outage_file)
+            outage.unlink_if_there(self._outage_files.outage)
         status = 0
         if self._ssh:
             status = self._ssh.end() if self._outage else self._end(self._ssh)
@@ -460,7 +460,7 @@ class Relay:
             for request in self._pending.values():
                 if request.kind == packets.RENAME:
                     self._files.may_rename(request.path, request.new)
-            self._outage, self._holds = Outage(self._outage_file, now, self._started, why), True
+            self._outage, self._holds = Outage(self._outage_files, now, self._started, why), True
             self._fail_pending(but_asking=True)
         else:
             self._outage.failed(now, why, said, hangs=hangs)

@@ -158,6 +158,28 @@ def test_a_login_that_is_refused_is_tried_twice_for_a_mount_and_no_more(
     assert (server.directory / "log").read_text().count("authenticating user daemon") == 4
 
 
+def test_a_login_that_is_refused_once_the_connection_is_lost_counts_once_for_all_volumes(
+    plugin: Plugin, server: Server
+) -> None:
+    """Servers ban who is refused often. When the server lets one of them in again, each logs in by itself."""
+    names = [f"volume{number}" for number in range(SESSIONS)]
+    mountpoints = mounted(plugin, server, names)
+    keys = server.directory / "authorized_keys"
+    held = keys.read_text()
+    keys.write_text("")
+    server.cut_connections()
+    await_that(
+        lambda: all("Permission denied" in plugin.status(name).get("lastError", "") for name in names),
+        "each volume tells the cause",
+    )
+    await_that(lambda: not server.connections(), "the server has told of each")
+    assert (server.directory / "log").read_text().count("authenticating user daemon") == 1
+    keys.write_text(held)
+    for name in names:
+        plugin.mount(name, "another")
+        assert (mountpoints[name] / "file").read_text() == name
+
+
 def test_each_volume_that_waits_for_a_connection_is_told_why_it_was_not_made(plugin: Plugin, server: Server) -> None:
     """Where no check can find the cause."""
     (server.directory / "authorized_keys").write_text("")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 from sshfs_plugin.relay import packets
+from sshfs_plugin.relay.outage import OutageFiles
 from sshfs_plugin.relay.packets import build, string
 from sshfs_plugin.relay.relay import CannotGoOn, Relay
 from sshfs_plugin.relay.ssh import Ssh
@@ -280,7 +281,7 @@ class Relayed:
         failure: What has ended it, if not sshfs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what differs from test to test)
         self,
         servers: Servers,
         outage: Path,
@@ -288,6 +289,7 @@ class Relayed:
         *,
         sees_all: bool = True,
         asked_ahead: bytes = b"",
+        login_file: str = "",
     ) -> None:
         ours, theirs = socket.socketpair()
         self.sshfs, self.outage = End(ours), outage
@@ -298,7 +300,7 @@ class Relayed:
             servers.command,
             sshfs=theirs.fileno(),
             read_seconds=read_seconds,
-            outage_file=str(outage),
+            files=OutageFiles(str(outage), login_file),
         )
         if sees_all:
             self._relay.keep_attributes(KEPT_SECONDS)

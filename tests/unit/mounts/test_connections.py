@@ -211,6 +211,19 @@ def test_what_is_left_of_connections_is_removed_and_no_more(connections: SharedC
         assert not failed.directory.exists()
 
 
+def test_what_relays_have_told_of_their_logins_is_removed_when_it_counts_no_more(
+    connections: SharedConnections, settings: Settings
+) -> None:
+    first, other = (joined(connections, volume(name), LOGIN) for name in ("photos", "music"))
+    assert first.logins == other.logins
+    assert joined(connections, volume("films", port="2222"), LOGIN).logins != first.logins
+    for file in (first.logins, settings.logins / "0123456789abcdef"):
+        file.write_text("1.000 ")
+    os.utime(first.logins, (0, 0))
+    connections.remove_ended()
+    assert list(settings.logins.iterdir()) == [settings.logins / "0123456789abcdef"]
+
+
 @pytest.mark.parametrize("stands", [True, False])
 def test_secrets_of_a_connection_whose_program_was_killed_while_it_made_it_are_removed(
     connections: SharedConnections, monkeypatch: pytest.MonkeyPatch, stands: bool

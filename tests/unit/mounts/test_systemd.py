@@ -130,7 +130,9 @@ def test_start_has_the_shared_connection_made_meanwhile_unless_somebody_else_doe
         f"start {IGNORING} --no-block docker-volume-sshfs@music.service",
     ]
     for name in (PHOTOS, music):
-        assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in keeping.files(name).environment.read_text()
+        environment = keeping.files(name).environment.read_text()
+        assert f'SSHFS_PLUGIN_CONNECTION="{connection}"\n' in environment
+        assert f'SSHFS_PLUGIN_LOGIN="{settings.logins / connection.name.partition("-")[0]}"\n' in environment
     keeping.discard_files(music)
     assert {path.name for path in (connection / "volumes").iterdir()} == {PHOTOS}
 

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.relayed import Clock, Relayed, Server, Servers, Start
@@ -40,9 +41,10 @@ def start(servers: Servers, tmp_path: Path, clock: Clock) -> Iterator[Start]:
     """Give a way to start a relay; each has ended at the end of the test."""
     started: list[Relayed] = []
 
-    def starting(read_seconds: float = float("inf"), *, sees_all: bool = True, asked_ahead: bytes = b"") -> Relayed:
-        file = tmp_path / f"outage-{len(started)}"
-        started.append(Relayed(servers, file, read_seconds, sees_all=sees_all, asked_ahead=asked_ahead))
+    def starting(read_seconds: float = float("inf"), **settings: Any) -> Relayed:
+        directory = tmp_path / f"volume-{len(started)}"
+        directory.mkdir(exist_ok=True)
+        started.append(Relayed(servers, directory / "outage", read_seconds, **settings))
         return started[-1]
 
     yield starting

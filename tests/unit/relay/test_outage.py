@@ -117,7 +117,8 @@ def test_outage_when_an_earlier_relay_has_left_the_file_is_not_told(
     clock.forward(relay.HOLD_SECONDS)
     first.close()
     assert not first.outage.exists()  # the volume is not mounted any more
-    stale = first.outage.with_name("outage-1")
+    stale = first.outage.parent.with_name("volume-1") / first.outage.name
+    stale.parent.mkdir()
     stale.write_text("long ago")
     second = start()
     assert second.outage == stale
