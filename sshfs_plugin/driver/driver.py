@@ -608,7 +608,7 @@ class Driver:
         condition = _condition(entry, device, is_lost=outage is not None)
         since = entry.since(condition)
         error, error_at = outage or (entry.last_error, entry.last_error_at)
-        if condition is Condition.UNRESPONSIVE and not outage and "release --force" not in error:
+        if condition is Condition.UNRESPONSIVE and not outage:
             error, error_at = f"its mount does not answer: {WAY_OUT.format(name=entry.name)}", since
         return State(
             record=entry.record,

@@ -320,14 +320,14 @@ def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, hos
     create(driver)
     mount(driver)
     host.supervisor.silent.add("photos")
-    silent = errors.MountTimedOut(
-        "its server does not answer", "docker-volume-sshfs release --force photos unmounts it"
-    )
-    host.supervisor.start_problems["photos"] = silent
+    host.supervisor.start_problems["photos"] = errors.MountTimedOut("its server does not answer")
     with pytest.raises(errors.MountTimedOut):
         mount(driver, mount_id=OTHER_ID)
     driver.look_after(1)
-    assert driver.get("photos").last_error == str(silent)
+    assert driver.get("photos").last_error == (
+        "its mount does not answer: docker-volume-sshfs release --force photos unmounts it "
+        "if its containers can't be stopped"
+    )
     host.supervisor.silent.clear()
     driver.look_after(1)
     assert driver.get("photos").last_error == ""
