@@ -23,7 +23,9 @@ IDLE_SECONDS = 10
 
 def main() -> None:
     """Answer requests, on stdin and stdout, until there are no more."""
-    while select.select([0], [], [], IDLE_SECONDS)[0]:
+    limit = None  # for the request that it was started for
+    while select.select([0], [], [], limit)[0]:
+        limit = IDLE_SECONDS
         request = os.read(0, REQUEST.size)
         if not request:
             return

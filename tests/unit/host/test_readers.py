@@ -82,12 +82,22 @@ def test_a_process_that_was_killed_is_replaced(started: list[Process], file: Pat
 def test_a_process_that_nobody_asks_ends_and_is_no_zombie(
     started: list[Process], file: Path, reader_changed: Callable[[str, str], None]
 ) -> None:
-    reader_changed("IDLE_SECONDS = 10", "IDLE_SECONDS = 0.1")
+    reader_changed("IDLE_SECONDS = 10", "IDLE_SECONDS = 0")
     readers = Readers()
     for _ in range(3):
         assert content(readers, file) == b"content"
         await_that(lambda: has_gone(started[-1].pid), lambda: "it is there still")
     assert len(started) == 3
+
+
+def test_a_process_waits_for_its_first_request_however_long_that_takes_on_a_busy_host(
+    started: list[Process], file: Path, reader_changed: Callable[[str, str], None]
+) -> None:
+    reader_changed("IDLE_SECONDS = 10", "IDLE_SECONDS = 0")
+    reader = host_readers._Reader()
+    with pytest.raises(subprocess.TimeoutExpired):
+        started[-1].wait(0.3)
+    assert reader.ask(file, 1000, LIMIT_SECONDS)[3] == b"content"
 
 
 def has_gone(pid: int) -> bool:
