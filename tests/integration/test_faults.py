@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import random
@@ -212,11 +213,16 @@ def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(p
                 life.step()
 
     with ThreadPoolExecutor(len(lives)) as threads:
-        for turn in range(normally(9, 300)):
+        turns = normally(9, 300)
+        for turn in itertools.count():
+            more = turn - turns  # on a busy host each verb may be cut off before any has held a volume
+            if more >= 0 and any(life.times_held for life in lives):
+                break
             kill = ways[turn % len(ways)]
             with stopping() as stop:
                 living = [threads.submit(live, life, stop) for life in lives]
-                time.sleep(chance.uniform(0, LONGEST_VERB_SECONDS))  # the moment of the kill is what is tried
+                # the moment of the kill is what is tried
+                time.sleep(chance.uniform(0, LONGEST_VERB_SECONDS * max(1, more)))
                 kill()
             for future in living:
                 future.result(300)
@@ -225,7 +231,6 @@ def test_kills_of_the_service_at_any_moment_lose_nothing_that_was_acknowledged(p
             await_that(lambda: _answers(plugin), "the service is back")
             for life in lives:
                 life.verify()
-    assert sum(life.times_held for life in lives), "no kill came while a volume was held"
     for life in lives:
         life.end()
     assert_nothing_is_left(plugin)
