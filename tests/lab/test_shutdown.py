@@ -139,6 +139,6 @@ def test_a_server_that_comes_up_too_late_finds_its_containers_started_by_systemd
     machine.write(unit, block("docs/everyday.md", "[Unit]\nDescription=Start the container"))
     machine.sh("rm /srv/alice/web/up; systemctl disable ssh.socket; systemctl enable start-site")
     machine.reboot()
-    assert "cannot connect to localhost port 22" in host.status("web")["lastError"]
+    assert "cannot connect to localhost port 22" in machine.journal("-b", "-u", "docker"), "Docker could not start it"
     machine.until("test -e /srv/alice/web/up")
     machine.run("rm", ssh, unit)
