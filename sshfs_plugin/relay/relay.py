@@ -8,6 +8,7 @@ from time import monotonic
 from sshfs_plugin.relay import outage, packets, reopening, requests
 from sshfs_plugin.relay.attributes import AttributeCache, parent
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
+from sshfs_plugin.relay.guard import Guard
 from sshfs_plugin.relay.outage import Outage, OutageFiles
 from sshfs_plugin.relay.packets import Malformed
 from sshfs_plugin.relay.requests import Request
@@ -89,6 +90,7 @@ class Relay:
         self._started = self._heard = monotonic()
         self._holds = False  # whether no request is taken from sshfs
         self._reopens = False
+        self._guard = Guard(sshfs)
         os.set_blocking(sshfs, False)
         outage.unlink_if_there(files.outage)
 
@@ -115,6 +117,8 @@ class Relay:
                 pass
         except SshfsEnded:
             pass
+        finally:
+            self._guard.end()
         if self._outage:
             outage.unlink_if_there(self._outage_files.outage)
         status = 0
@@ -133,6 +137,8 @@ class Relay:
         if self._sshfs in writable:
             self._deliver()
         if self._sshfs in readable:
+            if self._guard.is_there:
+                self._guard.note(reads=True)  # for all that is known
             goes_on = self._take_requests()
         if ssh and ssh.errors in readable:
             self._listen(ssh)
@@ -146,10 +152,16 @@ class Relay:
             self._lose("the server answers nothing")
         now = monotonic()
         self._look_at_clock(now)
+        if self._guard.is_there:
+            self._guard.note(reads=self._owes_reads())
         if not self._sshfs_has_version and now - self._started > ATTEMPT_SECONDS:
             outage.say("the server does not answer in time")
             return False
         return goes_on
+
+    def _owes_reads(self) -> bool:
+        """Tell whether sshfs may wait for a read, or has not got all of an answer."""
+        return bool(self._to_sshfs.pieces) or any(each.kind == packets.READ for each in self._pending.values())
 
     def _readers(self) -> list[int]:
         """Return what may be read from: nothing is, before what was read from there has been passed on."""
@@ -275,6 +287,7 @@ class Relay:
     def _read(self, identity: int, packet: memoryview, file: File | None) -> bytes | None:
         if file is None or not (file.server_handle or file.survives):
             raise CannotGoOn(_why_lost(file))
+        self._guard.note(reads=True)
         self._pending[identity] = request = Request(packets.READ, bytes(packet), file)
         if self._outage or not file.server_handle:
             self._wait(request)

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -240,6 +241,21 @@ def test_a_read_that_waits_for_too_long_is_an_error(plugin: Plugin, shaky: Serve
             assert os.pread(file, 4096, 0) == b"nothing"
         plugin.unmount("limit")
         plugin.mount("limit")
+
+
+def test_a_read_amid_which_the_relay_is_killed_is_an_error(plugin: Plugin, shaky: Server) -> None:
+    """The end of its connection sshfs would take for the end of the file."""
+    with mounted(plugin, shaky, "orphan") as (mountpoint, directory):
+        (directory / "file").write_bytes(os.urandom(1 << 20))
+        with pytest.raises(OSError, match="not connected"), opened(mountpoint / "file") as file:  # when it is closed
+            assert os.pread(file, 10, 0) == (directory / "file").read_bytes()[:10]
+            relay = plugin.program_of("orphan", "relay")
+            with shaky.frozen_connections(), beside(lambda: os.pread(file, 4096, 512 << 10)) as reading:
+                os.kill(relay, signal.SIGKILL)
+                with pytest.raises(OSError, match="not connected|connection abort"):
+                    reading.result(300)
+        plugin.unmount("orphan")
+        plugin.mount("orphan")
 
 
 def test_a_login_that_is_refused_is_not_tried_for_ever(plugin: Plugin, server: Server) -> None:

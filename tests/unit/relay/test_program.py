@@ -36,6 +36,7 @@ PYTHON = "/usr/bin/python3"
 TOO_LARGE = ("typing", "collections", "socket", "enum", "re", "pathlib", "contextlib", "subprocess", "logging")
 SSHFS = """
 import signal, socket, subprocess, sys
+open("/proc/self/comm", "w").write("sshfs")
 ours, theirs = socket.socketpair()
 relay = subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]], stdin=theirs)
 socket.send_fds(socket.socket(fileno=0), [str(relay.pid).encode()], [ours.fileno()])
@@ -52,6 +53,8 @@ from sshfs_plugin.relay.main import main
 outage.EVERY_SECONDS = outage.UNREACHED_SECONDS = 0.0
 spawn, fake = os.posix_spawn, sys.argv[2:7]
 def spawning(path, arguments, *rest, **named):
+    if path == "/bin/sh":
+        return spawn(path, arguments, *rest, **named)
     assert (path, arguments[:2]) == ("/usr/bin/ssh", ["/usr/bin/ssh", "nas"]), arguments
     return spawn(fake[0], fake, *rest, **named)
 os.posix_spawn, sys.argv[1:] = spawning, sys.argv[7:]
@@ -184,6 +187,50 @@ def test_program_when_sshfs_ends_ends_too(servers: Servers) -> None:
         assert mount.server.rest() == b""
         mount.server.die(status=0)
         assert mount.said() == ""
+
+
+KILLED = "the relay was killed amid a read: sshfs was ended, or that would have looked like the end of the file\n"
+
+
+@pytest.mark.parametrize("case", ["asked", "not read yet", "waits for the server"])
+def test_program_when_it_is_killed_amid_a_read_ends_sshfs(servers: Servers, case: str) -> None:
+    with mounted(servers, {}) as mount:
+        disk = Disk({b"a": Content([b"abc"])})
+        mount.sshfs.send(opening(1, b"a"))
+        mount.server.send(disk.answer(mount.server.take()))
+        name = mount.sshfs.take()[13:]
+        mount.sshfs.send(reading(2, name, 0, 3))
+        request = mount.server.take()
+        if case == "not read yet":
+            mount.server.send(disk.answer(request))
+            mount.sshfs.take()
+            os.kill(mount.relay, signal.SIGSTOP)
+            mount.sshfs.send(reading(3, name, 0, 3))
+        elif case == "waits for the server":
+            mount.server.die()
+            mount.server = servers.next()
+        os.kill(mount.relay, signal.SIGKILL)
+        mount.server.close()
+        assert mount.said().endswith(KILLED)
+        assert mount.process.returncode == -9
+        assert mount.sshfs.rest() == b""
+
+
+def test_program_when_it_is_killed_and_has_answered_all_reads_leaves_sshfs_to_start_another(servers: Servers) -> None:
+    with mounted(servers, {}) as mount:
+        disk = Disk({b"a": Content([b"abc"])})
+        mount.sshfs.send(opening(1, b"a"))
+        mount.server.send(disk.answer(mount.server.take()))
+        name = mount.sshfs.take()[13:]
+        for identity in range(2, 20):
+            mount.sshfs.send(reading(identity, name, 0, 3))
+            mount.server.send(disk.answer(mount.server.take()))
+            assert mount.sshfs.take() == data(identity, b"abc")
+        mount.sshfs.send(looking(20, b"a"))
+        mount.server.take()
+        os.kill(mount.relay, signal.SIGKILL)
+        assert mount.sshfs.rest() == b""
+        assert mount.process.poll() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
