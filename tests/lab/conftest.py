@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures of the tests that need a whole Debian host; see ``machine.py``.
+"""Fixtures of the tests that need a whole Debian host; see ``machines/machine.py``.
 
 One machine serves the session until a test fails on it. ``SSHFS_LAB_RELEASE`` chooses its release (default bookworm).
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from .commands import LIMIT
 from .host import Host
-from .machine import Machine, unavailable
+from .machines.commands import LIMIT
+from .machines.machine import Machine, unavailable
 from .package import package_in
 
 _HERE = Path(__file__).parent

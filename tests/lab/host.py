@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .commands import Result
-from .machine import IMAGE, Machine
+from .machines.commands import Result
+from .machines.machine import IMAGE, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "docker-volume-sshfs"

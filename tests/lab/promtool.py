@@ -6,8 +6,8 @@ It is taken out of Debian's package, once: installed, that would be a server on 
 
 from pathlib import Path
 
-from .cache import cached
-from .commands import on_host
+from .machines.cache import cached
+from .machines.commands import on_host
 
 
 def promtool() -> Path:

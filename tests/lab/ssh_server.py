@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .host import KEY
-from .machine import Machine
+from .machines.machine import Machine
 
 
 class SshServer:

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from .commands import Result
 from .host import KEY, MOUNTS, PACKAGE, Host
+from .machines.commands import Result
 
 KNOWN_HOSTS = "/var/lib/docker-volume-sshfs/known_hosts"
 

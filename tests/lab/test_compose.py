@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Result
 from .documents import blocks
 from .host import KEY, Host
-from .machine import IMAGE
+from .machines.commands import Result
+from .machines.machine import IMAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "/root/album"

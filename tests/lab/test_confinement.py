@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .host import PACKAGE, STAY, Host
-from .machine import Machine
+from .machines.machine import Machine
 
 VOLUME, CONNECTION = "docker-volume-sshfs@", "docker-volume-sshfs-connection@"
 

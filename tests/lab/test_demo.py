@@ -10,7 +10,7 @@ import pytest
 
 from .documents import block
 from .host import PACKAGE, Host
-from .machine import Machine
+from .machines.machine import Machine
 
 COMMAND = block("README.md", "sudo ./scripts/demo").strip()
 

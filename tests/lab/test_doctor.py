@@ -3,8 +3,8 @@
 
 import re
 
-from .commands import Result
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
+from .machines.commands import Result
 
 SPEC = "/etc/docker/plugins/sshfs.spec"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Result
 from .documents import block, script
 from .host import KEY, MOUNTS, STAY, Host
-from .machine import CONTENT_IMAGE, IMAGE
+from .machines.commands import Result
+from .machines.machine import CONTENT_IMAGE, IMAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .machine import CONTENT_IMAGE, IMAGE, Machine
-from .network import Network
+from .machines.machine import CONTENT_IMAGE, IMAGE, Machine
+from .machines.network import Network
 
 UNKNOWN = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
 SSH = f"ssh -o BatchMode=yes -i /root/keys/id_ed25519 {UNKNOWN}"
@@ -147,7 +147,7 @@ def bridges() -> set[str]:
 
 def test_network_is_removed_at_the_end_and_that_of_a_killed_run_by_the_next() -> None:
     before = bridges()
-    killed = "import os; from lab.network import Network; Network('one').__enter__(); os._exit(0)"
+    killed = "import os; from lab.machines.network import Network; Network('one').__enter__(); os._exit(0)"
     tests = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", killed], check=True, cwd=tests)
     assert len(bridges() - before) == 1

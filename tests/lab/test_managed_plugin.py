@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from . import base_image
 from .documents import script, section
 from .host import PACKAGE, STAY, Host
-from .machine import IMAGE, Machine
+from .machines import base_image
+from .machines.machine import IMAGE, Machine
 from .story import live_in_containers, tell_calls
 
 KEY = "/root/.ssh/id_ed25519"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .commands import on_host
 from .documents import section
 from .host import PACKAGE, ROOT, STAY, Host
+from .machines.commands import on_host
 from .promtool import promtool
 
 PAGE = "docs/metrics.md"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .host import MOUNTS, PACKAGE, Host
-from .machine import IMAGE
+from .machines.machine import IMAGE
 
 SOCKET = "docker-volume-sshfs.socket"
 SERVICE = "docker-volume-sshfs.service"

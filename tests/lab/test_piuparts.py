@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .bootstrap import debootstrap, in_root, let_fetch
-from .cache import cached
-from .disk import keep_in_memory
+from .machines.bootstrap import debootstrap, in_root, let_fetch
+from .machines.cache import cached
+from .machines.disk import keep_in_memory
 
 
 def _base(release: str) -> Path:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from .commands import Result
 from .documents import block, blocks, preamble, section
 from .host import KEY, Host
-from .machine import IMAGE
+from .machines.commands import Result
+from .machines.machine import IMAGE
 
 PAGE = "docs/podman.md"
 POD, PROJECT = blocks("docs/podman.md", "yaml")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from .host import KEY, PACKAGE, Host
-from .machine import IMAGE
+from .machines.machine import IMAGE
 
 STATE = f"/var/lib/{PACKAGE}"
 

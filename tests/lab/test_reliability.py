@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from .commands import Result
 from .documents import script
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
-from .machine import IMAGE
+from .machines.commands import Result
+from .machines.machine import IMAGE
 from .ssh_server import SshServer, another_ssh_server
 
 Record = Callable[[str, object], None]

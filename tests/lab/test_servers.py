@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from .commands import Result
 from .host import KEY, Host
-from .machine import Machine
+from .machines.commands import Result
+from .machines.machine import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

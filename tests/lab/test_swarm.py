@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from support.long import LONG
 
-from .commands import Result
 from .documents import block, blocks, section
 from .host import KEY, PACKAGE, Host
-from .machine import Machine
-from .network import Network
+from .machines.commands import Result
+from .machines.machine import Machine
+from .machines.network import Network
 
 PAGE = "docs/swarm.md"
 NODES = ("one", "two", "three") if LONG else ("one", "two")

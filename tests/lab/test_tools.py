@@ -8,7 +8,7 @@ import pytest
 
 from .documents import block, blocks, section
 from .host import KEY, STAY, Host
-from .machine import IMAGE
+from .machines.machine import IMAGE
 
 PAGE = "docs/tools.md"
 REQUEST, _, SERVE = blocks("docs/tools.md", "sh")

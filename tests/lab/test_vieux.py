@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from .commands import Result
 from .documents import script
 from .host import KEY, PACKAGE, ROOT, STAY, Host
-from .machine import IMAGE
+from .machines.commands import Result
+from .machines.machine import IMAGE
 
 NAME = "vieux/sshfs:latest"
 STATE = "/var/lib/docker/plugins/sshfs-state.json"

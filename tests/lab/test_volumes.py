@@ -12,7 +12,7 @@ from sshfs_plugin.options import values
 from sshfs_plugin.ssh import sshfs
 
 from .host import KEY, MOUNTS, PACKAGE, STAY, Host
-from .machine import CONTENT_IMAGE, IMAGE
+from .machines.machine import CONTENT_IMAGE, IMAGE
 
 PASSWORD = """ c,o=r"r'e\\ct %h ${HOME}; hörse#"""
 

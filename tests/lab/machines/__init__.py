@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The machines of the lab: how they are made, started, watched and removed."""
