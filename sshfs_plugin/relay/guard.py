@@ -42,10 +42,13 @@ class Guard:
         if now is self._reads:
             return
         self._reads = now
-        if self._told < 0:
-            self._told = os.memfd_create("reads")
-            self._start()
-        os.pwrite(self._told, now, 0)
+        try:
+            if self._told < 0:
+                self._told = os.memfd_create("reads")
+                self._start()
+            os.pwrite(self._told, now, 0)
+        except OSError:  # this host has no descriptor or process left: reads go on without
+            pass
 
     def end(self) -> None:
         """Let it end; this process ends sshfs itself if it must."""
@@ -66,7 +69,6 @@ class Guard:
                 {"PATH": "/usr/bin:/bin"},
                 file_actions=[(os.POSIX_SPAWN_DUP2, self._sshfs, 1), (os.POSIX_SPAWN_DUP2, waited_for, 0)],
             )
-        except OSError:  # this host has no process left; the next read goes on without
-            pass
-        os.set_inheritable(self._told, False)
-        os.close(waited_for)
+        finally:
+            os.set_inheritable(self._told, False)
+            os.close(waited_for)

@@ -27,9 +27,9 @@ from support.relayed import (
     reading,
     writing,
 )
-from support.waiting import LIMIT_SECONDS
+from support.waiting import LIMIT_SECONDS, await_that
 
-from sshfs_plugin.relay import packets
+from sshfs_plugin.relay import guard, packets
 
 ROOT = Path(__file__).parents[3]
 PYTHON = "/usr/bin/python3"
@@ -228,6 +228,8 @@ def test_program_when_it_is_killed_and_has_answered_all_reads_leaves_sshfs_to_st
             assert mount.sshfs.take() == data(identity, b"abc")
         mount.sshfs.send(looking(20, b"a"))
         mount.server.take()
+        (told,) = (each for each in Path(f"/proc/{mount.relay}/fd").iterdir() if "memfd:reads" in str(each.readlink()))
+        await_that(lambda: told.read_bytes() == guard.NO, lambda: "it has seen that no read waits")
         os.kill(mount.relay, signal.SIGKILL)
         assert mount.sshfs.rest() == b""
         assert mount.process.poll() is None

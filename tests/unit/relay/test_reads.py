@@ -2,6 +2,9 @@
 # ruff: noqa: PLR0913 (a relay has two ends, and a test needs things at both)
 """Reads of files whose connection is lost while they are open."""
 
+import errno
+import os
+
 import pytest
 from support.relayed import (
     TRUNCATE,
@@ -27,7 +30,7 @@ from support.relayed import (
     writing,
 )
 
-from sshfs_plugin.relay import packets
+from sshfs_plugin.relay import guard, packets
 from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
 
 OLD = bytes(range(1, 101))
@@ -84,6 +87,22 @@ def test_read_when_the_connection_is_lost_gets_its_bytes_from_the_next(
     read(relayed, server, disk, name, 10)
     assert code_of(exchange(relayed, server, disk, closing(11, name))[0]) == OK
     assert disk.handles == {}
+
+
+@pytest.mark.parametrize("lacks", ["memfd_create", "pipe", "posix_spawn"])
+def test_read_when_the_host_has_nothing_left_to_guard_it_with_gets_its_bytes(
+    relayed: Relayed, server: Server, disk: Disk, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    class Lacking:
+        def __getattr__(self, name: str) -> object:
+            if name == lacks:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return getattr(os, name)
+
+    monkeypatch.setattr(guard, "os", Lacking())
+    name = open_file(relayed, server, disk)
+    for offset in range(3):
+        read(relayed, server, disk, name, offset)
 
 
 def test_reads_when_some_are_answered_before_the_loss_are_answered_once_each(
