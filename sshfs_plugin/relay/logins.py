@@ -9,11 +9,11 @@ and the words of the refusal, none if the server has let it in.
 import fcntl
 import os
 
-COUNTS_SECONDS = 5.0
-"""For how long the login of one volume tells the others what becomes of theirs."""
+COUNTS_SECONDS = 10.0
+"""For how long the login of one volume tells the others what becomes of theirs: they are due within five seconds."""
 
-WAIT_SECONDS = 2.0
-"""How long to wait for the login of another; one that takes longer is hardly about to be refused."""
+WAIT_SECONDS = 20.0
+"""How long to wait for the login of another: longer than ssh tries to connect, unless a volume says otherwise."""
 
 LOOK_SECONDS = 0.05
 """How often to look meanwhile."""

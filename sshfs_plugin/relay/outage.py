@@ -127,10 +127,13 @@ class Outage:
             say(self._sentence)
         self._write()
 
+    def let_in(self, now: float) -> None:
+        """Note that the server has accepted a login; whether its files can be reached is another matter."""
+        self._login.tell(now, b"")
+
     def over(self, now: float, files: int) -> None:
         """Note that the connection is back, and how many files are open again."""
         say(f"connected again after {now - self.since:.1f} seconds; {files} open files can be read on")
-        self._login.tell(now, b"")
         self._count()
         unlink_if_there(self._file)
 

@@ -442,6 +442,8 @@ class Relay:
         if not self._sshfs_has_version:
             self._sshfs_has_version = True
             return None
+        if self._outage:
+            self._outage.let_in(monotonic())
         self._ask(self._restore())
         self._go_on()
         return b""

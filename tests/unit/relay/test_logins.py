@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.relayed import INIT, VERSION, Clock, Relayed, Server, Servers, Start
+from support.relayed import INIT, VERSION, Clock, Disk, Relayed, Server, Servers, Start, id_of, looking
 from support.waiting import await_that
 
 from sshfs_plugin.relay import logins, outage
@@ -99,6 +99,26 @@ def test_login_when_the_server_lets_one_in_is_made_by_all_others_at_once(
     for server in others:
         server.greet()
     all_are_back(volumes)
+
+
+def test_login_when_the_first_was_let_in_is_made_by_all_others_although_its_files_hang(
+    start: Start, servers: Servers, file: Path, clock: Clock
+) -> None:
+    volumes = [start(login_file=str(file)) for _ in range(VOLUMES)]
+    connected = connect(volumes, servers, clock)
+    for relayed in volumes:
+        relayed.sshfs.send(looking(1, b"."))
+    for server in connected:
+        server.send(Disk().answer(server.take()))
+    for relayed in volumes:
+        relayed.sshfs.take()
+    lose(connected)
+    first = servers.back()
+    assert id_of(first.take()), "the question for its directory, which has no answer"
+    for _ in range(VOLUMES - 1):
+        server = servers.back()
+        server.send(Disk().answer(server.take()))
+    await_that(lambda: [bool(says(relayed)) for relayed in volumes].count(True) == 1, lambda: "all others are back")
 
 
 def test_login_when_that_of_another_takes_long_is_made_without_it(
