@@ -6,22 +6,21 @@ import os
 from sshfs_plugin.relay.ssh import process_at_other_end
 
 PROGRAM = """
-exec 3>&1
-sshfs=$1
+exec 4>&1
 read -r never
-read -r reads <"/proc/$$/fd/$2"
-[ "$reads" = 1 ] || set -- $(dd iflag=nonblock bs=5 count=1 <&3 2>/dev/null | od -An -tu1)
-[ "$reads" = 1 ] || [ "${5:-}" = 5 ] || exit 0
-read -r name <"/proc/$sshfs/comm" && [ "$name" = sshfs ] || exit 0
-kill -9 "$sshfs"
+read -r reads <&3
+[ "$reads" != over ] || exit 0
+[ "$reads" = yes ] || [ -n "$(dd iflag=nonblock bs=1 count=1 <&4 2>/dev/null | od -An)" ] || exit 0
+read -r name <"/proc/$1/comm" && [ "$name" = sshfs ] && [ -e "/proc/$1/exe" ] || exit 0
+kill -9 "$1"
 echo "the relay was killed amid a read: sshfs was ended, or that would have looked like the end of the file" >&2
 """
 """It waits for the end of the relay; until its own, sshfs does not see that, since it has a copy of the socket.
 
-The next packet there, which the relay has not taken, may be a read as well: that is of type 5.
+What the relay has not taken from there may be a read as well. A zombie has no "exe".
 """
 
-YES, NO = b"1\n", b"0\n"
+YES, NO, OVER = b"yes\n", b"no\n\0", b"over"
 
 
 class Guard:
@@ -33,7 +32,7 @@ class Guard:
 
     @property
     def is_there(self) -> bool:
-        """Whether there has been a read yet."""
+        """Whether it has been started, which may have failed."""
         return self._told >= 0
 
     def note(self, *, reads: bool) -> None:
@@ -41,34 +40,42 @@ class Guard:
         now = YES if reads else NO
         if now is self._reads:
             return
-        self._reads = now
         try:
             if self._told < 0:
-                self._told = os.memfd_create("reads")
                 self._start()
             os.pwrite(self._told, now, 0)
+            self._reads = now
         except OSError:  # this host has no descriptor or process left: reads go on without
             pass
 
     def end(self) -> None:
         """Let it end; this process ends sshfs itself if it must."""
-        self.note(reads=False)
+        if self._told >= 0:
+            os.pwrite(self._told, OVER, 0)
         for descriptor in (self._told, self._end):
             if descriptor >= 0:
                 os.close(descriptor)
         self._told = self._end = -1
 
     def _start(self) -> None:
-        waited_for, self._end = os.pipe()
-        os.set_inheritable(self._told, True)
-        command = ["/bin/sh", "-c", PROGRAM, "sh", str(process_at_other_end(self._sshfs)), str(self._told)]
+        command = ["/bin/sh", "-c", PROGRAM, "sh", str(process_at_other_end(self._sshfs))]
+        told = os.memfd_create("reads")
+        try:
+            waited_for, self._end = os.pipe()
+        except OSError:
+            os.close(told)
+            raise
+        self._told = told
         try:
             os.posix_spawn(
                 command[0],
                 command,
                 {"PATH": "/usr/bin:/bin"},
-                file_actions=[(os.POSIX_SPAWN_DUP2, self._sshfs, 1), (os.POSIX_SPAWN_DUP2, waited_for, 0)],
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, self._sshfs, 1),
+                    (os.POSIX_SPAWN_DUP2, waited_for, 0),
+                    (os.POSIX_SPAWN_DUP2, told, 3),  # the last, since one of the others may be 3
+                ],
             )
         finally:
-            os.set_inheritable(self._told, False)
             os.close(waited_for)

@@ -161,7 +161,8 @@ class Relay:
 
     def _owes_reads(self) -> bool:
         """Tell whether sshfs may wait for a read, or has not got all of an answer."""
-        return bool(self._to_sshfs.pieces) or any(each.kind == packets.READ for each in self._pending.values())
+        is_partial = self._from_sshfs.start < self._from_sshfs.end
+        return is_partial or bool(self._to_sshfs.pieces) or any(r.kind == packets.READ for r in self._pending.values())
 
     def _readers(self) -> list[int]:
         """Return what may be read from: nothing is, before what was read from there has been passed on."""

@@ -192,20 +192,39 @@ def test_program_when_sshfs_ends_ends_too(servers: Servers) -> None:
 KILLED = "the relay was killed amid a read: sshfs was ended, or that would have looked like the end of the file\n"
 
 
-@pytest.mark.parametrize("case", ["asked", "not read yet", "waits for the server"])
-def test_program_when_it_is_killed_amid_a_read_ends_sshfs(servers: Servers, case: str) -> None:
-    with mounted(servers, {}) as mount:
+def await_told(relay: int, what: bytes) -> None:
+    """Wait until the relay has told its guard so."""
+    (told,) = (each for each in Path(f"/proc/{relay}/fd").iterdir() if "memfd:reads" in str(each.readlink()))
+    await_that(lambda: told.read_bytes() == what, lambda: f"{what!r} is told; {told.read_bytes()!r} is")
+
+
+@pytest.mark.parametrize("case", ["asked", "not taken yet", "half taken", "waits for the server", "connected again"])
+def test_program_when_it_is_killed_amid_a_read_ends_sshfs(servers: Servers, tmp_path: Path, case: str) -> None:
+    with mounted(servers, {"SSHFS_PLUGIN_LOGIN": str(tmp_path / "login")}) as mount:
         disk = Disk({b"a": Content([b"abc"])})
         mount.sshfs.send(opening(1, b"a"))
         mount.server.send(disk.answer(mount.server.take()))
         name = mount.sshfs.take()[13:]
+        if case == "connected again":  # other descriptors are free then
+            mount.server.die()
+            mount.server = servers.back()
+            disk.connected()
+            for _ in range(2):
+                mount.server.send(disk.answer(mount.server.take()))
         mount.sshfs.send(reading(2, name, 0, 3))
         request = mount.server.take()
-        if case == "not read yet":
+        if case == "not taken yet":
             mount.server.send(disk.answer(request))
             mount.sshfs.take()
+            await_told(mount.relay, guard.NO)
             os.kill(mount.relay, signal.SIGSTOP)
-            mount.sshfs.send(reading(3, name, 0, 3))
+            mount.sshfs.send(looking(3, b"a"), reading(4, name, 0, 3))
+        elif case == "half taken":
+            mount.server.send(disk.answer(request))
+            mount.sshfs.take()
+            await_told(mount.relay, guard.NO)
+            mount.sshfs.send(reading(3, name, 0, 3)[:10])
+            await_told(mount.relay, guard.YES)
         elif case == "waits for the server":
             mount.server.die()
             mount.server = servers.next()
@@ -228,8 +247,7 @@ def test_program_when_it_is_killed_and_has_answered_all_reads_leaves_sshfs_to_st
             assert mount.sshfs.take() == data(identity, b"abc")
         mount.sshfs.send(looking(20, b"a"))
         mount.server.take()
-        (told,) = (each for each in Path(f"/proc/{mount.relay}/fd").iterdir() if "memfd:reads" in str(each.readlink()))
-        await_that(lambda: told.read_bytes() == guard.NO, lambda: "it has seen that no read waits")
+        await_told(mount.relay, guard.NO)
         os.kill(mount.relay, signal.SIGKILL)
         assert mount.sshfs.rest() == b""
         assert mount.process.poll() is None
