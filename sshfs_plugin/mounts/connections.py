@@ -43,7 +43,7 @@ TOLD_SECONDS = 12.0
 """For how long the directory of a connection that could not be made stays at most."""
 
 LOGINS_SECONDS = 3600.0
-"""For how long what relays have told each other of their logins stays; it counts for some seconds."""
+"""For how long what relays have told each other of their logins stays at least; it counts for some seconds."""
 
 ANSWER_SECONDS = 0.5
 
@@ -216,6 +216,7 @@ class SharedConnections:
             return None, False
         key = self._key(volume, login)
         try:
+            self._settings.logins.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._choosing:
                 found = self._joinable(volume, key)
                 connection = found or self._new(key, volume, login)
@@ -324,7 +325,6 @@ class SharedConnections:
     def _write(self, connection: SharedConnection, volume: Volume, login: Login) -> None:
         """Write the files of a connection."""
         connection.volumes.mkdir(mode=0o700)
-        self._settings.logins.mkdir(mode=0o700, exist_ok=True)
         connection.making.touch(0o600)
         if volume.pinned_host_key:
             shutil.copy(self._known_hosts.pinned_file(volume.name), connection.known_hosts)

@@ -13,7 +13,7 @@ COUNTS_SECONDS = 10.0
 """For how long the login of one volume tells the others what becomes of theirs: they are due within five seconds."""
 
 WAIT_SECONDS = 20.0
-"""How long to wait for the login of another: longer than ssh tries to connect, unless a volume says otherwise."""
+"""How long to wait for the login of another: longer than ssh takes to find, by default, that it can't connect."""
 
 LOOK_SECONDS = 0.05
 """How often to look meanwhile."""
@@ -52,7 +52,10 @@ class SharedLogin:
         except BlockingIOError:
             self._unlock()
             self._waits_since = self._waits_since or now
-            return now - self._waits_since > WAIT_SECONDS, b""
+            if now - self._waits_since <= WAIT_SECONDS:
+                return False, b""
+            self._waits_since = 0.0
+            return True, b""
         except (OSError, ValueError):  # then each by itself
             self._unlock()
             return True, b""

@@ -91,7 +91,7 @@ class Outage:
             return False
         may, refused = self._login.ask(now)
         if refused:
-            self.failed(now, "", refused)
+            self._failed(now, "", refused.decode("utf-8", "replace"), hangs=False)
         elif not may:
             self.next_attempt = now + LOOK_SECONDS
         return may
@@ -106,13 +106,17 @@ class Outage:
             hangs: Whether the server could be reached and then has answered nothing.
         """
         refusal = _refusal(said)
-        self._why = refusal or why
-        self._every = UNREACHED_SECONDS if _is_unreached(said) else EVERY_SECONDS
         if refusal:
-            self._refusals += 1
             self._login.tell(now, refusal.encode())
         else:
             self._login.give_up()
+        self._every = UNREACHED_SECONDS if _is_unreached(said) else EVERY_SECONDS
+        self._failed(now, why, refusal, hangs=hangs)
+
+    def _failed(self, now: float, why: str, refusal: str, *, hangs: bool) -> None:
+        self._why = refusal or why
+        if refusal:
+            self._refusals += 1
         self._pause = min(2 * (self._pause or EVERY_SECONDS), LONGEST_PAUSE_SECONDS) if hangs else 0.0
         if self._refusals > len(REFUSED_MINUTES):
             self.next_attempt = float("inf")

@@ -11,6 +11,7 @@ from support.waiting import await_that
 
 from sshfs_plugin.relay import logins, outage
 
+LONG_DENIED = b"bob\xc2\xa0@" + b"n" * 400 + b": Permission denied (publickey)."
 DENIED = b"bob@nas: Permission denied (publickey,password)."
 NEVER = "no further login is tried until a container that uses the volume is started"
 VOLUMES = 4
@@ -87,6 +88,16 @@ def test_login_when_it_is_refused_counts_for_all_and_is_made_once(
     all_are_back(volumes[1:2])
 
 
+def test_login_when_it_is_refused_in_words_that_are_cut_counts_for_all(
+    volumes: list[Relayed], connected: list[Server], servers: Servers, clock: Clock
+) -> None:
+    lose(connected)
+    servers.next().die(LONG_DENIED)
+    all_say(volumes, "the login is tried again 1 minute later")
+    clock.await_looks()
+    assert not servers.is_called
+
+
 def test_login_when_the_server_lets_one_in_is_made_by_all_others_at_once(
     volumes: list[Relayed], connected: list[Server], servers: Servers, clock: Clock
 ) -> None:
@@ -133,6 +144,24 @@ def test_login_when_that_of_another_takes_long_is_made_without_it(
     await_that(lambda: [bool(says(relayed)) for relayed in volumes].count(True) == 1, lambda: "all others are back")
     slow.greet()
     all_are_back(volumes)
+
+
+def test_login_when_the_first_has_hung_for_long_is_made_by_one_again_the_next_time(
+    volumes: list[Relayed], connected: list[Server], servers: Servers, clock: Clock
+) -> None:
+    lose(connected)
+    slow = servers.next()
+    clock.await_looks(40)
+    clock.forward(logins.WAIT_SECONDS + 0.1)
+    for server in [servers.next() for _ in range(VOLUMES - 1)]:
+        server.die(b"kex_exchange_identification: Connection closed by remote host\r\n")
+    slow.die(b"kex_exchange_identification: Connection closed by remote host\r\n")
+    all_say(volumes, "every 5 seconds")
+    clock.forward(logins.COUNTS_SECONDS)
+    servers.next().die(DENIED)
+    all_say(volumes, "1 minute later")
+    clock.await_looks()
+    assert not servers.is_called
 
 
 def test_login_when_the_server_cannot_be_reached_keeps_nobody_from_the_next(
