@@ -43,26 +43,26 @@ class SharedLogin:
         """
         if not self._file:
             return True, b""
-        self._unlock()
+        self.give_up()
         try:
             self._locked = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
             when, _, words = os.read(self._locked, LONGEST_CONTENT).partition(b" ")
             counts = abs(now - float(when or "-inf")) < COUNTS_SECONDS
         except BlockingIOError:
-            self._unlock()
+            self.give_up()
             self._waits_since = self._waits_since or now
             if now - self._waits_since <= WAIT_SECONDS:
                 return False, b""
             self._waits_since = 0.0
             return True, b""
         except (OSError, ValueError):  # then each by itself
-            self._unlock()
+            self.give_up()
             return True, b""
         self._waits_since = 0.0
         if not counts:
             return True, b""
-        self._unlock()
+        self.give_up()
         return not words, words
 
     def tell(self, now: float, words: bytes) -> None:
@@ -74,13 +74,10 @@ class SharedLogin:
             os.pwrite(self._locked, b"%.3f %s" % (now, words[: LONGEST_CONTENT // 2]), 0)
         except OSError:  # then each by itself
             pass
-        self._unlock()
+        self.give_up()
 
     def give_up(self) -> None:
         """Let another log in first: what has become of ours tells nothing of theirs."""
-        self._unlock()
-
-    def _unlock(self) -> None:
         if self._locked >= 0:
             os.close(self._locked)
             self._locked = -1
