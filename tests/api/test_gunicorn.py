@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.clients import DockerClient, parse_reply, read_all
+from support.impostors import closed_port
 from support.service import HASTY, TOLD, Service, settings_below, started
 from support.waiting import LIMIT_SECONDS, await_that
 
@@ -224,9 +225,8 @@ def with_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service
     """Give a service that gives up soon, at a port, and what its clients need."""
     directory = tmp_path_factory.mktemp("tls")
     client = certificate(directory / "tls")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     configuration = directory / "hasty.py"
+    port = closed_port()
     configuration.write_text(f'{HASTY}\nbind = "127.0.0.1:{port}"\n')
     with started(directory, str(configuration), tls=directory / "tls", port=port) as service:
         yield service, client

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What may be at a port of loopback and is no SSH server: nothing, or something that does anything but SSH."""
 
+import atexit
 import contextlib
 import socket
 import threading
@@ -9,6 +10,10 @@ from collections.abc import Callable, Iterator
 import paramiko
 
 LOOPBACK = "127.0.0.1"
+
+_bound = contextlib.ExitStack()
+"""What keeps the ports that were said to be closed from being given to another program."""
+atexit.register(_bound.close)
 
 
 @contextlib.contextmanager
@@ -64,11 +69,12 @@ def proposal(connect: Callable[[int], object]) -> list[list[str]]:
 
 
 def closed_port() -> int:
-    """Return a port at which nobody listens."""
-    with socket.socket() as unused:
-        unused.bind((LOOPBACK, 0))
-        port: int = unused.getsockname()[1]
-        return port
+    """Return a port at which nobody listens but who asks for it by number, for as long as this process runs."""
+    unused = _bound.enter_context(socket.socket())
+    unused.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    unused.bind((LOOPBACK, 0))
+    port: int = unused.getsockname()[1]
+    return port
 
 
 def listening(address: str) -> socket.socket:
