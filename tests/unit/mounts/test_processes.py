@@ -146,7 +146,7 @@ def test_start_of_a_volume_that_is_kept_is_no_success_while_its_mount_does_not_a
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     programs.add("stat", STAT_UNANSWERED)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(0.5))
+        keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(2))
 
 
 def test_start_of_a_volume_whose_keeper_is_about_to_end_waits_for_that(
@@ -304,7 +304,7 @@ def test_release_that_comes_to_no_end_says_so(keeping: ProcessSupervisor, steps:
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     steps.plan("release", "stay")
     with pytest.raises(errors.UnmountFailed, match=r"volume 'photos' could not be unmounted \(it took too long\)"):
-        keeping.release(PHOTOS, Deadline.after(0.4))
+        keeping.release(PHOTOS, Deadline.after(2))
 
 
 def test_release_of_a_volume_whose_keeper_does_not_end_says_so(keeping: ProcessSupervisor, steps: Steps) -> None:

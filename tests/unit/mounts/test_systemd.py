@@ -92,7 +92,7 @@ def test_start_of_an_active_unit_asks_its_mount(
     assert question.startswith(f"--printf= {keeping.mountpoint(PHOTOS)}/.docker-volume-sshfs-")
     programs.add("stat", STAT_UNANSWERED)
     with pytest.raises(errors.MountTimedOut, match="its server does not answer"):
-        keeping.start(VOLUME, LOGIN, Deadline.after(0.5))
+        keeping.start(VOLUME, LOGIN, Deadline.after(2))
     fake_kernel.mountinfo.write_text("")
     with pytest.raises(errors.MountFailed, match="was unmounted by hand"):
         keeping.start(VOLUME, LOGIN, soon())
@@ -508,7 +508,7 @@ def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
     with pytest.raises(errors.UnmountFailed, match="it took too long"):
-        keeping.release(PHOTOS, Deadline.after(0.3))
+        keeping.release(PHOTOS, Deadline.after(2))
     assert programs.calls("systemctl") == [
         f"start {IGNORING} {RELEASE}",
         f"stop {IGNORING} {RELEASE}",
@@ -526,7 +526,7 @@ def test_release_whose_unit_does_not_end_by_itself_stops_it_or_says_so(
     assert programs.calls("systemctl")[-1] == f"stop {IGNORING} {UNIT}"
     programs.add("systemctl", f'{answering_releases(keeping.settings, fake_kernel)}; [ "$1" != stop ] || exec sleep 60')
     with pytest.raises(errors.UnmountFailed) as refusal:
-        keeping.release(PHOTOS, Deadline.after(0.5))
+        keeping.release(PHOTOS, Deadline.after(2))
     assert str(refusal.value) == (
         "volume 'photos' could not be unmounted (it took too long): journalctl -u 'docker-volume-sshfs*' tells more"
     )
