@@ -22,7 +22,11 @@ LONGEST_CONTENT = 4096
 
 
 class SharedLogin:
-    """One volume's share in it."""
+    """One volume's share in it.
+
+    Attributes:
+        is_known_good: Whether the server has just let in another.
+    """
 
     def __init__(self, file: str) -> None:
         """Take part.
@@ -30,7 +34,7 @@ class SharedLogin:
         Args:
             file: The file in which they meet; empty if there is none.
         """
-        self._file, self._locked, self._waits_since = file, -1, 0.0
+        self._file, self._locked, self._waits_since, self.is_known_good = file, -1, 0.0, False
 
     def ask(self, now: float) -> tuple[bool, bytes]:
         """Tell whether to log in.
@@ -41,6 +45,7 @@ class SharedLogin:
         Returns:
             Whether to. If not, the words with which the server has just refused another; none if one is logging in.
         """
+        self.is_known_good = False
         if not self._file:
             return True, b""
         self.give_up()
@@ -63,7 +68,8 @@ class SharedLogin:
         if not counts:
             return True, b""
         self.give_up()
-        return not words, words
+        self.is_known_good = not words
+        return self.is_known_good, words
 
     def tell(self, now: float, words: bytes) -> None:
         """Tell the others that the server has let us in, or the words with which it has refused us."""

@@ -52,6 +52,8 @@ class Outage:
 
     Attributes:
         since: When that was, on the monotonic clock.
+        hopeful_since: When there was reason to think that it is back at once: the same, or when the server has let in
+            another volume with the same login, for which this one had to wait.
         next_attempt: When to try again.
         started: When the last attempt was started.
     """
@@ -69,7 +71,7 @@ class Outage:
         self._every, self._login = EVERY_SECONDS, SharedLogin(files.login)
         self._retry = os.path.join(os.path.dirname(files.outage), "retry") if files.outage else ""
         self._has_complained = False
-        self.since = self._said = now
+        self.since = self.hopeful_since = self._said = now
         self.started = started
         self.next_attempt = max(now, started + EVERY_SECONDS)
         say(f"the connection is lost ({why}): it is made again, and reads of open files wait for it")
@@ -94,6 +96,8 @@ class Outage:
             self._failed(now, "", refused.decode("utf-8", "replace"), hangs=False)
         elif not may:
             self.next_attempt = now + LOOK_SECONDS
+        elif self._login.is_known_good:
+            self.hopeful_since = now
         return may
 
     def failed(self, now: float, why: str, said: bytes, *, hangs: bool = False) -> None:

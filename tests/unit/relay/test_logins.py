@@ -6,10 +6,23 @@ import os
 from pathlib import Path
 
 import pytest
-from support.relayed import INIT, VERSION, Clock, Disk, Relayed, Server, Servers, Start, id_of, looking
+from support.relayed import (
+    INIT,
+    VERSION,
+    Clock,
+    Content,
+    Disk,
+    Relayed,
+    Server,
+    Servers,
+    Start,
+    id_of,
+    kind_of,
+    looking,
+)
 from support.waiting import await_that
 
-from sshfs_plugin.relay import logins, outage
+from sshfs_plugin.relay import logins, outage, packets, relay
 
 LONG_DENIED = b"bob\xc2\xa0@" + b"n" * 400 + b": Permission denied (publickey)."
 DENIED = b"bob@nas: Permission denied (publickey,password)."
@@ -130,6 +143,27 @@ def test_login_when_the_first_was_let_in_is_made_by_all_others_although_its_file
         server = servers.back()
         server.send(Disk().answer(server.take()))
     await_that(lambda: [bool(says(relayed)) for relayed in volumes].count(True) == 1, lambda: "all others are back")
+
+
+def test_login_that_has_waited_for_another_has_as_long_as_the_first_until_programs_see_an_error(
+    volumes: list[Relayed], connected: list[Server], servers: Servers, clock: Clock
+) -> None:
+    lose(connected)
+    first = servers.next()
+    for relayed in volumes:
+        relayed.sshfs.send(looking(1, b"photo"))
+    clock.forward(relay.HOLD_SECONDS - 1)
+    clock.await_looks()
+    first.greet()
+    others = [servers.next() for _ in range(VOLUMES - 1)]
+    clock.forward(relay.HOLD_SECONDS - 1)
+    clock.await_looks()
+    for server in others:
+        server.greet()
+    disk = Disk({b"photo": Content([b"..."])})
+    for server in (first, *others):
+        server.send(disk.answer(server.take()))
+    assert [kind_of(relayed.sshfs.take()) for relayed in volumes] == [packets.ATTRS] * VOLUMES
 
 
 def test_login_when_that_of_another_takes_long_is_made_without_it(
