@@ -58,7 +58,7 @@ def test_every_state_of_a_volume_is_explained() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
 def test_every_block_of_a_page_is_run_or_compared_by_a_test(page: Path) -> None:
     """On a booted host, see ``documents.py`` there; what only a checkout can do is compared here."""
-    tests = "".join(path.read_text() for path in (ROOT / "tests/lab").glob("*.py")).replace("'", '"')
+    tests = "".join(path.read_text() for path in (ROOT / "tests/lab").rglob("*.py")).replace("'", '"')
     name = str(page.relative_to(ROOT))
     alone = re.findall(rf'block\("{name}", "(.*?)"\)', tests + Path(__file__).read_text())
     for kind, file, text in re.findall(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
