@@ -6,6 +6,11 @@ from select import select
 
 from sshfs_plugin.relay.logins import LOOK_SECONDS, SharedLogin
 
+HOLD_SECONDS, LET_IN_SECONDS = 1.0, 5.0
+"""For how long requests wait for the connection to be back before they fail at once: after a loss, since most are back
+by then; and after the server has let in another volume, since it is there, but many logins at once take longer.
+"""
+
 EVERY_SECONDS, UNREACHED_SECONDS = 5.0, 4.0
 """How far apart attempts start at least; the second if ssh could not connect, so that the server has seen no login.
 
@@ -52,8 +57,7 @@ class Outage:
 
     Attributes:
         since: When that was, on the monotonic clock.
-        hopeful_since: When there was reason to think that it is back at once: the same, or when the server has let in
-            another volume with the same login, for which this one had to wait.
+        hold_until: Until when requests wait for it to be back.
         next_attempt: When to try again.
         started: When the last attempt was started.
     """
@@ -71,7 +75,8 @@ class Outage:
         self._every, self._login = EVERY_SECONDS, SharedLogin(files.login)
         self._retry = os.path.join(os.path.dirname(files.outage), "retry") if files.outage else ""
         self._has_complained = False
-        self.since = self.hopeful_since = self._said = now
+        self.since = self._said = now
+        self.hold_until = now + HOLD_SECONDS
         self.started = started
         self.next_attempt = max(now, started + EVERY_SECONDS)
         say(f"the connection is lost ({why}): it is made again, and reads of open files wait for it")
@@ -97,7 +102,7 @@ class Outage:
         elif not may:
             self.next_attempt = now + LOOK_SECONDS
         elif self._login.is_known_good:
-            self.hopeful_since = now
+            self.hold_until = now + LET_IN_SECONDS
         return may
 
     def failed(self, now: float, why: str, said: bytes, *, hangs: bool = False) -> None:

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
     from sshfs_plugin.relay.reopening import Conversation
 
-HOLD_SECONDS = 1.0
-"""For how long requests wait after a loss, since most connections are back by then, and once more after the login of
-another that had to be waited for; then they fail at once.
-"""
-
 UNANSWERED_SECONDS, UNSYNCED_SECONDS = 60.0, 300.0
 """How long a server may answer nothing before the connection counts as lost: the second if it is to sync a file."""
 
@@ -192,7 +187,7 @@ class Relay:
         now = monotonic()
         times = [now + CLOCK_SECONDS]
         if self._holds and not self._reopens:
-            times.append(self._outage.hopeful_since + HOLD_SECONDS)
+            times.append(self._outage.hold_until)
         if not self._ssh:
             times += [self._outage.next_attempt, now + RETRY_LOOK_SECONDS]
         if self._waiting:
@@ -534,7 +529,7 @@ class Relay:
             self._waiting_since = min(other.since for other in self._pending.values() if other.waits)
 
     def _while_lost(self, lost: Outage, now: float) -> None:
-        if self._holds and not self._reopens and now - lost.hopeful_since > HOLD_SECONDS:
+        if self._holds and not self._reopens and now > lost.hold_until:
             self._holds = False
             self._fail_pending(but_asking=False)
             self._deliver()

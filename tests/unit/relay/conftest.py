@@ -30,7 +30,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(relay, "monotonic", clock)
     monkeypatch.setattr(relay, "CLOCK_SECONDS", 0.01)
     # it passes only where a test says so, however busy this host is
-    monkeypatch.setattr(relay, "HOLD_SECONDS", 10.0)
+    monkeypatch.setattr(outage, "HOLD_SECONDS", 10.0)
+    monkeypatch.setattr(outage, "LET_IN_SECONDS", 20.0)
     monkeypatch.setattr(outage, "EVERY_SECONDS", 0.0)
     monkeypatch.setattr(outage, "UNREACHED_SECONDS", 0.0)
     return clock
@@ -51,7 +52,7 @@ def start(servers: Servers, tmp_path: Path, clock: Clock) -> Iterator[Start]:
     for relayed in started:
         relayed.sshfs.stream.close()
     servers.close()
-    clock.forward(relay.HOLD_SECONDS)
+    clock.forward(outage.HOLD_SECONDS)
     for relayed in started:
         relayed.close()
 

@@ -114,7 +114,7 @@ def test_outage_when_an_earlier_relay_has_left_the_file_is_not_told(
     first = start()
     first.connected(servers).die()
     await_that(first.outage.exists, lambda: "it is told")
-    clock.forward(relay.HOLD_SECONDS)
+    clock.forward(outage.HOLD_SECONDS)
     first.close()
     assert not first.outage.exists()  # the volume is not mounted any more
     stale = first.outage.parent.with_name("volume-1") / first.outage.name
@@ -412,7 +412,7 @@ def test_sshfs_when_it_ends_during_an_outage_ends_the_relay(
 ) -> None:
     server.die()
     servers.next()
-    clock.forward(relay.HOLD_SECONDS)
+    clock.forward(outage.HOLD_SECONDS)
     relayed.sshfs.stream.close()
     assert relayed.ends() < 0  # ssh was killed
     assert not relayed.outage.exists()

@@ -32,7 +32,7 @@ from support.relayed import (
 )
 from support.waiting import await_that
 
-from sshfs_plugin.relay import packets, relay
+from sshfs_plugin.relay import outage, packets, relay
 from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
 
 OLD = bytes(range(1, 101))
@@ -176,7 +176,7 @@ def test_look_at_an_open_file_is_part_of_a_read_and_waits_as_that_does(
     elif when == "away":
         server.die()
         server = servers.next()
-        clock.forward(relay.HOLD_SECONDS)
+        clock.forward(outage.HOLD_SECONDS)
         relayed.sshfs.send(look, looking(12, b"b"))
         assert relayed.sshfs.take() == packets.status(12, UNAVAILABLE), "other requests do not wait"
         server.greet()
@@ -464,7 +464,7 @@ def test_read_when_what_was_written_may_be_lost_cannot_go_on(
     if case == "not answered":
         server.die()
         assert relayed.sshfs.take() == packets.status(4, UNAVAILABLE)
-        clock.forward(relay.HOLD_SECONDS)
+        clock.forward(outage.HOLD_SECONDS)
     relayed.sshfs.send(reading(10, name, 0, 9))
     assert relayed.cannot_go_on() == WRITTEN
 

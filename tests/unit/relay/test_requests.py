@@ -35,7 +35,7 @@ from support.relayed import (
 )
 from support.waiting import await_that
 
-from sshfs_plugin.relay import packets, relay
+from sshfs_plugin.relay import outage, packets, relay
 from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
 
 FILE, WRITTEN, DIRECTORY = b"file", b"written", b"directory"
@@ -199,7 +199,7 @@ def test_request_that_only_asks_when_the_server_is_not_back_soon_fails(
     server.die()
     server = servers.next()
     assert relayed.sshfs.take_now() is None
-    clock.forward(relay.HOLD_SECONDS)
+    clock.forward(outage.HOLD_SECONDS)
     assert relayed.sshfs.take() == packets.status(9, UNAVAILABLE)
     server.greet()
     restored(relayed, server)
