@@ -138,13 +138,17 @@ class Keyring:
             login = Login()
         else:
             keys = self._default_keys()
-            login = Login(identity_files=tuple(keys), contents=_certificates_beside(keys) | keys)
+            if len(keys) == 1:
+                (key,) = keys
+                login = self._with_key(credentials, key)
+            else:
+                login = Login(identity_files=tuple(keys), contents=_certificates_beside(keys) | keys)
         return self._with_password(login, credentials, secret)
 
     def _with_key(self, credentials: Credentials, file: Path, secret: Secret | None = None) -> Login:
         """Return the login with one key, of which ssh is given a copy if it could not use the file itself."""
-        key, was_locked = self._read_key(credentials, file, secret)
-        is_copied = was_locked or bool(secret and secret.is_credential)
+        key, must_be_copied = self._read_key(credentials, file, secret)
+        is_copied = must_be_copied or bool(secret and secret.is_credential)
         named = local_files.expanded(credentials.certificate_file, self.home) if credentials.certificate_file else None
         if named:
             certificates = {named: require_certificate(named)}
@@ -160,10 +164,11 @@ class Keyring:
         )
 
     def _read_key(self, credentials: Credentials, file: Path, secret: Secret | None) -> tuple[bytes, bool]:
-        """Return a private key without its passphrase, and whether it has one."""
+        """Return a private key without its passphrase, and whether it is of use to ssh only as a copy."""
         subject = secret.subject if secret else f"cannot use the identity file {file}"
         try:
-            return require_usable(file, subject), False
+            key, public = _read_usable(file, subject)
+            return key, _is_beside_another(file, public)
         except errors.IdentityFileLocked:
             if not credentials.passphrase_secret:
                 raise
@@ -201,8 +206,10 @@ class Keyring:
         for name in KEYS_AT_HOME:
             with contextlib.suppress(errors.IdentityFileUnusable):
                 path = self.home / ".ssh" / name
-                keys[path] = require_usable(path)
-        return keys
+                keys[path] = _read_usable(path)
+        if len(keys) > 1:  # only one can be copied for ssh
+            keys = {path: found for path, found in keys.items() if not _is_beside_another(path, found[1])}
+        return {path: content for path, (content, _) in keys.items()}
 
 
 def account(remote: Remote) -> str:
@@ -291,6 +298,11 @@ def require_usable(identity_file: Path, subject: str = "") -> bytes:
         IdentityFileUnusable: ssh can't use it; the error says why and what to do.
         FileStuck: Its file system does not answer.
     """
+    return _read_usable(identity_file, subject)[0]
+
+
+def _read_usable(identity_file: Path, subject: str = "") -> tuple[bytes, list[str]]:
+    """Return the content of an identity file, and its public key as two words; raise what require_usable does."""
     subject = subject or f"cannot use the identity file {identity_file}"
     try:
         file = local_files.read(identity_file)
@@ -304,11 +316,21 @@ def require_usable(identity_file: Path, subject: str = "") -> bytes:
         what, hint = _what_it_is(identity_file, file.content)
         raise errors.IdentityFileUnusable(f"{subject}, {what}", hint)
     try:
-        _require_verdict_of_ssh(identity_file, file.mode, file.owner, hashlib.sha256(file.content).digest())
+        public = _public_by_ssh(identity_file, file.mode, file.owner, hashlib.sha256(file.content).digest())
     except _Refused as refused:
         kind = errors.IdentityFileLocked if refused.is_locked else errors.IdentityFileUnusable
         raise kind(f"{subject}, {refused.what}", refused.hint) from None
-    return file.content
+    return file.content, public.split()[:2]
+
+
+def _is_beside_another(identity_file: Path, public: list[str]) -> bool:
+    """Tell whether ssh would offer a server another key, since KEY.pub is not that of the private key in KEY."""
+    try:
+        beside = local_files.read(identity_file.with_name(f"{identity_file.name}.pub")).content
+    except OSError:
+        return False
+    offered = next(filter(_PUBLIC_KEY.match, beside.splitlines()), b"")
+    return offered.decode(errors="replace").split()[:2] not in ([], public)
 
 
 def require_certificate(certificate_file: Path) -> bytes:
@@ -340,15 +362,18 @@ class _Refused(Exception):
 
 
 @functools.lru_cache(maxsize=_KEYS_REMEMBERED)
-def _require_verdict_of_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> None:
+def _public_by_ssh(path: Path, _mode: int, _owner: int, _digest: bytes) -> str:
     """Ask ssh-keygen, once for each good key as it is: a hundred volumes that are mounted at once may share one.
+
+    Returns:
+        The public key, in a line.
 
     Raises:
         _Refused: ssh can't use it now. That is not remembered, since somebody may just be writing the file.
     """
     judged = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], seconds=_KEYGEN_SECONDS)
     if judged.returncode == 0:
-        return
+        return judged.stdout
     complaint = judged.stderr.replace(str(path), "")
     if "UNPROTECTED" in complaint or "bad permissions" in complaint:
         raise _Refused("ssh refuses it because other users can read it", f"chmod 600 {shlex.quote(str(path))}")

@@ -35,6 +35,21 @@ def test_every_form_of_key_passes_the_check_and_mounts(
     assert (directory / "file").exists()
 
 
+def test_a_key_beside_which_is_the_public_key_of_another_mounts(plugin: Plugin, server: Server, tmp_path: Path) -> None:
+    """Ssh would offer that one, and sign with this."""
+    key = make_key(tmp_path / "key", *KEYS["ed25519"])
+    server.allow(tmp_path / "key.pub")
+    make_key(tmp_path / "old", *KEYS["ed25519"])
+    (tmp_path / "key.pub").write_bytes((tmp_path / "old.pub").read_bytes())
+    directory = server.make("another-public-key")
+    for own_connection in ("no", "yes"):
+        name = f"own-{own_connection}"
+        plugin.create(name, server.options(directory, IdentityFile=str(key), own_connection=own_connection))
+        (plugin.mount(name) / name).touch()
+        plugin.unmount(name)
+        assert (directory / name).exists()
+
+
 def test_the_default_key_needs_no_option(plugin: Plugin, server: Server) -> None:
     directory = server.make("default-key")
     options = server.options(directory)

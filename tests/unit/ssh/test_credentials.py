@@ -413,6 +413,44 @@ def test_credential_that_is_a_key_is_copied_for_ssh(keys: dict[str, Path], keyri
     assert login.without_contents.copied_key == login.copied_key, "a further mount writes it as well"
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_key_beside_which_is_the_public_key_of_another_is_copied_for_ssh(
+    keys: dict[str, Path], tmp_path: Path, keyring: Keyring, form: str
+) -> None:
+    file = copy(keys[form], tmp_path / "nas")
+    beside = tmp_path / "nas.pub"
+    for absent_or_its_own in ("", "not a key\n", public_key(keys[form]).read_text()):
+        if absent_or_its_own:
+            beside.write_text(absent_or_its_own)
+        assert keyring.login(Credentials(identity_file=str(file))).copied_key == "", absent_or_its_own
+    beside.write_text("# of 2019\n" + public_key(keys["rsa" if form == "ed25519" else "ed25519"]).read_text())
+    login = keyring.login(Credentials(identity_file=str(file)))
+    assert login.copied_key == keys[form].read_text()
+    assert (login.identity_files, login.contents) == ((file,), {file: keys[form].read_bytes()})
+
+
+def test_default_key_beside_which_is_the_public_key_of_another_is_copied_for_ssh(
+    keys: dict[str, Path], keyring: Keyring
+) -> None:
+    at_home = keyring.home / ".ssh/id_ed25519"
+    for file in (at_home, keyring.default_key):
+        copy(keys["ed25519"], file)
+        file.with_name(f"{file.name}.pub").write_text(public_key(keys["rsa"]).read_text())
+        login = keyring.login(Credentials())
+        assert (login.identity_files, login.copied_key) == ((file,), keys["ed25519"].read_text())
+
+
+def test_keys_at_home_beside_which_are_public_keys_of_others_are_passed_over(
+    keys: dict[str, Path], keyring: Keyring
+) -> None:
+    directory = keyring.home / ".ssh"
+    copy(keys["ed25519"], directory / "id_ed25519")
+    copy(keys["rsa"], directory / "id_rsa")
+    (directory / "id_ed25519.pub").write_text(public_key(keys["rsa"]).read_text())
+    login = keyring.login(Credentials())
+    assert (login.identity_files, login.copied_key) == ((directory / "id_rsa",), "")
+
+
 def test_secret_of_root_that_is_a_password_is_read_where_it_is(keyring: Keyring) -> None:
     file = secret(keyring.secrets.directory, b"hunter2\n")
     login = keyring.login(Credentials(secret="nas"))
