@@ -101,12 +101,8 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
         server, slash, directory = where.partition("/")
         cure = f"{server}:{slash}{directory}" if slash else f"{where}:/dir, or {where}: for the login directory"
         raise errors.InvalidRequest(f"{where!r} has no colon between host and directory", f"say {cure}")
-    if opts and "/" not in where:
-        raise errors.InvalidRequest(
-            f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
-        )
     try:
-        return VolumeRecords.of(settings).load(volume_name(where))
+        on_record = VolumeRecords.of(settings).load(volume_name(where))
     except errors.VolumeNotFound:
         hint = f"if it is a server, say user@{where}:/dir; {errors.IS_IT_LOCAL}"
         raise errors.VolumeNotFound(where, hint) from None
@@ -115,3 +111,8 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
             f"{where[:LONGEST_NAME]!r} is no server and can't be the name of a volume",
             "say user@host:/dir, with a colon after the host",
         ) from None
+    if opts:
+        raise errors.InvalidRequest(
+            f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
+        )
+    return on_record

@@ -278,6 +278,9 @@ def test_a_volume_on_record_is_checked_with_its_own_options(administrator: Admin
         assert administrator("check", "photos", others).err == (
             "docker-volume-sshfs: the volume 'photos' has options of its own: say user@host:/dir to check with others\n"
         )
+        assert administrator("check", "nas", others).err.startswith(
+            "docker-volume-sshfs: volume 'nas' not found: if it is a server, say user@nas:/dir"
+        )
 
 
 def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Administrator) -> None:
