@@ -84,6 +84,9 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("server", "address"), "host"),
     **dict.fromkeys(("path", "dir", "folder"), "directory"),
     **dict.fromkeys(("mode", "file_mode", "dir_mode"), "umask"),
+    **dict.fromkeys(("mkdir", "create", "create_dir"), "create_directory"),
+    **dict.fromkeys(("username", "login"), "user"),
+    "timeout": "ConnectTimeout",
 }
 """Names of options in other programs, case-folded, and what the option is called here."""
 

@@ -37,12 +37,13 @@ def flag(text: str) -> str:
     raise ValueError("is a switch: give it no value, or yes or no")
 
 
-def number(lowest: int, highest: int) -> Callable[[str], str]:
-    """Return the check for a whole number between two bounds."""
+def number(lowest: int, highest: int, told_by: str = "") -> Callable[[str], str]:
+    """Return the check for a whole number between two bounds; for a name, a command may tell it."""
 
     def canonical(text: str) -> str:
         if not re.fullmatch(r"-?[0-9]{1,10}", text) or not lowest <= int(text) <= highest:
-            raise ValueError(f"must be a number from {lowest} to {highest}, not {text!r}")
+            hint = f"; {told_by} tells that of a name" if told_by and re.match("[^-0-9]", text) else ""
+            raise ValueError(f"must be a number from {lowest} to {highest}, not {text!r}{hint}")
         return str(int(text))
 
     return canonical

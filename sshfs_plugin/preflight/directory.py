@@ -11,6 +11,7 @@ from sshfs_plugin.preflight.sftp import Client
 from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 
+_MAKE = "make it first, or say -o create_directory for a new volume"
 _MADE_ONCE = (
     "a new volume makes it (create_directory); of a volume that you have already, the directory or its disk is gone"
 )
@@ -109,8 +110,8 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
     if (option := re.search(r",\s*(\w+(=.*)?)$", remote.directory)) and can_begin(option[1]):
         return f"a comma is part of the directory; if an option was meant, say -o {option[1]} by itself"
     if remote.directory.startswith("/"):
-        return "make it first, or say -o create_directory"
-    return f"make it first, or say -o create_directory; relative paths start from {_login_directory(sftp)}"
+        return f"{_MAKE}; if it was there before, its disk may be missing"
+    return f"{_MAKE}; relative paths start from {_login_directory(sftp)}"
 
 
 def _is_directory(sftp: paramiko.SFTPClient, path: str) -> bool:

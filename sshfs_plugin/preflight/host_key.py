@@ -114,7 +114,7 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
         raise errors.HostKeyUnknown(
             f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
             f"verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then {_trust(volume)}say "
-            f"-o host_key={shown.fingerprint}, or leave host_key_check=yes out to trust it",
+            f"-o host_key={shown.fingerprint} for a new volume, or leave host_key_check=yes out there to trust it",
         )
     return verdict.value
 

@@ -18,13 +18,13 @@ TOPIC = Topic(
             name="uid",
             value="number",
             meaning="Every file appears to belong to this user.",
-            canonical=number(0, _LARGEST_ID),
+            canonical=number(0, _LARGEST_ID, "id -u NAME"),
         ),
         sshfs_option(
             name="gid",
             value="number",
             meaning="Every file appears to belong to this group.",
-            canonical=number(0, _LARGEST_ID),
+            canonical=number(0, _LARGEST_ID, "getent group NAME"),
         ),
         sshfs_option(
             name="umask",

@@ -692,7 +692,8 @@ def test_remote_without_a_volume_that_none_could_be_made_of(administrator: Admin
         f"error   remote 'gone' can't be used, {described.file('gone')} does not exist -> "
         "docker-volume-sshfs remote list shows which there are",
         f"error   remote 'photos' can't be used, {described.file('photos')} is not valid (option 'uid' must be a "
-        "number from 0 to 4294967294, not 'many') -> mend it, and it counts from the next mount",
+        "number from 0 to 4294967294, not 'many'; id -u NAME tells that of a name) -> mend it, and it counts from the "
+        "next mount",
     ]
 
 

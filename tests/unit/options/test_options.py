@@ -306,6 +306,8 @@ def test_password_when_empty_is_refused_since_a_variable_may_be_unset(opts: dict
         ("port", "-1", "must be a number from 1 to 65535, not '-1'"),
         ("port", "٢٢", "must be a number from 1 to 65535, not '٢٢'"),
         ("uid", "4294967295", "must be a number from 0 to 4294967294, not '4294967295'"),
+        ("uid", "bob", "must be a number from 0 to 4294967294, not 'bob'; id -u NAME tells that of a name"),
+        ("gid", "bob", "must be a number from 0 to 4294967294, not 'bob'; getent group NAME tells that of a name"),
         ("gid", "users", "must be a number from 0 to 4294967294, not 'users'"),
         ("umask", "8", "must be an octal number such as 022, not '8'"),
         ("umask", "00022", "must be an octal number such as 022, not '00022'"),
@@ -459,6 +461,8 @@ def test_name_when_ssh_calls_it_otherwise_is_known() -> None:
 
 def test_name_when_mistyped_asks_whether_the_nearest_was_meant() -> None:
     assert refusal({"sshcmd": "nas:", "pasword": "hunter2"}) == "unknown option 'pasword': did you mean 'password'?"
+    for other, ours in (("mkdir", "create_directory"), ("username", "user"), ("timeout", "ConnectTimeout")):
+        assert refusal({"sshcmd": "nas:", other: "1"}) == f"unknown option '{other}': did you mean '{ours}'?"
 
 
 def test_name_when_mistyped_before_a_list_asks_the_same_and_does_not_repeat_the_value() -> None:

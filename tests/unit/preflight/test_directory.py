@@ -122,7 +122,8 @@ def test_directory_when_missing_says_what_to_do(client: Client, files: Path) -> 
         error = client.refusal(server, "/music", password="hunter2")
         assert isinstance(error, errors.DirectoryUnusable)
         assert str(error) == (
-            "the directory /music does not exist on 127.0.0.1 for bob: " "make it first, or say -o create_directory"
+            "the directory /music does not exist on 127.0.0.1 for bob: make it first, or say "
+            "-o create_directory for a new volume; if it was there before, its disk may be missing"
         )
         assert "the directory music does not exist on 127.0.0.1" in str(
             client.refusal(server, "music", password="hunter2")
@@ -229,7 +230,8 @@ def test_directory_when_missing_and_the_server_hangs_up_meanwhile_is_still_missi
     with serving(Account(directory=files, password="hunter2", hangs_up_at=fails)) as server:
         error = client.refusal(server, "/volume1/photo", password="hunter2")
     assert str(error) == (
-        "the directory /volume1/photo does not exist on 127.0.0.1 for bob: " "make it first, or say -o create_directory"
+        "the directory /volume1/photo does not exist on 127.0.0.1 for bob: make it first, or say "
+        "-o create_directory for a new volume; if it was there before, its disk may be missing"
     )
 
 

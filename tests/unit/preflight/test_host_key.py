@@ -40,8 +40,8 @@ def test_host_key_when_unknown_and_check_is_yes_says_its_fingerprint_and_sends_n
     assert str(error) == (
         f"the host key of 127.0.0.1 port {server.port} is not known, it is {shown().fingerprint}: verify it on the "
         "server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then sudo docker-volume-sshfs host-key trust "
-        f"'[127.0.0.1]:{server.port}', or say -o host_key={shown().fingerprint}, or leave "
-        "host_key_check=yes out to trust it"
+        f"'[127.0.0.1]:{server.port}', or say -o host_key={shown().fingerprint} for a new "
+        "volume, or leave host_key_check=yes out there to trust it"
     )
     assert server.seen == []
     assert client.known == ""
