@@ -256,7 +256,7 @@ _NOT_IN_LOGINS = re.compile(r"""^-|['"`;&<>|(){}]|\s-|\\$|[\[\]]""")
 
 
 def _is_user(text: str) -> bool:
-    return bool(text) and not _NOT_IN_LOGINS.search(text)
+    return bool(text) and text == text.strip() and not _NOT_IN_LOGINS.search(text)
 
 
 def user(text: str) -> str:

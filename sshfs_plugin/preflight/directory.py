@@ -107,6 +107,8 @@ def _missing_hint(sftp: paramiko.SFTPClient, remote: Remote) -> str:
             shorter = "/" + "/".join(parts[start:])
             if _is_directory(sftp, shorter):
                 return f"{shorter} exists, and if this login is locked into a directory of the server, that may be it"
+    if remote.directory != remote.directory.strip():
+        return "it begins or ends with a blank, leave that out of sshcmd"
     if (option := re.search(r",\s*(\w+(=.*)?)$", remote.directory)) and can_begin(option[1]):
         return f"a comma is part of the directory; if an option was meant, say -o {option[1]} by itself"
     if remote.directory.startswith("/"):

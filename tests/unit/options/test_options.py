@@ -102,6 +102,7 @@ def test_sshcmd_when_missing_says_how_to_say_it() -> None:
         ("bob -oProxyCommand=id@nas:/photos", "'bob -oProxyCommand=id' can't be a login name"),
         ("o'brien@nas:/photos", "\"o'brien\" can't be a login name"),
         ("bob;id@nas:/photos", "'bob;id' can't be a login name"),
+        (" bob@nas:/photos", "' bob' can't be a login name"),
         ("[-oProxyCommand=id]@nas:/photos", "'[-oProxyCommand=id]' can't be a login name"),
         ("a[b]c@nas:/photos", "'a[b]c' can't be a login name"),
         ("bob\\@nas:/photos", "'bob\\\\' can't be a login name"),

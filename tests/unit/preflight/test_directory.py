@@ -288,6 +288,14 @@ def test_directory_when_it_is_missing_later_is_not_made(client: Client, files: P
     assert not (files / "photos/2024").exists()
 
 
+@pytest.mark.parametrize("typed", ["/photos ", " photos"])
+def test_directory_when_missing_and_a_blank_was_taken_for_a_part_of_it_says_so(
+    client: Client, server: Server, typed: str
+) -> None:
+    error = client.refusal(server, typed, password="hunter2")
+    assert str(error).endswith(" for bob: it begins or ends with a blank, leave that out of sshcmd")
+
+
 def test_directory_when_missing_and_an_option_was_taken_for_a_part_of_it_says_so(
     client: Client, server: Server
 ) -> None:
