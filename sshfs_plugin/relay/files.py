@@ -106,11 +106,13 @@ class OpenFiles:
 
     Attributes:
         by_handle: All, by the handles by which sshfs knows them.
+        to_read: Those that may be read from, be they open already or only asked for.
         changes: How many changes sshfs has asked for.
     """
 
     def __init__(self) -> None:
         self.by_handle: dict[bytes, File] = {}
+        self.to_read: set[File] = set()
         self._by_path: dict[bytes, list[File]] = {}
         self._serial = self.changes = 0
 
@@ -125,6 +127,8 @@ class OpenFiles:
             self._unlist(file)
             file.path = at
         file.asked = self.changes
+        if file.readable:
+            self.to_read.add(file)
         if file.path and file not in self._by_path.setdefault(file.path, []):
             self._by_path[file.path].append(file)
 
@@ -140,6 +144,7 @@ class OpenFiles:
     def remove(self, file: File) -> None:
         """Forget a file that was closed, or could not be opened."""
         file.closed = True
+        self.to_read.discard(file)
         if self.by_handle.get(file.handle) is file:
             del self.by_handle[file.handle]
         self._unlist(file)

@@ -134,8 +134,6 @@ class Relay:
         if self._sshfs in writable:
             self._deliver()
         if self._sshfs in readable:
-            if self._guard.is_there:
-                self._guard.note(reads=True)  # for all that is known
             goes_on = self._take_requests()
         if ssh and ssh.errors in readable:
             self._listen(ssh)
@@ -149,17 +147,11 @@ class Relay:
             self._lose("the server answers nothing")
         now = monotonic()
         self._look_at_clock(now)
-        if self._guard.is_there:
-            self._guard.note(reads=self._owes_reads())
+        self._guard.note(reads=bool(self._files.to_read))
         if not self._sshfs_has_version and now - self._started > ATTEMPT_SECONDS:
             outage.say("the server does not answer in time")
             return False
         return goes_on
-
-    def _owes_reads(self) -> bool:
-        """Tell whether sshfs may wait for a read, or has not got all of an answer."""
-        is_partial = self._from_sshfs.start < self._from_sshfs.end
-        return is_partial or bool(self._to_sshfs.pieces) or any(r.kind == packets.READ for r in self._pending.values())
 
     def _readers(self) -> list[int]:
         """Return what may be read from: nothing is, before what was read from there has been passed on."""
@@ -240,6 +232,8 @@ class Relay:
             self._files.note_change(request.path)
         if kind == packets.OPEN and request.file:
             self._files.expect(request.file)
+            if request.file.readable:
+                self._guard.watch()
         if request.kind in (packets.REMOVE, packets.RENAME):
             request.changes = self._files.number_change()
         self._note_files_asked_for(request)
@@ -285,7 +279,6 @@ class Relay:
     def _read(self, identity: int, packet: memoryview, file: File | None) -> bytes | None:
         if file is None or not (file.server_handle or file.survives):
             raise CannotGoOn(_why_lost(file))
-        self._guard.note(reads=True)
         self._pending[identity] = request = Request(packets.READ, bytes(packet), file)
         if self._outage or not file.server_handle:
             self._wait(request)

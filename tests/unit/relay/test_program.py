@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.relayed import (
+    CREATE,
     INIT,
     VERSION,
     Content,
@@ -34,6 +35,7 @@ from sshfs_plugin.relay import guard, packets
 ROOT = Path(__file__).parents[3]
 PYTHON = "/usr/bin/python3"
 TOO_LARGE = ("typing", "collections", "socket", "enum", "re", "pathlib", "contextlib", "subprocess", "logging")
+TO_WRITE = 2
 SSHFS = """
 import signal, socket, subprocess, sys
 open("/proc/self/comm", "w").write("sshfs")
@@ -189,7 +191,7 @@ def test_program_when_sshfs_ends_ends_too(servers: Servers) -> None:
         assert mount.said() == ""
 
 
-KILLED = "the relay was killed amid a read: sshfs was ended, or that would have looked like the end of the file\n"
+KILLED = "the relay was killed while a file was open: sshfs was ended, or a read would look like the end of the file\n"
 
 
 def await_told(relay: int, what: bytes) -> None:
@@ -198,8 +200,23 @@ def await_told(relay: int, what: bytes) -> None:
     await_that(lambda: told.read_bytes() == what, lambda: f"{what!r} is told; {told.read_bytes()!r} is")
 
 
-@pytest.mark.parametrize("case", ["asked", "not taken yet", "half taken", "waits for the server", "connected again"])
-def test_program_when_it_is_killed_amid_a_read_ends_sshfs(servers: Servers, tmp_path: Path, case: str) -> None:
+def state_of(process: int) -> str:
+    """Return the letter by which the kernel tells what a process does."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
+
+
+def children_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def comm_of(process: str) -> str:
+    return Path(f"/proc/{process}/comm").read_text().strip()
+
+
+@pytest.mark.parametrize("case", ["nothing asked", "answered", "asked", "not taken yet", "waits", "connected again"])
+def test_program_when_it_is_killed_and_a_file_may_be_read_from_ends_sshfs(
+    servers: Servers, tmp_path: Path, case: str
+) -> None:
     with mounted(servers, {"SSHFS_PLUGIN_LOGIN": str(tmp_path / "login")}) as mount:
         disk = Disk({b"a": Content([b"abc"])})
         mount.sshfs.send(opening(1, b"a"))
@@ -211,21 +228,16 @@ def test_program_when_it_is_killed_amid_a_read_ends_sshfs(servers: Servers, tmp_
             disk.connected()
             for _ in range(2):
                 mount.server.send(disk.answer(mount.server.take()))
-        mount.sshfs.send(reading(2, name, 0, 3))
-        request = mount.server.take()
         if case == "not taken yet":
-            mount.server.send(disk.answer(request))
-            mount.sshfs.take()
-            await_told(mount.relay, guard.NO)
             os.kill(mount.relay, signal.SIGSTOP)
-            mount.sshfs.send(looking(3, b"a"), reading(4, name, 0, 3))
-        elif case == "half taken":
+            mount.sshfs.send(reading(2, name, 0, 3))
+        elif case != "nothing asked":
+            mount.sshfs.send(reading(2, name, 0, 3))
+            request = mount.server.take()
+        if case == "answered":
             mount.server.send(disk.answer(request))
             mount.sshfs.take()
-            await_told(mount.relay, guard.NO)
-            mount.sshfs.send(reading(3, name, 0, 3)[:10])
-            await_told(mount.relay, guard.YES)
-        elif case == "waits for the server":
+        elif case == "waits":
             mount.server.die()
             mount.server = servers.next()
         os.kill(mount.relay, signal.SIGKILL)
@@ -235,22 +247,41 @@ def test_program_when_it_is_killed_amid_a_read_ends_sshfs(servers: Servers, tmp_
         assert mount.sshfs.rest() == b""
 
 
-def test_program_when_it_is_killed_and_has_answered_all_reads_leaves_sshfs_to_start_another(servers: Servers) -> None:
+def test_program_when_it_is_killed_and_no_file_may_be_read_from_leaves_sshfs_to_start_another(servers: Servers) -> None:
     with mounted(servers, {}) as mount:
         disk = Disk({b"a": Content([b"abc"])})
-        mount.sshfs.send(opening(1, b"a"))
-        mount.server.send(disk.answer(mount.server.take()))
-        name = mount.sshfs.take()[13:]
-        for identity in range(2, 20):
-            mount.sshfs.send(reading(identity, name, 0, 3))
+        mount.sshfs.send(opening(1, b"a"), opening(2, b"missing"), opening(3, b"log", TO_WRITE | CREATE))
+        for _ in range(3):
             mount.server.send(disk.answer(mount.server.take()))
-            assert mount.sshfs.take() == data(identity, b"abc")
-        mount.sshfs.send(looking(20, b"a"))
-        mount.server.take()
+        name = mount.sshfs.take()[13:]
+        mount.sshfs.take(), mount.sshfs.take()
+        mount.sshfs.send(reading(4, name, 0, 3), closing(5, name))
+        for _ in range(2):
+            mount.server.send(disk.answer(mount.server.take()))
+            mount.sshfs.take()
         await_told(mount.relay, guard.NO)
         os.kill(mount.relay, signal.SIGKILL)
         assert mount.sshfs.rest() == b""
         assert mount.process.poll() is None
+
+
+def test_program_when_its_guard_was_killed_starts_another_for_the_next_file(servers: Servers) -> None:
+    def open_it(identity: int) -> None:
+        mount.sshfs.send(opening(identity, b"a"))
+        mount.server.send(disk.answer(mount.server.take()))
+        mount.sshfs.take()
+
+    with mounted(servers, {}) as mount:
+        disk = Disk({b"a": Content([b"abc"])})
+        open_it(1)
+        (its_guard,) = (int(child) for child in children_of(mount.relay) if comm_of(child) == "sh")
+        os.kill(its_guard, signal.SIGKILL)
+        await_that(lambda: state_of(its_guard) == "Z", lambda: state_of(its_guard))
+        open_it(2)
+        os.kill(mount.relay, signal.SIGKILL)
+        mount.server.close()
+        assert mount.said().endswith(KILLED)
+        assert mount.process.returncode == -9
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
