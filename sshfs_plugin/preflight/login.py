@@ -4,6 +4,7 @@
 import functools
 import io
 import logging
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from sshfs_plugin.ssh.known_hosts import fingerprint
 from sshfs_plugin.volume import SSH_PORT, Remote
 
 log = logging.getLogger(__name__)
+
+_WANTS_NEW_PASSWORD = re.compile(r"new password|retype |repeat ", re.IGNORECASE)
 
 _BY_KEY, _BY_PASSWORD = {"publickey"}, {"password", "keyboard-interactive"}
 
@@ -205,14 +208,24 @@ class _Server:
 
     def _give_password(self, password: str, offered: list[str]) -> list[str]:
         """Offer the password in the form that the server takes."""
+        asked: list[str] = []
 
-        def answer(_title: str, _instructions: str, prompts: Sequence[object]) -> list[str]:
-            return [password for _ in prompts]
+        def answer(_title: str, _instructions: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
+            asked.extend(prompt for prompt, _ in prompts)
+            return ["" if _WANTS_NEW_PASSWORD.search(prompt) else password for prompt, _ in prompts]
 
         user = self.remote.user
         if "password" in offered:
             return self.attempt(offered, lambda: self.transport.auth_password(user, password, fallback=False))
-        return self.attempt(offered, lambda: self.transport.auth_interactive(user, answer))
+        left = self.attempt(offered, lambda: self.transport.auth_interactive(user, answer))
+        if wanted := next(filter(_WANTS_NEW_PASSWORD.search, asked), ""):
+            asks = wanted.strip().rstrip(":")[: errors.LONGEST_QUOTE]
+            raise errors.LoginRefused(
+                f"{self.remote.host} wants {user} to choose a new password (it asks {asks!r})",
+                f"log in there by hand once, with ssh {shlex.quote(f'{user}@{self.remote.host}')}, and give the volume "
+                "the new one",
+            )
+        return left
 
 
 def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:

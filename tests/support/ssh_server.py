@@ -78,6 +78,7 @@ class Server:
         tune: Changes the transport of a new connection, to a server of another age.
         port: Where it listens.
         seen: The login methods that were tried and the requests for files, in their order.
+        typed: What was answered to questions that were to be answered by hand.
     """
 
     account: Account
@@ -85,6 +86,7 @@ class Server:
     tune: Callable[[Any], None]
     port: int
     seen: list[str] = field(default_factory=list)
+    typed: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _transports: list[paramiko.Transport] = field(default_factory=list)
 
@@ -203,7 +205,10 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
             return self._judge(TYPED, fits=False)
         return paramiko.server.InteractiveQuery("", "", ("Password: ", False))
 
-    def check_auth_interactive_response(self, responses: Sequence[str]) -> _Outcome:
+    def check_auth_interactive_response(self, responses: Sequence[str]) -> _Outcome | paramiko.server.InteractiveQuery:
+        self.server.typed.extend(responses)
+        if self.server.account.expired and len(self.server.typed) == 1:
+            return paramiko.server.InteractiveQuery("", "", ("New password: ", False), ("Retype new password: ", False))
         return self._judge(TYPED, fits=list(responses) == [self.server.account.password])
 
     def check_channel_request(self, kind: str, chanid: int) -> _Outcome:

@@ -81,6 +81,10 @@ def test_answer_is_what_is_in_the_file_now(file: Path, ask: Ask) -> None:
         "Enter ann@bastion's old password: ",
         "Enter ann@bastion's new password: ",
         "Retype ann@bastion's new password: ",
+        "(bob@nas) New password: ",
+        "(bob@nas) Enter new password: ",
+        "(bob@nas) Retype new password: ",
+        "(bob@nas) Repeat the new one: ",
     ],
 )
 def test_answer_when_something_else_is_wanted_is_none(file: Path, ask: Ask, prompt: str) -> None:

@@ -251,6 +251,17 @@ def test_login_when_the_password_has_expired_fails_instead_of_waiting_for_a_new_
     assert "127.0.0.1 broke the login of bob off (" in str(error)
 
 
+def test_login_when_a_new_password_is_asked_for_gives_none_and_says_so(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", ways=[(TYPED,)], expired=True)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.LoginRefused)
+    assert str(error) == (
+        "127.0.0.1 wants bob to choose a new password (it asks 'New password'): log in there by hand once, with ssh "
+        "bob@127.0.0.1, and give the volume the new one"
+    )
+    assert server.typed == ["hunter2", "", ""]
+
+
 def test_login_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", stalls_at=PASSWORD)) as server:
         error = client.refusal_of_silence(server, password="hunter2")
