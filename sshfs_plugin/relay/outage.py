@@ -23,6 +23,9 @@ LONGEST_PAUSE_SECONDS = 600.0
 REFUSED_MINUTES = (1, 10)
 """How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes."""
 
+EXPIRED = (b"required to change your password", b"Password change required")
+"""What sshd says to a login that it lets in to change its password, and for nothing else."""
+
 SAY_EVERY_SECONDS = 60.0
 
 LONGEST_WORDS = 300
@@ -215,7 +218,9 @@ def _refusal(said: bytes) -> str:
         words = line.strip()
         who, is_denied, _ = words.partition(b": Permission denied (")
         is_cut = words.startswith(b"Received disconnect from ") and words.endswith(b"Too many authentication failures")
-        if is_cut or (is_denied and b"@" in who and b" " not in who) or words == b"Host key verification failed.":
+        is_expired = any(said_of in words for said_of in EXPIRED)
+        is_refused = is_denied and b"@" in who and b" " not in who
+        if is_cut or is_expired or is_refused or words == b"Host key verification failed.":
             return last_line(words)
     return ""
 

@@ -32,6 +32,7 @@ TOO_MANY = (
     b"Received disconnect from 10.0.0.7 port 22:2: Too many authentication failures\r\n"
     b"Disconnected from 10.0.0.7 port 22\r\n"
 )
+EXPIRED = b"You are required to change your password immediately (administrator enforced).\r\nConnection closed.\r\n"
 DENIED_ON_THE_WAY = b"bob@jump: Permission denied (publickey).\r\nConnection closed by UNKNOWN port 65535\r\n"
 TRIED = "it is tried again every 5 seconds"
 KNOCKED = "it is tried again every 4 seconds"
@@ -229,7 +230,7 @@ def test_server_when_it_lets_us_in_but_hangs_is_tried_more_and_more_seldom(
     told(relayed, lost("it was closed"))
 
 
-@pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, TOO_MANY, DENIED_ON_THE_WAY])
+@pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, TOO_MANY, DENIED_ON_THE_WAY, EXPIRED])
 def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no_more(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, words: bytes
 ) -> None:
