@@ -39,7 +39,8 @@ def tell_calls(
     directory = host.directory("calls")
     opts = {"sshcmd": f"alice@localhost:{directory}", "IdentityFile": key}
     status, refused = call("VolumeDriver.Create", Name="calls", Opts={**opts, "uid": "bob"})
-    assert (status, refused["Err"]) == (500, "option 'uid' must be a number from 0 to 4294967294, not 'bob'")
+    why = "option 'uid' must be a number from 0 to 4294967294, not 'bob'; id -u NAME tells that of a name"
+    assert (status, refused["Err"]) == (500, why)
     for _ in range(2):
         assert call("VolumeDriver.Create", Name="calls", Opts=opts) == (200, {"Err": ""})
     assert [listed["Name"] for listed in call("VolumeDriver.List")[1]["Volumes"] if listed["Name"] == "calls"]
