@@ -205,12 +205,10 @@ def state_of(process: int) -> str:
     return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
 
 
-def children_of(process: int) -> list[str]:
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
-
-
-def comm_of(process: str) -> str:
-    return Path(f"/proc/{process}/comm").read_text().strip()
+def guards_of(relay: int) -> list[int]:
+    """Return the shells that a relay has started; one has its name a moment after the relay goes on."""
+    children = Path(f"/proc/{relay}/task/{relay}/children").read_text().split()
+    return [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "sh\n"]
 
 
 @pytest.mark.parametrize("case", ["nothing asked", "answered", "asked", "not taken yet", "waits", "connected again"])
@@ -274,7 +272,8 @@ def test_program_when_its_guard_was_killed_starts_another_for_the_next_file(serv
     with mounted(servers, {}) as mount:
         disk = Disk({b"a": Content([b"abc"])})
         open_it(1)
-        (its_guard,) = (int(child) for child in children_of(mount.relay) if comm_of(child) == "sh")
+        await_that(lambda: guards_of(mount.relay), lambda: "it has a guard")
+        (its_guard,) = guards_of(mount.relay)
         os.kill(its_guard, signal.SIGKILL)
         await_that(lambda: state_of(its_guard) == "Z", lambda: state_of(its_guard))
         open_it(2)
