@@ -218,7 +218,7 @@ def _refusal(said: bytes) -> str:
         words = line.strip()
         who, is_denied, _ = words.partition(b": Permission denied (")
         is_cut = words.startswith(b"Received disconnect from ") and words.endswith(b"Too many authentication failures")
-        is_expired = any(said_of in words for said_of in EXPIRED)
+        is_expired = any(expired in words for expired in EXPIRED)
         is_refused = is_denied and b"@" in who and b" " not in who
         if is_cut or is_expired or is_refused or words == b"Host key verification failed.":
             return last_line(words)

@@ -137,12 +137,7 @@ class Keyring:
         elif secret or credentials.password or credentials.password_file:
             login = Login()
         else:
-            keys = self._default_keys()
-            if len(keys) == 1:
-                (key,) = keys
-                login = self._with_key(credentials, key)
-            else:
-                login = Login(identity_files=tuple(keys), contents=_certificates_beside(keys) | keys)
+            login = self._with_default_keys(credentials)
         return self._with_password(login, credentials, secret)
 
     def _with_key(self, credentials: Credentials, file: Path, secret: Secret | None = None) -> Login:
@@ -199,17 +194,21 @@ class Keyring:
             return replace(login, password=secret.text, password_file=None if secret.is_credential else secret.file)
         return replace(login, password=credentials.password)
 
-    def _default_keys(self) -> dict[Path, bytes]:
+    def _with_default_keys(self, credentials: Credentials) -> Login:
+        """Return the login with the default key, else with those at home, of which only a single one can be copied."""
         if local_files.exists(self.default_key):
-            return {self.default_key: require_usable(self.default_key)}
+            return self._with_key(credentials, self.default_key)
         keys = {}
         for name in KEYS_AT_HOME:
             with contextlib.suppress(errors.IdentityFileUnusable):
                 path = self.home / ".ssh" / name
                 keys[path] = _read_usable(path)
-        if len(keys) > 1:  # only one can be copied for ssh
+        if len(keys) > 1:
             keys = {path: found for path, found in keys.items() if not _is_beside_another(path, found[1])}
-        return {path: content for path, (content, _) in keys.items()}
+        if len(keys) == 1:
+            return self._with_key(credentials, next(iter(keys)))
+        contents = {path: content for path, (content, _) in keys.items()}
+        return Login(identity_files=tuple(keys), contents=_certificates_beside(keys) | contents)
 
 
 def account(remote: Remote) -> str:
