@@ -125,6 +125,7 @@ def test_read_when_it_comes_while_the_file_cannot_be_opened_waits(
     name = open_file(relayed, server, disk)
     disk.absent.add(b"a")
     server = back(relayed, server, servers, disk)
+    clock.stop()
     send_until_tried(relayed, server, disk, reading(10, name, 0, 9), reading(11, name, 9, 9))  # once for both
     relayed.sshfs.send(build(packets.FSTAT, 12, string(name)))  # the kernel may ask before it reads
     clock.forward(relay.RETRY_SECONDS - 2)
