@@ -172,10 +172,23 @@ class Host:
         yield
         assert "Unable to connect to plugin" not in self.machine.journal("-u", "docker", since)
 
+    @contextmanager
+    def swarm(self) -> Iterator[None]:
+        """Let Docker be a swarm of one node meanwhile; services that are there at the end are removed."""
+        self.machine.run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
+        try:
+            yield
+        finally:
+            self.machine.sh("docker service ls -q | xargs -r docker service rm")
+            # Docker 20.10 that is told to leave while it ends a task may hang for ever
+            self.machine.until("! docker ps -aq | grep .")
+            self.machine.run("docker", "swarm", "leave", "--force")
+
     def clear(self) -> None:
         """Remove all containers, volumes, shared connections and known servers; let failures of units be forgotten."""
         self.machine.sh(
             "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm; "
             f"systemctl stop '{PACKAGE}-connection@*'; "
-            f"systemctl reset-failed; rm -f /var/lib/{PACKAGE}/known_hosts /etc/{PACKAGE}/id_ed25519*"
+            f"systemctl reset-failed; rm -f /var/lib/{PACKAGE}/known_hosts /etc/{PACKAGE}/id_ed25519*",
+            timeout=300,
         )

@@ -167,14 +167,9 @@ def test_a_health_check_notices_a_server_that_does_not_answer(guarded: Host) -> 
 
 def test_swarm_replaces_a_container_that_has_lost_its_volume(administrator: Host) -> None:
     machine = administrator.machine
-    machine.run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
-    try:
+    with administrator.swarm():
         machine.sh(quick(SERVE).replace("sleep 1000", f"sh -c '{STAY}'"))  # one that ends as soon as it is told to
         machine.until("docker ps -q -f health=healthy | grep .")
         first = machine.run("docker", "ps", "-q").stdout.strip()
         machine.run("kill", "-KILL", administrator.sshfs("photos"))
         machine.until(f"docker ps -q -f health=healthy | grep -vF {first}")
-    finally:
-        machine.run("docker", "service", "rm", "web", check=False)
-        machine.until("! docker ps -aq | grep .")  # which Swarm removes, and which nobody else can meanwhile
-        machine.run("docker", "swarm", "leave", "--force")

@@ -198,18 +198,15 @@ def test_swarm_gives_a_task_to_a_node_that_has_no_volume_yet(administrator: Host
     host, machine = administrator, administrator.machine
     _, serve = section(PAGE, "Swarm")
     machine.sh("docker tag busybox:lab busybox && systemctl restart docker")
-    machine.run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
-    try:
+
+    def is_mounted() -> bool:
+        assert host.is_mounted("photos"), machine.sh("docker service ps --no-trunc web; docker info").stdout
+        return True
+
+    with host.swarm():
         machine.sh(serve)
-
-        def is_mounted() -> bool:
-            assert host.is_mounted("photos"), machine.sh("docker service ps --no-trunc web; docker info").stdout
-            return True
-
         machine.until(is_mounted)
-    finally:
-        machine.sh("set +e; docker service rm web; docker swarm leave --force; docker rmi busybox")
-        machine.until("! docker ps -q | grep .")
+    machine.run("docker", "rmi", "busybox")
 
 
 def test_what_hides_the_plugin_is_told(administrator: Host) -> None:
