@@ -180,8 +180,7 @@ class Host:
             yield
         finally:
             self.machine.sh("docker service ls -q | xargs -r docker service rm")
-            # Docker 20.10 that is told to leave while it ends a task may hang for ever
-            self.machine.until("! docker ps -aq | grep .")
+            self.machine.until("! docker ps -aq | grep .")  # which Swarm removes, and which nobody else can meanwhile
             self.machine.run("docker", "swarm", "leave", "--force")
 
     def clear(self) -> None:

@@ -60,7 +60,9 @@ def test_docker_takes_the_driver_up_at_each_of_its_starts_without_a_volume(host:
     assert host.property(ACTIVATE, "Result") == "success"
 
 
-def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> None:
+@contextmanager
+def service_that_starts_slowly(host: Host) -> Iterator[None]:
+    """Let the service not be up before there is a file /run/answer, and Docker be started meanwhile."""
     machine, drop_in = host.machine, "/run/systemd/system/docker-volume-sshfs.service.d/slow.conf"
     held = "/bin/sh -c 'until test -e /run/answer; do sleep 0.1; done'"
     machine.write(drop_in, f"[Service]\nExecStartPre={held}\nTimeoutStartSec=infinity\n")
@@ -68,12 +70,25 @@ def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> N
     try:
         machine.run("systemctl", "restart", "docker")
         machine.until(lambda: host.property(ACTIVATE, "SubState") == "running")
-        machine.run("docker", "run", "--rm", IMAGE, "true")
-        assert host.property(ACTIVATE, "SubState") == "running", "it waits, and Docker does not"
-        machine.run("touch", "/run/answer")
-        await_the_driver(host)
+        yield
     finally:
         machine.sh(f"touch /run/answer; rm {drop_in} && systemctl daemon-reload")
+
+
+def test_docker_does_not_wait_for_a_plugin_that_does_not_answer(host: Host) -> None:
+    with service_that_starts_slowly(host):
+        host.machine.run("docker", "run", "--rm", IMAGE, "true")
+        assert host.property(ACTIVATE, "SubState") == "running", "it waits, and Docker does not"
+        host.machine.run("touch", "/run/answer")
+        await_the_driver(host)
+
+
+def test_docker_that_leads_a_swarm_before_the_plugin_answers_goes_on(host: Host) -> None:
+    """One that waits for a plugin's first answer at that moment never answers for volumes again (docs/facts.md)."""
+    with service_that_starts_slowly(host), host.swarm():
+        host.machine.run("touch", "/run/answer")
+        await_the_driver(host)
+        host.machine.run("timeout", "60", "docker", "volume", "ls")
 
 
 def test_docker_that_starts_while_the_one_before_is_still_asked_is_asked_anew(host: Host) -> None:
