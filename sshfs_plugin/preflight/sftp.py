@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The check of SFTP: whether the server has it for this login, and with which extensions."""
 
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +23,9 @@ READDIR has names or an end, and never an error (process_readdir in sftp-server.
 
 _STATUS_SECONDS = 1.0
 """How long the exit status of a program may arrive after its end."""
+
+_EXPIRED = "Password change required"
+"""What OpenSSH prints in place of starting anything if the password has expired, even if a key was used (session.c)."""
 
 
 class _Printed(paramiko.SFTPError):  # type: ignore[misc]  # Debian's paramiko carries no types
@@ -208,8 +212,15 @@ def _unavailable(
             "internal-sftp' in its sshd_config needs neither",
         )
     if isinstance(error.__context__, EOFError):  # which paramiko replaces by an error of its own
+        said = _last_words(channel) or reason(error.__context__)
+        if _EXPIRED in said:
+            login = shlex.quote(f"{remote.user}@{remote.host}")
+            return errors.SFTPUnavailable(
+                f"{subject} wants a new password first ({said})",
+                f"log in there by hand once, with ssh {login}, and choose one",
+            )
         return errors.SFTPUnavailable(
-            f"{subject} its SFTP ended at once ({_last_words(channel) or reason(error.__context__)})",
+            f"{subject} its SFTP ended at once ({said})",
             "the program that 'Subsystem sftp' names in its sshd_config may be missing, or the login's shell starts "
             "nothing; 'Subsystem sftp internal-sftp' needs neither",
         )

@@ -74,6 +74,18 @@ def test_sftp_when_its_program_ends_at_once_gives_its_last_words(client: Client,
     assert "but its SFTP ended at once (sh: 1: sftp-server: not found; exit status 127): the program" in str(error)
 
 
+def test_sftp_when_the_password_has_expired_although_a_key_is_used_says_so(client: Client, files: Path) -> None:
+    words = b"WARNING: Your password has expired.\nPassword change required but no TTY available.\n"
+    with serving(Account(directory=files, password="hunter2", last_words=words)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert str(error) == (
+        f"bob@127.0.0.1 port {server.port} lets the login in but wants a new password first (WARNING: Your password "
+        "has expired.; Password change required but no TTY available.; exit status 127): log in there by hand once, "
+        "with ssh bob@127.0.0.1, and choose one"
+    )
+
+
 def test_sftp_when_the_server_is_slow_is_not_taken_for_one_without(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", stalls_at="subsystem sftp")) as server:
         error = client.refusal_of_silence(server, password="hunter2")
