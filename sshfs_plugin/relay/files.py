@@ -94,6 +94,10 @@ class File:
         is_unknown = self.stamp is None or self.stamp[0] == 0 or self.changes > self.stamped
         return is_unknown and self.end < 0 and not self.writes
 
+    def is_longer_than(self, size: int) -> bool:
+        """Tell whether it had more bytes than that when its size was seen last."""
+        return self.stamp is not None and self.stamp[0] > size
+
     def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
         """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""
         if stamp is None or self.stamp is None or not self.tail:

@@ -365,13 +365,11 @@ class Relay:
         elif not request.is_answered_by(kind):
             raise Malformed(f"a reply of type {kind} to a request of type {request.kind}")
         elif kind == packets.DATA:
-            self._note_read(request, packet)
+            if rest := self._note_read(identity, request, packet):
+                self._to_ssh.pieces.append(rest)
+                return b""
         elif request.asks_attributes:
-            stamp = packets.size_and_time(packet)
-            if self._attributes:
-                self._note_attributes(self._attributes, request, packet, is_file=stamp is not None)
-            for file in self._files.note_stamp(request.path, stamp, request.changes, request.asked_for):
-                self._ask_stamp(file)
+            self._note_attributes(request, packet)
         elif kind == packets.ATTRS and request.file:
             request.file.note_stamp(packets.size_and_time(packet), request.changes)
         elif kind == packets.HANDLE and request.file:
@@ -383,9 +381,18 @@ class Relay:
                 del self._pending[identity]
                 return packets.with_string(packet, 9, request.file.handle)
         del self._pending[identity]
+        if request.data and (kind == packets.DATA or packets.number(packet, 9) == packets.END_OF_FILE):
+            return packets.build(packets.DATA, identity, packets.string(request.data))
         return None
 
-    def _note_attributes(self, cache: AttributeCache, request: Request, packet: memoryview, *, is_file: bool) -> None:
+    def _note_attributes(self, request: Request, packet: memoryview) -> None:
+        stamp = packets.size_and_time(packet)
+        if self._attributes:
+            self._keep_attributes(self._attributes, request, packet, is_file=stamp is not None)
+        for file in self._files.note_stamp(request.path, stamp, request.changes, request.asked_for):
+            self._ask_stamp(file)
+
+    def _keep_attributes(self, cache: AttributeCache, request: Request, packet: memoryview, *, is_file: bool) -> None:
         now = monotonic()
         if not is_file:
             cache.begin(request, packet, now)
@@ -417,14 +424,25 @@ class Relay:
             what = _shown(request.file)
             outage.say(f"the server can't read {what} (status {code}), which its reader takes for the end of the file")
 
-    def _note_read(self, request: Request, packet: memoryview) -> None:
+    def _note_read(self, identity: int, request: Request, packet: memoryview) -> bytes:
+        """Note what was read; return the request for the rest where the server has sent less than there is.
+
+        Sshfs would take that for the end of the file.
+        """
         asked, file = request.packet, request.file
-        length = packets.number(packet, 9)
-        if length != len(packet) - 13 or length > packets.number(asked, len(asked) - 4):
+        length, wanted = packets.number(packet, 9), packets.number(asked, len(asked) - 4) - len(request.data)
+        if length != len(packet) - 13 or length > wanted:
             raise Malformed("other than the data that was asked for")
+        end = packets.number(asked, len(asked) - 12, ">Q") + len(request.data) + length
+        if request.data:
+            request.data += packet[13:]
         if file:
-            end = packets.number(asked, len(asked) - 12, ">Q") + length
             self._files.note_read(file, end, bytes(packet[max(13, len(packet) - TAIL_BYTES) :]))
+        if not 0 < length < wanted or file is None or file.closed or not file.is_longer_than(end):
+            return b""
+        request.data = request.data or bytes(packet[13:])
+        position = end.to_bytes(8, "big") + (wanted - length).to_bytes(4, "big")
+        return packets.build(packets.READ, identity, packets.string(file.server_handle), position)
 
     def _version(self) -> bytes | None:
         if self._has_version:
@@ -508,7 +526,7 @@ class Relay:
     def _wait(self, request: Request) -> None:
         """Let a read wait until its file is open again. Its time counts from its first wait."""
         now = monotonic()
-        request.waits, request.since = True, request.since or now
+        request.waits, request.since, request.data = True, request.since or now, b""
         if not self._waiting:
             self._waiting_since, self._retry_at = request.since, now
         self._waiting_since = min(self._waiting_since, request.since)

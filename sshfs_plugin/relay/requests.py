@@ -29,6 +29,7 @@ class Request:
     Attributes:
         kind: Its type; that of a RENAME for either way to rename.
         packet: The whole packet, kept while the request may have to wait or be sent once more; else empty.
+        data: What the server has sent for a READ of which it has to be asked for the rest.
         file: The file that it opens, reads, syncs or asks the attributes of.
         changes: How many changes sshfs had asked for when it was sent, with this.
         writes: How many changes were made through the handle of the file that it syncs.
@@ -44,6 +45,7 @@ class Request:
     __slots__ = (
         "asked_for",
         "changes",
+        "data",
         "extension",
         "file",
         "kind",
@@ -60,7 +62,7 @@ class Request:
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
-        self.extension = b""
+        self.extension = self.data = b""
         self.changes = self.writes = 0
         self.waits, self.since, self.makes = False, 0.0, False
         self.asked_for: Sequence[File] = ()

@@ -103,6 +103,12 @@ def test_a_server_that_answers_statvfs_with_an_error_has_answered(plugin: Plugin
         os.statvfs(mountpoint)
 
 
+def test_a_server_that_sends_less_than_it_is_asked_for_cuts_no_file(plugin: Plugin, rclone: Rclone) -> None:
+    (rclone.data / "file").write_bytes(content := os.urandom(300_000))
+    plugin.create("photos", rclone.options(password=PASSWORD, max_read="131072"))
+    assert (plugin.mount("photos") / "file").read_bytes() == content
+
+
 def test_a_server_that_knows_no_statvfs_answers_only_while_it_is_there(plugin: Plugin, server: Server) -> None:
     with start_server("ForceCommand internal-sftp -P statvfs", model=server) as lacking:
         plugin.create("photos", lacking.options(lacking.data))

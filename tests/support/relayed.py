@@ -419,12 +419,14 @@ class Disk:
         handles: The open ones by handle.
         absent: The paths that cannot be opened now.
         opens: The paths that were to be opened.
+        at_once: How many bytes it sends at most for one read.
     """
 
     files: dict[bytes, Content] = field(default_factory=dict)
     handles: dict[bytes, Content | None] = field(default_factory=dict)
     absent: set[bytes] = field(default_factory=set)
     opens: list[bytes] = field(default_factory=list)
+    at_once: int = packets.LONGEST_REPLY
 
     def connected(self) -> None:
         """Begin a connection."""
@@ -476,7 +478,7 @@ class Disk:
         if content is None:
             return packets.status(identity, 4)
         offset, length = packets.number(packet, end, ">Q"), packets.number(packet, end + 8)
-        part = content.now[offset : offset + length]
+        part = content.now[offset : offset + min(length, self.at_once)]
         return data(identity, part) if part else packets.status(identity, packets.END_OF_FILE)
 
     def _write(self, packet: bytes, identity: int, name: bytes, end: int) -> bytes:

@@ -134,6 +134,100 @@ def test_read_when_a_loss_follows_the_other_gets_its_bytes(
     assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
 
 
+@pytest.mark.parametrize("at_once", [1, 30, 99])
+def test_read_when_the_server_sends_less_than_there_is_gets_all_bytes(
+    relayed: Relayed, server: Server, disk: Disk, at_once: int
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.at_once = at_once
+    read(relayed, server, disk, name, 0, 100)
+    read(relayed, server, disk, name, 10, 200)
+
+
+def test_read_when_the_file_ends_is_not_sent_twice(relayed: Relayed, server: Server, disk: Disk) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 40, 200))
+    server.send(disk.answer(server.take()))
+    assert relayed.sshfs.take() == data(9, OLD[40:])
+    assert server.take_now() is None
+
+
+def test_reads_when_the_server_sends_less_for_each_get_their_own_bytes(
+    relayed: Relayed, server: Server, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.at_once = 7
+    replies = exchange(relayed, server, disk, *(reading(10 + k, name, k * 20, 20) for k in range(5)))
+    assert sorted(replies) == [data(10 + k, OLD[k * 20 : k * 20 + 20]) for k in range(5)]
+
+
+def test_read_when_the_connection_is_lost_before_its_rest_has_come_gets_its_bytes_once(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.at_once = 30
+    relayed.sshfs.send(reading(9, name, 0, 100))
+    server.send(disk.answer(server.take()))
+    assert kind_of(server.take()) == packets.READ, "of the rest"
+    server.die()
+    assert serve(relayed, back(servers, disk), disk, 1) == [data(9, OLD)]
+
+
+def test_read_when_the_server_sends_less_since_the_file_was_cut_gets_what_is_there(
+    relayed: Relayed, server: Server, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"].become(OLD[:30])
+    read(relayed, server, disk, name, 0, 30)
+    assert exchange(relayed, server, disk, reading(9, name, 0, 100)) == [data(9, OLD[:30])]
+
+
+def test_read_when_its_rest_is_refused_fails(
+    relayed: Relayed, server: Server, disk: Disk, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 0, 100))
+    server.take()
+    server.send(data(9, OLD[:30]))
+    server.take()
+    server.send(packets.status(9, 4))
+    assert relayed.sshfs.take() == packets.status(9, 4)
+    assert "the server can't read 'photos/a' (status 4)" in capfd.readouterr().err
+
+
+def test_read_when_nothing_comes_of_its_rest_gets_what_has_come(relayed: Relayed, server: Server, disk: Disk) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 0, 100))
+    server.take()
+    server.send(data(9, OLD[:30]))
+    server.take()
+    server.send(data(9, b""))
+    assert relayed.sshfs.take() == data(9, OLD[:30])
+    assert server.take_now() is None
+
+
+def test_read_when_more_comes_than_its_rest_is_no_sftp(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 0, 50))
+    server.take()
+    server.send(data(9, OLD[:30]))
+    server.take()
+    server.send(data(9, OLD[30:51]))
+    assert serve(relayed, back(servers, disk), disk, 1) == [data(9, OLD[:50])]
+
+
+def test_read_of_a_closed_file_is_not_sent_twice(relayed: Relayed, server: Server, disk: Disk) -> None:
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(9, name, 0, 100), closing(10, name))
+    first, _ = server.take(), server.take()
+    disk.at_once = 30
+    server.send(disk.answer(first))
+    assert relayed.sshfs.take() == data(9, OLD[:30])
+    assert server.take_now() is None
+
+
 @pytest.mark.parametrize("new", [OLD[:-1], OLD[::-1], OLD[1:] + b"more", b""], ids=len)
 @pytest.mark.parametrize("waits", [True, False])
 def test_read_when_the_file_has_changed_cannot_go_on(

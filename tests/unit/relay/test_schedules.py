@@ -72,7 +72,7 @@ class Schedule:
 
     def __init__(self, rng: random.Random, relayed: Relayed, servers: Servers, clock: Clock, *, calm: bool) -> None:
         self._rng, self._relayed, self._servers, self._clock, self._calm = rng, relayed, servers, clock, calm
-        self._disk = Disk()
+        self._disk = Disk(at_once=rng.choice([60, 1000]) if calm else 1000)  # who writes meanwhile is seen in parts
         for path in (b"d/a", b"d/b", b"c", b"w"):
             self._disk.files[path] = self._new()
         self._were_at = {path: [content] for path, content in self._disk.files.items()}
@@ -82,7 +82,7 @@ class Schedule:
         self._asked: dict[int, tuple[bytes, Opened | None]] = {}
         self._open: dict[bytes, Opened] = {}
         self._executed: dict[int, tuple[bytes, Content | None, int]] = {}
-        self._changed_since: set[int] = set()  # of them, what was opened and changed by somebody else before the reply
+        self._changed_since: set[int] = set()  # of them, what was opened and changed or moved before the reply
         self._all: list[Opened] = []
         self._next = 0
 
@@ -233,12 +233,21 @@ class Schedule:
             self._changed(lambda other: other.content is content)
         elif kind == packets.REMOVE:
             self._changed(lambda other: other.path == first)
+            self._move_unknown(first)
         elif _is_rename(request):
             old, new = _names(request)
             for other in self._all:
                 if other.path == old or other.path.startswith(old + b"/"):
                     other.moves.add(id_of(request))
             self._changed(lambda other: other.path == new or other.path.startswith(new + b"/"))
+            self._move_unknown(old, new)
+
+    def _move_unknown(self, *paths: bytes) -> None:
+        """Note what the server has opened and sshfs does not know of yet: the replies may come in another order."""
+        for identity in self._asked:
+            path = self._executed.get(identity, (b"", None))[0]
+            if any(path == changed or path.startswith(changed + b"/") for changed in paths):
+                self._changed_since.add(identity)
 
     def _changed(self, which: Callable[[Opened], bool]) -> None:
         for opened in self._all:
