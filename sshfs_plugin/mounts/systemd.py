@@ -44,6 +44,9 @@ END_SECONDS = 8.0
 """How long an sshfs that nobody uses may take to end by itself."""
 SETTLE_SECONDS = 12.0
 """How long the service's start may wait for systemd, and for earlier releases to end; systemd gives it 20 seconds."""
+_LAST_LINES = 200
+"""How much of what a server has printed, perhaps without end, is looked at."""
+
 LAST_WORDS_SECONDS, JOURNAL_SECONDS = 1.0, 6.0
 LOOK_SECONDS = 5.0
 """How often to ask systemd for the state of a unit whose steps tell nothing."""
@@ -320,7 +323,8 @@ def _last_words(unit: str, since: float) -> str:
     The lines are matched by the unit's name: one of forty has no invocation ID.
     """
     # the clock may have been set back since
-    read = ["journalctl", "--quiet", "--output=cat", f"--since=@{min(since, time.time()):.6f}", f"_SYSTEMD_UNIT={unit}"]
+    begin = f"--since=@{min(since, time.time()):.6f}"
+    read = ["journalctl", "--quiet", "--output=cat", f"--lines={_LAST_LINES}", begin, f"_SYSTEMD_UNIT={unit}"]
     limit = Deadline.after(LAST_WORDS_SECONDS)
     said = ""
     with contextlib.suppress(errors.ProgramError):

@@ -35,10 +35,11 @@ LONGEST_WRITE = 4096
 
 
 def say(words: str) -> None:
-    """Tell the journal, if it listens: nothing waits for it."""
+    """Tell the journal, if it listens: nothing waits for it. What a server has sent may be among the words."""
+    lines = "\n".join(map(_printable, words.splitlines()))
     try:
         if select((), (2,), (), 0)[1]:
-            os.write(2, words.encode("utf-8", "replace")[: LONGEST_WRITE - 1] + b"\n")
+            os.write(2, lines.encode("utf-8", "replace")[: LONGEST_WRITE - 1] + b"\n")
     except OSError:
         pass
 
@@ -205,8 +206,11 @@ def unlink_if_there(file: str) -> None:
 def last_line(said: bytes) -> str:
     """Return the last line that ssh has said; empty if it has said nothing."""
     lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-    words = lines[-1][-LONGEST_WORDS:] if lines else ""
-    return "".join(letter if letter.isprintable() else " " for letter in words)
+    return _printable(lines[-1][-LONGEST_WORDS:]) if lines else ""
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in line)
 
 
 def _refusal(said: bytes) -> str:

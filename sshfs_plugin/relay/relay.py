@@ -642,7 +642,7 @@ class Relay:
         """Pass on what a later ssh says while it is connected; what an attempt says is told by the outage."""
         said = ssh.listen()
         if said and not self._outage:
-            outage.say(said.decode("utf-8", "replace").rstrip("\n"))
+            outage.say(said.decode("utf-8", "replace"))
 
     def _end(self, ssh: Connection) -> int:
         """Let ssh send what it has, and end it; return its exit status."""

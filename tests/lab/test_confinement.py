@@ -149,12 +149,14 @@ def test_what_runs_as_root_for_a_volume_may_do_little_beside(host: Host, probed:
             assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
             assert status["oom"] == spared
         assert host.property(unit, "OOMScoreAdjust") == "-500"
+        assert host.property(unit, "SyslogLevelPrefix") == "no"
         assert {name: host.property(unit, name) for name in NOT_SEEN_HERE} == NOT_SEEN_HERE
         said: dict[str, Any] = json.loads(host.machine.read(f"{probed}.{template}"))
         # what sshfs needs is let through, and then there is no such file system
         assert said.pop("mount") == ("Bad address" if template == VOLUME else "killed")
         assert said == OUTCOMES
     assert host.property(volume, "OOMPolicy") == "continue"
+    assert 0 < int(host.property(volume, "MemoryMax")) < 2**63, "a part of this host's memory"
     assert host.property(volume, "DeviceAllow") == "/dev/fuse rw"
 
 

@@ -420,3 +420,8 @@ def test_sshfs_when_it_ends_during_an_outage_ends_the_relay(
     relayed.sshfs.stream.close()
     assert relayed.ends() < 0  # ssh was killed
     assert not relayed.outage.exists()
+
+
+def test_control_characters_of_a_server_are_not_told(capfd: pytest.CaptureFixture[str]) -> None:
+    outage.say("welcome\x1b[2J to\r\n\x07nas\x9b1m\n")
+    assert capfd.readouterr().err == "welcome [2J to\n nas 1m\n"
