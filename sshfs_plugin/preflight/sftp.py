@@ -10,7 +10,7 @@ from typing import Any
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, ended_at, paramiko, reason
-from sshfs_plugin.preflight.transport import LARGEST_PACKET, Message
+from sshfs_plugin.preflight.transport import LARGEST_PACKET, Message, TooMuch
 from sshfs_plugin.volume import Remote
 
 _VERSION = 3
@@ -196,6 +196,10 @@ def _unavailable(
     remote: Remote, transport: paramiko.Transport, channel: paramiko.Channel | None, error: Exception
 ) -> errors.SFTPUnavailable:
     subject = f"{remote.account} lets the login in but"
+    if isinstance(transport.saved_exception, TooMuch):
+        return errors.SFTPUnavailable(
+            f"{subject} sends {transport.saved_exception}", "what runs there is no SFTP server"
+        )
     if not transport.is_active():
         return errors.SFTPUnavailable(
             f"{subject} closed the connection when it asked for SFTP ({reason(error)})", "its log tells why"

@@ -3,7 +3,8 @@
 
 import contextlib
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from sshfs_plugin.preflight.ssh import paramiko
 
@@ -25,6 +26,10 @@ _LOGIN_SERVICE = "ssh-userauth"
 
 class TooLong(paramiko.SSHException):  # type: ignore[misc]  # Debian's paramiko carries no types
     """The server sends a longer packet or greeting than ssh would take."""
+
+
+class TooMuch(paramiko.SSHException):  # type: ignore[misc]  # as above
+    """The server sends more than was asked for and there is room for, which paramiko would all keep."""
 
 
 class Malformed(paramiko.SSHException):  # type: ignore[misc]  # as above
@@ -58,6 +63,17 @@ class Message(paramiko.Message):  # type: ignore[misc]  # as above
         return int.from_bytes(number, "big")
 
 
+def _within_window(feed: Callable[[paramiko.Channel, Message], None]) -> Callable[[paramiko.Channel, Message], None]:
+    """Let what comes for a channel be kept unless it is more than the channel's window."""
+
+    def feed_if_it_fits(channel: paramiko.Channel, message: Message) -> None:
+        feed(channel, message)
+        if len(channel.in_buffer) + len(channel.in_stderr_buffer) > channel.in_window_size:
+            raise TooMuch(f"more than the {channel.in_window_size} bytes that it may send at once")
+
+    return feed_if_it_fits
+
+
 class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
     """A connection that asks for the login service once and reads no packet without a limit.
 
@@ -67,6 +83,12 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
     Attributes:
         beneath: The connection to the jump host that it goes through, which is closed with it; None if there is none.
     """
+
+    _channel_handler_table: ClassVar = {
+        **paramiko.Transport._channel_handler_table,
+        paramiko.common.MSG_CHANNEL_DATA: _within_window(paramiko.Channel._feed),
+        paramiko.common.MSG_CHANNEL_EXTENDED_DATA: _within_window(paramiko.Channel._feed_extended),
+    }
 
     def __init__(self, connection: object) -> None:
         super().__init__(connection)

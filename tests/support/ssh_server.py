@@ -24,6 +24,10 @@ _Outcome = int
 _PASSWD_CHANGEREQ = b"\x3c"
 """SSH_MSG_USERAUTH_PASSWD_CHANGEREQ of RFC 4252, for which paramiko has no name."""
 
+_CHANNEL_EXTENDED_DATA = b"\x5f"
+
+FLOOD_BYTES = 256 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
@@ -40,6 +44,7 @@ class Account:
         sftp: Whether there is SFTP.
         extensions: The extensions of SFTP that it announces, beside paramiko's.
         greeting: What the login's start-up files print.
+        floods: Whether it sends, in place of answers, far more than its client says that it has room for.
         last_words: What the program for SFTP says before it ends at once; empty if it stays.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
         answers: Status codes to give to requests such as ``list /private``, or ``stat /private/.``.
@@ -59,6 +64,7 @@ class Account:
     sftp: bool = True
     extensions: Sequence[str] = ()
     greeting: bytes = b""
+    floods: bool = False
     last_words: bytes = b""
     changes: Sequence[str] = ()
     answers: Mapping[str, int] = field(default_factory=dict)
@@ -79,6 +85,7 @@ class Server:
         port: Where it listens.
         seen: The login methods that were tried and the requests for files, in their order.
         typed: What was answered to questions that were to be answered by hand.
+        flooded: How many bytes it has sent without being asked.
     """
 
     account: Account
@@ -87,6 +94,7 @@ class Server:
     port: int
     seen: list[str] = field(default_factory=list)
     typed: list[str] = field(default_factory=list)
+    flooded: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
     _transports: list[paramiko.Transport] = field(default_factory=list)
 
@@ -246,7 +254,21 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
 
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
         self.server.meet(f"subsystem {name}", self.transport)
+        if self.server.account.floods:
+            threading.Thread(target=self._flood, args=(channel.remote_chanid,), daemon=True).start()
+            return True
         return self.server.account.sftp and super().check_channel_subsystem_request(channel, name)
+
+    def _flood(self, channel: int) -> None:
+        words = paramiko.Message()
+        words.add_byte(_CHANNEL_EXTENDED_DATA)
+        words.add_int(channel)
+        words.add_int(1)  # what a program prints on stderr
+        words.add_string(bytes(32768))
+        with contextlib.suppress(OSError, EOFError):
+            for _ in range(FLOOD_BYTES // 32768):
+                self.transport._send_message(words)
+                self.server.flooded += 32768
 
     def _ask_for_a_new_password(self) -> None:
         request = paramiko.Message()

@@ -7,7 +7,7 @@ import paramiko
 import pytest
 from support.sftp_server import Files
 from support.ssh_client import Client
-from support.ssh_server import Account, Server, serving
+from support.ssh_server import FLOOD_BYTES, Account, Server, serving
 from support.waiting import await_that
 
 from sshfs_plugin import errors
@@ -103,6 +103,17 @@ def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> N
     assert isinstance(error, errors.SFTPUnavailable)
     assert f"port {server.port} lets the login in but closed the connection when it asked for SFTP (" in str(error)
     assert "()" not in str(error)
+
+
+def test_sftp_server_that_sends_far_more_than_was_asked_for_is_cut_off(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", floods=True)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert str(error) == (
+        f"bob@127.0.0.1 port {server.port} lets the login in but sends more than the 2097152 bytes that it may send at "
+        "once: what runs there is no SFTP server"
+    )
+    assert server.flooded < FLOOD_BYTES / 4
 
 
 class Endless(dict[str, str]):
