@@ -42,6 +42,9 @@ PODMAN_SECONDS = 4.5
 DOCKER_LONG_SECONDS, DOCKER_SECONDS = 100.0, 50.0
 """Docker waits 120 seconds for Create and Mount, else 60; it would not unmount what it was told too late."""
 
+_OF_A_BROWSER = ("Origin", "Sec-Fetch-Site")
+"""Headers that no web page can leave out: over TCP each page that a user of this host visits could call the plugin."""
+
 LONGEST_BODY = 1024 * 1024
 """Bytes."""
 INTERNAL_ERROR = "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"
@@ -330,6 +333,8 @@ def _whatever_the_host(served: Wsgi) -> Wsgi:
 def _decode(route: _Route) -> Call:
     """Decode a request of either client; the content type, Host and body may be missing."""
     headers, environ = flask.request.headers, flask.request.environ
+    if any(header in headers for header in _OF_A_BROWSER):
+        raise errors.InvalidRequest("the request comes from a web page", "no web page may call the plugin")
     body = _body()
     try:
         decoded = json.loads(body or b"{}")

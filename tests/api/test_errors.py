@@ -188,6 +188,13 @@ def test_a_host_header_says_nothing(client: FlaskClient, header: str) -> None:
     assert client.post("/VolumeDriver.List", headers={"Host": header}).json == {"Volumes": [], "Err": ""}
 
 
+@pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site", "origin"])
+def test_a_web_page_changes_nothing(client: FlaskClient, header: str) -> None:
+    reply = client.post("/VolumeDriver.Create", json={"Name": "photos", "Opts": OPTS}, headers={header: "null"})
+    assert reply.json == {"Err": "the request comes from a web page: no web page may call the plugin"}
+    assert post(client, "List", {})[1]["Volumes"] == []
+
+
 def test_path_is_empty_until_the_volume_is_mounted(client: FlaskClient, host: FakeHost) -> None:
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     assert post(client, "Path", {"Name": "photos"}) == (200, {"Mountpoint": "", "Err": ""})
