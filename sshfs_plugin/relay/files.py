@@ -26,6 +26,7 @@ class File:
         attributes: Those that its path has shown since it was made, for the first time that sshfs asks for those of
             the open file.
         stamp: Its size and modification time when they were seen last; None if they were not.
+        listed: How many bytes the server has sent of what is in a directory.
         asked: How many changes sshfs had asked for when it asked for the file.
         changes: The number of the last change of the file that sshfs has asked for, through any handle.
         stamped: That of the last change of any file at the time of the stamp.
@@ -51,6 +52,7 @@ class File:
         "hangs",
         "is_new",
         "is_told",
+        "listed",
         "other_path",
         "path",
         "readable",
@@ -69,7 +71,7 @@ class File:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
         self.renewed = self.closed = self.differs = self.is_told = self.reopens = self.hangs = False
-        self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = 0
+        self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = self.listed = 0
         self.stamp: tuple[int, int] | None = None
         self.attributes: KeptAttributes | None = None
         self.end = -1
@@ -94,9 +96,9 @@ class File:
         is_unknown = self.stamp is None or self.stamp[0] == 0 or self.changes > self.stamped
         return is_unknown and self.end < 0 and not self.writes
 
-    def is_longer_than(self, size: int) -> bool:
-        """Tell whether it had more bytes than that when its size was seen last."""
-        return self.stamp is not None and self.stamp[0] > size
+    def may_be_longer_than(self, size: int) -> bool:
+        """Tell whether it may have more bytes than that: it had when its size was seen last, or nobody knows that."""
+        return self.stamp is None or self.stamp[0] > size or self.changes > self.stamped
 
     def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
         """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""

@@ -42,6 +42,9 @@ RETRY_LOOK_SECONDS = 1.0
 END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
 
+LONGEST_LISTING = 512 * 1024 * 1024
+"""Bytes that a server may send of one open directory, some four million names: sshfs keeps them until the last."""
+
 MOST_OWN, MOST_AHEAD = 1000, 64
 """How many requests of our own may be without a reply before no further file, or no directory, is asked about."""
 
@@ -268,6 +271,8 @@ class Relay:
                 return self._show(identity, answer)
             request = Request(kind, bytes(packet), file)
             request.changes = self._files.changes
+        elif kind == packets.READDIR:
+            request = Request(kind, file=file)
         elif kind in requests.CHANGES:
             if file.renewed:
                 return self._fail(identity, kind)
@@ -360,6 +365,7 @@ class Relay:
         request = self._pending.get(identity)
         if request is None or request.waits or self._outage:
             return self._own_reply(kind, identity, bytes(packet))
+        handed_on = None
         if kind == packets.STATUS:
             self._note_status(request, packets.number(packet, 9))
         elif not request.is_answered_by(kind):
@@ -370,19 +376,28 @@ class Relay:
                 return b""
         elif request.asks_attributes:
             self._note_attributes(request, packet)
-        elif kind == packets.ATTRS and request.file:
-            request.file.note_stamp(packets.size_and_time(packet), request.changes)
-        elif kind == packets.HANDLE and request.file:
-            handle = packets.handle(packet)
-            self._files.add(request.file, handle)
-            if self._attributes:
-                self._prefetch_directory(self._attributes, request)
-            if request.file.handle != handle:
-                del self._pending[identity]
-                return packets.with_string(packet, 9, request.file.handle)
+        elif request.file:
+            handed_on = self._note_of_file(kind, request, request.file, packet)
         del self._pending[identity]
         if request.data and (kind == packets.DATA or packets.number(packet, 9) == packets.END_OF_FILE):
             return packets.build(packets.DATA, identity, packets.string(request.data))
+        return handed_on
+
+    def _note_of_file(self, kind: int, request: Request, file: File, packet: memoryview) -> bytes | None:
+        """Note a reply about an open file or directory; return what to pass on in its place, None for itself."""
+        if kind == packets.ATTRS:
+            file.note_stamp(packets.size_and_time(packet), request.changes)
+        elif kind == packets.NAME:
+            file.listed += len(packet)
+            if file.listed > LONGEST_LISTING:
+                raise Malformed("names of one directory without end")
+        elif kind == packets.HANDLE:
+            handle = packets.handle(packet)
+            self._files.add(file, handle)
+            if self._attributes:
+                self._prefetch_directory(self._attributes, request)
+            if file.handle != handle:
+                return packets.with_string(packet, 9, file.handle)
         return None
 
     def _note_attributes(self, request: Request, packet: memoryview) -> None:
@@ -438,7 +453,7 @@ class Relay:
             request.data += packet[13:]
         if file:
             self._files.note_read(file, end, bytes(packet[max(13, len(packet) - TAIL_BYTES) :]))
-        if not 0 < length < wanted or file is None or file.closed or not file.is_longer_than(end):
+        if not 0 < length < wanted or file is None or file.closed or not file.may_be_longer_than(end):
             return b""
         request.data = request.data or bytes(packet[13:])
         position = end.to_bytes(8, "big") + (wanted - length).to_bytes(4, "big")

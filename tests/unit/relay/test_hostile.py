@@ -270,3 +270,29 @@ def test_relay_when_a_server_sends_anything_ends_nothing_but_sshfs_and_keeps_lit
                 clock.forward(relay.UNANSWERED_SECONDS + 1)
                 idle = 0
     assert relayed.failure is None or isinstance(relayed.failure, relay.CannotGoOn)
+
+
+def test_directory_without_end_is_given_up(
+    relayed: Relayed,
+    server: Server,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(relay, "LONGEST_LISTING", 1000)
+    disk = Disk()
+    names = [
+        packets.text(exchange(relayed, server, disk, looking(k, b"d", packets.OPENDIR))[0], 9)[0] for k in range(2)
+    ]
+    asked = [build(packets.READDIR, 10 + k, string(name)) for k, name in enumerate(names)]
+    for request in [*asked, *asked]:
+        relayed.sshfs.send(request)
+        server.take()
+        server.send(build(packets.NAME, id_of(request), bytes(400)))
+        assert kind_of(relayed.sshfs.take()) == packets.NAME
+    relayed.sshfs.send(asked[0])
+    server.take()
+    server.send(build(packets.NAME, id_of(asked[0]), bytes(400)))
+    assert relayed.sshfs.take() == packets.status(id_of(asked[0]), packets.UNAVAILABLE)
+    servers.back()
+    assert "the server sends names of one directory without end" in capfd.readouterr().err

@@ -144,6 +144,27 @@ def test_read_when_the_server_sends_less_than_there_is_gets_all_bytes(
     read(relayed, server, disk, name, 10, 200)
 
 
+@pytest.mark.parametrize("at_once", [1, 30, 99])
+def test_read_when_nobody_knows_how_long_the_file_is_gets_all_bytes(
+    relayed: Relayed, server: Server, disk: Disk, at_once: int
+) -> None:
+    disk.at_once = at_once
+    (opened,) = exchange(relayed, server, disk, opening(1, b"photos/a"))
+    name = packets.text(opened, 9)[0]
+    read(relayed, server, disk, name, 0, 100)
+    read(relayed, server, disk, name, 10, 200)
+
+
+def test_read_when_the_file_has_grown_by_another_handle_gets_all_bytes(
+    relayed: Relayed, server: Server, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    other = open_file(relayed, server, disk, flags=APPEND)
+    exchange(relayed, server, disk, writing(5, other, 100, OLD))
+    disk.at_once = 120
+    assert exchange(relayed, server, disk, reading(9, name, 0, 200)) == [data(9, OLD + OLD)]
+
+
 def test_read_when_the_file_ends_is_not_sent_twice(relayed: Relayed, server: Server, disk: Disk) -> None:
     name = open_file(relayed, server, disk)
     relayed.sshfs.send(reading(9, name, 40, 200))
