@@ -330,13 +330,14 @@ class Driver:
                 self._supervisor.provide(entry.volume, self._preflight.login(entry.volume))
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
-        name, reconnects = entry.name, self._supervisor.reconnects(entry.name)
+        name = entry.name
+        reconnects, device = self._supervisor.reconnects(name), self._supervisor.device(name)
         answering = self._supervisor.answers(name, seconds)
         if not answering and (
-            # the relay tells of the end of an outage at once, and a volume that was unmounted meanwhile needs no answer
+            # the relay tells of the end of an outage at once, and what was unmounted meanwhile needs no answer
             self._supervisor.outage(name)
             or self._supervisor.reconnects(name) != reconnects
-            or self._supervisor.device(name) is None
+            or self._supervisor.device(name) != device
         ):
             entry.answering = None
             return

@@ -88,6 +88,22 @@ def test_a_look_that_an_outage_has_cut_short_says_nothing_once_that_is_over(
     assert driver.get("photos").condition is Condition.MOUNTED
 
 
+def test_a_look_at_a_mount_that_was_replaced_meanwhile_says_nothing_of_the_next(
+    driver: Driver, host: FakeHost, in_background: Background
+) -> None:
+    """Released by force, and mounted anew by a container that was restarted."""
+    create(driver)
+    mount(driver)
+    gate = host.supervisor.answer_gates["photos"] = Gate()
+    host.supervisor.silent.add("photos")
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    host.supervisor.devices["photos"] = "0:100"
+    gate.open()
+    looking.result()
+    assert driver.get("photos").condition is Condition.REMOUNTED, "and not unresponsive"
+
+
 def test_look_after_does_not_complain_of_a_mount_that_was_released_meanwhile(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
