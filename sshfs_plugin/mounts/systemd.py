@@ -166,7 +166,12 @@ class SystemdSupervisor(Supervisor):
 
     def _give_up_start(self, name: VolumeName) -> None:
         """Clean up after a start that failed, unless the unit is active, as it was before."""
-        if not _is_active(volume_unit(name)):
+        try:
+            is_active = _is_active(volume_unit(name))
+        except errors.ProgramNotStarted as error:  # nor could it be stopped; the caller says why the start failed
+            log.error("what is left of a failed start stays: %s", error)
+            return
+        if not is_active:
             self._give_up(volume_unit(name))
             self.discard_files(name)
 
@@ -302,11 +307,12 @@ def _is_active(unit: str) -> bool:
 
 
 def _state(unit: str) -> str:
+    """Return the state of a unit; active where systemd does not tell, since containers may be using it."""
     try:
-        shown = command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS).stdout
-    except errors.ProgramStuck:  # containers may be using it
+        job = command.run(["systemctl", "show", "-P", "ActiveState", unit], seconds=ASK_SECONDS)
+    except errors.ProgramStuck:
         return _ACTIVE
-    return shown.strip()
+    return (not job.returncode and job.stdout.strip()) or _ACTIVE
 
 
 def _reset_failed(unit: str, *, seconds: float) -> None:

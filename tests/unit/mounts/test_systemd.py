@@ -33,12 +33,15 @@ SHARING = options.parse(PHOTOS, OPTIONS, datetime.now(UTC))
 VOLUME = options.parse(PHOTOS, {**OPTIONS, "own_connection": "yes"}, datetime.now(UTC))
 IGNORING = "--job-mode=ignore-dependencies"
 ASKED = f"show -P ActiveState {UNIT}"
+ENDED = '[ "$1 $2" != "show -P" ] || echo inactive'
+"""What systemctl shows of a unit whose start has failed."""
 
 
 def telling(keeping: SystemdSupervisor, *words: str, name: VolumeName = PHOTOS) -> str:
     """Return a systemctl that starts a unit, whose steps tell something a moment later."""
     lines = "".join(f"{word}\\n" for word in words)
-    return f"""[ "$1" != start ] || (sleep 0.1; printf '{lines}' 1<>{keeping.files(name).told}) >/dev/null 2>&1 &"""
+    tell = f"(sleep 0.1; printf '{lines}' 1<>{keeping.files(name).told}) >/dev/null 2>&1 &"
+    return f"""[ "$1" != start ] || {tell}\n{ENDED}"""
 
 
 def showing(state: str, substate: str = "x") -> str:
@@ -205,7 +208,7 @@ def test_failed_start_speaks_in_the_words_of_the_units_journal_and_leaves_nothin
 def test_a_volumes_unit_finds_what_it_reads_and_nothing_of_it_outlives_a_start_that_failed(
     keeping: SystemdSupervisor, programs: Programs, settings: Settings
 ) -> None:
-    programs.add("systemctl", f'[ "$1" != start ] || ! cp -r {settings.unit_files} "$HERE/found"')
+    programs.add("systemctl", f'[ "$1" != start ] || {{ cp -r {settings.unit_files} "$HERE/found"; exit 1; }}; {ENDED}')
     programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
     with pytest.raises(errors.MountFailed):
         keeping.start(VOLUME, LOGIN, soon())
@@ -235,6 +238,31 @@ def test_what_an_active_unit_reads_is_not_written_anew(keeping: SystemdSuperviso
     assert keeping.files(PHOTOS).environment.stat().st_mtime_ns == before
     assert keeping.is_kept(PHOTOS)
     assert not keeping.is_kept(VolumeName("films"))
+
+
+@pytest.mark.parametrize("fault", ["echo inactive; exit 1", "exit 0"])
+def test_unit_whose_state_systemd_does_not_tell_is_neither_stopped_nor_are_its_files_written_anew(
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel, fault: str
+) -> None:
+    keeping.files(PHOTOS).write(VOLUME, LOGIN, keeping.settings)
+    before = keeping.files(PHOTOS).environment.stat().st_mtime_ns
+    fake_kernel.mount(keeping.mountpoint(PHOTOS))
+    programs.add("systemctl", fault)
+    keeping.start(VOLUME, LOGIN, Deadline.after(3))
+    assert not keeping.end_unless_kept(PHOTOS, soon())
+    assert keeping.files(PHOTOS).environment.stat().st_mtime_ns == before
+    assert programs.calls("systemctl") == [ASKED, ASKED]
+
+
+def test_failed_start_after_which_systemctl_cannot_be_started_says_why_it_failed(
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.add("systemctl", telling(keeping, "ended"))
+    programs.add("journalctl", '[ "$1" = --sync ] || echo "Permission denied (publickey)."')
+    refuse(monkeypatch, "systemctl")
+    with pytest.raises(errors.MountFailed, match="its last words: Permission denied"):
+        keeping.start(VOLUME, LOGIN, soon())
+    assert keeping.files(PHOTOS).environment.exists(), "the unit may be active"
 
 
 @pytest.mark.parametrize("state", ["active", "activating", "deactivating", "failed", "inactive"])
@@ -291,7 +319,7 @@ def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
 
 
 def test_start_that_takes_too_long_is_given_up(keeping: SystemdSupervisor, programs: Programs) -> None:
-    programs.add("systemctl", f'[ "$1" != start ] || {UNANSWERED}')
+    programs.add("systemctl", f'[ "$1" != start ] || {UNANSWERED}; {ENDED}')
     with pytest.raises(errors.MountTimedOut, match="was not usable after 1 seconds and was given up"):
         keeping.start(VOLUME, LOGIN, Deadline.after(1))
     assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "show", "stop", "reset-failed"]
@@ -364,7 +392,7 @@ def test_failed_start_whose_journal_cannot_be_read_leaves_nothing_either(
     keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     monkeypatch.setattr(systemd, "JOURNAL_SECONDS", 0.1)
-    programs.add("systemctl", '[ "$1" != start ] || { echo "Unit x not found." >&2; exit 5; }')
+    programs.add("systemctl", f'[ "$1" != start ] || {{ echo "Unit x not found." >&2; exit 5; }}; {ENDED}')
     programs.add("journalctl", "exec sleep 60")
     if trouble == "cannot be started":
         refuse(monkeypatch, "journalctl")
@@ -389,7 +417,7 @@ def test_unit_that_does_not_even_stop_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(systemd, "CLEAN_UP_SECONDS", 0.05)
-    programs.add("systemctl", f'case "$1" in show) ;; start) {UNANSWERED} ;; *) exec sleep 60 ;; esac')
+    programs.add("systemctl", f'case "$1" in show) echo inactive ;; start) {UNANSWERED} ;; *) exec sleep 60 ;; esac')
     with pytest.raises(errors.MountTimedOut):
         keeping.start(VOLUME, LOGIN, Deadline.after(1))
     assert f"{UNIT} does not stop" in caplog.text
