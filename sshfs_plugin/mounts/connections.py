@@ -219,9 +219,10 @@ class SharedConnections:
             self._settings.logins.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._choosing:
                 found = self._joinable(volume, key)
-                connection = found or self._new(key, volume, login)
-                (connection.volumes / volume.name).touch(0o600)
-                return connection, found is None
+                if not found:
+                    return self._new(key, volume, login), True
+                (found.volumes / volume.name).touch(0o600)
+                return found, False
         except OSError as error:  # it has ended just now, or /run is full
             log.warning("the volume gets a connection of its own, since %s", error)
             return None, False
@@ -310,21 +311,22 @@ class SharedConnections:
                 return salt.encode()
 
     def _new(self, key: str, volume: Volume, login: Login) -> SharedConnection:
-        """Write the files of a new connection, whose name no other has had."""
+        """Write the files of a new connection, whose name no other has had, for the first volume that shares it."""
         connection = SharedConnection(self._settings.connections / f"{key}-{secrets.token_hex(2)}")
         if len(os.fsencode(connection.socket)) > LONGEST_SOCKET:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(connection.socket))
         connection.directory.mkdir(mode=0o700)
         try:
             self._write(connection, volume, login)
-        except OSError:  # else others would wait for it
+        except BaseException:  # else others would wait for it
             connection.remove()
             raise
         return connection
 
     def _write(self, connection: SharedConnection, volume: Volume, login: Login) -> None:
-        """Write the files of a connection."""
+        """Write the files of a connection, which a volume shares from now on."""
         connection.volumes.mkdir(mode=0o700)
+        (connection.volumes / volume.name).touch(0o600)
         connection.making.touch(0o600)
         if volume.pinned_host_key:
             shutil.copy(self._known_hosts.pinned_file(volume.name), connection.known_hosts)

@@ -38,23 +38,19 @@ class ProcessSupervisor(Supervisor):
             MountFailed: With ssh's last words; nothing is left behind.
             MountTimedOut: It did not answer in time.
             ProgramNotStarted: No process is left for it; nothing is left behind.
-            StateError: What the keeper reads could not be written.
+            StateError: What the keeper reads, or its log, could not be written.
         """
         name = volume.name
         if self.is_kept(name) and not self._ends(name, deadline):
             self.require_answer(name, deadline)
             return
-        connection = self._write_files(volume, login)
-        for directory in (self.settings.logs, self.settings.locks):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        said, limit = self.settings.logs / name, deadline.left()
-        said.write_bytes(b"")
-        with self.files(name).listening() as steps:
+        said, limit = self._log(name), deadline.left()
+        with self._files_written(volume, login) as (steps, connection):
             try:
                 if connection:  # first: if this process is killed now, the volume is not to wait for what nobody makes
                     self._begin(connection, said)
                 keeper = self._keep("volume", name, said)
-            except errors.ProgramNotStarted:
+            except BaseException:
                 self.discard_files(name)
                 raise
             try:
@@ -121,11 +117,26 @@ class ProcessSupervisor(Supervisor):
 
     _end = _await_end
 
+    def _log(self, name: VolumeName) -> Path:
+        """Return the file for what is said while a volume is mounted, which is empty; the keeper's lock has a place.
+
+        Raises:
+            StateError: It could not be written.
+        """
+        said = self.settings.logs / name
+        try:
+            for directory in (self.settings.logs, self.settings.locks):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            said.write_bytes(b"")
+        except OSError as error:
+            raise errors.StateUnwritable("write", said, error) from error
+        return said
+
     def _begin(self, connection: SharedConnection, said: Path) -> None:
         """Have a connection made; it is removed if nothing can make it, since others would wait for it."""
         try:
             self._keep("connection", connection.directory, said)
-        except errors.ProgramNotStarted:
+        except BaseException:
             connection.remove()
             raise
 
@@ -134,8 +145,13 @@ class ProcessSupervisor(Supervisor):
 
         Raises:
             ProgramNotStarted: It could not be started.
+            StateError: The file could not be written to.
         """
-        with said.open("ab") as output:
+        try:
+            opened = said.open("ab")
+        except OSError as error:
+            raise errors.StateUnwritable("write", said, error) from error
+        with opened as output:
             try:
                 return subprocess.Popen(  # noqa: S603 (our own program)
                     [self.settings.libexec / program, "keep", what],

@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Set
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -170,21 +170,29 @@ class Supervisor(ABC):
             f"docker-volume-sshfs release --force {name}",
         )
 
-    def _write_files(self, volume: Volume, login: Login) -> SharedConnection | None:
-        """Write what a volume's unit reads; return the connection that is to be made for it, if one is.
+    @contextmanager
+    def _files_written(self, volume: Volume, login: Login) -> Iterator[tuple[int, SharedConnection | None]]:
+        """Write what a volume's unit reads; nothing of it stays if that fails.
+
+        Yields:
+            A descriptor from which to read what the unit's steps tell, and the connection that is to be made for the
+            volume, if one is.
 
         Raises:
-            StateError: A file could not be written.
+            StateError: A file could not be written, or what the steps tell not be read.
         """
         connection, is_new = self.connections.join(volume, login)
-        try:
-            self.files(volume.name).write(volume, login, self.settings, connection.variables if connection else {})
-        except errors.StateError:
-            self.connections.leave(volume.name)
-            if connection and is_new:  # nobody will make it
-                connection.remove()
-            raise
-        return connection if is_new else None
+        files = self.files(volume.name)
+        with ExitStack() as listening:
+            try:
+                files.write(volume, login, self.settings, connection.variables if connection else {})
+                steps = listening.enter_context(files.listening())
+            except BaseException:
+                self.discard_files(volume.name)
+                if connection and is_new:  # nobody will make it
+                    connection.remove()
+                raise
+            yield steps, connection if is_new else None
 
     @abstractmethod
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:

@@ -75,18 +75,20 @@ class SystemdSupervisor(Supervisor):
         if self.is_kept(name):
             self.require_answer(name, deadline)
             return
-        connection = self._write_files(volume, login)
-        started, limit = time.time(), Deadline.after(deadline.left(START_SECONDS))
-        seconds = limit.left()
-        try:
-            with self.files(name).listening() as steps:
+        with self._files_written(volume, login) as (steps, connection):
+            started, limit = time.time(), Deadline.after(deadline.left(START_SECONDS))
+            seconds = limit.left()
+            try:
                 # by itself, since the volume waits for it: asked for two units, PID 1 loads both before it starts one
                 refusal = (_begin_connection(connection, limit) if connection else "") or _begin(unit, limit)
                 if not refusal and _comes_up(unit, steps, limit):
                     return
-        except errors.ProgramStuck:
-            self._give_up_start(name)
-            raise mount_timed_out(name, seconds) from None
+            except errors.ProgramStuck:
+                self._give_up_start(name)
+                raise mount_timed_out(name, seconds) from None
+            except BaseException:
+                self._give_up_start(name)
+                raise
         said = _last_words(unit, started) or refusal
         self._give_up_start(name)
         raise mount_failed(name, said)

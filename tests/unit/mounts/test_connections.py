@@ -382,6 +382,22 @@ def test_nothing_is_left_of_a_connection_whose_files_could_not_all_be_written(
     assert [path.name for path in settings.connections.iterdir()] == ["salt"]
 
 
+def test_connection_for_which_its_first_volume_cannot_be_noted_is_waited_for_by_nobody(
+    connections: SharedConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch = Path.touch
+
+    def touched(path: Path, mode: int = 0o666, exist_ok: bool = True) -> None:
+        if path.name == "photos":
+            raise OSError(28, "No space left on device")
+        touch(path, mode, exist_ok)
+
+    monkeypatch.setattr(Path, "touch", touched)
+    assert connections.join(volume("photos"), LOGIN) == (None, False)
+    assert not connections.can_be_joined(volume("music"), LOGIN)
+    assert connections.all() == []
+
+
 def test_volume_shares_nothing_where_nothing_can_be_written(
     connections: SharedConnections, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -254,6 +254,23 @@ def test_start_for_which_no_program_can_be_started_says_so_and_leaves_nothing(
     assert [each.shared_by for each in keeping.connections.all()] == ([] if program == "connection" else [set()])
 
 
+@pytest.mark.parametrize("place", ["logs", "told", "said"])
+def test_start_for_which_run_has_no_room_says_so_and_leaves_nothing(
+    keeping: ProcessSupervisor, settings: Settings, steps: Steps, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    del steps
+    if place == "told":
+        monkeypatch.setattr(os, "mkfifo", lambda *_: None)  # and so its end can't be opened
+    elif place == "said":
+        monkeypatch.setattr(Path, "write_bytes", lambda path, _: path.mkdir())  # and so it can't be opened
+    else:
+        settings.logs.touch()
+    with pytest.raises(errors.StateError):
+        keeping.start(options.parse(PHOTOS, OPTIONS, datetime.now(UTC)), LOGIN, soon())
+    assert keeping.connections.all() == [], "others would wait for it"
+    assert not keeping.files(PHOTOS).directory.exists(), "a password is among them"
+
+
 def test_release_waits_until_the_keeper_has_cleaned_up(keeping: ProcessSupervisor, steps: Steps) -> None:
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
     steps.plan("release", "unmount end")

@@ -2,6 +2,7 @@
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
 import errno
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -159,6 +160,31 @@ def test_connection_of_a_volume_whose_own_files_cannot_be_written_is_waited_for_
     with pytest.raises(errors.StateError):
         keeping.start(SHARING, LOGIN, soon())
     assert keeping.connections.all() == []
+
+
+def test_nothing_is_left_of_a_start_that_cannot_hear_the_steps_of_its_unit(
+    keeping: SystemdSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "mkfifo", lambda *_: None)  # and so its end can't be opened
+    with pytest.raises(errors.StateError, match="cannot read"):
+        keeping.start(SHARING, LOGIN, soon())
+    assert keeping.connections.all() == [], "others would wait for it"
+    assert not keeping.files(PHOTOS).directory.exists(), "a password is among them"
+
+
+def test_nothing_is_left_of_a_start_for_which_the_bus_has_an_answer_that_nobody_expects(
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_unit(*_: str, **_limits: object) -> str:
+        raise ValueError("no message")
+
+    programs.add("systemctl", ENDED)
+    monkeypatch.setattr(system_bus, "start_unit", start_unit)
+    with pytest.raises(ValueError, match="no message"):
+        keeping.start(SHARING, LOGIN, soon())
+    assert keeping.connections.all() == []
+    assert not keeping.files(PHOTOS).directory.exists()
+    assert programs.calls("systemctl") == [ASKED, f"stop {IGNORING} {UNIT}", f"reset-failed {UNIT}"]
 
 
 def test_connection_that_a_killed_service_has_not_had_made_is_waited_for_by_nobody(
