@@ -313,7 +313,7 @@ class MountFailed(MountError):
 
 
 class MountTurnedAway(MountFailed):
-    """The server closed the connection before the login, as sshd does beyond MaxStartups; or a jump host did, later."""
+    """The server closed the connection before the login, as sshd does beyond MaxStartups; or a jump host did."""
 
 
 class MountTimedOut(MountError):

@@ -520,8 +520,7 @@ class Driver:
         try:
             self._start_once(volume, login, deadline)
         except errors.MountTurnedAway as error:
-            # a jump host may have cut off a login, for which ssh has the same words
-            if volume.jumps or deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
+            if deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
                 raise
             log.warning("tried once more: %s", error)
             time.sleep(AGAIN_SECONDS)

@@ -5,7 +5,7 @@ import subprocess  # noqa: TID251 (for its types alone)
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +34,8 @@ and the last is the relay's, where ssh itself says why.
 _TURNED_AWAY = "kex_exchange_identification:"
 """How a line begins that tells of a server that closes a connection before anything else."""
 
-_CLOSED = (_TURNED_AWAY, "Connection closed by ", "Connection reset by ")
-"""How the lines begin of an ssh that knows only that the connection was closed."""
+_CLOSED = "Connection closed by ", "Connection reset by "
+"""How the line begins that follows, and that an ssh whose login is cut off has alone."""
 
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
@@ -371,9 +371,19 @@ def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
         return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
     telling = [line for line in lines if not line.startswith(_UNINFORMATIVE)] or lines
     words = errors.last_words(dict.fromkeys(telling))
-    is_turned_away = all(line.startswith(_CLOSED) for line in telling) and _TURNED_AWAY in said
-    kind = errors.MountTurnedAway if is_turned_away else errors.MountFailed
+    kind = errors.MountTurnedAway if _is_turned_away(telling) else errors.MountFailed
     return kind(f"sshfs could not mount volume '{name}', its last words: {words}")
+
+
+def _is_turned_away(lines: Sequence[str]) -> bool:
+    """Tell whether each ssh that has failed was turned away before its login: a server may count one that is cut off.
+
+    Behind a jump host that cuts a login off, ssh itself has the words of one that is turned away (docs/facts.md).
+    """
+    turned_away = sum(line.startswith(_TURNED_AWAY) for line in lines)
+    closed = sum(line.startswith(_CLOSED) for line in lines)
+    # LogLevel=ERROR leaves out the second line of each
+    return turned_away > 0 and closed in (0, turned_away) and turned_away + closed == len(lines)
 
 
 def mount_timed_out(name: VolumeName, seconds: float) -> errors.MountTimedOut:

@@ -136,12 +136,19 @@ def test_a_failed_mount_speaks_in_the_last_words_of_ssh(said: str, words: str) -
     )
 
 
+BEHIND = "kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535\n"
+"""The last words of an ssh whose connection to the server, through a jump host, is closed."""
+
+
 @pytest.mark.parametrize(
     "said",
     [
         "kex_exchange_identification: read: Connection reset by peer\nConnection reset by 127.0.0.1 port 22\n",
         "kex_exchange_identification: Connection closed by remote host\nConnection closed by 192.0.2.1 port 22\n",
+        BEHIND,
+        f"kex_exchange_identification: read: Connection reset by peer\nConnection reset by 192.0.2.1 port 22\n{BEHIND}",
     ],
+    ids=["reset", "closed", "behind a jump host", "by a jump host"],
 )
 def test_a_mount_that_was_turned_away_before_its_login_is_told_apart(said: str) -> None:
     assert isinstance(supervisor.mount_failed(PHOTOS, said), errors.MountTurnedAway)
@@ -149,9 +156,10 @@ def test_a_mount_that_was_turned_away_before_its_login_is_told_apart(said: str) 
     assert not isinstance(supervisor.mount_failed(PHOTOS, by_a_jump_host), errors.MountTurnedAway)
 
 
-def test_a_mount_whose_login_was_cut_off_was_not_turned_away_before_it() -> None:
-    """A server that counts logins would count another."""
-    said = "Connection closed by 192.0.2.1 port 22\n"
+@pytest.mark.parametrize("behind", ["", BEHIND])
+def test_a_mount_whose_login_was_cut_off_was_not_turned_away_before_it(behind: str) -> None:
+    """A server, or a jump host, that counts logins would count another."""
+    said = f"Connection closed by 192.0.2.1 port 22\n{behind}"
     assert not isinstance(supervisor.mount_failed(PHOTOS, said), errors.MountTurnedAway)
 
 
