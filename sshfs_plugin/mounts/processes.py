@@ -174,9 +174,11 @@ class ProcessSupervisor(Supervisor):
 
 def _comes_up(keeper: subprocess.Popen[bytes], steps: int, deadline: Deadline) -> bool:
     """Wait until a volume's mount answers or its keeper ends; return whether it answers. Raises ProgramStuck."""
-    seconds, end = deadline.left(), os.pidfd_open(keeper.pid)
+    seconds, end, either = deadline.left(), os.pidfd_open(keeper.pid), select.poll()
     try:
-        found, _, _ = select.select([steps, end], [], [], seconds)
+        for descriptor in (steps, end):
+            either.register(descriptor, select.POLLIN)
+        found = {descriptor for descriptor, _ in either.poll(seconds * 1000)}
     finally:
         os.close(end)
     if not found:

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -191,6 +192,20 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
         os.kill(steps.keeper, 0)
+
+
+def test_service_with_more_than_a_thousand_open_files_mounts_as_any_other(keeping: ProcessSupervisor) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, before[1]), before[1]))
+    try:
+        with contextlib.ExitStack() as opened:
+            descriptor = 0
+            while descriptor < 1024:
+                descriptor = os.dup(0)
+                opened.callback(os.close, descriptor)
+            keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_what_a_keeper_reads_is_there_for_as_long_as_the_volume_is_mounted(
