@@ -5,7 +5,9 @@ For each of them a keeper, ``volume keep``, does what its unit would do, in a se
 this process, and locks a file until it ends.
 """
 
+import contextlib
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -21,6 +23,8 @@ from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed
 from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
+
+log = logging.getLogger(__name__)
 
 CLEAN_UP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
@@ -56,10 +60,15 @@ class ProcessSupervisor(Supervisor):
             try:
                 if _comes_up(keeper, steps, deadline):
                     return
+                keeper.wait(CLEAN_UP_SECONDS)
             except errors.ProgramStuck:
                 self._give_up(name, keeper)
                 raise mount_timed_out(name, limit) from None
-        keeper.wait(CLEAN_UP_SECONDS)
+            except subprocess.TimeoutExpired:  # it has failed, and said why
+                self._give_up(name, keeper)
+            except BaseException:
+                self._give_up(name, keeper)
+                raise
         self.discard_files(name)
         raise mount_failed(name, said.read_text(errors="replace"))
 
@@ -167,8 +176,12 @@ class ProcessSupervisor(Supervisor):
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
         """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""
         os.killpg(keeper.pid, signal.SIGKILL)
-        keeper.wait(CLEAN_UP_SECONDS)
-        self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel ends with its mount
+            keeper.wait(CLEAN_UP_SECONDS)
+        try:
+            self._run("volume", "clean", name, seconds=CLEAN_UP_SECONDS)
+        except errors.ProgramError as error:
+            log.error("what a failed start has mounted may stay: %s", error)
         self.discard_files(name)
 
 

@@ -59,6 +59,8 @@ if "mount" in words:
         print(f"36 35 0:99 / {{mountpoint}} rw - fuse.sshfs me@nas:/photos rw", file=mountinfo)
 if "tell" in words:
     pathlib.Path(os.environ["SSHFS_PLUGIN_RUNTIME"], "mounts", name, "told").write_text("answered\\n")
+if "over" in words:
+    pathlib.Path(os.environ["SSHFS_PLUGIN_RUNTIME"], "mounts", name, "told").write_text("ended\\n")
 if "stay" in words:
     signal.pause()
 if verb == "release":
@@ -190,6 +192,31 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
         keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(1.4))
     assert steps.calls == ["keep photos", "clean photos"]
     assert keeping.mounted() == {}
+    with pytest.raises(ProcessLookupError):
+        os.kill(steps.keeper, 0)
+
+
+def test_start_that_takes_too_long_leaves_no_password_even_if_its_cleaning_up_does_too(
+    keeping: ProcessSupervisor, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sshfs_plugin.mounts.processes.CLEAN_UP_SECONDS", 1.0)
+    steps.plan("keep", "stay")
+    steps.plan("clean", "stay")
+    with pytest.raises(errors.MountTimedOut):
+        keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(1.4))
+    assert steps.calls == ["keep photos", "clean photos"]
+    assert not keeping.files(PHOTOS).directory.exists()
+
+
+def test_keeper_that_goes_on_after_it_has_told_of_its_end_is_ended_and_cleaned_up(
+    keeping: ProcessSupervisor, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sshfs_plugin.mounts.processes.CLEAN_UP_SECONDS", 1.0)
+    steps.plan("keep", "over stay")
+    with pytest.raises(errors.MountFailed, match="did not say why"):
+        keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    assert steps.calls == ["keep photos", "clean photos"]
+    assert not keeping.files(PHOTOS).directory.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(steps.keeper, 0)
 
