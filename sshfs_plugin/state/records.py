@@ -250,6 +250,7 @@ def _names(directory: Path) -> list[VolumeName]:
 
 
 def _save(path: Path, record: dict[str, Any]) -> None:
+    is_new = not os.path.lexists(path)
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=_UNFINISHED, delete=False
@@ -262,7 +263,12 @@ def _save(path: Path, record: dict[str, Any]) -> None:
             except BaseException:
                 Path(new.name).unlink(missing_ok=True)
                 raise
-        _sync(path.parent)
+        try:
+            _sync(path.parent)
+        except OSError:
+            if is_new:  # else what the caller is told to have failed would be there after a restart
+                path.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise errors.StateUnwritable("write", path, error) from error
 
@@ -270,9 +276,12 @@ def _save(path: Path, record: dict[str, Any]) -> None:
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-        _sync(path.parent)
     except OSError as error:
         raise errors.StateUnwritable("remove", path, error) from error
+    try:
+        _sync(path.parent)
+    except OSError as error:  # it has gone all the same
+        log.error("%s was removed, and may be there again after a crash of this host: %s", path, error)
 
 
 def _sync(directory: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from support.long import normally
 
 from sshfs_plugin import errors, options
-from sshfs_plugin.driver.registry import Registry
+from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.holders import Client, Holder, Holders
 from sshfs_plugin.options import table
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
@@ -306,6 +306,59 @@ def test_save_and_remove_when_the_disk_takes_nothing_say_what_to_do(
     with pytest.raises(errors.StateUnwritable) as failure:
         volumes.remove(PHOTOS)
     assert str(failure.value) == f"cannot remove {volumes.directory}/photos.json, {said}"
+
+
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take files, and no sync of a directory."""
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.usefixtures("unsynced")
+def test_volume_whose_making_failed_since_its_record_was_not_synced_is_not_there_after_a_restart(
+    volumes: VolumeRecords, holder_records: HolderRecords
+) -> None:
+    with pytest.raises(errors.StateUnwritable, match=r"cannot write .*/photos\.json, Input/output error"):
+        Registry(volumes, holder_records).add(Entry(record=volume()))
+    assert volumes.load_all() == {}
+
+
+def test_volume_whose_record_is_removed_and_not_synced_is_there_no_more(
+    volumes: VolumeRecords,
+    holder_records: HolderRecords,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry, entry = Registry(volumes, holder_records), Entry(record=volume())
+    registry.add(entry)
+    request.getfixturevalue("unsynced")
+    registry.remove(entry)
+    assert (volumes.load_all(), registry.all()) == ({}, [])
+    (said,) = caplog.messages
+    assert said == (
+        f"{volumes.directory}/photos.json was removed, and may be there again after a crash of this host: "
+        "[Errno 5] Input/output error"
+    )
+
+
+@pytest.mark.usefixtures("unsynced")
+def test_holders_that_were_there_are_kept_when_others_can_not_be_synced(
+    holder_records: HolderRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (Holders({WEB: Holder(client=Client.DOCKER, count=count)}) for count in (1, 2))
+    with monkeypatch.context() as works:
+        works.setattr(os, "fsync", lambda _: None)
+        holder_records.save(PHOTOS, one)
+    with pytest.raises(errors.StateUnwritable):
+        holder_records.save(PHOTOS, two)
+    assert holder_records.load_all() == {PHOTOS: two}
 
 
 def test_save_when_the_directory_has_gone_says_which(tmp_path: Path) -> None:
