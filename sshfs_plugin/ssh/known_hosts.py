@@ -17,8 +17,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
@@ -172,9 +172,14 @@ class KnownHosts:
             file.seek(0)
             before = file.read()
             unfinished = before and not before.endswith(b"\n")  # an editor left the last line without its end
-            file.write((b"\n" if unfinished else b"") + line(host, port, key).encode())
-            file.flush()
-            os.fsync(file.fileno())
+            left = (b"\n" if unfinished else b"") + line(host, port, key).encode()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:  # half a line on a full disk would keep ssh-keygen from removing any key
+                file.truncate(len(before))
+                raise
 
     def forget(self, host: str, port: int) -> None:
         """Remove a server's keys from the plugin's own file.
@@ -204,14 +209,14 @@ class KnownHosts:
         return f"ssh-keygen -R {name} -f {shlex.quote(str(key.file))}"
 
     @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        """Open the plugin's own file and lock it.
+    def _locked(self) -> Iterator[FileIO]:
+        """Open the plugin's own file, without a buffer, and lock it.
 
         ssh-keygen may replace the file while the lock is waited for (docs/facts.md); then the new file is opened.
         """
         self.own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
-            with self.own.open("ab+") as file:
+            with self.own.open("ab+", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if self.own.exists() and os.path.samestat(os.fstat(file.fileno()), self.own.stat()):
                     yield file

@@ -5,6 +5,7 @@ import base64
 import errno
 import fcntl
 import os
+import resource
 import stat
 import subprocess
 import threading
@@ -244,6 +245,21 @@ def test_add_when_the_last_line_was_left_unfinished_by_an_editor_keeps_both(know
     known.own.write_text(f"other {public(key('rsa'))}")
     known.add("nas", 22, key())
     assert known.own.read_text() == f"other {public(key('rsa'))}\nnas {public(key())}\n"
+
+
+def test_key_for_which_the_disk_has_no_room_leaves_no_half_a_line(known: KnownHosts) -> None:
+    """The key of no server could be forgotten then: ssh-keygen changes no file that has such a line."""
+    known.add("other", 22, key("rsa"))
+    before, limit = known.own.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limit[1]))
+    try:
+        with pytest.raises(errors.StateUnwritable, match=f"cannot write {known.own}, File too large"):
+            known.add("nas", 22, key())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert known.own.read_text() == before
+    known.forget("other", 22)
+    assert known.own.read_text() == ""
 
 
 def test_add_when_many_volumes_meet_the_same_new_servers_at_once_writes_each_once(known: KnownHosts) -> None:
