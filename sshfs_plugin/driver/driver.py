@@ -28,6 +28,7 @@ from sshfs_plugin.holders import Client, Holders
 from sshfs_plugin.host import uptime
 from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.preflight.deferred import DeferredPreflight
+from sshfs_plugin.preflight.port import asking_for_port
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import CheckAt, MountID, Unresolved, Unusable, Volume, VolumeName, volume_name
@@ -548,8 +549,6 @@ class Driver:
         server, key = volume.remote.server, admission(volume, login)
 
         def is_out_of_reach(error: errors.PluginError) -> bool:
-            if volume.remote.with_port_from_directory:  # the error may ask whether that port was meant
-                return False
             # only if the deadline has not cut the attempt short: then the others would fail like this one
             return (
                 isinstance(error, errors.HostUnresolved | errors.HostUnreachable)
@@ -560,6 +559,7 @@ class Driver:
             slots.enter_context(self._locks.logging_in(key, deadline))
             slots.enter_context(self._locks.at_server(server, deadline))
             with (
+                asking_for_port(volume),  # outside, since it is about this volume alone
                 self._shared_failures.attempt(reachability(volume), attempted_at, is_out_of_reach),
                 self._shared_failures.attempt(key, attempted_at, _is_refusal),
             ):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The preflight as a whole: the order of its checks, and what is recorded when all have passed."""
 
-import contextlib
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from sshfs_plugin import errors
@@ -14,13 +13,14 @@ from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.kept import KEPT_SECONDS, KeptConnection, KeptConnections
 from sshfs_plugin.preflight.local_host import require_able
 from sshfs_plugin.preflight.login import log_in
+from sshfs_plugin.preflight.port import asking_for_port, port_meant
 from sshfs_plugin.preflight.sftp import Client, lacks, open_sftp
 from sshfs_plugin.preflight.ssh import closed_on_failure, ended_at, ended_soon_after
 from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.preflight.writing import try_writing
 from sshfs_plugin.ssh.credentials import Keyring, Login
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts
-from sshfs_plugin.volume import SSH_PORT, HostKeyCheck, Remote, Volume
+from sshfs_plugin.volume import HostKeyCheck, Volume
 
 KEPT_ANSWERS_SECONDS = 2.0
 """How long the answers over a kept connection may take, before a new one is made."""
@@ -74,21 +74,20 @@ class Preflight:
             PreflightError: The first check that has failed.
             StateError: The host key could not be recorded.
         """
-        self.prepare(volume).run(deadline, creating=creating)
+        prepared = self.prepare(volume)
+        with asking_for_port(volume):
+            prepared.run(deadline, creating=creating)
 
     def _run(self, prepared: "Prepared", deadline: Deadline, *, creating: bool, logged_in: Callable[[], None]) -> None:
         volume = prepared.volume
         # read only now: another preflight may have added a key while this one waited
         known = self._accepted(volume) + prepared.verified
         identity = self._identity(prepared, known)
-        with _asking_for_port(volume):
-            connection = self._check_kept(volume, identity, deadline) if creating else None
-            if self.kept and not creating:
-                # before a mount the login itself is in question, and one of them may be all that the server allows
-                self.kept.drop(identity)
-            connection = connection or self._check_server(
-                prepared, known, deadline, creating=creating, logged_in=logged_in
-            )
+        connection = self._check_kept(volume, identity, deadline) if creating else None
+        if self.kept and not creating:
+            # before a mount the login itself is in question, and one of them may be all that the server allows
+            self.kept.drop(identity)
+        connection = connection or self._check_server(prepared, known, deadline, creating=creating, logged_in=logged_in)
         with closed_on_failure(connection.transport):
             if self.remembers:
                 known = self._remember(volume, connection.host_key, known)
@@ -166,7 +165,7 @@ class Preflight:
     def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
         remote = volume.remote
         with self.observer(Check.DIRECTORY) as note:
-            if creating and volume.create_directory and not _port_meant(volume):
+            if creating and volume.create_directory and not port_meant(volume):
                 make_directory(sftp, remote)
             note(look_at_directory(sftp, remote, was_made=volume.create_directory))
         if self.writes:
@@ -226,7 +225,7 @@ class Prepared:
     verified_of_jumps: tuple[tuple[HostKey, ...], ...]
 
     def run(self, deadline: Deadline, *, creating: bool = False, logged_in: Callable[[], None] = lambda: None) -> None:
-        """Make the checks, as ``Preflight.run`` does.
+        """Make the checks, as ``Preflight.run`` does, but with errors that other volumes may share.
 
         Args:
             deadline: When the caller gives up.
@@ -234,32 +233,6 @@ class Prepared:
             logged_in: Is called once the server has let the login in: what is left may wait for a disk of the server.
         """
         self.preflight._run(self, deadline, creating=creating, logged_in=logged_in)
-
-
-def _port_meant(volume: Volume) -> Remote | None:
-    """Return the remote that may be meant where the directory begins with what may be the port; else None."""
-    meant = volume.remote.with_port_from_directory
-    # the port of a remote is in its file, whatever the directory begins with
-    if volume.remote_name or not meant or volume.remote.port not in (SSH_PORT, meant.port):
-        return None
-    return meant
-
-
-@contextlib.contextmanager
-def _asking_for_port(volume: Volume) -> Iterator[None]:
-    """Add a hint to an error where the directory begins with what may be meant as the port."""
-    try:
-        yield
-    except errors.PreflightError as error:
-        meant = _port_meant(volume)
-        if meant and not isinstance(error, errors.HostUnresolved):
-            cure = f"if {meant.port} is meant to be the port, say -o port={meant.port} -o sshcmd={meant.source}"
-            if isinstance(error, errors.DirectoryMissing):  # to make it would be to make the mistake last
-                cure += f"; a directory that is called so is ./{volume.remote.directory}"
-            elif not isinstance(error, errors.HostUnreachable):  # without a connection its own hint leads nowhere
-                cure += f"; {error.hint}"
-            error.hint = cure
-        raise
 
 
 def _way(volume: Volume, known: tuple[HostKey, ...]) -> Hashable:

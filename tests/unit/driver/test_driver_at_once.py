@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The rules of the verbs when several are called at the same time."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -68,6 +69,7 @@ def test_volume_whose_server_has_not_answered_yet_is_not_told_to_be_mounted(
     assert driver.get("photos").condition is Condition.MOUNTED
 
 
+PORT_HINT = "if 2222 is meant to be the port, say -o port=2222 -o sshcmd=me@nas:/photos"
 AWAY = errors.HostUnreachable("cannot connect to nas port 22, no answer in time", "is it on?")
 
 
@@ -206,6 +208,25 @@ def test_refused_login_is_told_to_those_who_wait_since_servers_ban_who_is_refuse
     queue.create("music")
     assert queue.outcomes() == [f"LoginRefused: {refusal}"] * 11 + ["", f"LoginRefused: {refusal}"]
     assert sorted(host.preflight.checked) == ["films", "first", "photos0"], "the first, and the first after all asked"
+
+
+@pytest.mark.parametrize("problem", [errors.LoginRefused("nas refused to let me in", "is the key right?"), AWAY])
+@pytest.mark.parametrize("names", [["asks", "other"], ["other", "asks"]])
+def test_failure_that_volumes_share_asks_for_the_port_only_those_whose_directory_begins_with_one(
+    driver: Driver, host: FakeHost, queue: Queue, problem: errors.PluginError, names: list[str]
+) -> None:
+    queue.begin(errors.ServerSilent("nas port 22 is busy"), ConnectTimeout="1")
+    directories = {"asks": "2222/photos", "other": "/photos"}
+    for name in names:
+        sshcmd = f"me@nas:{directories[name]}"
+        driver.create(name, {"sshcmd": sshcmd, "check": "mount", "ConnectTimeout": "1"}, soon())
+        host.preflight.problems[name] = copy.copy(problem)
+    queue.mount(*names)
+    told = dict(zip(names, queue.outcomes()[1:], strict=True))
+    own_hint = "" if problem is AWAY else f"; {problem.hint}"
+    assert told["asks"].endswith(f"{problem.sentence}: {PORT_HINT}{own_hint}")
+    assert told["other"].endswith(f": {problem}")
+    assert host.preflight.checked == ["first", names[0]], "the other shares its failure"
 
 
 def test_calls_whose_login_waits_for_a_server_that_does_not_answer_are_not_waited_for_long(
