@@ -6,10 +6,13 @@ request is an empty file of the volume's name, which the service makes before it
 gone, the kernel's table of mounts tells whether the volume was unmounted.
 """
 
+import fcntl
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from sshfs_plugin import errors
@@ -43,8 +46,8 @@ def release(settings: Settings, names: Iterable[VolumeName], *, requested: bool 
         settings: This host's.
         names: The volumes.
         requested: Whether the service has asked, and holds the volumes' locks. Then each request is looked for again
-            right before the volume is unmounted, since the service may have given up and mounted the volume anew; and
-            a mountpoint that a crash of the host has left is removed.
+            right before the volume is unmounted, and locked meanwhile, since the service may have given up and mounted
+            the volume anew; and a mountpoint that a crash of the host has left is removed.
 
     Raises:
         OSError: The kernel refuses to unmount one. Its request stays; the other volumes are released all the same.
@@ -58,24 +61,46 @@ def release(settings: Settings, names: Iterable[VolumeName], *, requested: bool 
         is_last = time.monotonic() > limit
         for mountpoint, name in list(left.items()):
             request = settings.releases / name
-            if requested and not request.exists():
-                del left[mountpoint]
-                continue
             try:
-                if mountpoint in found:
-                    if not _unmount(mountpoint, used=found[mountpoint] in used, is_last=is_last):
-                        continue
-                elif requested:
-                    _remove(mountpoint)
+                with ExitStack() as held:
+                    if not requested or _is_held(request, held):
+                        if mountpoint in found:
+                            if not _unmount(mountpoint, used=found[mountpoint] in used, is_last=is_last):
+                                continue
+                        elif requested:
+                            _remove(mountpoint)
+                        request.unlink(missing_ok=True)
             except (OSError, errors.ProgramNotStarted) as refusal:  # raised after the others
                 refusals.append(refusal)
-            else:
-                request.unlink(missing_ok=True)
             del left[mountpoint]
         if left:
             time.sleep(PAUSE_SECONDS)
     if refusals:
         raise refusals[0]
+
+
+def withdraw(request: Path) -> bool:
+    """Withdraw a request; return whether nothing comes of it any more, since no run serves it just now."""
+    try:
+        with request.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            request.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a run has locked it, or it can't be told
+        request.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _is_held(request: Path, held: ExitStack) -> bool:
+    """Lock a request, which can't be withdrawn unnoticed then; return whether it is there still."""
+    try:
+        file = held.enter_context(request.open("rb"))
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return os.path.samestat(os.fstat(file.fileno()), request.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _unmount(mountpoint: Path, *, used: bool, is_last: bool) -> bool:

@@ -16,6 +16,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.mounts.connections import SharedConnection, SharedConnections
+from sshfs_plugin.mounts.release import withdraw
 from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
@@ -303,6 +304,7 @@ class Supervisor(ABC):
         """Have a volume unmounted unless it is used; return whether it is not mounted any more.
 
         One run of the release serves all requests that it finds. If it began too early to find this one, it runs again.
+        A caller whose time is over withdraws its request, and the run goes on for the others.
 
         Raises:
             UnmountFailed: The release failed or did not come to an end. Nothing goes on that could unmount what the
@@ -324,8 +326,10 @@ class Supervisor(ABC):
                 if not deadline.left():
                     break
         finally:
-            request.unlink(missing_ok=True)
-        self._end_release()
+            is_withdrawn = withdraw(request)
+        # where there was too little time, the run may go on for others, and leaves alone what was withdrawn
+        if deadline.left() or not is_withdrawn:
+            self._end_release()
         raise self._unmount_failed(name, said)
 
     def _unmount_failed(self, name: VolumeName, why: str) -> errors.UnmountFailed:

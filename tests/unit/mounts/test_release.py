@@ -39,6 +39,29 @@ def test_release_unmounts_what_nobody_uses(settings: Settings, mountpoint: Path,
     assert mountinfo.mounted_at(mountpoint) is None
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_release_holds_a_request_while_it_unmounts_and_lets_it_be_withdrawn_before(
+    settings: Settings, mountpoint: Path, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    mountpoint.mkdir(parents=True)
+    fake_kernel.mount(mountpoint)
+    settings.releases.mkdir(parents=True)
+    request = settings.releases / PHOTOS
+    request.touch()
+    withdrawn, unmount = [], kernel.unmount
+    if not is_there:
+        assert release.withdraw(request)
+
+    def note(path: Path) -> bool:
+        withdrawn.append(release.withdraw(request))
+        return unmount(path)
+
+    monkeypatch.setattr(kernel, "unmount", note)
+    release.release(settings, [PHOTOS], requested=True)
+    assert withdrawn == [False] * is_there
+    assert (mountinfo.mounted_at(mountpoint) is None) == is_there
+
+
 def test_release_removes_an_empty_mountpoint_that_is_left_over(
     settings: Settings, mountpoint: Path, programs: Programs, fake_kernel: FakeKernel
 ) -> None:

@@ -2,10 +2,12 @@
 """Volumes as units, with stand-ins for systemctl and journalctl that note what they were asked."""
 
 import errno
+import fcntl
 import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -513,6 +515,7 @@ def test_failed_release_says_why_and_where_to_look_and_wants_nothing_any_more(
         "journalctl -u 'docker-volume-sshfs*' tells more"
     )
     assert list(settings.releases.iterdir()) == []
+    assert programs.calls("systemctl")[-1] == f"reset-failed {RELEASE}"
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
@@ -555,14 +558,47 @@ def test_release_for_which_no_program_can_be_started_says_so(
     )
 
 
-def test_release_that_takes_too_long_goes_on_no_more_when_that_is_said(
-    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
+@pytest.mark.parametrize("hasty_first", [True, False])
+def test_release_for_which_there_was_too_little_time_ends_no_run_that_serves_others(
+    keeping: SystemdSupervisor,
+    programs: Programs,
+    settings: Settings,
+    in_background: Background,
+    hasty_first: bool,
+) -> None:
+    """A Podman gives us 4.5 seconds."""
+    wait = 'until [ -e "$HERE/go" ]; do sleep 0.01; done'
+    programs.add("systemctl", f'case "$1 $3" in "start {RELEASE}") {wait}; rm -f {settings.releases}/* ;; esac')
+
+    def begin(name: str, deadline: Deadline) -> Future[bool]:
+        releasing = in_background(keeping.release, VolumeName(name), deadline)
+        await_that((settings.releases / name).exists, lambda: "it was not asked for")
+        return releasing
+
+    calls = [("hasty", Deadline.after(1.5)), ("patient", soon())]
+    releasing = {name: begin(name, deadline) for name, deadline in (calls if hasty_first else calls[::-1])}
+    with pytest.raises(errors.UnmountFailed, match="it took too long"):
+        releasing["hasty"].result()
+    assert [path.name for path in settings.releases.iterdir()] == ["patient"]
+    (programs.directory / "go").touch()
+    assert releasing["patient"].result()
+    assert {call.split()[0] for call in programs.calls("systemctl")} == {"start"}
+
+
+def test_release_that_hangs_while_it_unmounts_goes_on_no_more_when_that_is_said(
+    keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel, in_background: Background
 ) -> None:
     """It could unmount what the next Mount has found mounted."""
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", '[ "$1" != start ] || exec sleep 60')
-    with pytest.raises(errors.UnmountFailed, match="it took too long"):
-        keeping.release(PHOTOS, Deadline.after(2))
+    request = keeping.settings.releases / PHOTOS
+    releasing = in_background(keeping.release, PHOTOS, Deadline.after(2))
+    await_that(request.exists, lambda: "it was not asked for")
+    with request.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(errors.UnmountFailed, match="it took too long"):
+            releasing.result()
+    assert not request.exists()
     assert programs.calls("systemctl") == [
         f"start {IGNORING} {RELEASE}",
         f"stop {IGNORING} {RELEASE}",
