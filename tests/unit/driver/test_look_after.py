@@ -3,7 +3,8 @@
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -73,18 +74,25 @@ def test_a_volume_is_well_as_soon_as_its_connection_is_back(driver: Driver, host
     assert driver.get("photos").condition is Condition.MOUNTED
 
 
+@contextmanager
+def looked_at_in_vain(driver: Driver, host: FakeHost, in_background: Background) -> Iterator[None]:
+    """Let something happen while the mount is asked, which then has not answered."""
+    gate = host.supervisor.answer_gates["photos"] = Gate()
+    host.supervisor.silent.add("photos")
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    yield
+    gate.open()
+    looking.result()
+
+
 def test_a_look_that_an_outage_has_cut_short_says_nothing_once_that_is_over(
     driver: Driver, host: FakeHost, in_background: Background
 ) -> None:
     create(driver)
     mount(driver)
-    gate = host.supervisor.answer_gates["photos"] = Gate()
-    host.supervisor.silent.add("photos")
-    looking = in_background(driver.look_after, 1)
-    gate.await_arrival()
-    host.supervisor.reconnected["photos"] = 1
-    gate.open()
-    looking.result()
+    with looked_at_in_vain(driver, host, in_background):
+        host.supervisor.reconnected["photos"] = 1
     assert driver.get("photos").condition is Condition.MOUNTED
 
 
@@ -94,13 +102,8 @@ def test_a_look_at_a_mount_that_was_replaced_meanwhile_says_nothing_of_the_next(
     """Released by force, and mounted anew by a container that was restarted."""
     create(driver)
     mount(driver)
-    gate = host.supervisor.answer_gates["photos"] = Gate()
-    host.supervisor.silent.add("photos")
-    looking = in_background(driver.look_after, 1)
-    gate.await_arrival()
-    host.supervisor.devices["photos"] = "0:100"
-    gate.open()
-    looking.result()
+    with looked_at_in_vain(driver, host, in_background):
+        host.supervisor.devices["photos"] = "0:100"
     assert driver.get("photos").condition is Condition.REMOUNTED, "and not unresponsive"
 
 

@@ -73,6 +73,14 @@ def lose_a_read(
     return back(servers, disk)
 
 
+def read_a_part(relayed: Relayed, server: Server, name: bytes, length: int = 100) -> None:
+    """Let the server send 30 bytes of what is asked for; the relay has then asked for the rest."""
+    relayed.sshfs.send(reading(9, name, 0, length))
+    server.take()
+    server.send(data(9, OLD[:30]))
+    assert server.take() == reading(9, name, 30, length - 30)
+
+
 def replies_of(relayed: Relayed, count: int) -> list[bytes]:
     return [relayed.sshfs.take() for _ in range(count)]
 
@@ -187,9 +195,7 @@ def test_read_when_the_connection_is_lost_before_its_rest_has_come_gets_its_byte
 ) -> None:
     name = open_file(relayed, server, disk)
     disk.at_once = 30
-    relayed.sshfs.send(reading(9, name, 0, 100))
-    server.send(disk.answer(server.take()))
-    assert kind_of(server.take()) == packets.READ, "of the rest"
+    read_a_part(relayed, server, name)
     server.die()
     assert serve(relayed, back(servers, disk), disk, 1) == [data(9, OLD)]
 
@@ -207,10 +213,7 @@ def test_read_when_its_rest_is_refused_fails(
     relayed: Relayed, server: Server, disk: Disk, capfd: pytest.CaptureFixture[str]
 ) -> None:
     name = open_file(relayed, server, disk)
-    relayed.sshfs.send(reading(9, name, 0, 100))
-    server.take()
-    server.send(data(9, OLD[:30]))
-    server.take()
+    read_a_part(relayed, server, name)
     server.send(packets.status(9, 4))
     assert relayed.sshfs.take() == packets.status(9, 4)
     assert "the server can't read 'photos/a' (status 4)" in capfd.readouterr().err
@@ -218,10 +221,7 @@ def test_read_when_its_rest_is_refused_fails(
 
 def test_read_when_nothing_comes_of_its_rest_gets_what_has_come(relayed: Relayed, server: Server, disk: Disk) -> None:
     name = open_file(relayed, server, disk)
-    relayed.sshfs.send(reading(9, name, 0, 100))
-    server.take()
-    server.send(data(9, OLD[:30]))
-    server.take()
+    read_a_part(relayed, server, name)
     server.send(data(9, b""))
     assert relayed.sshfs.take() == data(9, OLD[:30])
     assert server.take_now() is None
@@ -231,10 +231,7 @@ def test_read_when_more_comes_than_its_rest_is_no_sftp(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
     name = open_file(relayed, server, disk)
-    relayed.sshfs.send(reading(9, name, 0, 50))
-    server.take()
-    server.send(data(9, OLD[:30]))
-    server.take()
+    read_a_part(relayed, server, name, 50)
     server.send(data(9, OLD[30:51]))
     assert serve(relayed, back(servers, disk), disk, 1) == [data(9, OLD[:50])]
 
