@@ -146,9 +146,9 @@ def test_lookup_leaves_out_authorities_and_what_is_no_key(known: KnownHosts) -> 
 def test_lookup_in_a_file_that_is_as_it_was_asks_ssh_keygen_once(
     known: KnownHosts, programs: Programs, own: bool
 ) -> None:
-    programs.add("ssh-keygen", 'exec /usr/bin/ssh-keygen "$@"')
     file = known.own if own else known.others[0]
     contents: list[tuple[HostKey, ...]] = [(), (key(),), (key(), key("rsa")), (key("rsa"),)]
+    programs.add("ssh-keygen", 'exec /usr/bin/ssh-keygen "$@"')  # only now: it may have been needed for the keys
     for keys in contents:
         file.write_text("".join(line("nas", 22, each) for each in keys))
         for _ in range(3):
