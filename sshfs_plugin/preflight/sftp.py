@@ -196,10 +196,9 @@ def _unavailable(
     remote: Remote, transport: paramiko.Transport, channel: paramiko.Channel | None, error: Exception
 ) -> errors.SFTPUnavailable:
     subject = f"{remote.account} lets the login in but"
-    if isinstance(transport.saved_exception, TooMuch):
-        return errors.SFTPUnavailable(
-            f"{subject} sends {transport.saved_exception}", "what runs there is no SFTP server"
-        )
+    for fault in (error, transport.saved_exception):  # paramiko gives it to what waits for an answer, or keeps it
+        if isinstance(fault, TooMuch):
+            return errors.SFTPUnavailable(f"{subject} sends {fault}", "what runs there is no SFTP server")
     if not transport.is_active():
         return errors.SFTPUnavailable(
             f"{subject} closed the connection when it asked for SFTP ({reason(error)})", "its log tells why"

@@ -44,7 +44,8 @@ class Account:
         sftp: Whether there is SFTP.
         extensions: The extensions of SFTP that it announces, beside paramiko's.
         greeting: What the login's start-up files print.
-        floods: Whether it sends, in place of answers, far more than its client says that it has room for.
+        floods: When it sends far more than its client says that it has room for: ``before`` its answer to a request for
+            a subsystem, or ``after`` that, in place of the subsystem's answer; empty for never.
         last_words: What the program for SFTP says before it ends at once; empty if it stays.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
         answers: Status codes to give to requests such as ``list /private``, or ``stat /private/.``.
@@ -64,7 +65,7 @@ class Account:
     sftp: bool = True
     extensions: Sequence[str] = ()
     greeting: bytes = b""
-    floods: bool = False
+    floods: str = ""
     last_words: bytes = b""
     changes: Sequence[str] = ()
     answers: Mapping[str, int] = field(default_factory=dict)
@@ -254,15 +255,21 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
 
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
         self.server.meet(f"subsystem {name}", self.transport)
+        if self.server.account.floods == "before":
+            self._flood(channel)
         if self.server.account.floods:
-            threading.Thread(target=self._flood, args=(channel.remote_chanid,), daemon=True).start()
+            threading.Thread(target=self._flood_when_asked, args=(channel,), daemon=True).start()
             return True
         return self.server.account.sftp and super().check_channel_subsystem_request(channel, name)
 
-    def _flood(self, channel: int) -> None:
+    def _flood_when_asked(self, channel: paramiko.Channel) -> None:
+        if channel.recv(1):
+            self._flood(channel)
+
+    def _flood(self, channel: paramiko.Channel) -> None:
         words = paramiko.Message()
         words.add_byte(_CHANNEL_EXTENDED_DATA)
-        words.add_int(channel)
+        words.add_int(channel.remote_chanid)
         words.add_int(1)  # what a program prints on stderr
         words.add_string(bytes(32768))
         with contextlib.suppress(OSError, EOFError):

@@ -105,8 +105,9 @@ def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> N
     assert "()" not in str(error)
 
 
-def test_sftp_server_that_sends_far_more_than_was_asked_for_is_cut_off(client: Client, files: Path) -> None:
-    with serving(Account(directory=files, password="hunter2", floods=True)) as server:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_sftp_server_that_sends_far_more_than_was_asked_for_is_cut_off(client: Client, files: Path, when: str) -> None:
+    with serving(Account(directory=files, password="hunter2", floods=when)) as server:
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.SFTPUnavailable)
     assert str(error) == (
