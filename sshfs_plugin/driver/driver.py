@@ -97,9 +97,10 @@ class Driver:
         supervisor: Supervisor,
         counters: Counters | None = None,
         up_seconds: Callable[[], float] = uptime.seconds,
+        lives: Callable[[str], bool] = uptime.lives,
     ) -> None:
         self.counters = counters or Counters()
-        self._registry = Registry(volumes, holder_records)
+        self._registry = Registry(volumes, holder_records, lives)
         self._remotes = volumes.remotes
         self._preflight = preflight
         self._supervisor = supervisor
@@ -126,7 +127,7 @@ class Driver:
     def activate(self, caller: Caller) -> None:
         """Note a client's first call: if it is a new Docker process, the holders of the old one become inherited."""
         if caller.client is Client.DOCKER:
-            self._registry.inherit_unless_from(caller.process)
+            self._registry.met_docker(caller.process)
 
     def create(self, name: str, opts: Mapping[str, str], deadline: Deadline) -> None:
         """Make a volume; with ``check=create``, the default, a preflight comes first.

@@ -121,11 +121,18 @@ class Entry:
 
 
 class Registry:
-    """The volumes of this host by name."""
+    """The volumes of this host by name.
 
-    def __init__(self, volumes: VolumeRecords, holder_records: HolderRecords) -> None:
+    Args:
+        volumes: The records of volumes.
+        holder_records: The records of their holders.
+        lives: Tells whether the process of an identity lives.
+    """
+
+    def __init__(self, volumes: VolumeRecords, holder_records: HolderRecords, lives: Callable[[str], bool]) -> None:
         self._volumes = volumes
         self._holder_records = holder_records
+        self._lives = lives
         self._entries: dict[VolumeName, Entry] = {}
         self._docker_process = ""
         self._changing = threading.Lock()
@@ -230,15 +237,21 @@ class Registry:
         """Let nobody hold a volume any more, on disk as well."""
         self.apply(entry, lambda _: Holders())
 
-    def inherit_unless_from(self, docker_process: str) -> None:
-        """Mark Docker's holders as inherited, unless they are those of this process; which one it is is recorded."""
-        if docker_process and docker_process == self._docker_process:
+    def met_docker(self, process: str) -> None:
+        """Mark Docker's holders as inherited, unless the process lives that is on record as Docker; record this one.
+
+        Who else calls while that one lives, such as an administrator with curl, is no new Docker.
+
+        Args:
+            process: The identity of the process that calls, empty if unknown.
+        """
+        if self._lives(self._docker_process):
             return
         for entry in self.all():
             self.apply(entry, Holders.inherited_from_docker)
-        self._docker_process = docker_process
+        self._docker_process = process
         try:
-            self._holder_records.save_docker_process(docker_process)
+            self._holder_records.save_docker_process(process)
         except errors.StateError as error:
             log.error("which process Docker is, is not on record: %s", error)
 

@@ -40,8 +40,7 @@ class Caller:
 
     Attributes:
         client: Docker or Podman.
-        process: The number and start time of the process at the other end of the socket; no other process on this host
-            ever has both. Empty if unknown.
+        process: The identity of the process at the other end of the socket, empty if unknown (``host.uptime``).
         has_gone: Tells whether the client has closed its connection, so that it will not read the reply.
     """
 

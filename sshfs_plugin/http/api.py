@@ -368,11 +368,11 @@ def _body() -> bytes:
 
 
 def _process_of(connection: socket.socket | None) -> str:
-    """Return the number and the start of the process at the other end of a unix socket; empty if it is not known."""
+    """Return the identity of the process at the other end of a unix socket; empty if it is not known."""
     if connection is None or connection.family != socket.AF_UNIX:
         return ""
     process, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return f"{process} {uptime.start_of(process)}" if process else ""
+    return uptime.identity(process)
 
 
 def _has_been_closed(connection: socket.socket | None) -> bool:

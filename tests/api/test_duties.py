@@ -26,6 +26,7 @@ from support.waiting import LIMIT_SECONDS, Background, Gate
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.host import uptime
 from sshfs_plugin.http import api
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.settings import Settings
@@ -577,13 +578,16 @@ def activate_from_another_process(client: WireClient) -> None:
 def test_duty_21_a_new_dockerd_holds_everything_once_and_its_next_mount_is_the_same_hold(
     docker: DockerClient, host: FakeHost
 ) -> None:
+    host.living.add(uptime.identity(os.getpid()))
     docker.activate()
     docker.create("photos", OPTS)
     docker.mount("photos")
     docker.mount("photos")
     docker.mount("photos", OTHER_ID)
     docker.activate()
+    activate_from_another_process(docker)
     assert host.holder_records.counts("photos") == {ID: 2, OTHER_ID: 1}
+    host.living.clear()
     activate_from_another_process(docker)
     assert host.holder_records.counts("photos") == {ID: 1, OTHER_ID: 1}
     docker.mount("photos")

@@ -41,6 +41,7 @@ class FakeHost:
     volumes: MemoryVolumes = field(default_factory=MemoryVolumes)
     holder_records: MemoryHolders = field(default_factory=MemoryHolders)
     up_seconds: float = float("inf")
+    living: set[str] = field(default_factory=set)
 
     @property
     def volume_store(self) -> VolumeRecords:
@@ -70,6 +71,7 @@ class FakeHost:
             preflight=self.real_preflight,
             supervisor=self.real_supervisor,
             up_seconds=lambda: self.up_seconds,
+            lives=self.living.__contains__,
         )
         driver.load()
         return driver

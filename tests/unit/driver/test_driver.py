@@ -760,6 +760,7 @@ def test_crash_before_the_reply_leaves_an_inherited_reference_inherited(driver: 
 
 
 def test_activation_by_the_same_dockerd_changes_nothing(driver: Driver, host: FakeHost) -> None:
+    host.living.add("100")
     driver.activate(caller(process=100))
     create(driver)
     mount(driver)
@@ -772,13 +773,30 @@ def test_activation_by_the_same_dockerd_after_a_restart_of_the_service_changes_n
     driver: Driver, host: FakeHost
 ) -> None:
     """It activates each name of the plugin when that is first used, such as an alias."""
+    host.living.add("100")
     driver.activate(caller(process=100))
     create(driver)
     mount(driver)
     restarted = host.start_driver()
     restarted.activate(caller(process=100))
     assert host.holder_records.inherited("photos") == set()
+    host.living.remove("100")
     restarted.activate(caller(process=200))
+    assert host.holder_records.inherited("photos") == {ID}
+
+
+def test_activation_by_somebody_else_while_dockerd_lives_changes_nothing(driver: Driver, host: FakeHost) -> None:
+    """An administrator who tries the plugin with curl must not have Docker's mounts taken for those of a dead one."""
+    host.living.add("100")
+    driver.activate(caller(process=100))
+    create(driver)
+    mount(driver)
+    mount(driver)
+    driver.activate(caller(process=300))
+    assert host.holder_records.counts("photos") == {ID: 2}
+    assert host.holder_records.inherited("photos") == set()
+    host.living.remove("100")
+    driver.activate(caller(process=200))
     assert host.holder_records.inherited("photos") == {ID}
 
 

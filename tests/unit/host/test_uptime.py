@@ -37,3 +37,18 @@ def test_process_is_told_from_another_by_its_start() -> None:
     assert started
     assert ours < started <= time.clock_gettime(time.CLOCK_BOOTTIME)
     assert uptime.start_of(later.pid) is None
+
+
+def test_process_lives_until_it_ends_and_another_of_its_number_does_not_count() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        identity = uptime.identity(process.pid)
+        assert uptime.lives(identity)
+        assert not uptime.lives(f"{process.pid} 0.01"), "one that had the number before"
+        process.kill()
+    assert not uptime.lives(identity)
+    assert uptime.identity(process.pid) == ""
+
+
+@pytest.mark.parametrize("identity", ["", "0 ", "812", "812 None", "-1 0.0"])
+def test_process_of_no_identity_does_not_live(identity: str) -> None:
+    assert not uptime.lives(identity)

@@ -19,6 +19,7 @@ from support.long import normally
 from sshfs_plugin import errors, options
 from sshfs_plugin.driver.registry import Entry, Registry
 from sshfs_plugin.holders import Client, Holder, Holders
+from sshfs_plugin.host import uptime
 from sshfs_plugin.options import table
 from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import MountID, Unusable, Volume, VolumeName, usable, volume_name
@@ -326,7 +327,7 @@ def test_volume_whose_making_failed_since_its_record_was_not_synced_is_not_there
     volumes: VolumeRecords, holder_records: HolderRecords
 ) -> None:
     with pytest.raises(errors.StateUnwritable, match=r"cannot write .*/photos\.json, Input/output error"):
-        Registry(volumes, holder_records).add(Entry(record=volume()))
+        Registry(volumes, holder_records, uptime.lives).add(Entry(record=volume()))
     assert volumes.load_all() == {}
 
 
@@ -336,7 +337,7 @@ def test_volume_whose_record_is_removed_and_not_synced_is_there_no_more(
     request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    registry, entry = Registry(volumes, holder_records), Entry(record=volume())
+    registry, entry = Registry(volumes, holder_records, uptime.lives), Entry(record=volume())
     registry.add(entry)
     request.getfixturevalue("unsynced")
     registry.remove(entry)
@@ -574,7 +575,7 @@ def test_record_with_any_damage_keeps_its_volume_and_is_never_overwritten(
         volumes.save(some_volume(rng))
         content = damage(rng, record.read_bytes())
         record.write_bytes(content)
-        registry = Registry(volumes, holder_records)
+        registry = Registry(volumes, holder_records, uptime.lives)
         registry.load()
         assert [entry.name for entry in registry.all()] == [MUSIC, PHOTOS]
         found = registry.get(PHOTOS)
