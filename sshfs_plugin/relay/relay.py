@@ -73,6 +73,7 @@ class Relay:
             files: With which it tells of outages.
         """
         self._ssh: Connection | None = ssh
+        self._left_behind: Connection | None = None  # an attempt that could not be ended
         self._command, self._sshfs = command, sshfs
         self._read_seconds, self._outage_files = read_seconds, files
         self._from_sshfs, self._to_sshfs = Inbox(packets.LONGEST_REQUEST), Outbox()
@@ -484,9 +485,10 @@ class Relay:
         now, ssh, said = monotonic(), self._ssh, b""
         if ssh:
             if not why:
-                _await_end(ssh)
+                ssh.await_end()  # and say why
             ssh.end()
             said = ssh.said
+            self._left_behind = None if ssh.has_ended() else ssh
         why = why or outage.last_line(said) or "it was closed"
         self._ssh, self._has_version, self._reopens = None, False, False
         self._from_ssh.clear()
@@ -568,13 +570,20 @@ class Relay:
                 self._lose("the server does not answer in time", hangs=True)  # ssh itself ends if it can't reach it
         elif lost.is_due(now):
             lost.started = self._started = self._heard = now
-            try:
-                self._ssh = Ssh(self._command, quiet=True)
-            except OSError as error:
-                lost.failed(now, f"ssh can't be started: {error.strerror}", b"")
-                return
-            self._to_ssh.pieces.append(packets.HEADER.pack(5, packets.INIT, 3))
-            self._send()
+            self._connect(lost, now)
+
+    def _connect(self, lost: Outage, now: float) -> None:
+        """Begin an attempt to connect, unless the one before could not be ended: this one would not get any further."""
+        if self._left_behind and not self._left_behind.has_ended():
+            lost.failed(now, "ssh waits for a file system of this host that does not answer", b"")
+            return
+        try:
+            self._ssh = Ssh(self._command, quiet=True)
+        except OSError as error:
+            lost.failed(now, f"ssh can't be started: {error.strerror}", b"")
+            return
+        self._to_ssh.pieces.append(packets.HEADER.pack(5, packets.INIT, 3))
+        self._send()
 
     def _restore(self) -> "Conversation":
         """Wait until the server has answered for the volume's directory, whose disk may hang; reopen the files."""
@@ -669,7 +678,7 @@ class Relay:
         self._from_ssh.clear()
         while monotonic() < limit and select((ssh.descriptor,), (), (), END_SECONDS)[0]:
             if not self._from_ssh.fill(ssh.descriptor):
-                _await_end(ssh)
+                ssh.await_end()
                 break
             self._from_ssh.clear()
         return ssh.end()
@@ -686,11 +695,3 @@ def _why_lost(file: File | None) -> str:
     if file and file.writes != file.synced:
         return f"{_shown(file)} was written to, and the server may have lost that"
     return "a file that was open when the connection was lost can't be opened again"
-
-
-def _await_end(ssh: Connection) -> None:
-    """Give an ssh that has closed its socket a moment to say why, and to end by itself."""
-    for _ in range(25):
-        if ssh.has_ended():
-            return
-        select((), (), (), 0.02)

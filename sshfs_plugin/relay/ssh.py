@@ -3,8 +3,12 @@
 
 import _socket  # the module "socket" is several times as large as the relay
 import os
+from select import select
 
 LAST_WORDS_BYTES = FIRST_BYTES = 4096
+
+LONGEST_PAUSE_SECONDS = 0.25
+"""The last of the pauses, each twice as long as the one before, with which an end is waited for."""
 
 
 class Connection:
@@ -68,6 +72,16 @@ class Connection:
     def has_ended(self) -> bool:
         """Return whether it has ended by itself."""
         raise NotImplementedError
+
+    def await_end(self) -> bool:
+        """Return whether it has ended by itself, or does so within half a second."""
+        pause = 0.001
+        while not self.has_ended():
+            if pause > LONGEST_PAUSE_SECONDS:
+                return False
+            select((), (), (), pause)
+            pause *= 2
+        return True
 
     def end(self) -> int:
         """End it if it goes on; return its exit status."""
@@ -136,17 +150,20 @@ class Ssh(Connection):
         return self._status >= 0
 
     def end(self) -> int:
-        """End it if it still runs, with the ssh that it has started for a jump host; return its exit status."""
+        """End it if it still runs, with the ssh that it has started for a jump host; return its exit status.
+
+        One that reads from a file system that does not answer can't be ended (docs/facts.md), and is left behind.
+        """
         if not self.has_ended():
-            os.killpg(self.pid, 9)
             try:
-                _, self._status = os.waitpid(self.pid, 0)
-            except ChildProcessError:  # as above
-                self._status = 9
+                os.killpg(self.pid, 9)
+            except ProcessLookupError:  # as above
+                pass
+            self.await_end()
         while self.errors >= 0 and self.listen():
             pass
         self._close()
-        return os.waitstatus_to_exitcode(self._status)
+        return os.waitstatus_to_exitcode(self._status if self._status >= 0 else 9)
 
 
 def process_at_other_end(descriptor: int) -> int:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from integration.sshd import Server
 from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import kernel
+from sshfs_plugin.relay.ssh import Ssh
 
 FILES = ("key", "key-cert.pub", "password", "known_hosts", "uids")
 
@@ -59,6 +61,16 @@ def test_a_program_that_can_not_be_killed_is_left_behind(hung: Path) -> None:
         command.run(["cat", hung / "key"], seconds=3600)
     kernel.detach_all(hung.parent)
     command._left_behind[-1].wait(10)
+
+
+def test_an_ssh_that_can_not_be_killed_is_left_behind_by_the_relay(hung: Path) -> None:
+    ssh = Ssh(["/usr/bin/cat", str(hung / "key")], quiet=True)
+    began = time.monotonic()
+    assert ssh.end() == -signal.SIGKILL
+    assert time.monotonic() - began < 10, "the volume's requests wait meanwhile"
+    assert not ssh.has_ended(), "it waits for an answer that no signal can replace"
+    kernel.detach_all(hung.parent)
+    assert ssh.await_end()
 
 
 @pytest.mark.parametrize(

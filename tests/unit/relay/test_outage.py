@@ -14,6 +14,7 @@ from support.relayed import (
     Server,
     Servers,
     Start,
+    code_of,
     data,
     exchange,
     kind_of,
@@ -208,6 +209,28 @@ def test_attempt_when_the_server_says_nothing_is_given_up(
     clock.forward(10)
     servers.next()
     attempt.close()
+
+
+def test_attempt_that_can_not_be_ended_is_the_last_until_it_has_ended(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ssh that reads its key from a file system that does not answer survives SIGKILL, and so would the next."""
+    clock.stop()
+    server.die()
+    attempt = servers.next()
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    clock.forward(relay.ATTEMPT_SECONDS + 1)
+    told(relayed, lost("the server does not answer in time", "it is tried again 10 seconds later"))
+    for _ in range(3):
+        clock.forward(10)
+        clock.await_looks()
+        told(relayed, lost("ssh waits for a file system of this host that does not answer"))
+    assert not servers.is_called
+    relayed.sshfs.send(looking(1, b"/"))
+    assert code_of(relayed.sshfs.take()) == packets.UNAVAILABLE
+    attempt.close()
+    clock.forward(5)
+    servers.next()
 
 
 def test_server_when_it_lets_us_in_but_hangs_is_tried_more_and_more_seldom(
