@@ -36,7 +36,7 @@ class Guard:
 
     def watch(self) -> None:
         """Start it, unless it is there, or again if it was killed. Where that fails, reads go on without."""
-        if self._process and os.waitpid(self._process, os.WNOHANG) == (0, 0):
+        if self._runs():
             return
         self._let_go()
         try:
@@ -62,6 +62,12 @@ class Guard:
         if self._process:
             os.pwrite(self._told, OVER, 0)
         self._let_go()
+
+    def _runs(self) -> bool:
+        try:
+            return self._process > 0 and os.waitpid(self._process, os.WNOHANG) == (0, 0)
+        except ChildProcessError:  # it was reaped already, since our starter ignores the ends of children
+            return False
 
     def _let_go(self) -> None:
         for descriptor in (self._told, self._end):
