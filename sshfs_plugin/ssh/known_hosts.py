@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,17 @@ from io import FileIO
 from pathlib import Path
 
 from sshfs_plugin import errors
+from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import SSH_PORT, Volume
 
 _SEARCH_SECONDS = 10.0
+
+LOCK_SECONDS = 10.0
+"""How long to wait for another process that writes to the plugin's own file, which takes moments."""
+
+_PAUSE_SECONDS = 0.02
 _NOT_FOUND = 1
 _SEARCHES_REMEMBERED = 256
 
@@ -161,7 +168,7 @@ class KnownHosts:
         """Add a server's key to the plugin's own file unless it is known already. On return it is on disk.
 
         Raises:
-            StateError: It could not be written.
+            StateError: It could not be written, or another process keeps it locked.
             FileStuck: The file system of an administrator's file does not answer.
         """
         # before the lock is taken, since the file system of these files may hang
@@ -217,10 +224,22 @@ class KnownHosts:
         self.own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             with self.own.open("ab+", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._lock(file)
                 if self.own.exists() and os.path.samestat(os.fstat(file.fileno()), self.own.stat()):
                     yield file
                     return
+
+    def _lock(self, file: FileIO) -> None:
+        limit = Deadline.after(LOCK_SECONDS)
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not limit.left():
+                    raise errors.StateError(
+                        f"another process has locked {self.own} and does not end", "end it; lslocks tells which it is"
+                    ) from None
+            time.sleep(_PAUSE_SECONDS)
 
     def pinned_file(self, volume: str) -> Path:
         """Return the file of one volume's pinned key, which may not be there."""

@@ -21,6 +21,7 @@ from support.waiting import LIMIT_SECONDS
 from sshfs_plugin import errors
 from sshfs_plugin.host import command, local_files
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.ssh import known_hosts
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, line, pattern
 
 PORT = 2222
@@ -282,6 +283,21 @@ def test_add_when_another_process_is_writing_waits_until_it_is_done(known: Known
         file.write(line("nas", 22, key()))
     adding.join()
     assert known.own.read_text() == line("nas", 22, key())
+
+
+@pytest.mark.parametrize("act", ["add", "forget"])
+def test_known_hosts_that_another_process_keeps_locked_are_given_up(
+    known: KnownHosts, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """Such as a command of the administrator that was stopped with Ctrl-Z: nobody is to wait for it for ever."""
+    monkeypatch.setattr(known_hosts, "LOCK_SECONDS", 0.1)
+    with known.own.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(errors.StateError) as raised:
+            known.add("nas", 22, key()) if act == "add" else known.forget("nas", 22)
+    assert str(raised.value) == (
+        f"another process has locked {known.own} and does not end: end it; lslocks tells which it is"
+    )
 
 
 def test_pin_keeps_one_key_for_one_volume_and_the_latest(known: KnownHosts) -> None:
