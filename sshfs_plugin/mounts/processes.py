@@ -174,8 +174,8 @@ class ProcessSupervisor(Supervisor):
                 raise errors.ProgramNotStarted(program, problem) from problem
 
     def _give_up(self, name: VolumeName, keeper: subprocess.Popen[bytes]) -> None:
-        """Kill the keeper of a start that took too long, with sshfs and ssh in its process group, and clean up."""
-        os.killpg(keeper.pid, signal.SIGKILL)
+        """Kill the keeper of a start that took too long, with sshfs, its relay and ssh, and clean up."""
+        _kill_session(keeper.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel ends with its mount
             keeper.wait(CLEAN_UP_SECONDS)
         try:
@@ -183,6 +183,14 @@ class ProcessSupervisor(Supervisor):
         except errors.ProgramError as error:
             log.error("what a failed start has mounted may stay: %s", error)
         self.discard_files(name)
+
+
+def _kill_session(leader: int) -> None:
+    """Kill the processes of a session; they are several groups, since a relay gives one to each ssh."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if os.getsid(int(process.name)) == leader:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _comes_up(keeper: subprocess.Popen[bytes], steps: int, deadline: Deadline) -> bool:

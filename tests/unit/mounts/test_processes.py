@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.kernel import FakeKernel
 from support.preflight import LOGIN
+from support.processes import has_ended
 from support.programs import STAT_ANSWERED, STAT_UNANSWERED, Programs
 from support.waiting import LIMIT_SECONDS, Background, DeadlineOnce, await_that, now, soon
 
@@ -31,6 +32,7 @@ def volume(name: str) -> Volume:
 
 
 PHOTOS_VOLUME = volume(PHOTOS)
+
 
 # the keeper is left behind on purpose: it outlives the service
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -51,6 +53,10 @@ if verb == "keep":
     locks.mkdir(exist_ok=True)
     lock = (locks / name).open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
+if "connect" in words and not os.fork():
+    os.setpgid(0, 0)  # as the ssh of a relay
+    with (here / "keepers").open("a") as keepers:
+        print(os.getpid(), file=keepers)
 if "fail" in words:
     sys.exit("read: Connection reset by peer\\nPermission denied (publickey).")
 if "mount" in words:
@@ -194,6 +200,17 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     assert keeping.mounted() == {}
     with pytest.raises(ProcessLookupError):
         os.kill(steps.keeper, 0)
+
+
+def test_start_that_takes_too_long_leaves_no_ssh_that_waits_for_the_server(
+    keeping: ProcessSupervisor, steps: Steps
+) -> None:
+    """Each has a process group of its own, which its relay ends with it."""
+    steps.plan("keep", "connect stay")
+    with pytest.raises(errors.MountTimedOut):
+        keeping.start(PHOTOS_VOLUME, LOGIN, Deadline.after(1))
+    assert len(steps.keepers) == 2
+    await_that(lambda: all(map(has_ended, steps.keepers)), lambda: "both have ended")
 
 
 def test_start_that_takes_too_long_leaves_no_password_even_if_its_cleaning_up_does_too(

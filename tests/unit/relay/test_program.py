@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.processes import has_ended
 from support.relayed import (
     CREATE,
     INIT,
@@ -200,14 +201,6 @@ def await_told(relay: int, what: bytes) -> None:
     await_that(lambda: told.read_bytes() == what, lambda: f"{what!r} is told; {told.read_bytes()!r} is")
 
 
-def state_of(process: int) -> str:
-    """Return the letter by which the kernel tells what a process does; empty once it has ended and was reaped."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
 def ignore_the_ends_of_children() -> None:
     """Let the kernel reap all children, as a program does that is not interested in how they end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -286,7 +279,7 @@ def test_program_when_its_guard_was_killed_starts_another_for_the_next_file(
         await_that(lambda: guards_of(mount.relay), lambda: "it has a guard")
         (its_guard,) = guards_of(mount.relay)
         os.kill(its_guard, signal.SIGKILL)
-        await_that(lambda: state_of(its_guard) in ("", "Z"), lambda: state_of(its_guard))
+        await_that(lambda: has_ended(its_guard), lambda: "it has ended")
         open_it(2)
         os.kill(mount.relay, signal.SIGKILL)
         mount.server.close()
