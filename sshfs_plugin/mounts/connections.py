@@ -100,7 +100,7 @@ class SharedConnection(SecretFiles):
 
     @property
     def making(self) -> Path:
-        """An empty file that is there until it has been made."""
+        """A file that is there until it has been made, and tells since when it is, on the monotonic clock."""
         return self.directory / "making"
 
     @property
@@ -147,7 +147,10 @@ class SharedConnection(SecretFiles):
     @property
     def is_being_made(self) -> bool:
         """Whether it is; of one that a killed service was about to make, the file stays."""
-        return _is_recent(self.making, MAKING_SECONDS)
+        try:
+            return time.monotonic() - float(self.making.read_text()) < MAKING_SECONDS
+        except (OSError, ValueError):
+            return False
 
     @property
     def was_begun(self) -> bool:
@@ -327,7 +330,7 @@ class SharedConnections:
         """Write the files of a connection, which a volume shares from now on."""
         connection.volumes.mkdir(mode=0o700)
         (connection.volumes / volume.name).touch(0o600)
-        connection.making.touch(0o600)
+        replace_file(connection.making, str(time.monotonic()))
         if volume.pinned_host_key:
             shutil.copy(self._known_hosts.pinned_file(volume.name), connection.known_hosts)
         config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts, connection.key)

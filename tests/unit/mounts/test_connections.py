@@ -239,12 +239,18 @@ def test_secrets_of_a_connection_whose_program_was_killed_while_it_made_it_are_r
     assert left == ({"environment", "socket", "ssh_config", "volumes"} if stands else set())
 
 
-def test_connection_is_not_waited_for_longer_when_the_clock_was_set_back(connections: SharedConnections) -> None:
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+def test_connection_is_waited_for_as_long_as_ever_when_the_clock_is_set_meanwhile(
+    connections: SharedConnections, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """As it is soon after a boot, when many are made."""
     connection = joined(connections, volume("photos"), LOGIN)
-    for seconds, is_being_made in ((-60, False), (-5, True), (5, True), (86400, False)):
-        then = time.time() + seconds
-        os.utime(connection.making, (then, then))
-        assert connection.is_being_made is is_being_made
+    clock, began = time.time, time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+    connections.remove_given_up()
+    assert connection.is_being_made
+    monkeypatch.setattr(time, "monotonic", lambda: began + module.MAKING_SECONDS + 1)
+    assert not connection.is_being_made
 
 
 def test_connection_whose_end_takes_no_more_connections_is_not_taken_for_ended(connections: SharedConnections) -> None:
