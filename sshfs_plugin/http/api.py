@@ -191,7 +191,7 @@ def _counters(driver: Driver, _call: Call) -> Answer:
             "mounts": _durations(counted.mounts),
             "checks": [{"check": check, **_durations(durations)} for check, durations in counted.checks.items()],
             "unmounts": counted.unmounts,
-            "reconnects": [{"volume": name, "count": count} for name, count in driver.reconnects().items()],
+            "reconnects": [{"volume": name, "count": count} for name, count in driver.states.reconnects().items()],
         }
     }
 
@@ -435,7 +435,7 @@ def _errors_noted(driver: Driver, verb: str, event: Event | None) -> Iterator[No
 
 
 def _summary(driver: Driver) -> str:
-    volumes, mounted = driver.counts()
+    volumes, mounted = driver.states.counts()
     return f"{volumes} volume{'s' if volumes != 1 else ''}, {mounted} mounted"
 
 

@@ -12,7 +12,7 @@ from support.waiting import LIMIT_SECONDS, Background, Gate, now, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.driver import driver as rules
+from sshfs_plugin.driver import mounting, releasing
 from sshfs_plugin.driver.counters import Failure
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
@@ -48,7 +48,7 @@ def test_create_leaves_nothing_when_it_cannot_be_recorded(driver: Driver, host: 
 def test_create_alone_lets_a_missing_directory_be_made(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
+    monkeypatch.setattr(mounting, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver, create_directory="")
     mount(driver)
     assert host.preflight.checked == ["photos", "photos"]
@@ -69,7 +69,7 @@ def test_mount_while_the_check_holds_reads_no_file_again_and_no_key_is_remembere
     assert host.preflight.prepared == ["photos"]
     assert host.supervisor.logins == [LOGIN.without_contents]
     assert LOGIN.without_contents.contents == {}
-    monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
+    monkeypatch.setattr(mounting, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver, "music")
     mount(driver, "music")
     assert host.preflight.prepared == ["photos", "music", "music"]
@@ -189,7 +189,7 @@ def test_mount_does_not_check_again_right_after_create(driver: Driver, host: Fak
 def test_mount_checks_again_when_the_last_check_is_old(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "CHECK_HOLDS_SECONDS", -1.0)
+    monkeypatch.setattr(mounting, "CHECK_HOLDS_SECONDS", -1.0)
     create(driver)
     host.preflight.problems["photos"] = errors.LoginRefused("nas refused to let me in")
     with pytest.raises(errors.LoginRefused):
@@ -283,7 +283,7 @@ def test_server_that_turns_a_mount_away_is_asked_once_more(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """A loaded one closes connections before their login, at random."""
-    monkeypatch.setattr("sshfs_plugin.driver.driver.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("sshfs_plugin.driver.mounting.AGAIN_SECONDS", 0.0)
     problems = [errors.MountTurnedAway("Connection reset by 192.0.2.1 port 22")] * times
     start, asked = host.supervisor.start, []
 
@@ -452,7 +452,7 @@ def test_mount_just_after_the_start_of_the_host_waits_for_the_server(
         told.append((seconds, early.get("photos").last_error))
         host.preflight.problems.clear()
 
-    monkeypatch.setattr("sshfs_plugin.driver.driver.time.sleep", server_comes_up)
+    monkeypatch.setattr("sshfs_plugin.driver.mounting.time.sleep", server_comes_up)
     mount(early)
     assert told == [(5.0, "cannot connect to nas port 22")]
     assert early.get("photos").last_error == ""
@@ -468,8 +468,8 @@ def test_mount_just_after_the_start_waits_even_if_the_clock_is_not_set_yet(
     early = host.start_driver()
     host.preflight.problems["photos"] = errors.HostUnreachable("cannot connect to nas port 22")
     clock = Mock(now=lambda zone: datetime(1970, 1, 1, tzinfo=zone))
-    monkeypatch.setattr(rules, "datetime", clock)
-    monkeypatch.setattr("sshfs_plugin.driver.driver.time.sleep", lambda _: host.preflight.problems.clear())
+    monkeypatch.setattr(mounting, "datetime", clock)
+    monkeypatch.setattr("sshfs_plugin.driver.mounting.time.sleep", lambda _: host.preflight.problems.clear())
     mount(early)
     assert status_of(early) == (True, 1)
 
@@ -617,7 +617,7 @@ def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
 @pytest.fixture
 def failed_unmount(driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an unmount have failed, which is tried again at each look."""
-    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    monkeypatch.setattr(releasing, "LEAVE_SECONDS", -1.0)
     create(driver)
     mount(driver)
     host.supervisor.release_problems["photos"] = errors.UnmountFailed("volume 'photos' could not be unmounted")

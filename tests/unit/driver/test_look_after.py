@@ -13,7 +13,7 @@ from support.driver import FakeHost, caller, create, mount, status_of
 from support.waiting import Background, Gate, soon
 
 from sshfs_plugin import context, errors
-from sshfs_plugin.driver import driver as rules
+from sshfs_plugin.driver import releasing, upkeep
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.events import Event
@@ -228,7 +228,7 @@ def test_get_tells_of_containers_whose_mount_died_and_was_made_anew(driver: Driv
 def test_look_after_says_once_that_a_mount_has_to_stay(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    monkeypatch.setattr(releasing, "LEAVE_SECONDS", -1.0)
     create(driver)
     mount(driver)
     host.supervisor.used.add("photos")
@@ -247,7 +247,7 @@ def test_what_is_held_since_before_a_crash_and_used_by_nothing_is_released_after
     restarted = host.start_driver()
     restarted.look_after(1)
     assert host.supervisor.asked == [], "a container may be about to begin"
-    monkeypatch.setattr(rules, "DOUBT_SECONDS", -1.0)
+    monkeypatch.setattr(upkeep, "DOUBT_SECONDS", -1.0)
     restarted = host.start_driver()
     restarted.look_after(1)
     assert status_of(restarted) == (False, 0)
@@ -261,7 +261,7 @@ def test_what_is_held_since_before_a_crash_and_used_is_asked_about_once(
     create(driver)
     mount(driver)
     host.supervisor.used.add("photos")
-    monkeypatch.setattr(rules, "DOUBT_SECONDS", -1.0)
+    monkeypatch.setattr(upkeep, "DOUBT_SECONDS", -1.0)
     restarted = host.start_driver()
     restarted.look_after(1)
     restarted.look_after(1)
@@ -276,7 +276,7 @@ def test_what_is_held_otherwise_than_before_a_crash_is_left_alone(
 ) -> None:
     create(driver)
     mount(driver, client=Client.DOCKER if since == "mounted" else Client.PODMAN)
-    monkeypatch.setattr(rules, "DOUBT_SECONDS", -1.0)
+    monkeypatch.setattr(upkeep, "DOUBT_SECONDS", -1.0)
     restarted = host.start_driver()
     if since == "mounted":
         mount(restarted, mount_id=OTHER_ID)
@@ -298,7 +298,7 @@ def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
     driver.look_after(1)
     driver.look_after(1)
     assert host.supervisor.asked == ["photos"]
-    monkeypatch.setattr(rules, "LEAVE_SECONDS", -1.0)
+    monkeypatch.setattr(releasing, "LEAVE_SECONDS", -1.0)
     restarted = host.start_driver()
     restarted.look_after(1)
     restarted.look_after(1)
@@ -393,12 +393,12 @@ def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: FakeH
         def emit(self, record: logging.LogRecord) -> None:
             subjects.append(dict(context.subject()))
 
-    rules.log.addHandler(listener := Listener())
+    upkeep.log.addHandler(listener := Listener())
     try:
         host.supervisor.silent.add("photos")
         driver.look_after(1)
     finally:
-        rules.log.removeHandler(listener)
+        upkeep.log.removeHandler(listener)
     assert subjects == [{"VOLUME": "photos"}]
 
 

@@ -173,7 +173,7 @@ def test_preflight_of_before_an_edit_does_not_count_after_it(
 def test_mount_behind_a_jump_host_that_is_turned_away_is_tried_once_more(
     driver: Driver, host: FakeHost, remotes: Remotes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sshfs_plugin.driver.driver.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("sshfs_plugin.driver.mounting.AGAIN_SECONDS", 0.0)
     asked = []
 
     def turn_away(volume: Volume, *_: object) -> None:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""What is done about the volumes when nobody calls: mounts are looked at, and what is held by nobody is unmounted."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from sshfs_plugin import context, errors
+from sshfs_plugin.deadline import Deadline
+from sshfs_plugin.driver.locks import Locks
+from sshfs_plugin.driver.registry import Entry, Registry
+from sshfs_plugin.driver.releasing import UNMOUNT_SECONDS, Releaser
+from sshfs_plugin.driver.states import States
+from sshfs_plugin.driver.values import Condition, State
+from sshfs_plugin.events import Event
+from sshfs_plugin.holders import Holders
+from sshfs_plugin.mounts.supervisor import Supervisor
+from sshfs_plugin.preflight.deferred import DeferredPreflight
+from sshfs_plugin.volume import Volume, VolumeName, volume_name
+
+log = logging.getLogger(__name__)
+
+DOUBT_SECONDS = 300.0
+"""For how long after this process has begun a volume may be held since before that without being used: far longer than
+Docker takes to start a container whose volume is mounted.
+"""
+
+_NEWS: Mapping[Condition, tuple[Event, str]] = {
+    Condition.UNRESPONSIVE: (Event.UNRESPONSIVE, "the mount does not answer"),
+    Condition.REMOUNTED: (Event.REMOUNTED, "mounted anew: containers that had it before have lost it"),
+    Condition.LOST: (Event.LOST, "not mounted any more, although containers hold it"),
+}
+"""What is said when a volume comes into a condition for which no call is to blame."""
+
+
+class Upkeep:
+    """Looks after the volumes, in rounds.
+
+    Args:
+        registry: The volumes.
+        supervisor: Knows their mounts.
+        preflight: Reads their logins.
+        locks: Those of volumes.
+        states: Tells their states.
+        releaser: Unmounts them.
+    """
+
+    def __init__(  # noqa: PLR0913 (each of the driver's parts has to do with it)
+        self,
+        *,
+        registry: Registry,
+        supervisor: Supervisor,
+        preflight: DeferredPreflight,
+        locks: Locks,
+        states: States,
+        releaser: Releaser,
+    ) -> None:
+        self._registry, self._supervisor, self._preflight = registry, supervisor, preflight
+        self._locks, self._states, self._releaser = locks, states, releaser
+        self._cleared: set[str] = set()
+        self._told: dict[VolumeName, Condition] = {}
+        self._held_before: dict[VolumeName, Holders] = {}
+        self._doubtful_from = time.monotonic() + DOUBT_SECONDS
+
+    def begin(self) -> None:
+        """Note who holds the volumes before this process does anything."""
+        self._held_before = {entry.name: entry.holders for entry in self._registry.all() if entry.holders.are_docker_s}
+
+    def look_after(self, seconds: float) -> None:
+        """Ask every mount whether it answers, release those without a holder, and read unusable records again.
+
+        It is slow, so it runs in a thread of its own.
+
+        Args:
+            seconds: How long one mount may take to answer.
+        """
+        mounted = self._supervisor.mounted()
+        for entry in self._registry.all():
+            with context.about(VOLUME=entry.name):
+                try:
+                    self._look_after(entry, seconds, is_mounted=entry.name in mounted)
+                except Exception:  # go on with the other volumes
+                    log.exception("looking after the volume failed")
+        self._tell(self._states.all())  # which also notes since when each volume is in its condition
+        self._clear_left_over()
+        self._supervisor.connections.remove_given_up()
+
+    def _tell(self, states: Sequence[State]) -> None:
+        """Log the conditions that have changed since the last time."""
+        before, self._told = self._told, {state.record.name: state.condition for state in states}
+        for name, condition in self._told.items():
+            was = before.get(name)
+            if condition is was:
+                continue
+            with context.about(VOLUME=name):
+                if condition in _NEWS:
+                    event, words = _NEWS[condition]
+                    log.warning("%s", words, extra=event.fields)
+                elif was is Condition.UNRESPONSIVE and condition is Condition.MOUNTED:
+                    log.warning("the mount answers again", extra=Event.ANSWERS_AGAIN.fields)
+
+    def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
+        if not isinstance(entry.record, Volume):
+            self._registry.look_again(entry)
+        if is_mounted:
+            self._look_at(entry, seconds)
+            self._provide(entry)
+            self._release_if_unheld(entry)
+            self._release_if_forgotten(entry)
+        else:
+            entry.answering = None
+            entry.unmount_settled()
+            if entry.holders.count:
+                self._release_if_unheld(entry)
+
+    def _provide(self, entry: Entry) -> None:
+        """Let the unit of a volume that version 1.1 has mounted find what it reads, should it be started again."""
+        if self._supervisor.is_provided(entry.name):
+            return
+        with (
+            suppress(errors.PluginError),  # as long as it can't be read there is nothing to provide
+            self._locks.on_volume(entry.name, Deadline.after(0)),
+        ):
+            if self._supervisor.device(entry.name) is not None:
+                self._supervisor.provide(entry.volume, self._preflight.login(entry.volume))
+
+    def _look_at(self, entry: Entry, seconds: float) -> None:
+        name = entry.name
+        reconnects, device = self._supervisor.reconnects(name), self._supervisor.device(name)
+        answering = self._supervisor.answers(name, seconds)
+        if not answering and (
+            # the relay tells of the end of an outage at once, and what was unmounted meanwhile needs no answer
+            self._supervisor.outage(name)
+            or self._supervisor.reconnects(name) != reconnects
+            or self._supervisor.device(name) != device
+        ):
+            entry.answering = None
+            return
+        entry.answering = answering
+        if answering:
+            entry.recovered()
+
+    def _release_if_unheld(self, entry: Entry) -> None:
+        if entry.holders.live or time.monotonic() < entry.left_until:
+            return
+        with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
+            # by now the name may be that of a new volume, which has an entry and a mount of its own
+            if self._registry.find(entry.name) is entry and not entry.holders.live:
+                self._releaser.release(entry, Deadline.after(UNMOUNT_SECONDS))
+
+    def _release_if_forgotten(self, entry: Entry) -> None:
+        """Release a volume, once, if its holders are those of before this process and nothing uses it.
+
+        An Unmount that comes when no service can take it is lost: Docker does not try again with what is in it
+        (docs/facts.md), and removes the container.
+        """
+        before = self._held_before.get(entry.name)
+        if before is None or not entry.answering or time.monotonic() < self._doubtful_from:
+            return
+        with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
+            del self._held_before[entry.name]
+            if self._registry.find(entry.name) is not entry or entry.holders != before or not entry.holders.live:
+                return
+            with suppress(errors.MountError):
+                if self._supervisor.release(entry.name, Deadline.after(UNMOUNT_SECONDS)):
+                    log.warning("nothing uses it, so what held it was given back while there was no service")
+                    self._releaser.note_unmounted()
+                    self._registry.drop_holders(entry)
+
+    def _clear_left_over(self) -> None:
+        """Remove the mountpoints of volumes that no longer exist. What can't be removed is tried and logged once."""
+        left = self._supervisor.left_over()
+        self._cleared &= left
+        for name in left - self._cleared:
+            with (
+                suppress(errors.InvalidVolumeName, errors.VolumeBusy),
+                self._locks.on_volume(volume_name(name), Deadline.after(0)),
+            ):
+                if not self._registry.is_taken(name):
+                    self._clear(volume_name(name))
+
+    def _clear(self, name: VolumeName) -> None:
+        try:
+            self._supervisor.clear(name, Deadline.after(UNMOUNT_SECONDS))
+        except errors.MountError as error:
+            log.warning("the mountpoint of %s, which is no volume any more, stays for now: %s", name, error)
+        else:
+            self._cleared.add(name)
