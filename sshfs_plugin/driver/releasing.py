@@ -3,6 +3,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -54,7 +55,7 @@ class Releaser:
                 released = False
             else:
                 if released:
-                    self.note_unmounted()
+                    self._note_unmounted()
                 else:
                     _note_left_mounted(entry)
                 entry.unmount_settled()
@@ -64,7 +65,15 @@ class Releaser:
                 return
         self._registry.drop_holders(entry)
 
-    def note_unmounted(self) -> None:
+    def release_forgotten(self, entry: Entry, deadline: Deadline) -> None:
+        """Release a volume that has holders, unless something uses it; then they were not given back for want of us."""
+        with suppress(errors.MountError):
+            if self._supervisor.release(entry.name, deadline):
+                log.warning("nothing uses it, so what held it was given back while there was no service")
+                self._note_unmounted()
+                self._registry.drop_holders(entry)
+
+    def _note_unmounted(self) -> None:
         """Log and count that a volume was unmounted."""
         self._counters.unmounted()
         log.info("unmounted", extra=Event.UNMOUNTED.fields)

@@ -3,8 +3,8 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
@@ -102,7 +102,7 @@ class Upkeep:
 
     def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
         if not isinstance(entry.record, Volume):
-            self._registry.look_again(entry)
+            self._read_again(entry)
         if is_mounted:
             self._look_at(entry, seconds)
             self._provide(entry)
@@ -114,15 +114,18 @@ class Upkeep:
             if entry.holders.count:
                 self._release_if_unheld(entry)
 
+    def _read_again(self, entry: Entry) -> None:
+        with self._unless_busy(entry) as is_idle:
+            if is_idle:
+                self._registry.look_again(entry)
+
     def _provide(self, entry: Entry) -> None:
         """Let the unit of a volume that version 1.1 has mounted find what it reads, should it be started again."""
         if self._supervisor.is_provided(entry.name):
             return
-        with (
-            suppress(errors.PluginError),  # as long as it can't be read there is nothing to provide
-            self._locks.on_volume(entry.name, Deadline.after(0)),
-        ):
-            if self._supervisor.device(entry.name) is not None:
+        # as long as it can't be read there is nothing to provide
+        with suppress(errors.PluginError), self._unless_busy(entry) as is_idle:
+            if is_idle and self._supervisor.device(entry.name) is not None:
                 self._supervisor.provide(entry.volume, self._preflight.login(entry.volume))
 
     def _look_at(self, entry: Entry, seconds: float) -> None:
@@ -144,9 +147,8 @@ class Upkeep:
     def _release_if_unheld(self, entry: Entry) -> None:
         if entry.holders.live or time.monotonic() < entry.left_until:
             return
-        with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
-            # by now the name may be that of a new volume, which has an entry and a mount of its own
-            if self._registry.find(entry.name) is entry and not entry.holders.live:
+        with self._unless_busy(entry) as is_idle:
+            if is_idle and not entry.holders.live:
                 self._releaser.release(entry, Deadline.after(UNMOUNT_SECONDS))
 
     def _release_if_forgotten(self, entry: Entry) -> None:
@@ -158,15 +160,28 @@ class Upkeep:
         before = self._held_before.get(entry.name)
         if before is None or not entry.answering or time.monotonic() < self._doubtful_from:
             return
-        with suppress(errors.VolumeBusy), self._locks.on_volume(entry.name, Deadline.after(0)):
-            del self._held_before[entry.name]
-            if self._registry.find(entry.name) is not entry or entry.holders != before or not entry.holders.live:
+        with self._unless_busy(entry) as is_idle:
+            if not is_idle:
                 return
-            with suppress(errors.MountError):
-                if self._supervisor.release(entry.name, Deadline.after(UNMOUNT_SECONDS)):
-                    log.warning("nothing uses it, so what held it was given back while there was no service")
-                    self._releaser.note_unmounted()
-                    self._registry.drop_holders(entry)
+            del self._held_before[entry.name]
+            if entry.holders == before and entry.holders.live:
+                self._releaser.release_forgotten(entry, Deadline.after(UNMOUNT_SECONDS))
+
+    @contextmanager
+    def _unless_busy(self, entry: Entry) -> Iterator[bool]:
+        """Hold a volume's lock, if nobody else does.
+
+        Yields:
+            Whether that is so, and it is a volume still. By now its name may be that of a new one, which has an entry
+            and a mount of its own.
+        """
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(self._locks.on_volume(entry.name, Deadline.after(0)))
+            except errors.VolumeBusy:
+                yield False
+            else:
+                yield self._registry.find(entry.name) is entry
 
     def _clear_left_over(self) -> None:
         """Remove the mountpoints of volumes that no longer exist. What can't be removed is tried and logged once."""

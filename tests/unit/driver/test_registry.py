@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Volumes whose record can't be used, and what a driver that starts finds on record."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.clients import ID, OTHER_ID
 from support.driver import FakeHost, create, mount, status_of
-from support.waiting import soon
+from support.waiting import Background, Gate, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
@@ -98,6 +99,25 @@ def test_unusable_volume_is_one_again_as_soon_as_its_record_is_mended(
     state = restarted.get("photos")
     assert (state.record, state.last_error) == (good, "")
     mount(restarted)
+
+
+def test_unusable_volume_that_is_made_anew_while_all_are_looked_after_is_said_nothing_of(
+    host: FakeHost, in_background: Background, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(host.start_driver(), "music")
+    host.volumes.records[PHOTOS] = BROKEN
+    driver = host.start_driver()
+    host.supervisor.live.add("music")
+    gate = host.supervisor.answer_gates["music"] = Gate()
+    looking = in_background(driver.look_after, 1)
+    gate.await_arrival()
+    driver.remove("photos", soon())
+    create(driver)
+    with caplog.at_level(logging.INFO):
+        caplog.clear()
+        gate.open()
+        looking.result()
+    assert "can be used again" not in caplog.text
 
 
 # Start
