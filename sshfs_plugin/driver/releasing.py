@@ -63,6 +63,8 @@ class Releaser:
                 # our own look at a mount can't be killed while its server does not answer, and uses it
                 entry.left_until = time.monotonic() + (0.0 if entry.answering is False else LEAVE_SECONDS)
                 return
+        else:  # its sshfs has ended by itself, and with it the session of a shared connection
+            self._supervisor.connections.leave(entry.name)
         self._registry.drop_holders(entry)
 
     def release_forgotten(self, entry: Entry, deadline: Deadline) -> None:

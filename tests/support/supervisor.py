@@ -19,10 +19,16 @@ class FakeConnections:
     Attributes:
         joinable: The volumes that can share one that stands.
         ended: How often the idle ones were to end.
+        left: The volumes that share one no more.
     """
 
     joinable: set[str] = field(default_factory=set)
     ended: int = 0
+    left: list[str] = field(default_factory=list)
+
+    def leave(self, name: VolumeName) -> None:
+        """Note it."""
+        self.left.append(name)
 
     def can_be_joined(self, volume: Volume, login: Login) -> bool:
         """Tell whether the test says so."""

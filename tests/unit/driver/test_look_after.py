@@ -306,6 +306,30 @@ def test_look_after_asks_again_only_after_a_while_when_a_mount_has_to_stay(
     assert status_of(restarted) == (True, 1)
 
 
+def test_look_after_says_once_more_that_a_mount_has_to_stay_after_it_was_mounted_for_another(
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    host.supervisor.used.add("photos")
+    for mount_id in (ID, OTHER_ID):
+        mount(driver, mount_id=mount_id)
+        driver.unmount("photos", mount_id, soon())
+        driver.look_after(1)
+    assert caplog.text.count("left mounted: a container or a process on this host still uses it") == 2
+
+
+def test_volume_whose_sshfs_has_ended_leaves_its_connection_when_it_is_given_back(
+    driver: Driver, host: FakeHost
+) -> None:
+    """It would take the place of another in it, and keep it from ending."""
+    create(driver)
+    mount(driver)
+    host.supervisor.live.remove("photos")
+    assert host.supervisor.connections.left == []
+    driver.unmount("photos", ID, soon())
+    assert host.supervisor.connections.left == ["photos"]
+
+
 def test_look_after_asks_again_at_once_of_a_mount_that_may_be_in_use_by_its_own_look_alone(
     driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
