@@ -59,7 +59,7 @@ class Holders:
 
     @property
     def are_docker_s(self) -> bool:
-        """Whether Docker alone holds the volume; what it holds, a process uses. Podman may hold it for nobody."""
+        """Whether only Docker holds the volume. Then what nothing uses was given back: Podman may hold for nobody."""
         return all(holder.client is Client.DOCKER for holder in self.by_id.values())
 
     def have_other_than(self, device: str) -> bool:

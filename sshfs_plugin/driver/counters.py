@@ -62,8 +62,8 @@ class Counters:
     Attributes:
         started_at: Since when it is counted.
         calls: How often each verb was called, by others than our own command and watchdog.
-        failures: How often each kind of failure has ended a call, whoever made it, or an unmount, whose failure ends
-            no call.
+        failures: How often each kind of failure has occurred: in calls, whoever made them, and in unmounts, whose
+            failure ends no call.
         mounts: From a Mount's arrival until the volume can be used, where it was not mounted before, without the wait
             for a server that is not up yet.
         checks: Each check of the preflight, whether it has passed or not.

@@ -39,7 +39,7 @@ one that is not needs the rest of the caller's time.
 """
 
 EARLY_SECONDS = 300.0
-"""For how long after its start this host may be up before its servers are."""
+"""For how long after this host's start its servers may still be starting."""
 
 _NOT_UP_YET = errors.HostUnresolved, errors.HostUnreachable, errors.TurnedAway, errors.ServerSilent
 """What is found of a server that is starting: the last two when its sshd does already, and can't serve yet."""
@@ -101,8 +101,8 @@ class Mounter:
 
         Args:
             entry: The volume.
-            attempted_at: When the call came; from then on a failure of others counts for it, and its duration is taken.
-                For each further attempt it is when that one begins.
+            attempted_at: When this attempt was asked for: when the call came, then when each further one begins.
+                Failures of others that began later count for it, and its duration is measured from here.
             deadline: When the caller gives up.
         """
         while True:

@@ -238,9 +238,9 @@ class Registry:
         self.apply(entry, lambda _: Holders())
 
     def met_docker(self, process: str) -> None:
-        """Mark Docker's holders as inherited, unless the process lives that is on record as Docker; record this one.
+        """Mark Docker's holders as inherited and record the caller as Docker, unless the one on record still lives.
 
-        Who else calls while that one lives, such as an administrator with curl, is no new Docker.
+        Whoever calls while it does, such as an administrator with curl, is no new Docker.
 
         Args:
             process: The identity of the process that calls, empty if unknown.

@@ -22,8 +22,8 @@ from sshfs_plugin.volume import Volume, VolumeName, volume_name
 log = logging.getLogger(__name__)
 
 DOUBT_SECONDS = 300.0
-"""For how long after this process has begun a volume may be held since before that without being used: far longer than
-Docker takes to start a container whose volume is mounted.
+"""For how long after this process has begun it trusts the holders on record of a volume that nothing uses. Docker
+starts a container far sooner after its Mount.
 """
 
 _NEWS: Mapping[Condition, tuple[Event, str]] = {

@@ -60,8 +60,9 @@ class State:
         since: Since when it has been in that condition, as far as this process has seen.
         holders: How many mount IDs hold it.
         unit: The systemd unit that it has while mounted, empty where there is no systemd.
-        last_error: Why it has no connection to its server, or that its mount does not answer, else the last failure of
-            a verb on it, or of its unmount; empty after a success and when its mount answers.
+        last_error: The first of these that there is: why it has no connection to its server, that its mount does not
+            answer, the last failure of a verb on it or of its unmount. Empty after a success, and when its mount
+            answers.
         last_error_at: When that was.
     """
 

@@ -14,7 +14,7 @@ class OwnMount:
     """Our mount of the file system of a directory: read-only ever after if that was so when we started."""
 
     def __init__(self, directory: Path) -> None:
-        """Note whether the file system is read-only; not whether the mount alone is, which somebody wants so."""
+        """Note whether the file system is read-only. A mount that alone is so does not count: somebody wants that."""
         self._directory = directory
         self._was_read_only = _mode(directory) == "ro"
 

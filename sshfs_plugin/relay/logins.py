@@ -10,7 +10,7 @@ import fcntl
 import os
 
 COUNTS_SECONDS = 10.0
-"""For how long the login of one volume tells the others what becomes of theirs: they are due within five seconds."""
+"""For how long the outcome of one volume's login counts for the others, which are all due within five seconds."""
 
 WAIT_SECONDS = 20.0
 """How long to wait for the login of another: longer than ssh takes to find, by default, that it can't connect."""

@@ -173,7 +173,7 @@ class Keyring:
         except SlowLock as lock:
             raise errors.IdentityFileUnusable(
                 f"{subject}, its passphrase is hashed {lock.rounds} times, which would take too long",
-                f"ssh-keygen -p -a 100 -f {shlex.quote(str(file))} lowers that, up to {MOST_ROUNDS} will do",
+                f"let it be hashed {MOST_ROUNDS} times at most: ssh-keygen -p -a 100 -f {shlex.quote(str(file))}",
             ) from None
         except WrongPassphrase:
             raise errors.IdentityFileUnusable(
@@ -225,8 +225,8 @@ def _require_passwords_apart(volume: Volume, login: Login) -> None:
             before = asked.setdefault(account(each.remote), host)
             if before != host:
                 raise errors.LoginsAlike(
-                    f"{before} and {host} are both {each.remote.account} and take a password, so that the one could be "
-                    "given that of the other",
+                    f"{before} and {host} are both {each.remote.account} and take a password, so that each could be "
+                    "given the other's",
                     "log in to one of them with a key, or write its address in another way",
                 )
 

@@ -201,8 +201,8 @@ def test_hosts_that_ssh_could_not_tell_apart_do_not_both_take_a_password(client:
         assert isinstance(error, errors.LoginsAlike)
         names = {"server": "the server are both bob@nas.lan", "jump host": "the jump host inner are both bob@NAS.lan"}
         assert str(error) == (
-            f"the jump host outer and {names[way]} port 22 and take a password, so that the one could be given that of "
-            "the other: log in to one of them with a key, or write its address in another way"
+            f"the jump host outer and {names[way]} port 22 and take a password, so that each could be given the "
+            "other's: log in to one of them with a key, or write its address in another way"
         )
         assert outer.connections == 0
 

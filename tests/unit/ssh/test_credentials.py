@@ -618,7 +618,7 @@ def test_key_whose_passphrase_would_be_hashed_for_minutes_is_refused_at_once(
         keyring.login(Credentials(identity_file=str(file), passphrase_secret="pass"))
     assert str(refused.value) == (
         f"cannot use the identity file {file}, its passphrase is hashed {rounds} times, which would take too long: "
-        f"ssh-keygen -p -a 100 -f {file} lowers that, up to 1000 will do"
+        f"let it be hashed 1000 times at most: ssh-keygen -p -a 100 -f {file}"
     )
 
 
