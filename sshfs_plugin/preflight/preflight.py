@@ -78,103 +78,9 @@ class Preflight:
         with asking_for_port(volume):
             prepared.run(deadline, creating=creating)
 
-    def _run(self, prepared: "Prepared", deadline: Deadline, *, creating: bool, logged_in: Callable[[], None]) -> None:
-        volume = prepared.volume
-        # read only now: another preflight may have added a key while this one waited
-        known = self._accepted(volume) + prepared.verified
-        identity = self._identity(prepared, known)
-        connection = self._check_kept(volume, identity, deadline) if creating else None
-        if self.kept and not creating:
-            # before a mount the login itself is in question, and one of them may be all that the server allows
-            self.kept.drop(identity)
-        connection = connection or self._check_server(prepared, known, deadline, creating=creating, logged_in=logged_in)
-        with closed_on_failure(connection.transport):
-            if self.remembers:
-                known = self._remember(volume, connection.host_key, known)
-                self._remember_jumps(prepared, connection.transport)
-        if self.kept and creating:
-            self.kept.keep(self._identity(prepared, known), connection)
-        else:
-            connection.close()
-
-    def _check_server(
-        self,
-        prepared: "Prepared",
-        known: tuple[HostKey, ...],
-        deadline: Deadline,
-        *,
-        creating: bool,
-        logged_in: Callable[[], None],
-    ) -> KeptConnection:
-        """Make all checks of the server, and return the connection."""
-        volume, login, remote = prepared.volume, prepared.login, prepared.volume.remote
-        connector = Connector(self.known_hosts, self.observer, deadline)
-        jump = connector.through_jump_hosts(volume, login, self._known_jumps(prepared))
-        transport, host_key = connector.connect(volume, known, jump)
-        with closed_on_failure(transport), ended_soon_after(deadline, transport):
-            until = time.monotonic() + KEPT_SECONDS
-            with self.observer(Check.LOGIN) as note:
-                note(f"{remote.user} with {log_in(transport, remote, login, deadline, volume.keywords)}")
-            logged_in()
-            with self.observer(Check.SFTP) as note:
-                sftp = open_sftp(transport, remote, deadline)
-                for lack in lacks(sftp.extensions, renames_in_steps=volume.renames_in_steps):
-                    note(lack)
-            self._check_directory(sftp, volume, creating=creating)
-        return KeptConnection(transport=transport, sftp=sftp, host_key=host_key, until=until)
-
-    def _check_kept(self, volume: Volume, identity: Hashable, deadline: Deadline) -> KeptConnection | None:
-        """Make the checks of a Create that are left where a connection is kept, and return it; None if they fail.
-
-        An error may come of the connection's age: it is broken, or its login does not have a group of which the user
-        has become a member since. So only those of a new connection count.
-        """
-        connection = self.kept.take(identity) if self.kept else None
-        if not self.kept or not connection:
-            return None
-        limit = Deadline.after(min(KEPT_ANSWERS_SECONDS, deadline.left() / 2))
-        try:
-            with closed_on_failure(connection.transport), ended_at(limit, connection.transport):
-                self._check_directory(connection.sftp, volume, creating=True)
-        except errors.PreflightError:
-            self.kept.drop(identity)  # the others are as old
-            return None
-        return connection
-
-    def _identity(self, prepared: "Prepared", known: tuple[HostKey, ...]) -> Hashable:
-        """Return a key of all on this host that decides whether a login is made, how, and to whom.
-
-        It holds no secret, since it is kept in memory.
-        """
-        through = tuple(map(_way, prepared.volume.jumps, self._known_jumps(prepared)))
-        return _way(prepared.volume, known), through, prepared.login.digest
-
     def _verified(self, volume: Volume) -> tuple[HostKey, ...]:
         """Return the keys of a volume's server, or of a jump host, that the administrator has accepted."""
         return self.known_hosts.reading(volume.known_hosts).verified(volume.remote.host, volume.remote.port)
-
-    def _accepted(self, volume: Volume) -> tuple[HostKey, ...]:
-        """Return those in the plugin's own file, which is on a disk of this host."""
-        return self.known_hosts.accepted(volume.remote.host, volume.remote.port)
-
-    def _known_jumps(self, prepared: "Prepared") -> list[tuple[HostKey, ...]]:
-        """Return the keys that are known of each jump host by now."""
-        both = zip(prepared.volume.jumps, prepared.verified_of_jumps, strict=True)
-        return [self._accepted(jump) + verified for jump, verified in both]
-
-    def _check_directory(self, sftp: Client, volume: Volume, *, creating: bool) -> None:
-        remote = volume.remote
-        with self.observer(Check.DIRECTORY) as note:
-            if creating and volume.create_directory and not port_meant(volume):
-                make_directory(sftp, remote)
-            note(look_at_directory(sftp, remote, was_made=volume.create_directory))
-        if self.writes:
-            with self.observer(Check.WRITING) as note:
-                note(
-                    "not tried, since the volume is read-only"
-                    if volume.read_only
-                    else f"{try_writing(sftp, remote)} made and removed"
-                )
 
     def _login(self, volume: Volume) -> Login:
         with self.observer(Check.CREDENTIALS) as note:
@@ -188,30 +94,13 @@ class Preflight:
             note(", ".join(kept) or "none given, none found")
         return login
 
-    def _remember_jumps(self, prepared: "Prepared", transport: Transport) -> None:
-        known = self._known_jumps(prepared)
-        for jump, its_keys in reversed(list(zip(prepared.volume.jumps, known, strict=True))):
-            assert transport.beneath  # noqa: S101 (the connector has seen to it)
-            transport = transport.beneath
-            self._remember(jump, shown(transport), its_keys)
-
-    def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> tuple[HostKey, ...]:
-        """Record a host key where that is to be done, and return the keys that are known then."""
-        host, port = volume.remote.host, volume.remote.port
-        if volume.pinned_host_key:
-            self.known_hosts.pin(volume.name, host, port, host_key)
-        elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW and host_key.blob not in {key.blob for key in known}:
-            self.known_hosts.reading(volume.known_hosts).add(host, port, host_key)
-            return (*known, host_key)
-        return known
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A preflight whose checks of this host have passed, so that only those of the server are left.
 
     Attributes:
-        preflight: The preflight that makes the checks.
+        preflight: What it is made with.
         volume: The volume that is checked.
         login: Its keys or password.
         verified: The server's host keys in the administrator's files, whose file system may hang.
@@ -232,7 +121,114 @@ class Prepared:
             creating: Whether the volume is being created.
             logged_in: Is called once the server has let the login in: what is left may wait for a disk of the server.
         """
-        self.preflight._run(self, deadline, creating=creating, logged_in=logged_in)
+        volume, preflight = self.volume, self.preflight
+        # read only now: another preflight may have added a key while this one waited
+        known = self._accepted(volume) + self.verified
+        identity = self._identity(known)
+        connection = self._check_kept(identity, deadline) if creating else None
+        if preflight.kept and not creating:
+            # before a mount the login itself is in question, and one of them may be all that the server allows
+            preflight.kept.drop(identity)
+        connection = connection or self._check_server(known, deadline, creating=creating, logged_in=logged_in)
+        with closed_on_failure(connection.transport):
+            if preflight.remembers:
+                known = self._remember(volume, connection.host_key, known)
+                self._remember_jumps(connection.transport)
+        if preflight.kept and creating:
+            preflight.kept.keep(self._identity(known), connection)
+        else:
+            connection.close()
+
+    def _check_server(
+        self,
+        known: tuple[HostKey, ...],
+        deadline: Deadline,
+        *,
+        creating: bool,
+        logged_in: Callable[[], None],
+    ) -> KeptConnection:
+        """Make all checks of the server, and return the connection."""
+        volume, login, remote, observer = self.volume, self.login, self.volume.remote, self.preflight.observer
+        connector = Connector(self.preflight.known_hosts, observer, deadline)
+        jump = connector.through_jump_hosts(volume, login, self._known_jumps())
+        transport, host_key = connector.connect(volume, known, jump)
+        with closed_on_failure(transport), ended_soon_after(deadline, transport):
+            until = time.monotonic() + KEPT_SECONDS
+            with observer(Check.LOGIN) as note:
+                note(f"{remote.user} with {log_in(transport, remote, login, deadline, volume.keywords)}")
+            logged_in()
+            with observer(Check.SFTP) as note:
+                sftp = open_sftp(transport, remote, deadline)
+                for lack in lacks(sftp.extensions, renames_in_steps=volume.renames_in_steps):
+                    note(lack)
+            self._check_directory(sftp, creating=creating)
+        return KeptConnection(transport=transport, sftp=sftp, host_key=host_key, until=until)
+
+    def _check_kept(self, identity: Hashable, deadline: Deadline) -> KeptConnection | None:
+        """Make the checks of a Create that are left where a connection is kept, and return it; None if they fail.
+
+        An error may come of the connection's age: it is broken, or its login does not have a group of which the user
+        has become a member since. So only those of a new connection count.
+        """
+        kept = self.preflight.kept
+        connection = kept.take(identity) if kept else None
+        if not kept or not connection:
+            return None
+        limit = Deadline.after(min(KEPT_ANSWERS_SECONDS, deadline.left() / 2))
+        try:
+            with closed_on_failure(connection.transport), ended_at(limit, connection.transport):
+                self._check_directory(connection.sftp, creating=True)
+        except errors.PreflightError:
+            kept.drop(identity)  # the others are as old
+            return None
+        return connection
+
+    def _check_directory(self, sftp: Client, *, creating: bool) -> None:
+        volume, remote, observer = self.volume, self.volume.remote, self.preflight.observer
+        with observer(Check.DIRECTORY) as note:
+            if creating and volume.create_directory and not port_meant(volume):
+                make_directory(sftp, remote)
+            note(look_at_directory(sftp, remote, was_made=volume.create_directory))
+        if self.preflight.writes:
+            with observer(Check.WRITING) as note:
+                note(
+                    "not tried, since the volume is read-only"
+                    if volume.read_only
+                    else f"{try_writing(sftp, remote)} made and removed"
+                )
+
+    def _identity(self, known: tuple[HostKey, ...]) -> Hashable:
+        """Return a key of all on this host that decides whether a login is made, how, and to whom.
+
+        It holds no secret, since it is kept in memory.
+        """
+        through = tuple(map(_way, self.volume.jumps, self._known_jumps()))
+        return _way(self.volume, known), through, self.login.digest
+
+    def _accepted(self, volume: Volume) -> tuple[HostKey, ...]:
+        """Return those in the plugin's own file, which is on a disk of this host."""
+        return self.preflight.known_hosts.accepted(volume.remote.host, volume.remote.port)
+
+    def _known_jumps(self) -> list[tuple[HostKey, ...]]:
+        """Return the keys that are known of each jump host by now."""
+        both = zip(self.volume.jumps, self.verified_of_jumps, strict=True)
+        return [self._accepted(jump) + verified for jump, verified in both]
+
+    def _remember_jumps(self, transport: Transport) -> None:
+        for jump, its_keys in reversed(list(zip(self.volume.jumps, self._known_jumps(), strict=True))):
+            assert transport.beneath  # noqa: S101 (the connector has seen to it)
+            transport = transport.beneath
+            self._remember(jump, shown(transport), its_keys)
+
+    def _remember(self, volume: Volume, host_key: HostKey, known: tuple[HostKey, ...]) -> tuple[HostKey, ...]:
+        """Record a host key where that is to be done, and return the keys that are known then."""
+        host, port = volume.remote.host, volume.remote.port
+        if volume.pinned_host_key:
+            self.preflight.known_hosts.pin(volume.name, host, port, host_key)
+        elif volume.host_key_check is HostKeyCheck.ACCEPT_NEW and host_key.blob not in {key.blob for key in known}:
+            self.preflight.known_hosts.reading(volume.known_hosts).add(host, port, host_key)
+            return (*known, host_key)
+        return known
 
 
 def _way(volume: Volume, known: tuple[HostKey, ...]) -> Hashable:
