@@ -116,7 +116,7 @@ class Driver:
                 if differing := options.differences(existing.known.given, given):
                     raise errors.VolumeExists(named, differing)
                 return
-            volume = options.restore(named, given, datetime.now(UTC), self._remotes)
+            volume = options.volume_of(named, given, datetime.now(UTC), self._remotes)
             self._releaser.require(named, deadline)
             entry = Entry(record=volume)
             self._mounter.check_new(entry, asked, deadline)

@@ -243,7 +243,7 @@ def parse(name: VolumeName, opts: Mapping[str, str], created_at: datetime, remot
         UnknownOption, RefusedOption, InvalidOption: An option is wrong; the error names it and says why.
         RemoteUnusable: The file of the volume's remote is wrong, or does not go with the options.
     """
-    return restore(name, given(opts), created_at, remotes)
+    return volume_of(name, given(opts), created_at, remotes)
 
 
 def given(opts: Mapping[str, str]) -> dict[str, str]:
@@ -264,7 +264,9 @@ def given(opts: Mapping[str, str]) -> dict[str, str]:
     return {"sshcmd": remote.source, **others}
 
 
-def restore(name: VolumeName, recorded: Mapping[str, str], created_at: datetime, remotes: Remotes = PACKAGED) -> Volume:
+def volume_of(
+    name: VolumeName, recorded: Mapping[str, str], created_at: datetime, remotes: Remotes = PACKAGED
+) -> Volume:
     """Make a volume of recorded options: as in :attr:`Volume.given`, none of their values is a list of options.
 
     Raises:

@@ -171,7 +171,7 @@ def _volume_from(name: VolumeName, record: Any, remotes: Remotes) -> Volume | Un
         raise ValueError("created_at has no time zone that Docker takes, and it would forget the volume")
     given = record["options"]
     try:
-        return options.restore(name, given, created_at, remotes)
+        return options.volume_of(name, given, created_at, remotes)
     except errors.RemoteUnusable as error:
         return Unresolved(
             name=name,

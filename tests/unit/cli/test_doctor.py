@@ -114,7 +114,7 @@ def service(driver: Driver, settings: Settings, healthy: None) -> Iterator[Drive
 def record(settings: Settings, name: str, **opts: str) -> None:
     """Put a volume on record."""
     given = {"sshcmd": SSHCMD, **opts} if "remote" not in opts else opts
-    volume = options.restore(VolumeName(name), given, datetime.now(UTC), Remotes.of(settings))
+    volume = options.volume_of(VolumeName(name), given, datetime.now(UTC), Remotes.of(settings))
     VolumeRecords.of(settings).save(volume)
 
 

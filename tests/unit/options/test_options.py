@@ -149,7 +149,7 @@ def test_sshcmd_when_a_port_and_a_colon_come_before_the_directory_is_refused_wit
     said = refusal({"sshcmd": f"bob@nas:{directory}"})
     assert said == f"option 'sshcmd' has no place for a port, say {cure}"
     assert parse({"sshcmd": f"bob@nas:./{directory}"}).remote.directory == f"./{directory}"
-    recorded = options.restore(VolumeName("photos"), {"sshcmd": f"bob@nas:{directory}"}, CREATED_AT)
+    recorded = options.volume_of(VolumeName("photos"), {"sshcmd": f"bob@nas:{directory}"}, CREATED_AT)
     assert recorded.remote.directory == directory, "a volume that is there stays what it is"
 
 
@@ -294,7 +294,7 @@ def test_password_when_empty_is_refused_since_a_variable_may_be_unset(opts: dict
     said = "option 'password' is empty: is it a variable that is not set? without the option a key is used"
     assert refusal({"sshcmd": "nas:", **opts}) == said
     assert refusal({"remote": "nas", **opts}) == said
-    recorded = options.restore(VolumeName("photos"), {"sshcmd": "nas:", "password": ""}, CREATED_AT)
+    recorded = options.volume_of(VolumeName("photos"), {"sshcmd": "nas:", "password": ""}, CREATED_AT)
     assert recorded.options == {"sshcmd": "root@nas:"}, "a volume that is there stays what it is"
 
 
@@ -889,7 +889,7 @@ def test_profile_when_given_stands_for_options_of_which_those_that_are_given_win
     made = volume(**opts)
     assert {name: value for name, value in made.sshfs_options if name in CACHES} == told
     assert made.options == {"sshcmd": "bob@nas:/photos", **opts}
-    again = options.restore(made.name, made.options, CREATED_AT)
+    again = options.volume_of(made.name, made.options, CREATED_AT)
     assert again == made
 
 
@@ -1077,7 +1077,7 @@ def test_options_when_recorded_and_read_again_make_the_same_volume() -> None:
         if "://" in opts["sshcmd"]:
             continue
         once = parse(opts)
-        assert options.restore(VolumeName("photos"), once.options, CREATED_AT) == once, opts
+        assert options.volume_of(VolumeName("photos"), once.options, CREATED_AT) == once, opts
 
 
 def test_options_when_typed_as_one_list_make_the_same_volume_as_one_by_one() -> None:

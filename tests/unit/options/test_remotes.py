@@ -55,7 +55,7 @@ def test_only_what_was_given_is_recorded_and_compared(remotes: Remotes) -> None:
     before = volume(remotes, directory="/photos", ro="")
     assert before.given == {"remote": "nas", "directory": "/photos", "ro": "yes"}
     describe(remotes, "host = other.lan\n")
-    after = options.restore(before.name, before.given, CREATED_AT, remotes)
+    after = options.volume_of(before.name, before.given, CREATED_AT, remotes)
     assert after.remote.host == "other.lan"
     assert options.differences(before.given, after.given) == ()
 
@@ -284,7 +284,7 @@ def test_jump_host_is_a_remote_that_may_lie_behind_others(remotes: Remotes) -> N
     assert made.jumps[0].credentials.secret == "bastion"
     assert ("Compression", "yes") in made.jumps[0].ssh_options
     assert ("Compression", "yes") not in made.ssh_options
-    assert options.restore(made.name, made.given, CREATED_AT, remotes) == made
+    assert options.volume_of(made.name, made.given, CREATED_AT, remotes) == made
 
 
 def test_volume_without_a_remote_can_have_a_jump_host(remotes: Remotes) -> None:
@@ -323,7 +323,7 @@ def test_no_jump_host_is_what_none_says(remotes: Remotes) -> None:
     describe(remotes, NAS + "ProxyJump = bastion\n")
     direct = volume(remotes, ProxyJump="None")
     assert direct.jumps == ()
-    again = options.restore(direct.name, direct.given, direct.created_at, remotes)
+    again = options.volume_of(direct.name, direct.given, direct.created_at, remotes)
     assert again.jumps == (), "nor when its record is read"
 
 
