@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The files that sshfs has open, and which of them may be opened again after a connection was lost."""
 
+from sshfs_plugin.relay.packets import Malformed
+
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,6 +122,7 @@ class OpenFiles:
         self.by_handle: dict[bytes, File] = {}
         self.to_read: set[File] = set()
         self._by_path: dict[bytes, list[File]] = {}
+        self._given: dict[bytes, tuple[bytes, int]] = {}  # the server's handles: the path of each, and how many opens
         self._serial = self.changes = 0
 
     def expect(self, file: File, at: bytes = b"") -> None:
@@ -137,6 +140,23 @@ class OpenFiles:
             self.to_read.add(file)
         if file.path and file not in self._by_path.setdefault(file.path, []):
             self._by_path[file.path].append(file)
+
+    def note_given(self, handle: bytes, path: bytes) -> None:
+        """Note that the server has opened what is at a path by a handle.
+
+        Raises:
+            Malformed: It has another path open by the same handle, and so would read and write the one for the other.
+        """
+        known, opens = self._given.get(handle, (path, 0))
+        if known != path:
+            raise Malformed(f"one handle for two open files, {shown(known)} and {shown(path)}")
+        self._given[handle] = path, opens + 1
+
+    def note_closed(self, handle: bytes) -> None:
+        """Note that the server is asked to close a handle, and may give it once more."""
+        path, opens = self._given.pop(handle, (b"", 0))
+        if opens > 1:
+            self._given[handle] = path, opens - 1
 
     def add(self, file: File, server_handle: bytes) -> None:
         """Note that a file is open. Sshfs gets another handle where it knows another file by the server's."""
@@ -237,6 +257,7 @@ class OpenFiles:
 
     def lose(self) -> None:
         """Note that the server has closed all files."""
+        self._given.clear()
         for file in self.by_handle.values():
             file.server_handle, file.renewed, file.stamps_wanted, file.attributes = b"", True, 0, None
 
@@ -262,3 +283,8 @@ class OpenFiles:
 
     def _at_or_below(self, old: bytes) -> list[bytes]:
         return [path for path in self._by_path if path == old or path.startswith(old + b"/")]
+
+
+def shown(path: bytes) -> str:
+    """Return a path as people are shown it."""
+    return repr(path.decode("utf-8", "replace"))

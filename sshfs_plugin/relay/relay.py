@@ -7,7 +7,7 @@ from time import monotonic
 
 from sshfs_plugin.relay import outage, packets, reopening, requests
 from sshfs_plugin.relay.attributes import AttributeCache, parent
-from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles
+from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles, shown
 from sshfs_plugin.relay.guard import Guard
 from sshfs_plugin.relay.outage import Outage, OutageFiles
 from sshfs_plugin.relay.packets import Malformed
@@ -256,6 +256,7 @@ class Relay:
         if kind == packets.READ:
             return self._read(identity, packet, file)
         if kind == packets.CLOSE and file:
+            self._files.note_closed(file.server_handle)
             self._files.remove(file)
             self._fail_reads_of(file)
         is_open = not self._outage and file is not None and file.server_handle != b""
@@ -394,6 +395,7 @@ class Relay:
                 raise Malformed("names of one directory without end")
         elif kind == packets.HANDLE:
             handle = packets.handle(packet)
+            self._files.note_given(handle, request.path)
             self._files.add(file, handle)
             if self._attributes:
                 self._prefetch_directory(self._attributes, request)
@@ -437,7 +439,7 @@ class Relay:
                 self._ask_stamp(request.file)
         elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file and not request.file.is_told:
             request.file.is_told = True
-            what = _shown(request.file)
+            what = shown(request.file.path)
             outage.say(f"the server can't read {what} (status {code}), which its reader takes for the end of the file")
 
     def _note_read(self, identity: int, request: Request, packet: memoryview) -> bytes:
@@ -535,7 +537,7 @@ class Relay:
         for identity, request in list(self._pending.items()):
             if request.waits and now - request.since > self._read_seconds:
                 if request.kind == packets.READ:
-                    of = f" of {_shown(request.file)}" if request.file else ""
+                    of = f" of {shown(request.file.path)}" if request.file else ""
                     raise CannotGoOn(f"a read{of} has waited for {self._read_seconds:.0f} seconds")
                 self._give_up(identity, request)
         self._deliver()
@@ -564,8 +566,7 @@ class Relay:
         if self._ssh:
             if self._reopens:
                 if now - self._heard > REOPEN_SECONDS:
-                    path = self._files.note_hanging().decode("utf-8", "replace")
-                    self._lose(f"the server is too slow to open {path!r} again", hangs=True)
+                    self._lose(f"the server is too slow to open {shown(self._files.note_hanging())} again", hangs=True)
             elif now - lost.started > ATTEMPT_SECONDS:
                 self._lose("the server does not answer in time", hangs=True)  # ssh itself ends if it can't reach it
         elif lost.is_due(now):
@@ -594,7 +595,7 @@ class Relay:
 
     def _reopen(self, files: "Iterable[File]") -> None:
         for file in dict.fromkeys(files):
-            self._ask(reopening.reopen(file))
+            self._ask(reopening.reopen(file, self._files))
         self._send()
 
     def _ask_stamp(self, file: File) -> None:
@@ -659,7 +660,7 @@ class Relay:
             file.is_told = True
             every = f"{RETRY_SECONDS:.0f} seconds"
             outage.say(
-                f"the server can't open {_shown(file)} again: what reads it waits, and it is tried every {every}"
+                f"the server can't open {shown(file.path)} again: what reads it waits, and it is tried every {every}"
             )
 
     def _listen(self, ssh: Connection) -> None:
@@ -684,14 +685,9 @@ class Relay:
         return ssh.end()
 
 
-def _shown(file: File) -> str:
-    """Return the path of a file as people are shown it."""
-    return repr(file.path.decode("utf-8", "replace"))
-
-
 def _why_lost(file: File | None) -> str:
     if file and file.differs:
-        return f"{_shown(file)} is another file than it was before the connection was lost"
+        return f"{shown(file.path)} is another file than it was before the connection was lost"
     if file and file.writes != file.synced:
-        return f"{_shown(file)} was written to, and the server may have lost that"
+        return f"{shown(file.path)} was written to, and the server may have lost that"
     return "a file that was open when the connection was lost can't be opened again"

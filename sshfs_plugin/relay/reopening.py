@@ -5,7 +5,7 @@ Each function yields requests without length and id, and is sent type and packet
 """
 
 from sshfs_plugin.relay import packets
-from sshfs_plugin.relay.files import File
+from sshfs_plugin.relay.files import File, OpenFiles
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
@@ -25,22 +25,27 @@ def stamp(file: File) -> "Conversation":
         file.stamps_wanted -= wanted
 
 
-def reopen(file: File) -> "Conversation":
-    """Open a file again, and note whether it is another. If the server can't open it, it may be able to later."""
+def reopen(file: File, files: OpenFiles) -> "Conversation":
+    """Open a file again, and note whether it is another. If the server can't open it, it may be able to later.
+
+    Raises:
+        Malformed: The server says what it can't mean.
+    """
     file.reopens = True
     try:
-        yield from _reopen(file)
+        yield from _reopen(file, files)
     finally:  # also when the connection is lost meanwhile
         file.reopens = False
 
 
-def _reopen(file: File) -> "Conversation":
+def _reopen(file: File, files: OpenFiles) -> "Conversation":
     differs = False
     for path in filter(None, (file.path, file.other_path)):
         kind, reply = yield _request(packets.OPEN, packets.string(path), packets.TO_READ.to_bytes(4, "big"), bytes(4))
         if kind != packets.HANDLE:
             continue
         handle = packets.handle(reply)
+        files.note_given(handle, path)
         changes = file.changes
         kind, reply = yield _request(packets.FSTAT, packets.string(handle))
         if kind == packets.ATTRS:
@@ -56,6 +61,7 @@ def _reopen(file: File) -> "Conversation":
                 file.note_stamp(found, changes)
                 return
             differs = differs or not same
+        files.note_closed(handle)
         yield _request(packets.CLOSE, packets.string(handle))
     file.differs = differs
 

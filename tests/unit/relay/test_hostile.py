@@ -30,12 +30,14 @@ from support.relayed import (
     opening,
     reading,
     serve,
+    writing,
 )
+from support.waiting import await_that
 
 from sshfs_plugin.relay import packets, relay
 from sshfs_plugin.relay.packets import LONGEST_REPLY, build, string
 
-NAME = bytes(4)
+NAME, TO_WRITE = bytes(4), 2
 ROUNDS = normally(3, 400)
 MOST_BYTES_KEPT = 1 << 20
 RUBBISH = {
@@ -272,15 +274,70 @@ def test_relay_when_a_server_sends_anything_ends_nothing_but_sshfs_and_keeps_lit
     assert relayed.failure is None or isinstance(relayed.failure, relay.CannotGoOn)
 
 
+def open_at(relayed: Relayed, server: Server, path: bytes, name: bytes, flags: int = packets.TO_READ) -> bytes:
+    """Let the server give a handle for a path; return the handle that sshfs gets."""
+    relayed.sshfs.send(opening(20, path, flags))
+    assert kind_of(server.take()) == packets.OPEN
+    server.send(handle(20, name))
+    return packets.text(relayed.sshfs.take(), 9)[0]
+
+
+def test_server_when_it_gives_one_handle_for_two_files_counts_as_lost(
+    relayed: Relayed, servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would write each into the other, as that of Erlang/OTP does once three files are open."""
+    server = relayed.connected(servers)
+    mine = open_at(relayed, server, b"a", b"1", TO_WRITE)
+    relayed.sshfs.send(opening(2, b"b", TO_WRITE), writing(3, mine, 0, b"abc"))
+    server.take(), server.take()
+    server.send(handle(2, b"1"), packets.status(3, packets.OK))
+    assert [relayed.sshfs.take() for _ in range(2)] == [
+        packets.status(identity, packets.UNAVAILABLE) for identity in (2, 3)
+    ]
+    servers.back()
+    assert "the server sends one handle for two open files, 'a' and 'b', which is no SFTP" in capfd.readouterr().err
+
+
+def test_next_server_when_it_gives_one_handle_for_two_files_counts_as_lost(relayed: Relayed, servers: Servers) -> None:
+    server = relayed.connected(servers)
+    for path in (b"a", b"b"):
+        open_at(relayed, server, path, path)
+    server.die()
+    server = servers.back()
+    for _ in range(2):
+        request = server.take()
+        assert kind_of(request) == packets.OPEN
+        server.send(handle(id_of(request), b"1"))
+    server.rest()
+    said = relayed.outage.read_text
+    await_that(lambda: "sends one handle for two open files, 'a' and 'b', which is no SFTP" in said(), said)
+    servers.back()
+
+
+def test_server_when_it_gives_one_handle_to_all_who_open_a_file_is_taken_at_its_word(
+    relayed: Relayed, servers: Servers
+) -> None:
+    """It may keep nothing of an open file, and give its path as the handle."""
+    server = relayed.connected(servers)
+    first, second = (open_at(relayed, server, b"a", b"/a") for _ in range(2))
+    assert first != second
+    for each in (first, second):
+        relayed.sshfs.send(closing(21, each))
+        assert server.take() == closing(21, b"/a")
+        server.send(packets.status(21, packets.OK))
+        relayed.sshfs.take()
+    assert open_at(relayed, server, b"b", b"/a"), "it was closed as often as it was opened"
+
+
 def test_directory_without_end_is_given_up(
     relayed: Relayed,
     server: Server,
     servers: Servers,
+    disk: Disk,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(relay, "LONGEST_LISTING", 1000)
-    disk = Disk()
     names = [
         packets.text(exchange(relayed, server, disk, looking(k, b"d", packets.OPENDIR))[0], 9)[0] for k in range(2)
     ]

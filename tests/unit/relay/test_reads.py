@@ -583,7 +583,7 @@ def test_handle_that_sshfs_has_not_closed_since_the_loss_is_not_given_to_another
 def test_handle_when_the_server_gives_one_twice_gets_another_name_for_sshfs(
     relayed: Relayed, server: Server, servers: Servers
 ) -> None:
-    relayed.sshfs.send(opening(1, b"a"), opening(2, b"b"), opening(3, b"c"))
+    relayed.sshfs.send(opening(1, b"a"), opening(2, b"a"), opening(3, b"c"))
     for _ in range(3):
         server.take()
     server.send(handle(1, b"h"), handle(2, b"h"), handle(3, b"relay-1"))
