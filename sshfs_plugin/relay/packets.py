@@ -12,7 +12,9 @@ REALPATH, STAT, RENAME, READLINK, SYMLINK = 16, 17, 18, 19, 20
 STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
 EXTENDED, EXTENDED_REPLY = 200, 201
 
-OK, END_OF_FILE = 0, 1
+OK, END_OF_FILE, FAILURE = 0, 1, 4
+EXISTS = 11
+"""A later version of the protocol has it, and some servers send it in ours as well."""
 UNAVAILABLE = 100
 """A status that no server sends: sshfs returns EIO for those that it does not know (FAILURE would be EPERM)."""
 

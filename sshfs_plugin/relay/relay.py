@@ -369,7 +369,10 @@ class Relay:
             return self._own_reply(kind, identity, bytes(packet))
         handed_on = None
         if kind == packets.STATUS:
-            self._note_status(request, packets.number(packet, 9))
+            code = packets.number(packet, 9)
+            self._note_status(request, code)
+            if request.kind == packets.RENAME and code == packets.EXISTS:  # else sshfs would not try in another way
+                handed_on = packets.status(identity, packets.FAILURE)
         elif not request.is_answered_by(kind):
             raise Malformed(f"a reply of type {kind} to a request of type {request.kind}")
         elif kind == packets.DATA:

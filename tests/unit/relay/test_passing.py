@@ -14,6 +14,7 @@ from support.relayed import (
     Start,
     attributes,
     closing,
+    code_of,
     data,
     handle,
     id_of,
@@ -135,6 +136,20 @@ def test_reply_when_it_is_as_long_as_one_may_be_passes(start: Start, servers: Se
     reply = build(packets.NAME, 1, bytes(length - 5))
     server.send(reply)
     assert relayed.sshfs.take() == reply
+
+
+@pytest.mark.parametrize(("code", "seen"), [(11, 4), (4, 4), (2, 2), (0, 0)])
+@pytest.mark.parametrize("posix", [True, False])
+def test_rename_when_the_server_refuses_it_in_words_of_a_later_version_is_a_failure(
+    start: Start, servers: Servers, code: int, seen: int, *, posix: bool
+) -> None:
+    """Sshfs does so after a plain failure, and not after a code that the third version of SFTP does not have."""
+    relayed = start()
+    server = relayed.connected(servers)
+    relayed.sshfs.send(renaming(1, b"new", b"old", posix=posix))
+    server.take()
+    server.send(packets.status(1, code))
+    assert code_of(relayed.sshfs.take()) == seen
 
 
 def test_sync_of_a_file_that_is_open_for_reading_passes(start: Start, servers: Servers) -> None:
