@@ -35,6 +35,9 @@ LONGEST_REQUEST = 256 * 1024
 LONGEST_REPLY = 128 * 1024
 """sshfs ends the connection at a longer one (MAX_REPLY_LEN in its source)."""
 
+LONGEST_LISTING = 512 * 1024 * 1024
+"""Bytes that a server may send of one open directory, some four million names: sshfs keeps them until the last."""
+
 LONGEST_HANDLE = 256
 """The protocol's own limit."""
 
@@ -44,6 +47,10 @@ TYPE_OF_FILE, REGULAR = 0o170000, 0o100000
 
 class Malformed(Exception):
     """A packet that is not what the protocol says; what sent it can't be understood any further."""
+
+
+class TooLong(Exception):
+    """A packet that the protocol allows and sshfs does not take."""
 
 
 def number(packet: bytes | memoryview, position: int, form: str = ">I") -> int:

@@ -10,7 +10,7 @@ from sshfs_plugin.relay.attributes import AttributeCache, parent
 from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles, shown
 from sshfs_plugin.relay.guard import Guard
 from sshfs_plugin.relay.outage import Outage, OutageFiles
-from sshfs_plugin.relay.packets import Malformed
+from sshfs_plugin.relay.packets import Malformed, TooLong
 from sshfs_plugin.relay.requests import Request
 from sshfs_plugin.relay.ssh import Connection, Ssh
 from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
@@ -41,9 +41,6 @@ RETRY_LOOK_SECONDS = 1.0
 
 END_SECONDS = 2.0
 """How long ssh may take to send what it still has, when sshfs has ended."""
-
-LONGEST_LISTING = 512 * 1024 * 1024
-"""Bytes that a server may send of one open directory, some four million names: sshfs keeps them until the last."""
 
 MOST_OWN, MOST_AHEAD = 1000, 64
 """How many requests of our own may be without a reply before no further file, or no directory, is asked about."""
@@ -349,6 +346,8 @@ class Relay:
             inbox.pass_on(self._to_sshfs.pieces, self._reply)
         except Malformed as reason:
             more, why = False, f"the server sends {reason}, which is no SFTP"
+        except TooLong as reason:
+            more, why = False, f"the server sends {reason}: a directory there is too large for it"
         if inbox.start > start:
             self._heard = monotonic()
         self._deliver()
@@ -394,7 +393,7 @@ class Relay:
             file.note_stamp(packets.size_and_time(packet), request.changes)
         elif kind == packets.NAME:
             file.listed += len(packet)
-            if file.listed > LONGEST_LISTING:
+            if file.listed > packets.LONGEST_LISTING:
                 raise Malformed("names of one directory without end")
         elif kind == packets.HANDLE:
             handle = packets.handle(packet)

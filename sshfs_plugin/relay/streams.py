@@ -4,7 +4,8 @@
 import errno
 import os
 
-from sshfs_plugin.relay.packets import HEADER, LEAST_LENGTH, Malformed
+from sshfs_plugin.relay import packets
+from sshfs_plugin.relay.packets import HEADER, LEAST_LENGTH, Malformed, TooLong
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 ROOM = 64 * 1024
 MOST_PIECES = 64
+
 
 _LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 """The errors after which the same can be done later."""
@@ -67,11 +69,14 @@ class Inbox:
 
         Raises:
             Malformed: A packet is longer or shorter than any.
+            TooLong: It has more names than sshfs takes, as a server may send of a large directory.
         """
         passed = start = self.start
         try:
             while self.end - start >= HEADER.size:
                 length, kind, identity = HEADER.unpack_from(self.buffer, start)
+                if kind == packets.NAME and self._longest < length < packets.LONGEST_LISTING:
+                    raise TooLong(f"{length} bytes of names at once, of which sshfs takes {self._longest}")
                 if not LEAST_LENGTH <= length <= self._longest:
                     raise Malformed(f"a packet of {length} bytes")
                 end = start + 4 + length
