@@ -21,7 +21,8 @@ from sshfs_plugin.preflight import algorithms
 from sshfs_plugin.preflight.connection import NO_KEYWORDS
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
 from sshfs_plugin.ssh.agent import Agent
-from sshfs_plugin.ssh.credentials import Login, certificate_beside
+from sshfs_plugin.ssh.credentials import Login
+from sshfs_plugin.ssh.key_files import certificate_beside
 from sshfs_plugin.ssh.known_hosts import fingerprint
 from sshfs_plugin.volume import SSH_PORT, Remote
 

@@ -11,7 +11,8 @@ from sshfs_plugin.host import local_files
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.table import FILES, lookup, why_ignored
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.credentials import KEYS_AT_HOME, require_usable
+from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
+from sshfs_plugin.ssh.key_files import require_usable
 from sshfs_plugin.volume import CheckAt, Volume, VolumeName, volume_name
 
 _INSIDE = ("/root/.ssh/", "~/.ssh/")

@@ -16,7 +16,8 @@ from sshfs_plugin import errors
 from sshfs_plugin.host import command
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.agent import Agent
-from sshfs_plugin.ssh.credentials import MOST_ROUNDS, Keyring, Login, certificate_beside, require_usable
+from sshfs_plugin.ssh.credentials import Keyring, Login
+from sshfs_plugin.ssh.key_files import MOST_ROUNDS, certificate_beside, require_usable
 from sshfs_plugin.ssh.secrets import Secrets
 from sshfs_plugin.volume import Credentials
 
