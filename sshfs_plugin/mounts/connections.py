@@ -4,6 +4,27 @@
 A shared connection is an OpenSSH master, which is not part of any volume's unit. Volumes share one if all is the same
 that decides how it is made and whom it may reach: server, login, keys or password, known host keys, options of ssh.
 What a volume's relay does where its connection takes no session, hangs or is lost is in ``relay/shared.py``.
+
+Each has a directory, by which the service (this module), the program that makes it (``libexec/connection``) and the
+relays of its volumes tell each other of it:
+
+=============  ===========================================  ===================================================
+file           written by                                   what it says
+=============  ===========================================  ===================================================
+ssh_config     the service                                  how it is made, with ``environment``, a key, a password
+volumes/NAME   the service                                  that a volume shares it
+making         the service; removed by the program          that it is being made, and since when
+said           the program                                  what ssh says; that the program has begun
+socket         ssh                                          that it takes sessions
+found          the program                                  that the program waits for the end of ssh
+failed         the program                                  that it could not be made, and why
+openssh        a relay                                      that its server is OpenSSH's
+hung           a relay                                      that it begins no session: nobody joins it any more
+ending         the service                                  that it was asked to end: nobody joins it any more
+silent         the service                                  that it did not answer that, and is not asked again
+=============  ===========================================  ===================================================
+
+The program removes the directory at the end, and the service what a killed program has left.
 """
 
 import errno
