@@ -11,7 +11,7 @@ from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles, shown
 from sshfs_plugin.relay.guard import Guard
 from sshfs_plugin.relay.outage import Outage, OutageFiles
 from sshfs_plugin.relay.packets import Malformed, TooLong
-from sshfs_plugin.relay.requests import Request
+from sshfs_plugin.relay.requests import Pending, Request
 from sshfs_plugin.relay.ssh import Connection, Ssh
 from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
 
@@ -76,9 +76,7 @@ class Relay:
         self._from_sshfs, self._to_sshfs = Inbox(packets.LONGEST_REQUEST), Outbox()
         self._from_ssh, self._to_ssh = Inbox(packets.LONGEST_REPLY), Outbox()
         self._files = OpenFiles()
-        self._pending: dict[int, Request] = {}
-        self._waiting = 0  # how many of them wait for their file to be opened again
-        self._waiting_since = self._retry_at = 0.0
+        self._pending, self._retry_at = Pending(), 0.0
         self._own: dict[int, Conversation] = {}
         self._next_id = packets.HIGHEST_ID
         self._probe = self._probed_path = b""
@@ -126,7 +124,7 @@ class Relay:
 
     def _step(self) -> bool:
         """Wait for something and pass it on; return False when there is nothing left to do."""
-        is_idle = len(self._pending) == self._waiting and not self._own and not self._outage
+        is_idle = len(self._pending) == self._pending.waiting and not self._own and not self._outage
         readers = self._readers()
         readable, writable, _ = select(readers, self._writers(), (), self._wait_seconds())
         if is_idle:  # until now, however long that was
@@ -183,8 +181,8 @@ class Relay:
             times.append(self._outage.hold_until)
         if not self._ssh:
             times += [self._outage.next_attempt, now + RETRY_LOOK_SECONDS]
-        if self._waiting:
-            times.append(self._waiting_since + self._read_seconds)
+        if self._pending.waiting:
+            times.append(self._pending.waiting_since + self._read_seconds)
         return max(0.0, min(times) - now)
 
     def _silence_limit(self) -> float:
@@ -192,11 +190,11 @@ class Relay:
         return UNSYNCED_SECONDS if syncs else UNANSWERED_SECONDS
 
     def _look_at_clock(self, now: float) -> None:
-        if self._waiting and now - self._waiting_since > self._read_seconds:
+        if self._pending.waiting and now - self._pending.waiting_since > self._read_seconds:
             self._end_waiting(now)
         if self._outage:
             self._while_lost(self._outage, now)
-        elif self._waiting and now >= self._retry_at:
+        elif self._pending.waiting and now >= self._retry_at:
             waited_for = [request.file for request in self._pending.values() if request.waits and request.file]
             if not any(file.reopens for file in waited_for):
                 self._retry_at = now + RETRY_SECONDS
@@ -312,7 +310,7 @@ class Relay:
 
     def _fail_reads_of(self, closed: File) -> None:
         """Answer the reads that wait for a file that nobody reads any more: sshfs has read ahead."""
-        if self._waiting:
+        if self._pending.waiting:
             for identity, request in list(self._pending.items()):
                 if request.waits and request.file is closed:
                     self._give_up(identity, request)
@@ -530,7 +528,7 @@ class Relay:
     def _give_up(self, identity: int, request: Request) -> None:
         """Answer a request that has no reply, and may have waited, with an error."""
         if request.waits:
-            self._wait_no_more(request)
+            self._pending.wait_no_more(request)
         del self._pending[identity]
         self._fail(identity, request.kind)
 
@@ -545,20 +543,11 @@ class Relay:
         self._deliver()
 
     def _wait(self, request: Request) -> None:
-        """Let a read wait until its file is open again. Its time counts from its first wait."""
+        """Let a read wait until its file is open again; if it is the first, that is asked for at once."""
         now = monotonic()
-        request.waits, request.since, request.data = True, request.since or now, b""
-        if not self._waiting:
-            self._waiting_since, self._retry_at = request.since, now
-        self._waiting_since = min(self._waiting_since, request.since)
-        self._waiting += 1
-
-    def _wait_no_more(self, request: Request) -> None:
-        """Let a read wait no longer; the others have waited since the first of them."""
-        request.waits = False
-        self._waiting -= 1
-        if self._waiting:
-            self._waiting_since = min(other.since for other in self._pending.values() if other.waits)
+        if not self._pending.waiting:
+            self._retry_at = now
+        self._pending.wait(request, now)
 
     def _while_lost(self, lost: Outage, now: float) -> None:
         if self._holds and not self._reopens and now > lost.hold_until:
@@ -643,7 +632,7 @@ class Relay:
                     self._to_ssh.pieces.append(request.packet)
                     request.packet = b""  # if this server hangs over it as well, no other is asked
             self._reopen(request.file for request in self._pending.values() if request.file and request.file.hangs)
-        if self._waiting and not self._outage:
+        if self._pending.waiting and not self._outage:
             for identity, request in list(self._pending.items()):
                 if request.waits and request.file:
                     self._read_if_open(identity, request, request.file)
@@ -651,7 +640,7 @@ class Relay:
 
     def _read_if_open(self, identity: int, request: Request, file: File) -> None:
         if file.server_handle:
-            self._wait_no_more(request)
+            self._pending.wait_no_more(request)
             request.changes = self._files.changes
             self._to_ssh.pieces.append(packets.with_string(request.packet, 9, file.server_handle))
         elif not file.survives:

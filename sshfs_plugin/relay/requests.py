@@ -92,6 +92,31 @@ class Request:
         return kind == _REPLIES.get(self.kind)
 
 
+class Pending(dict[int, Request]):
+    """The requests without a reply, by id.
+
+    Attributes:
+        waiting: How many of them wait, since their file is not open on the server.
+        waiting_since: When the first of these began to, on the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.waiting, self.waiting_since = 0, 0.0
+
+    def wait(self, request: Request, now: float) -> None:
+        """Let a request of a read wait, be it once more: its time counts from its first wait."""
+        request.waits, request.since, request.data = True, request.since or now, b""
+        self.waiting_since = min(self.waiting_since, request.since) if self.waiting else request.since
+        self.waiting += 1
+
+    def wait_no_more(self, request: Request) -> None:
+        """Let it wait no longer."""
+        request.waits = False
+        self.waiting -= 1
+        if self.waiting:
+            self.waiting_since = min(other.since for other in self.values() if other.waits)
+
+
 _REPLIES = {
     packets.OPEN: packets.HANDLE,
     packets.OPENDIR: packets.HANDLE,
