@@ -170,8 +170,10 @@ class SharedConnection(SecretFiles):
         """Whether it is; of one that a killed service was about to make, the file stays."""
         try:
             return time.monotonic() - float(self.making.read_text()) < MAKING_SECONDS
-        except (OSError, ValueError):
+        except OSError:
             return False
+        except ValueError:  # it is empty: a service of version 1.12 had it made just before an upgrade
+            return _is_recent(self.making, MAKING_SECONDS)
 
     @property
     def was_begun(self) -> bool:

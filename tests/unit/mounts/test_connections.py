@@ -239,6 +239,19 @@ def test_secrets_of_a_connection_whose_program_was_killed_while_it_made_it_are_r
     assert left == ({"environment", "socket", "ssh_config", "volumes"} if stands else set())
 
 
+def test_connection_that_a_service_of_version_1_12_has_made_meanwhile_is_not_given_up(
+    connections: SharedConnections,
+) -> None:
+    """An upgrade may come while Docker starts its containers."""
+    connection = joined(connections, volume("photos"), LOGIN)
+    connection.making.write_text("")
+    connections.remove_ended()
+    assert connection.ssh_config.exists()
+    os.utime(connection.making, (0, 0))
+    connections.remove_ended()
+    assert not connection.directory.exists()
+
+
 @pytest.mark.parametrize("seconds", [-86400, 86400])
 def test_connection_is_waited_for_as_long_as_ever_when_the_clock_is_set_meanwhile(
     connections: SharedConnections, monkeypatch: pytest.MonkeyPatch, seconds: float
