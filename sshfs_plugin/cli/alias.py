@@ -43,5 +43,8 @@ def remove(settings: Settings, name: str) -> None:
 
 def show(settings: Settings) -> None:
     """Show the aliases; ``sshfs`` itself is not among them."""
-    for name in Aliases.of(settings).names():
+    names = Aliases.of(settings).names()
+    for name in names:
         terminal.say(name)
+    if not names:
+        terminal.say("Docker finds this plugin under no other name than sshfs.", error=True)

@@ -601,7 +601,8 @@ def test_an_alias_is_added_and_taken_back_without_a_trace(administrator: Adminis
     assert specs(settings) == ours
     assert not (settings.root / SPECS / "vieux").exists()
     assert administrator("alias", "remove").out == "vieux/sshfs was no name of this plugin.\n"
-    assert administrator("alias", "list").out == ""
+    said = administrator("alias", "list")
+    assert (said.out, said.err) == ("", "Docker finds this plugin under no other name than sshfs.\n")
 
 
 def test_an_alias_says_that_it_waits_for_the_spec(administrator: Administrator, settings: Settings) -> None:
