@@ -31,7 +31,12 @@ WORTH_CHECKING_SECONDS = 2.0
 """How much time a preflight after a failed mount needs: with less it would report its lack of time, and no cause."""
 
 AGAIN_SECONDS = 1.0
-"""How long to wait before a server that has turned a mount away is asked once more."""
+"""How long to wait before a server that has turned a check or a mount away is asked once more."""
+
+_TURNED_AWAY = errors.TurnedAway, errors.MountTurnedAway
+"""What is found of a server at which too many log in just now: those of other hosts as well, and of other volumes that
+go through the same jump host.
+"""
 
 ANSWER_SECONDS = 2.0
 """How long a mount may take to answer before it is mounted anew: one that is well does at once, and what is done about
@@ -91,7 +96,7 @@ class Mounter:
         if volume.check is CheckAt.CREATE:
             prepared = self._preflight.prepare(volume)
             with self._logging_in(volume, prepared.login, asked, deadline) as logged_in:
-                prepared.run(deadline, creating=True, logged_in=logged_in)
+                _asking_again(lambda: prepared.run(deadline, creating=True, logged_in=logged_in), deadline)
             entry.passed(prepared.login, CHECK_HOLDS_SECONDS)
 
     def mount(self, entry: Entry, attempted_at: float, deadline: Deadline) -> str:
@@ -206,28 +211,17 @@ class Mounter:
         with self._logging_in(volume, login, attempted_at, deadline) as logged_in:
             if unless_joinable and self._can_join(volume, login):  # another volume has had it made meanwhile
                 return False
-            prepared.run(deadline, logged_in=logged_in)
+            _asking_again(lambda: prepared.run(deadline, logged_in=logged_in), deadline)
         entry.passed(login, CHECK_HOLDS_SECONDS)
         return True
 
     def _start(self, entry: Entry, login: Login, deadline: Deadline) -> None:
         """Mount a volume; if that fails, the preflight that has passed before counts no longer."""
         try:
-            self._start_patiently(entry.volume, login, deadline)
+            _asking_again(lambda: self._start_once(entry.volume, login, deadline), deadline)
         except errors.MountError:
             entry.passed_until = 0.0
             raise
-
-    def _start_patiently(self, volume: Volume, login: Login, deadline: Deadline) -> None:
-        """Mount a volume; a server that is too busy to let it log in is asked once more."""
-        try:
-            self._start_once(volume, login, deadline)
-        except errors.MountTurnedAway as error:
-            if deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
-                raise
-            log.warning("tried once more: %s", error)
-            time.sleep(AGAIN_SECONDS)
-            self._start_once(volume, login, deadline)
 
     def _start_once(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Mount a volume, with a slot of its server, or of those that join its connections."""
@@ -266,6 +260,18 @@ class Mounter:
                 self._shared_failures.attempt(key, attempted_at, _is_refusal),
             ):
                 yield slots.close
+
+
+def _asking_again(ask: Callable[[], None], deadline: Deadline) -> None:
+    """Ask a server for something, and once more if it turns that away."""
+    try:
+        ask()
+    except _TURNED_AWAY as error:
+        if deadline.left() < AGAIN_SECONDS + WORTH_CHECKING_SECONDS:
+            raise
+        log.warning("tried once more: %s", error)
+        time.sleep(AGAIN_SECONDS)
+        ask()
 
 
 def _is_refusal(error: errors.PluginError) -> bool:

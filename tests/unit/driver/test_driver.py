@@ -2,6 +2,7 @@
 """The rules of the verbs, one at a time."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -303,6 +304,36 @@ def test_server_that_turns_a_mount_away_is_asked_once_more(
     assert asked == ["photos"] * 2
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("at", ["create", "mount"])
+def test_server_that_turns_a_check_away_is_asked_once_more(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, times: int, at: str
+) -> None:
+    """Other hosts log in there as well, and when a site starts, all at once."""
+    monkeypatch.setattr(mounting, "AGAIN_SECONDS", 0.0)
+    create(driver, check=at)
+    host.preflight.checked.clear()
+    problems = [errors.TurnedAway("nas port 22 closed the connection")] * times
+    run = host.preflight.run
+
+    def run_in_the_end(*args: Any, **options: Any) -> None:
+        run(*args, **options)
+        if problems:
+            raise problems.pop()
+
+    monkeypatch.setattr(host.preflight, "run", run_in_the_end)
+
+    def use() -> None:
+        create(driver, "music") if at == "create" else mount(driver)
+
+    if times == 1:
+        use()
+    else:
+        with pytest.raises(errors.TurnedAway):
+            use()
+    assert len(host.preflight.checked) == 2
+
+
 def test_mount_whose_sshfs_has_ended_by_then_is_no_success_and_leaves_no_holder(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,8 +480,9 @@ def test_mount_just_after_the_start_of_the_host_waits_for_the_server(
     told = []
 
     def server_comes_up(seconds: float) -> None:
-        told.append((seconds, early.get("photos").last_error))
-        host.preflight.problems.clear()
+        if seconds == mounting.TRY_EVERY_SECONDS:  # else it is asked once more, as at any other time
+            told.append((seconds, early.get("photos").last_error))
+            host.preflight.problems.clear()
 
     monkeypatch.setattr("sshfs_plugin.driver.mounting.time.sleep", server_comes_up)
     mount(early)
