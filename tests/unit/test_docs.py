@@ -216,3 +216,10 @@ def test_pages_have_lines_that_fit_a_terminal() -> None:
 
 def test_the_readme_stays_a_newcomers_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_changelog_is_as_wide_as_debian_has_it() -> None:
+    """Lintian says so as well, of a package that was built."""
+    entries = re.findall("^  .*", (ROOT / "debian/changelog").read_text(), re.MULTILINE)
+    assert len(entries) > 100
+    assert [entry for entry in entries if len(entry) > 80] == []
