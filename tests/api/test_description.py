@@ -23,8 +23,10 @@ from sshfs_plugin.volume import _NAME, LONGEST_NAME, Unusable
 REQUESTS = normally(500, 100_000)
 SEED = 20261126
 SECONDS_EACH = 0.05
-MOST_BYTES_MORE = 12 << 20
-"""A long run took up to 8 MB: the allocator of each thread fills up, while Python has no more objects."""
+MOST_BYTES_MORE = 20 << 20
+"""A long run took up to 8 MB, and 13 on a host with much else to do: the allocator of each thread fills up, while
+Python has no more objects.
+"""
 MOST_BLOCKS_IN_A_QUARTER = normally(1000, 500)
 """Of Python's memory, of up to 512 bytes each: so small a leak is lost in what the allocator takes and gives back.
 
