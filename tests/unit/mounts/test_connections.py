@@ -306,6 +306,7 @@ def test_connections_that_hang_have_a_second_to_end_all_together(
         connections.end_idle()
         assert len(programs.calls("ssh")) == 1, "it has taken all the time"
         programs.add("ssh", 'rm -r "${6%/*}"')
+        monkeypatch.setattr(module, "END_SECONDS", LIMIT_SECONDS)
         connections.end_idle()
         asked = [call.split()[-2] for call in programs.calls("ssh")]
     assert len(set(asked)) == len(asked) == 6, "it is not waited for again, and the others are"
