@@ -229,7 +229,12 @@ def test_attempt_that_can_not_be_ended_is_the_last_until_it_has_ended(
     relayed.sshfs.send(looking(1, b"/"))
     assert code_of(relayed.sshfs.take()) == packets.UNAVAILABLE
     attempt.close()
-    clock.forward(5)
+
+    def is_tried() -> bool:
+        clock.forward(5)
+        return servers.is_called
+
+    await_that(is_tried, lambda: "it is tried again once that has ended")
     servers.next()
 
 
