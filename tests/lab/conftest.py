@@ -78,6 +78,13 @@ def machine(_kept: Machine, request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture(scope="module")
+def machine_given_up_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the tests after a module that leaves what can't be cleaned up have another machine."""
+    yield
+    request.session.stash[_SPOILT] = True
+
+
+@pytest.fixture(scope="module")
 def leaves_the_machine_changed(request: pytest.FixtureRequest) -> Iterator[None]:
     """Give up the machine after the tests of a module, which leave on it what others do not expect."""
     yield

@@ -14,6 +14,10 @@ from .host import KEY, PACKAGE, ROOT, STAY, Host
 from .machines.commands import Result
 from .machines.machine import IMAGE
 
+# each start of Docker beside the other plugin doubles the mounts of the machine, to a thousand and more; systemd takes
+# half a minute then to make the sandbox of a service, if there is much else to do
+pytestmark = pytest.mark.usefixtures("machine_given_up_afterwards")
+
 NAME = "vieux/sshfs:latest"
 STATE = "/var/lib/docker/plugins/sshfs-state.json"
 ALIASES = "/etc/docker/plugins/vieux"
