@@ -4,11 +4,12 @@
 import _socket  # the module "socket" is several times as large as the relay
 import os
 from select import select
+from time import monotonic
 
 LAST_WORDS_BYTES = FIRST_BYTES = 4096
 
-LONGEST_PAUSE_SECONDS = 0.25
-"""The last of the pauses, each twice as long as the one before, with which an end is waited for."""
+END_SECONDS, LOOK_SECONDS = 0.5, 0.005
+"""How long its end is waited for, and how often to look."""
 
 
 class Connection:
@@ -75,12 +76,11 @@ class Connection:
 
     def await_end(self) -> bool:
         """Return whether it has ended by itself, or does so within half a second."""
-        pause = 0.001
+        limit = monotonic() + END_SECONDS
         while not self.has_ended():
-            if pause > LONGEST_PAUSE_SECONDS:
+            if monotonic() > limit:
                 return False
-            select((), (), (), pause)
-            pause *= 2
+            select((), (), (), LOOK_SECONDS)
         return True
 
     def end(self) -> int:
