@@ -94,6 +94,7 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         super().__init__(connection)
         self.beneath: Transport | None = None
         self.packetizer = _Packets(self.sock)
+        self._channels = _Channels(self)
         self._has_asked = False
 
     @property
@@ -130,6 +131,21 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
                 return
             self._has_asked = True
         super()._send_message(data)
+
+
+class _Channels(paramiko.transport.ChannelMap):  # type: ignore[misc]  # as above
+    """The channels of a connection, each of which knows it before other threads see the channel.
+
+    paramiko tells it a moment later. A connection that ends in between has to end a channel that does not know it.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def put(self, chanid: int, chan: paramiko.Channel) -> None:
+        chan._set_transport(self._transport)
+        super().put(chanid, chan)
 
 
 def _granted() -> paramiko.Message:

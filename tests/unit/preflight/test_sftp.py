@@ -105,6 +105,24 @@ def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> N
     assert "()" not in str(error)
 
 
+def test_sftp_when_the_connection_ends_in_the_moment_of_asking_for_it_says_so(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads see a channel of paramiko before it knows its connection, which a deadline may end just then."""
+    setting = paramiko.Channel._set_transport
+
+    def ended_before(channel: paramiko.Channel, transport: paramiko.Transport) -> None:
+        if channel in transport._channels.values() and not transport.server_mode:
+            transport.close()
+        setting(channel, transport)
+
+    with serving(Account(directory=files, password="hunter2")) as server:
+        monkeypatch.setattr(paramiko.Channel, "_set_transport", ended_before)
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert "lets the login in but closed the connection when it asked for SFTP (" in str(error)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_sftp_server_that_sends_far_more_than_was_asked_for_is_cut_off(client: Client, files: Path, when: str) -> None:
     with serving(Account(directory=files, password="hunter2", floods=when)) as server:
