@@ -99,6 +99,7 @@ def test_a_request_that_does_not_come_is_waited_for_for_a_while_only(tmp_path: P
         b"X: " + 9000 * b"x",
         b"\r\n".join(b"X-%d: x" % number for number in range(200)),
     ],
+    ids=lambda headers: repr(headers[:40]),
 )
 def test_what_gunicorn_refuses_is_refused_in_json(docker: DockerClient, headers: bytes) -> None:
     is_refused(docker, HEAD + headers + b"\r\n\r\n")
