@@ -161,9 +161,26 @@ class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
     def __init__(self, connection: object) -> None:
         super().__init__(connection)
         self.first_words = b""
+        chan.event = _Answered(chan)
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         if n > LARGEST_PACKET:
+class _Answered(threading.Event):
+    """What waits for the answer to a request: it is not waited for, without limit, if the channel has been closed.
+
+    paramiko clears the event before it sends a request, and would forget an end that came just before.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def clear(self) -> None:
+        super().clear()
+        if self._channel.closed:
+            self.set()
+
+
             raise TooLong(f"a packet of {n} bytes")
         data: bytes = super().read_all(n, check_rekey)
         return data

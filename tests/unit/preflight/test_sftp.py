@@ -105,19 +105,21 @@ def test_sftp_when_the_server_hangs_up_says_so(client: Client, files: Path) -> N
     assert "()" not in str(error)
 
 
+@pytest.mark.parametrize("step", ["_set_transport", "_event_pending"])
 def test_sftp_when_the_connection_ends_in_the_moment_of_asking_for_it_says_so(
-    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Other threads see a channel of paramiko before it knows its connection, which a deadline may end just then."""
-    setting = paramiko.Channel._set_transport
+    """A deadline may end it just before a channel of paramiko gets to know it, or begins to wait for an answer."""
+    original = getattr(paramiko.Channel, step)
 
-    def ended_before(channel: paramiko.Channel, transport: paramiko.Transport) -> None:
+    def after_the_end(channel: paramiko.Channel, *transports: paramiko.Transport) -> None:
+        transport = channel.transport or transports[0]
         if channel in transport._channels.values() and not transport.server_mode:
             transport.close()
-        setting(channel, transport)
+        original(channel, *transports)
 
     with serving(Account(directory=files, password="hunter2")) as server:
-        monkeypatch.setattr(paramiko.Channel, "_set_transport", ended_before)
+        monkeypatch.setattr(paramiko.Channel, step, after_the_end)
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.SFTPUnavailable)
     assert "lets the login in but closed the connection when it asked for SFTP (" in str(error)
