@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from sshfs_plugin.preflight.ssh import paramiko
+from sshfs_plugin.preflight.ssh import FAILURES, paramiko
 
 LARGEST_PACKET = 256 * 1024
 """Bytes. OpenSSH takes no larger packet, be it of SSH or of SFTP."""
@@ -33,7 +33,7 @@ class TooMuch(paramiko.SSHException):  # type: ignore[misc]  # as above
 
 
 class Malformed(paramiko.SSHException):  # type: ignore[misc]  # as above
-    """A message says that more is in it than there is, or has a number that would be computed with for ever."""
+    """A message says that more is in it than there is, has a number to compute with for ever, or comes out of turn."""
 
 
 class Message(paramiko.Message):  # type: ignore[misc]  # as above
@@ -130,6 +130,11 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
                 self.auth_handler._parse_service_accept(_granted())
                 return
             self._has_asked = True
+    def get_exception(self) -> Exception | None:
+        """Return what has ended the connection, once; any error of Python's is about a message out of turn."""
+        error: Exception | None = super().get_exception()
+        return error if error is None or isinstance(error, FAILURES) else Malformed("a message that makes no sense")
+
         super()._send_message(data)
 
 

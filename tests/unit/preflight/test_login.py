@@ -489,3 +489,12 @@ def test_server_that_announces_billions_of_items_is_not_believed(
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.LoginUnfinished)
     assert "broke the login of bob off (a message that ends too early)" in str(error)
+
+
+@pytest.mark.parametrize("kind", [paramiko.common.MSG_NEWKEYS, 192])
+def test_server_that_sends_what_nothing_allows_breaks_the_login_off(client: Client, files: Path, kind: int) -> None:
+    tune = saying(paramiko.common.MSG_SERVICE_ACCEPT, to_client=bytes((kind,)) + bytes(8))
+    with serving(Account(directory=files, password="hunter2"), tune=tune) as server:
+        error = client.refusal(server, password="hunter2")
+    assert isinstance(error, errors.LoginUnfinished)
+    assert "broke the login of bob off (a message that makes no sense)" in str(error)
