@@ -74,7 +74,7 @@ def log_in(
         tried.append(wanted.name)
         transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
         offered = wanted.give(offered)
-    if transport.is_authenticated():
+    if transport.auth_handler.is_authenticated():  # even if the connection has ended since
         return tried[-1] if tried else "nothing, the server asks for no proof"
     ways = ", ".join(_WAYS_IN.get(method, method) for method in sorted(offered))
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"

@@ -242,6 +242,24 @@ def test_login_when_the_server_hangs_up_while_it_is_typed_says_so(
         assert "broke the login of bob off" in str(client.refusal(server, password="hunter2"))
 
 
+def test_login_when_the_server_hangs_up_just_after_it_has_let_it_in_is_not_refused(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal would count for every volume that waits for the same login."""
+    asking = paramiko.Transport.auth_none
+
+    def asking_before_the_end(transport: paramiko.Transport, user: str) -> list[str]:
+        left: list[str] = asking(transport, user)
+        transport.close()
+        return left
+
+    with serving(Account(directory=files, ways=[("none",)])) as server:
+        monkeypatch.setattr(paramiko.Transport, "auth_none", asking_before_the_end)
+        error = client.refusal(server)
+    assert isinstance(error, errors.SFTPUnavailable)
+    assert "lets the login in but closed the connection when it asked for SFTP (" in str(error)
+
+
 def test_login_when_the_password_has_expired_fails_instead_of_waiting_for_a_new_one(
     client: Client, files: Path
 ) -> None:
