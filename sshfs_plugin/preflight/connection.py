@@ -4,7 +4,8 @@
 import queue
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -23,7 +24,7 @@ from sshfs_plugin.preflight.ssh import (
     reason,
 )
 from sshfs_plugin.preflight.transport import TooLong, Transport
-from sshfs_plugin.volume import Remote
+from sshfs_plugin.volume import Remote, Volume
 
 Address: TypeAlias = tuple[int, int, int, str, Any]
 """What :func:`socket.getaddrinfo` returns: family, kind, protocol, canonical name and the address itself."""
@@ -183,12 +184,40 @@ def connect_through(jump: Transport, name: str, remote: Remote, seconds: float) 
         said = errors.last_words([refusal.text]) or "connection refused"
         hint = "does the jump host know that name, is an SSH server running there, and is 'port' right?"
         raise errors.HostUnreachable(f"{subject}, {said[0].lower()}{said[1:]}", hint) from None
-    except FAILURES as error:
-        has_ended = limit.left() and not jump.is_active()
-        why = f"it has closed the connection ({reason(error)})" if has_ended else "no answer in time"
+    except FAILURES:
+        if jump.has_gone():
+            raise _gone(name, remote) from None
         raise errors.HostUnreachable(
-            f"{subject}, {why}", "is there a route to it, and does a firewall let it in?"
+            f"{subject}, no answer in time", "is there a route to it, and does a firewall let it in?"
         ) from None
+
+
+@contextmanager
+def naming_jump_hosts(volume: Volume, jump: Transport | None) -> Iterator[None]:
+    """Raise an error that names a jump host if the connection to it has ended, and with it that to the server.
+
+    Args:
+        volume: The volume that is checked.
+        jump: The connection to the last of its jump hosts, if it has any.
+    """
+    try:
+        yield
+    except (errors.TurnedAway, errors.NegotiationFailed, errors.LoginUnfinished, errors.SFTPUnavailable) as error:
+        gone = ""
+        for host in reversed(volume.jumps):
+            if not (jump and jump.has_gone()):
+                break
+            gone, jump = host.remote_name, jump.beneath
+        if gone:
+            raise _gone(gone, volume.remote) from error
+        raise
+
+
+def _gone(name: str, remote: Remote) -> errors.HostUnreachable:
+    return errors.HostUnreachable(
+        f"the jump host {name} has closed the connection to {remote.server}",
+        "its log tells why; it may be overloaded or have been restarted",
+    )
 
 
 def _unreachable(remote: Remote, error: OSError | None) -> errors.HostUnreachable:

@@ -9,7 +9,14 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.algorithms import is_in_order
 from sshfs_plugin.preflight.checks import Check, Observer, unobserved
-from sshfs_plugin.preflight.connection import Address, connect, connect_through, exchange_keys, resolve
+from sshfs_plugin.preflight.connection import (
+    Address,
+    connect,
+    connect_through,
+    exchange_keys,
+    naming_jump_hosts,
+    resolve,
+)
 from sshfs_plugin.preflight.host_key import families, require_trusted
 from sshfs_plugin.preflight.login import log_in
 from sshfs_plugin.preflight.ssh import closed_on_failure, ended_soon_after
@@ -88,7 +95,8 @@ class Connector:
                 with contextlib.suppress(OSError):  # the server may have gone already, as the next check will say
                     address, port = connection.getpeername()[:2]
                     note(f"{address} port {port}")
-        with self.observer(Check.KEY_EXCHANGE) as note:
+        jump = way if isinstance(way, Transport) else None
+        with self.observer(Check.KEY_EXCHANGE) as note, naming_jump_hosts(volume, jump):
             transport = exchange_keys(volume.remote, connection, kinds, self.deadline.left(limit), keywords)
             note(errors.last_words([transport.remote_version]))
         return transport
@@ -110,7 +118,11 @@ class Connector:
             for jump, its_login, its_keys in zip(volume.jumps, login.jumps, known, strict=True):
                 with at_jump_host(jump):
                     reached, _ = inner.connect(jump, its_keys, reached)
-                    with closed_on_failure(reached), ended_soon_after(self.deadline, reached):
+                    with (
+                        closed_on_failure(reached),
+                        ended_soon_after(self.deadline, reached),
+                        naming_jump_hosts(jump, reached.beneath),
+                    ):
                         how = log_in(reached, jump.remote, its_login, self.deadline, jump.keywords)
                 note(f"{jump.remote_name} ({jump.remote.account}) with {how}")
         return reached

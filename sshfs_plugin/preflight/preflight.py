@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.preflight.checks import Check, Observer, unobserved
+from sshfs_plugin.preflight.connection import naming_jump_hosts
 from sshfs_plugin.preflight.connector import Connector, shown
 from sshfs_plugin.preflight.directory import look_at_directory, make_directory
 from sshfs_plugin.preflight.kept import KEPT_SECONDS, KeptConnection, KeptConnections
@@ -154,10 +155,10 @@ class Prepared:
         transport, host_key = connector.connect(volume, known, jump)
         with closed_on_failure(transport), ended_soon_after(deadline, transport):
             until = time.monotonic() + KEPT_SECONDS
-            with observer(Check.LOGIN) as note:
+            with observer(Check.LOGIN) as note, naming_jump_hosts(volume, jump):
                 note(f"{remote.user} with {log_in(transport, remote, login, deadline, volume.keywords)}")
             logged_in()
-            with observer(Check.SFTP) as note:
+            with observer(Check.SFTP) as note, naming_jump_hosts(volume, jump):
                 sftp = open_sftp(transport, remote, deadline)
                 for lack in lacks(sftp.extensions, renames_in_steps=volume.renames_in_steps):
                     note(lack)

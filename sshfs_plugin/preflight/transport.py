@@ -3,6 +3,7 @@
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ MOST_BEYOND = 16
 
 LARGEST_NUMBER = 8192 // 8 + 1
 """Bytes of a number in a key exchange, with the one that says that it is positive. OpenSSH takes no larger group."""
+
+UNNOTICED_SECONDS = 0.1
+"""For how long the end of a connection to a jump host may be unnoticed where that of what goes through it is not."""
 
 _SERVICE_REQUEST = bytes((paramiko.common.MSG_SERVICE_REQUEST,))
 _LOGIN_SERVICE = "ssh-userauth"
@@ -95,7 +99,7 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         self.beneath: Transport | None = None
         self.packetizer = _Packets(self.sock)
         self._channels = _Channels(self)
-        self._has_asked = False
+        self._has_asked = self._was_closed = False
 
     @property
     def shown_key(self) -> paramiko.PKey:
@@ -108,16 +112,28 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         words: bytes = self.packetizer.first_words
         return words
 
+    def has_gone(self) -> bool:
+        """Tell whether the connection has ended, and not by :meth:`close`; a moment is left for that to be noticed."""
+        self.join(UNNOTICED_SECONDS)
+        return not (self.is_alive() or self._was_closed)
+
     def close(self) -> None:
         """End it, and before that what it goes through: a jump host that stalls takes no goodbye for half a minute."""
+        self._was_closed = True
         if self.beneath:
             self.beneath.close()
         elif isinstance(self.sock, socket.socket):
             # paramiko's thread would keep it open for a moment, and it may be the only one that the server allows
             with contextlib.suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(paramiko.SSHException):  # nor later
+        # nor later, nor does a jump host whose connection is ended just now
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             super().close()
+
+    def get_exception(self) -> Exception | None:
+        """Return what has ended the connection, once; any error of Python's is about a message out of turn."""
+        error: Exception | None = super().get_exception()
+        return error if error is None or isinstance(error, FAILURES) else Malformed("a message that makes no sense")
 
     def _send_message(self, data: Any) -> None:
         """Send a message, but request the login service only once; paramiko does so before each attempt to log in.
@@ -130,11 +146,6 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
                 self.auth_handler._parse_service_accept(_granted())
                 return
             self._has_asked = True
-    def get_exception(self) -> Exception | None:
-        """Return what has ended the connection, once; any error of Python's is about a message out of turn."""
-        error: Exception | None = super().get_exception()
-        return error if error is None or isinstance(error, FAILURES) else Malformed("a message that makes no sense")
-
         super()._send_message(data)
 
 
@@ -150,26 +161,10 @@ class _Channels(paramiko.transport.ChannelMap):  # type: ignore[misc]  # as abov
 
     def put(self, chanid: int, chan: paramiko.Channel) -> None:
         chan._set_transport(self._transport)
+        chan.event = _Answered(chan)
         super().put(chanid, chan)
 
 
-def _granted() -> paramiko.Message:
-    message = paramiko.Message()
-    message.add_string(_LOGIN_SERVICE)
-    message.rewind()
-    return message
-
-
-class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
-    """Refuses packets and greetings that are longer than SSH has, and messages that end too early."""
-
-    def __init__(self, connection: object) -> None:
-        super().__init__(connection)
-        self.first_words = b""
-        chan.event = _Answered(chan)
-
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        if n > LARGEST_PACKET:
 class _Answered(threading.Event):
     """What waits for the answer to a request: it is not waited for, without limit, if the channel has been closed.
 
@@ -186,6 +181,22 @@ class _Answered(threading.Event):
             self.set()
 
 
+def _granted() -> paramiko.Message:
+    message = paramiko.Message()
+    message.add_string(_LOGIN_SERVICE)
+    message.rewind()
+    return message
+
+
+class _Packets(paramiko.packet.Packetizer):  # type: ignore[misc]  # as above
+    """Refuses packets and greetings that are longer than SSH has, and messages that end too early."""
+
+    def __init__(self, connection: object) -> None:
+        super().__init__(connection)
+        self.first_words = b""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if n > LARGEST_PACKET:
             raise TooLong(f"a packet of {n} bytes")
         data: bytes = super().read_all(n, check_rekey)
         return data

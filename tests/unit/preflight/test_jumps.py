@@ -4,16 +4,17 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.impostors import impostor
 from support.remotes import describe
 from support.ssh_client import Client, shown
 from support.ssh_keys import host_key
 from support.ssh_server import PASSWORD, TYPED, Account, Server, serving
-from support.waiting import LIMIT_SECONDS, await_that
+from support.waiting import LIMIT_SECONDS, Background, await_that
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -167,6 +168,45 @@ def test_connection_through_a_jump_host_that_stalls_is_closed_at_once(
         transport.close()
         assert time.monotonic() - began < 10
         assert jump.is_active() is not has_passed
+
+
+def test_connection_through_a_jump_host_that_takes_nothing_more_is_closed_without_an_error(
+    client: Client, files: Path, server: Server
+) -> None:
+    """Its own connection may be ended at the same time, by a deadline."""
+    remote = Remote(user="bob", host="127.0.0.1", port=server.port, directory="")
+
+    def ended(_: bytes) -> None:
+        raise EOFError
+
+    with stalled_jump(client, files) as jump:
+        jump.clear_to_send.set()
+        transport = exchange_keys(remote, connect_through(jump, "bastion", remote, 20), ("ssh-ed25519",), 20)
+        jump.packetizer.write_all = ended
+        transport.close()
+        assert not transport.is_active()
+
+
+@pytest.mark.parametrize("step", ["greeting", "none", "subsystem sftp"])
+def test_jump_host_that_closes_the_connection_while_the_server_is_checked_is_named(
+    client: Client, files: Path, in_background: Background, step: str
+) -> None:
+    with ExitStack() as servers:
+        bastion = servers.enter_context(jump_host(client, "bastion", files))
+        if step == "greeting":
+            port, seen, wanted = servers.enter_context(impostor()), bastion.seen, "forward to 127.0.0.1"
+        else:
+            server = servers.enter_context(serving(Account(directory=files, password="hunter2", stalls_at=step)))
+            port, seen, wanted = server.port, server.seen, step
+        checking = in_background(client.refusal, port, password="hunter2", ProxyJump="bastion")
+        await_that(lambda: wanted in seen, lambda: "it has not come so far")
+        bastion.hang_up()
+        error = checking.result(LIMIT_SECONDS)
+    assert isinstance(error, errors.HostUnreachable)
+    assert str(error) == (
+        f"the jump host bastion has closed the connection to 127.0.0.1 port {port}: its log tells why; it may be "
+        "overloaded or have been restarted"
+    )
 
 
 def test_jump_host_that_stalls_is_given_up_when_the_time_is_up(client: Client, files: Path) -> None:
