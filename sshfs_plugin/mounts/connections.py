@@ -167,13 +167,8 @@ class SharedConnection(SecretFiles):
 
     @property
     def is_being_made(self) -> bool:
-        """Whether it is; of one that a killed service was about to make, the file stays."""
-        try:
-            return time.monotonic() - float(self.making.read_text()) < MAKING_SECONDS
-        except OSError:
-            return False
-        except ValueError:  # it is empty: a service of version 1.12 had it made just before an upgrade
-            return _is_recent(self.making, MAKING_SECONDS)
+        """Whether it is."""
+        return self._was_begun_just_now is True
 
     @property
     def was_begun(self) -> bool:
@@ -187,8 +182,18 @@ class SharedConnection(SecretFiles):
 
     @property
     def was_given_up(self) -> bool:
-        """Whether it was to be made and nobody makes it any more: the program has ended, or was killed."""
-        return self.making.exists() and not self.is_being_made
+        """Whether it was to be made and nobody makes it any more: the program, or the service before, was killed."""
+        return self._was_begun_just_now is False
+
+    @property
+    def _was_begun_just_now(self) -> bool | None:
+        """Whether it was, if it is to be made; None if it has been made, or has failed, perhaps a moment ago."""
+        try:
+            return time.monotonic() - float(self.making.read_text()) < MAKING_SECONDS
+        except OSError:
+            return None
+        except ValueError:  # it is empty: a service of version 1.12 had it made just before an upgrade
+            return _is_recent(self.making, MAKING_SECONDS)
 
     def remove_secrets(self) -> None:
         """Remove what was needed to make it."""
@@ -286,7 +291,8 @@ class SharedConnections:
         """Remove what is left of connections that have ended, or were never made."""
         self.remove_given_up()
         for connection in self.all():
-            if not (connection.stands or connection.is_being_made or connection.failed_just_now):
+            # in the order in which they become true
+            if not (connection.is_being_made or connection.stands or connection.failed_just_now):
                 connection.remove()
         for file in self._settings.logins.glob("*"):
             if not _is_recent(file, LOGINS_SECONDS):
@@ -307,7 +313,7 @@ class SharedConnections:
         for connection in self.all(f"{key}-*"):
             is_full = len(connection.shared_by - {volume.name}) >= SESSIONS
             is_open = not (is_full or connection.hangs or connection.ending.exists())
-            if is_open and (connection.stands or connection.is_being_made):
+            if is_open and (connection.is_being_made or connection.stands):  # one that is made meanwhile stands then
                 return connection
         return None
 

@@ -239,6 +239,44 @@ def test_secrets_of_a_connection_whose_program_was_killed_while_it_made_it_are_r
     assert left == ({"environment", "socket", "ssh_config", "volumes"} if stands else set())
 
 
+def test_connection_that_fails_while_it_is_looked_at_is_not_given_up(
+    connections: SharedConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The volumes that wait for it would not be told, and would each be refused for themselves."""
+    connection, clock = joined(connections, volume("photos"), LOGIN), time.monotonic
+
+    def after_its_failure() -> float:
+        (connection.directory / "failed").touch()
+        connection.making.unlink(missing_ok=True)
+        return clock()
+
+    monkeypatch.setattr(time, "monotonic", after_its_failure)
+    connections.remove_given_up()
+    assert connection.failed_just_now
+
+
+@pytest.mark.parametrize("look", ["remove_ended", "join"])
+def test_connection_that_is_made_while_it_is_looked_at_stands(
+    connections: SharedConnections, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    connection = joined(connections, volume("photos"), LOGIN)
+    stands = vars(SharedConnection)["stands"].fget
+
+    with ExitStack() as making:
+
+        def stands_before(which: SharedConnection) -> bool:
+            stood: bool = stands(which)
+            if which.making.exists():
+                making.enter_context(made(which))
+            return stood
+
+        monkeypatch.setattr(SharedConnection, "stands", property(stands_before))
+        if look == "join":
+            assert joined(connections, volume("music"), LOGIN) == connection
+        connections.remove_ended()
+        assert connection.ssh_config.exists()
+
+
 def test_connection_that_a_service_of_version_1_12_has_made_meanwhile_is_not_given_up(
     connections: SharedConnections,
 ) -> None:
