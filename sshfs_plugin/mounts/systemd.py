@@ -19,7 +19,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command, system_bus
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.connections import SharedConnection
-from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
+from sshfs_plugin.mounts.supervisor import POLL_SECONDS, Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
@@ -30,7 +30,7 @@ SOCKET, SERVICE = "docker-volume-sshfs.socket", "docker-volume-sshfs.service"
 _RELEASE = "docker-volume-sshfs-release.service"
 _OF_VOLUME, _SUFFIX = "docker-volume-sshfs@", ".service"
 _KILLED = "activating (auto-restart"
-_ACTIVE, _INACTIVE = "active", "inactive"
+_ACTIVE, _ENDING, _INACTIVE = "active", "deactivating", "inactive"
 _STATE = ("Id", "ActiveState", "SubState", "LoadState")
 
 _JOB_MODE = "ignore-dependencies"
@@ -72,7 +72,7 @@ class SystemdSupervisor(Supervisor):
             StateError: What the unit reads could not be written.
         """
         name, unit = volume.name, volume_unit(volume.name)
-        if self.is_kept(name):
+        if self._settled_state(name, deadline) == _ACTIVE:
             self.require_answer(name, deadline)
             return
         with self._files_written(volume, login) as (steps, connection):
@@ -95,14 +95,24 @@ class SystemdSupervisor(Supervisor):
 
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether the volume's unit is active; systemd is asked only if there is what it would read."""
-        return self.is_provided(name) and _is_active(volume_unit(name))
+        return self._state(name) == _ACTIVE
 
     def end_unless_kept(self, name: VolumeName, deadline: Deadline) -> bool:
         """End the volume's unit unless it is active: for a second after sshfs was killed, systemd waits to start it."""
-        state = _state(volume_unit(name)) if self.is_provided(name) else _INACTIVE
+        state = self._state(name)
         if state not in (_ACTIVE, _INACTIVE):
             self._end(name, deadline)
         return state != _ACTIVE
+
+    def _state(self, name: VolumeName) -> str:
+        """Return the state of a volume's unit; systemd is asked only if there is what the unit would read."""
+        return _state(volume_unit(name)) if self.is_provided(name) else _INACTIVE
+
+    def _settled_state(self, name: VolumeName, deadline: Deadline) -> str:
+        """Return it once the unit is not about to end: then it removes the files, be they those of a later mount."""
+        while (state := self._state(name)) == _ENDING and deadline.left():
+            time.sleep(POLL_SECONDS)
+        return state
 
     def settle(self) -> None:
         """Settle what an earlier process has left: stop its release, and remove connections that it had not begun."""

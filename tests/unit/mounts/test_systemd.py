@@ -105,6 +105,19 @@ def test_start_of_an_active_unit_asks_its_mount(
     assert {call.split()[0] for call in programs.calls("systemctl")} == {"show"}
 
 
+def test_unit_that_is_ending_is_waited_for_since_it_removes_the_files(
+    keeping: SystemdSupervisor, programs: Programs
+) -> None:
+    """Its volume was unmounted by hand just as a container starts."""
+    files = keeping.files(PHOTOS)
+    files.write(VOLUME, LOGIN, keeping.settings)
+    ending = f'echo deactivating; [ ! -e "$HERE/asked" ] || rm -rf {files.directory}; touch "$HERE/asked"'
+    programs.add("systemctl", f'if [ "$1" = show ]; then {ending}; exit; fi; {telling(keeping, "answered")}')
+    keeping.start(VOLUME, LOGIN, soon())
+    assert programs.calls("systemctl") == [ASKED, ASKED, f"start {IGNORING} --no-block {UNIT}"]
+    assert files.environment.exists()
+
+
 def test_unit_whose_steps_were_killed_before_they_could_tell_is_looked_at(
     keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
