@@ -224,13 +224,13 @@ CACHING = Topic(
             name="max_read",
             value="bytes",
             meaning="The largest read that is sent at once.",
-            canonical=number(0, _LARGEST),
+            canonical=number(1, _LARGEST),  # with 0 sshfs would send reads without end, and of nothing
         ),
         sshfs_option(
             name="max_write",
             value="bytes",
             meaning="The largest write that is sent at once.",
-            canonical=number(0, _LARGEST),
+            canonical=number(1, _LARGEST),  # as above
         ),
         sshfs_option(
             name="remember",
