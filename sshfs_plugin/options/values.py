@@ -61,7 +61,7 @@ def duration(longest: int) -> Callable[[str], str]:
     """Return the check for a duration from 1 to ``longest`` seconds, in ssh's notation (``30``, ``1m30s``)."""
 
     def canonical(text: str) -> str:
-        parts = re.findall(r"([0-9]{1,5})([smh]|$)", text.casefold())
+        parts = re.findall(r"([0-9]{1,6})([smh]|$)", text.casefold())
         seconds = sum(int(amount) * _SECONDS[unit] for amount, unit in parts)
         well_formed = "".join(amount + unit for amount, unit in parts) == text.casefold() != ""
         if well_formed and seconds == 0:
