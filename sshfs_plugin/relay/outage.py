@@ -220,10 +220,11 @@ def _refusal(said: bytes) -> str:
     """
     for line in said.splitlines():
         words = line.strip()
-        who, is_denied, _ = words.partition(b": Permission denied (")
+        who, is_denied, methods = words.partition(b": Permission denied (")
         is_cut = words.startswith(b"Received disconnect from ") and words.endswith(b"Too many authentication failures")
         is_expired = any(expired in words for expired in EXPIRED)
-        is_refused = is_denied and b"@" in who and b" " not in who
+        # the name of a login may have blanks
+        is_refused = is_denied and _is_account(who) and methods.endswith(b").") and b" " not in methods
         if is_cut or is_expired or is_refused or words == b"Host key verification failed.":
             return last_line(words)
     return ""
@@ -232,3 +233,9 @@ def _refusal(said: bytes) -> str:
 def _is_unreached(said: bytes) -> bool:
     """Tell whether ssh says that it could not connect, be it to the server or to the first jump host."""
     return any(line.startswith(b"ssh: ") for line in said.splitlines())
+def _is_account(who: bytes) -> bool:
+    """Tell whether it may be the name of a login and that of a server."""
+    user, _, host = who.rpartition(b"@")
+    return bool(user and host) and b" " not in host
+
+

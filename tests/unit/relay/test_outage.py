@@ -28,6 +28,7 @@ from support.waiting import await_that
 from sshfs_plugin.relay import outage, packets, relay
 
 DENIED = b"bob@nas: Permission denied (publickey,password)."
+DENIED_WITH_A_BLANK = b"john doe@nas: Permission denied (publickey,gssapi-with-mic).\r\n"
 KEY_CHANGED = b"@@@ WARNING @@@\r\nHost key verification failed.\r\n"
 TOO_MANY = (
     b"Received disconnect from 10.0.0.7 port 22:2: Too many authentication failures\r\n"
@@ -260,7 +261,7 @@ def test_server_when_it_lets_us_in_but_hangs_is_tried_more_and_more_seldom(
     told(relayed, lost("it was closed"))
 
 
-@pytest.mark.parametrize("words", [DENIED, KEY_CHANGED, TOO_MANY, DENIED_ON_THE_WAY, EXPIRED])
+@pytest.mark.parametrize("words", [DENIED, DENIED_WITH_A_BLANK, KEY_CHANGED, TOO_MANY, DENIED_ON_THE_WAY, EXPIRED])
 def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no_more(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, words: bytes
 ) -> None:
@@ -300,6 +301,7 @@ def test_login_when_it_is_refused_is_tried_a_minute_and_ten_minutes_later_and_no
         b"mkdir: cannot create directory: Permission denied\r\nclient_loop: send disconnect: Broken pipe\r\n",
         b"Welcome. Too many authentication failures end in a ban.\r\nConnection closed by 192.0.2.1 port 22\r\n",
         b"Our rule: Permission denied (to bots)\r\nConnection closed by 192.0.2.1 port 22\r\n",
+        b"Our rule at ann@nas: Permission denied (to bots).\r\nConnection closed by 192.0.2.1 port 22\r\n",
     ],
 )
 def test_login_when_something_else_was_not_permitted_is_tried_on(
