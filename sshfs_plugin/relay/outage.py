@@ -21,7 +21,10 @@ LONGEST_PAUSE_SECONDS = 600.0
 """How long to wait at most after an attempt at a server that hangs; it begins with less, and doubles each time."""
 
 REFUSED_MINUTES = (1, 10)
-"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes."""
+"""How long to wait after each refused login; then none follows. fail2ban bans after five within ten minutes.
+
+What could not connect has not logged in, and is tried again as ever.
+"""
 
 EXPIRED = (b"required to change your password", b"Password change required")
 """What sshd says to a login that it lets in to change its password, and for nothing else."""
@@ -76,7 +79,7 @@ class Outage:
             why: What ended it.
         """
         self._file, self._why, self._refusals, self._pause = files.outage, why, 0, 0.0
-        self._every, self._login = EVERY_SECONDS, SharedLogin(files.login)
+        self._is_unreached, self._login = False, SharedLogin(files.login)
         self._retry = os.path.join(os.path.dirname(files.outage), "retry") if files.outage else ""
         self._has_complained = False
         self.since = self._said = now
@@ -102,6 +105,7 @@ class Outage:
             return False
         may, refused = self._login.ask(now)
         if refused:
+            self._is_unreached = False
             self._failed(now, "", refused.decode("utf-8", "replace"), hangs=False)
         elif not may:
             self.next_attempt = now + LOOK_SECONDS
@@ -123,7 +127,7 @@ class Outage:
             self._login.tell(now, refusal.encode())
         else:
             self._login.give_up()
-        self._every = UNREACHED_SECONDS if _is_unreached(said) else EVERY_SECONDS
+        self._is_unreached = _is_unreached(said) and not refusal
         self._failed(now, why, refusal, hangs=hangs)
 
     def _failed(self, now: float, why: str, refusal: str, *, hangs: bool) -> None:
@@ -131,14 +135,16 @@ class Outage:
         if refusal:
             self._refusals += 1
         self._pause = min(2 * (self._pause or EVERY_SECONDS), LONGEST_PAUSE_SECONDS) if hangs else 0.0
-        if self._refusals > len(REFUSED_MINUTES):
+        if self._is_unreached:
+            self.next_attempt = max(now, self.started + UNREACHED_SECONDS)
+        elif self._refusals > len(REFUSED_MINUTES):
             self.next_attempt = float("inf")
         elif self._refusals:
             self.next_attempt = now + 60 * REFUSED_MINUTES[self._refusals - 1]
         elif self._pause:
             self.next_attempt = now + self._pause
         else:
-            self.next_attempt = max(now, self.started + self._every)
+            self.next_attempt = max(now, self.started + EVERY_SECONDS)
         if now - self._said > SAY_EVERY_SECONDS or self.next_attempt == float("inf"):
             self._said = now
             say(self._sentence)
@@ -167,7 +173,9 @@ class Outage:
 
     @property
     def _sentence(self) -> str:
-        if self._refusals > len(REFUSED_MINUTES):
+        if self._is_unreached:
+            then = f"it is tried again every {UNREACHED_SECONDS:.0f} seconds"
+        elif self._refusals > len(REFUSED_MINUTES):
             then = "no further login is tried until a container that uses the volume is started"
         elif self._refusals:
             minutes = REFUSED_MINUTES[self._refusals - 1]
@@ -175,7 +183,7 @@ class Outage:
         elif self._pause:
             then = f"it is tried again {self._pause:.0f} seconds later"
         else:
-            then = f"it is tried again every {self._every:.0f} seconds"
+            then = f"it is tried again every {EVERY_SECONDS:.0f} seconds"
         return f"the connection to the server is lost ({self._why}); {then}"
 
     def _write(self) -> None:
@@ -230,12 +238,12 @@ def _refusal(said: bytes) -> str:
     return ""
 
 
-def _is_unreached(said: bytes) -> bool:
-    """Tell whether ssh says that it could not connect, be it to the server or to the first jump host."""
-    return any(line.startswith(b"ssh: ") for line in said.splitlines())
 def _is_account(who: bytes) -> bool:
     """Tell whether it may be the name of a login and that of a server."""
     user, _, host = who.rpartition(b"@")
     return bool(user and host) and b" " not in host
 
 
+def _is_unreached(said: bytes) -> bool:
+    """Tell whether ssh says that it could not connect, be it to the server or to the first jump host."""
+    return any(line.startswith(b"ssh: ") for line in said.splitlines())

@@ -316,18 +316,39 @@ def test_login_when_something_else_was_not_permitted_is_tried_on(
     servers.next()
 
 
-def test_login_when_it_is_refused_and_then_the_network_fails_is_tried_no_sooner(
+def test_login_when_it_is_refused_and_then_turned_away_is_tried_no_sooner(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock
 ) -> None:
+    """The server may have banned this host."""
+    away = b"kex_exchange_identification: Connection closed by remote host"
     server.die()
     servers.next().die(DENIED)
     told(relayed, lost(DENIED.decode(), IN_A_MINUTE))
     clock.forward(60)
-    servers.next().die(b"ssh: no route")
-    told(relayed, lost("ssh: no route", IN_A_MINUTE))
+    servers.next().die(away)
+    told(relayed, lost(away.decode(), IN_A_MINUTE))
     clock.forward(60)
     servers.next().die(DENIED)
     told(relayed, lost(DENIED.decode(), IN_TEN_MINUTES))
+
+
+def test_login_when_it_is_refused_and_then_the_network_fails_is_tried_once_the_server_can_be_reached(
+    relayed: Relayed, server: Server, servers: Servers, clock: Clock
+) -> None:
+    """The server may have started, and let nobody in yet, and then once more."""
+    server.die()
+    for then in (IN_A_MINUTE, IN_TEN_MINUTES, GIVEN_UP):
+        servers.next().die(DENIED)
+        told(relayed, lost(DENIED.decode(), then))
+        if then == GIVEN_UP:
+            relayed.outage.with_name("retry").touch()
+        else:
+            clock.forward(60 if then == IN_A_MINUTE else 600)
+        for _ in range(3):
+            servers.next().die(b"ssh: no route")
+            told(relayed, lost("ssh: no route", KNOCKED))
+            clock.forward(4)
+    servers.next()
 
 
 def test_login_when_the_words_of_a_server_are_long_or_control_the_terminal_is_told_in_one_plain_line(
