@@ -69,6 +69,20 @@ def test_letters_that_the_terminal_does_not_have_end_nothing(administrator: Admi
     assert said.startswith("x-größe-?? is accepted and changes nothing about a volume: ")
 
 
+@pytest.mark.parametrize(
+    ("full", "said"),
+    [
+        ("", "docker-volume-sshfs: cannot write the output, No space left on device: is it on a disk with room?\n"),
+        ("2>&1", ""),
+    ],
+)
+def test_output_to_a_full_disk_is_an_error_of_one_line(administrator: Administrator, full: str, said: str) -> None:
+    environment = {**os.environ, **administrator.settings.environment()}
+    program = ("sh", "-c", f'exec "$@" >/dev/full {full}', "sh", sys.executable, "-m", "sshfs_plugin.cli", "options")
+    ended = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", said)
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_stream_that_is_closed_keeps_no_command_from_its_work(administrator: Administrator, closed: str) -> None:
     environment = {**os.environ, **administrator.settings.environment()}
