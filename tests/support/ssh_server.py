@@ -245,7 +245,7 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
         while (channel := self.transport.accept(10)) and channel.get_id() != number:
             pass
         with contextlib.suppress(OSError, EOFError), there:
-            while True:
+            while channel:  # there is none if the connection has ended
                 for ready in select.select((channel, there), (), ())[0]:
                     data = ready.recv(65536)
                     (there if ready is channel else channel).sendall(data)
