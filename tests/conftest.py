@@ -16,10 +16,10 @@ from support.programs import Programs
 from support.service import settings_below
 from support.serving import serving
 from support.supervisor import FakeSupervisor
-from support.waiting import Background
+from support.waiting import LIMIT_SECONDS, Background
 
 from sshfs_plugin.driver.driver import Driver
-from sshfs_plugin.host import command
+from sshfs_plugin.host import command, local_files
 from sshfs_plugin.http import api
 from sshfs_plugin.mounts import kernel, mountinfo
 from sshfs_plugin.settings import Settings
@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files on this host take their time to be read, which a program of its own does."""
+    monkeypatch.setattr(local_files, "ANSWER_SECONDS", LIMIT_SECONDS)
 
 
 @pytest.fixture

@@ -54,8 +54,11 @@ def _children(process: int) -> list[int]:
 
 
 def test_a_program_that_can_not_be_killed_is_left_behind(hung: Path) -> None:
-    with pytest.raises(errors.ProgramStuck, match="cat did not end within 0 seconds"):
-        command.run(["cat", hung / "key"], seconds=0.3)
+    for patience in (0.3, 3.0, 30.0):  # until sshfs has read what is asked of it: nothing tells when it has
+        with pytest.raises(errors.ProgramStuck, match=f"cat did not end within {patience:.0f} seconds"):
+            command.run(["cat", hung / "key"], seconds=patience)
+        if command._left_behind:
+            break
     assert command._left_behind, "it waits for an answer that no signal can replace"
     with pytest.raises(errors.ProgramStuck):
         command.run(["cat", hung / "key"], seconds=3600)

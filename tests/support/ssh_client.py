@@ -101,6 +101,19 @@ class Client:
             self.run(to, path, seconds, **opts)
         return refused.value
 
+    def refusal_in_time(self, to: Server | int, words: str, **opts: str) -> errors.PluginError:
+        """Make the checks with a limit, and return the error with which they end then.
+
+        The limit grows until the error has the words: a busy host may not get as far as there.
+        """
+        for seconds in (0.3, 3, 30):
+            began = time.monotonic()
+            error = self.refusal(to, seconds=seconds, **opts)
+            assert time.monotonic() - began < seconds + 20
+            if words in str(error):
+                break
+        return error
+
     def refusal_of_silence(self, to: Server, **opts: str) -> errors.PluginError:
         """Make the checks with a limit that a server which falls silent reaches, and return the error.
 

@@ -273,9 +273,10 @@ def test_mount_for_which_there_was_no_place_in_time_says_nothing_to_those_who_ha
     driver: Driver, queue: Queue
 ) -> None:
     queue.begin(AWAY)
-    create(driver, check="mount")
-    for seconds in (0.3, 0.8):
-        queue.mount("photos", deadline=Deadline.after(seconds))
+    for name in ("photos", "films"):  # each has a lock of its own, which would be waited for as well
+        create(driver, name, check="mount")
+    queue.mount("films", deadline=Deadline.after(0.3))
+    queue.mount("photos", deadline=Deadline.after(0.8))
     queue.mount("photos")
     assert queue.failure(1)
     assert isinstance(queue.failure(2), errors.ServerBusy)

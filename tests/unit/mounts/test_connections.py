@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,8 @@ from support.programs import Programs
 from support.remotes import NAS, describe
 from support.waiting import LIMIT_SECONDS, Background, await_that
 
-from sshfs_plugin import options
+from sshfs_plugin import errors, options
+from sshfs_plugin.host import command
 from sshfs_plugin.mounts import connections as module
 from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
 from sshfs_plugin.options.remotes import Remotes
@@ -333,20 +334,28 @@ def test_connections_that_end_are_joined_no_more_and_nobody_waits_for_their_end(
 def test_connections_that_hang_have_a_second_to_end_all_together(
     connections: SharedConnections, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    programs.add("ssh", "exec sleep 60")
-    monkeypatch.setattr(module, "END_SECONDS", 0.5)
+    asked: list[str] = []
+
+    def hanging(words: Sequence[str], *, seconds: float) -> None:
+        asked.append(words[-2])
+        time.sleep(seconds)
+        raise errors.ProgramStuck("ssh", seconds)
+
     with ExitStack() as standing:
         for port in range(6):
             standing.enter_context(made(joined(connections, volume("photos", port=f"{port + 1}"), LOGIN)))
         connections.leave(VolumeName("photos"))
         for connection in connections.all():  # as a relay notes where the server is slow to begin a session
             (connection.directory / "hung").touch()
-        connections.end_idle()
-        assert len(programs.calls("ssh")) == 1, "it has taken all the time"
+        with monkeypatch.context() as patched:
+            patched.setattr(command, "run", hanging)
+            patched.setattr(module, "END_SECONDS", 2.0)
+            connections.end_idle()
+        assert len(asked) == 1, "it has taken all the time"
         programs.add("ssh", 'rm -r "${6%/*}"')
         monkeypatch.setattr(module, "END_SECONDS", LIMIT_SECONDS)
         connections.end_idle()
-        asked = [call.split()[-2] for call in programs.calls("ssh")]
+        asked += [call.split()[-2] for call in programs.calls("ssh")]
     assert len(set(asked)) == len(asked) == 6, "it is not waited for again, and the others are"
 
 

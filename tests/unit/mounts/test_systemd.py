@@ -23,7 +23,7 @@ from support.waiting import LIMIT_SECONDS, Background, await_that, soon
 from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command, system_bus
-from sshfs_plugin.mounts import systemd
+from sshfs_plugin.mounts import kernel, systemd
 from sshfs_plugin.mounts.systemd import SystemdSupervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.volume import HostKeyCheck, VolumeName
@@ -74,6 +74,8 @@ def keeping(
     programs.add("journalctl")
     programs.add("stat", STAT_ANSWERED)
     monkeypatch.setattr(system_bus, "ADDRESS", str(tmp_path / "bus"))
+    for limit in ("ASK_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(systemd, limit, LIMIT_SECONDS)
     with bus_at(tmp_path / "bus", started_by_systemctl):
         yield SystemdSupervisor(settings)
 
@@ -289,7 +291,7 @@ def test_unit_whose_state_systemd_does_not_tell_is_neither_stopped_nor_are_its_f
     before = keeping.files(PHOTOS).environment.stat().st_mtime_ns
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
     programs.add("systemctl", fault)
-    keeping.start(VOLUME, LOGIN, Deadline.after(3))
+    keeping.start(VOLUME, LOGIN, soon())
     assert not keeping.end_unless_kept(PHOTOS, soon())
     assert keeping.files(PHOTOS).environment.stat().st_mtime_ns == before
     assert programs.calls("systemctl") == [ASKED, ASKED]
@@ -331,12 +333,21 @@ def test_a_request_that_can_not_be_written_is_a_failed_release(keeping: SystemdS
 
 
 def test_time_is_left_to_stop_a_unit_that_does_not_end_by_itself(
-    keeping: SystemdSupervisor, programs: Programs
+    keeping: SystemdSupervisor, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Podman gives us 4.5 seconds for all of it."""
+    waited: list[float] = []
+
+    def in_vain(_: Path, seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    monkeypatch.setattr(systemd, "END_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(kernel, "await_absence", in_vain)
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     programs.add("systemctl", answering_releases(keeping.settings))
-    assert keeping.release(PHOTOS, Deadline.after(1.5))
+    assert keeping.release(PHOTOS, soon())
+    assert 0 < waited[0] <= LIMIT_SECONDS / 2
     assert programs.calls("systemctl")[-1] == f"stop {IGNORING} {UNIT}"
 
 
@@ -359,20 +370,33 @@ def test_failed_start_without_words_in_the_journal_says_what_systemd_said(
         keeping.start(VOLUME, LOGIN, soon())
 
 
+@pytest.fixture
+def unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time be up once systemd has been asked for a start, and not before."""
+
+    def asked(unit: str, *, mode: str, seconds: float) -> str:
+        started_by_systemctl(unit, mode)
+        raise errors.ProgramStuck("systemd", seconds)
+
+    monkeypatch.setattr(system_bus, "start_unit", asked)
+
+
+@pytest.mark.usefixtures("unanswered")
 def test_start_that_takes_too_long_is_given_up(keeping: SystemdSupervisor, programs: Programs) -> None:
-    programs.add("systemctl", f'[ "$1" != start ] || {UNANSWERED}; {ENDED}')
-    with pytest.raises(errors.MountTimedOut, match="was not usable after 1 seconds and was given up"):
-        keeping.start(VOLUME, LOGIN, Deadline.after(1))
+    programs.add("systemctl", ENDED)
+    with pytest.raises(errors.MountTimedOut, match=r"was not usable after \d+ seconds and was given up"):
+        keeping.start(VOLUME, LOGIN, soon())
     assert [call.split(" ")[0] for call in programs.calls("systemctl")] == ["start", "show", "stop", "reset-failed"]
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_start_that_takes_too_long_takes_no_mount_from_those_who_use_it(
     keeping: SystemdSupervisor, programs: Programs, fake_kernel: FakeKernel
 ) -> None:
     del fake_kernel  # somebody has unmounted it by hand, and containers have it still
-    programs.add("systemctl", f'case "$1" in show) echo active ;; start) {UNANSWERED} ;; esac')
+    programs.add("systemctl", '[ "$1" != show ] || echo active')
     with pytest.raises(errors.MountTimedOut):
-        keeping.start(VOLUME, LOGIN, Deadline.after(1))
+        keeping.start(VOLUME, LOGIN, soon())
     assert programs.calls("systemctl") == [f"start {IGNORING} --no-block {UNIT}", ASKED]
 
 

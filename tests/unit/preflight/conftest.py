@@ -8,6 +8,9 @@ import pytest
 from support.ssh_client import FORMS, Client
 from support.ssh_keys import write_key
 from support.ssh_server import Account, Server, serving
+from support.waiting import LIMIT_SECONDS
+
+from sshfs_plugin.preflight import ssh
 
 
 @pytest.fixture
@@ -37,3 +40,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Make private keys of every kind and form, each with its public key beside it."""
     directory = tmp_path_factory.mktemp("keys")
     return {form: write_key(directory / form, form, 2) for form in FORMS}
+
+
+@pytest.fixture
+def long_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a missing answer be what ends a check, however late this host notices that its time is up."""
+    monkeypatch.setattr(ssh, "GRACE_SECONDS", LIMIT_SECONDS)

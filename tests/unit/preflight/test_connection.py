@@ -15,7 +15,7 @@ from support.impostors import closed_port, impostor, silent_port
 from support.remotes import describe
 from support.ssh_client import HOST, Client, only
 from support.ssh_server import Account, Server, serving
-from support.waiting import soon
+from support.waiting import LIMIT_SECONDS, soon
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.host import interfaces
@@ -46,11 +46,11 @@ def test_host_when_nobody_resolves_its_name_gives_up_at_the_deadline(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [over.wait(10)])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [over.wait(LIMIT_SECONDS)])
     started = time.monotonic()
     error = client.refusal(22, seconds=0.3)
     over.set()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < LIMIT_SECONDS / 2
     assert isinstance(error, errors.HostUnresolved)
     assert str(error) == "the host name 127.0.0.1 was not resolved in time: can this host reach its DNS server?"
 
@@ -59,13 +59,13 @@ def test_source_when_nobody_resolves_its_name_gives_up_at_the_deadline(
     client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over, known = threading.Event(), socket.getaddrinfo
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, *rest: [over.wait(10)] if host == "slow.invalid" else known(host, *rest)
-    )
-    started = time.monotonic()
-    error = client.refusal(server, seconds=0.5, BindAddress="slow.invalid")
+
+    def slowly(host: str, *rest: Any) -> list[Any]:
+        return [over.wait(LIMIT_SECONDS)] if host == "slow.invalid" else known(host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    error = client.refusal_in_time(server, "slow.invalid", BindAddress="slow.invalid")
     over.set()
-    assert time.monotonic() - started < 3
     assert str(error) == "the host name slow.invalid was not resolved in time: can this host reach its DNS server?"
 
 
@@ -141,10 +141,8 @@ def test_any_check_when_the_directory_has_a_number_and_the_port_is_said_asks_for
 
 
 def test_connection_when_nobody_answers_gives_up_at_the_deadline(client: Client) -> None:
-    started = time.monotonic()
     with silent_port() as port:
-        error = client.refusal(port, seconds=0.2, password="hunter2")
-    assert time.monotonic() - started < 2
+        error = client.refusal_in_time(port, "cannot connect", password="hunter2")
     assert isinstance(error, errors.HostUnreachable)
     assert str(error) == (
         f"cannot connect to 127.0.0.1 port {port}, no answer in time: "
@@ -178,9 +176,9 @@ def test_connection_when_no_address_answers_gives_all_of_them_together_the_time_
         addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, port))] * 4
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
         started = time.monotonic()
-        error = client.refusal(port, host="nas", password="hunter2", ConnectTimeout="1")
+        error = client.refusal(port, host="nas", password="hunter2", ConnectTimeout="3")
     assert "no answer in time" in str(error)
-    assert time.monotonic() - started < 3, "and not four seconds"
+    assert time.monotonic() - started < 10, "and not twelve seconds"
 
 
 def test_connection_when_a_name_has_no_address_at_all_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,10 +246,8 @@ def test_server_when_it_sends_more_than_ssh_has_is_not_read_to_the_end(client: C
 
 @pytest.mark.parametrize("says", [b"", b"220 mail.example.org ESMTP\r\n"], ids=["nothing", "a greeting"])
 def test_server_when_it_waits_for_ever_is_named(client: Client, says: bytes) -> None:
-    started = time.monotonic()
     with impostor(says) as port:
-        error = client.refusal(port, seconds=0.2, password="hunter2")
-    assert time.monotonic() - started < 2
+        error = client.refusal_in_time(port, "accepts the connection", password="hunter2")
     assert isinstance(error, errors.ServerSilent)
     assert str(error) == (
         f"127.0.0.1 port {port} accepts the connection but has not spoken SSH in time: "
@@ -261,7 +257,7 @@ def test_server_when_it_waits_for_ever_is_named(client: Client, says: bytes) -> 
 
 def test_server_when_it_stops_answering_after_its_banner_says_so(client: Client) -> None:
     with impostor(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
-        error = client.refusal(port, seconds=0.2, password="hunter2")
+        error = client.refusal_in_time(port, "stopped answering", password="hunter2")
     assert isinstance(error, errors.ServerSilent)
     assert str(error) == (
         f"the SSH server at 127.0.0.1 port {port} stopped answering: "

@@ -197,6 +197,7 @@ def test_directory_when_the_server_hangs_up_says_so(client: Client, files: Path,
     assert "()" not in str(error)
 
 
+@pytest.mark.usefixtures("long_grace")
 def test_directory_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", stalls_at="stat /photos")) as server:
         error = client.refusal_of_silence(server, password="hunter2")

@@ -12,7 +12,7 @@ import pytest
 from support.ssh_client import Client, public, shown
 from support.ssh_keys import host_key, write_key
 from support.ssh_server import KEY, PASSWORD, Account, Server, serving
-from support.waiting import Background, await_that
+from support.waiting import LIMIT_SECONDS, Background, await_that, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
@@ -39,6 +39,12 @@ class Keeper(Client):
     def preflight(self) -> Preflight:
         """The preflight, with what was kept."""
         return replace(super().preflight, kept=self.connections)
+
+
+@pytest.fixture(autouse=True)
+def answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy host have time for the answers of a kept connection."""
+    monkeypatch.setattr(preflight, "KEPT_ANSWERS_SECONDS", LIMIT_SECONDS)
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def test_further_volume_is_checked_over_the_same_connection_from_the_directory_o
 def test_preflight_before_a_mount_logs_in_anew_and_leaves_no_connection(keeper: Keeper, server: Server) -> None:
     """A server may allow only one, and have changed its mind about the login."""
     keeper.run(server, password="hunter2")
-    keeper.preflight.run(keeper.volume(server, password="hunter2"), Deadline.after(5))
+    keeper.preflight.run(keeper.volume(server, password="hunter2"), soon())
     assert server.connections == 2
     await_that(lambda: server.open_connections == 0, lambda: "one is kept")
 
@@ -99,7 +105,7 @@ def test_observer_sees_the_checks_that_are_made(keeper: Keeper, server: Server) 
 
     observed = replace(keeper.preflight, observer=observer)
     for _ in range(2):
-        observed.run(keeper.volume(server, password="hunter2"), Deadline.after(5), creating=True)
+        observed.run(keeper.volume(server, password="hunter2"), soon(), creating=True)
     assert seen[-3:] == [Check.CREDENTIALS, Check.OPTIONS, Check.DIRECTORY]
     assert Check.LOGIN in seen[:-3]
 
@@ -161,7 +167,7 @@ def test_directory_is_made_over_a_kept_connection(keeper: Keeper, files: Path) -
     with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
         for name in ("a", "b"):
             volume = keeper.volume(server, f"/made/{name}", password="hunter2", create_directory="")
-            keeper.preflight.run(volume, Deadline.after(5), creating=True)
+            keeper.preflight.run(volume, soon(), creating=True)
         assert server.connections == 1
     assert sorted(path.name for path in (files / "made").iterdir()) == ["a", "b"]
 
@@ -169,7 +175,7 @@ def test_directory_is_made_over_a_kept_connection(keeper: Keeper, files: Path) -
 def test_each_volume_over_a_kept_connection_has_its_own_pin(keeper: Keeper, server: Server) -> None:
     for name in ("photos", "films"):
         volume = keeper.volume(server, password="hunter2", host_key=shown().fingerprint)
-        keeper.preflight.run(replace(volume, name=VolumeName(name)), Deadline.after(5), creating=True)
+        keeper.preflight.run(replace(volume, name=VolumeName(name)), soon(), creating=True)
     assert server.connections == 1
     assert keeper.pinned == ["films", "photos"]
     assert keeper.known == ""
@@ -293,7 +299,7 @@ def test_connections_that_have_fallen_silent_cost_a_new_one_after_a_moment(
     keeper.run(server, password="hunter2")
     awake, server.account = server.account, replace(server.account, stalls_at="stat /photos")
     with monkeypatch.context() as patched:  # no longer, since a busy host may need more for an answer
-        patched.setattr(preflight, "KEPT_ANSWERS_SECONDS", 0.3)
+        patched.setattr(preflight, "KEPT_ANSWERS_SECONDS", 2.0)
         run = in_background(keeper.run, server, password="hunter2")
         await_that(lambda: server.seen == [*FIRST, "stat /photos"], lambda: f"{server.seen}")
         server.account = awake
@@ -308,7 +314,7 @@ def test_deadline_when_a_kept_connection_is_silent_leaves_time_for_a_new_one(
 ) -> None:
     keeper.run(server, password="hunter2")
     awake, server.account = server.account, replace(server.account, stalls_at="stat /photos")
-    deadline = Deadline.after(4)
+    deadline = Deadline.after(8)
     run = in_background(keeper.preflight.run, keeper.volume(server, password="hunter2"), deadline, creating=True)
     await_that(lambda: server.seen == [*FIRST, "stat /photos"], lambda: f"{server.seen}")
     server.account = awake

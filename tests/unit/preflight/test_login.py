@@ -280,6 +280,7 @@ def test_login_when_a_new_password_is_asked_for_gives_none_and_says_so(client: C
     assert server.typed == ["hunter2", "", ""]
 
 
+@pytest.mark.usefixtures("long_grace")
 def test_login_when_the_server_does_not_answer_gives_up_at_the_deadline(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", stalls_at=PASSWORD)) as server:
         error = client.refusal_of_silence(server, password="hunter2")

@@ -86,6 +86,7 @@ def test_sftp_when_the_password_has_expired_although_a_key_is_used_says_so(clien
     )
 
 
+@pytest.mark.usefixtures("long_grace")
 def test_sftp_when_the_server_is_slow_is_not_taken_for_one_without(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", stalls_at="subsystem sftp")) as server:
         error = client.refusal_of_silence(server, password="hunter2")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from support.relayed import Clock, Relayed, Server, Servers, Start
+from support.waiting import LIMIT_SECONDS
 
-from sshfs_plugin.relay import outage, relay
+from sshfs_plugin.relay import outage, relay, ssh
 
 _NUMBERS = itertools.count()
 
@@ -34,6 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(outage, "LET_IN_SECONDS", 20.0)
     monkeypatch.setattr(outage, "EVERY_SECONDS", 0.0)
     monkeypatch.setattr(outage, "UNREACHED_SECONDS", 0.0)
+    monkeypatch.setattr(ssh, "END_SECONDS", LIMIT_SECONDS)
     return clock
 
 

@@ -25,7 +25,7 @@ from support.relayed import (
 )
 from support.waiting import await_that
 
-from sshfs_plugin.relay import outage, packets, relay
+from sshfs_plugin.relay import outage, packets, relay, ssh
 
 DENIED = b"bob@nas: Permission denied (publickey,password)."
 DENIED_WITH_A_BLANK = b"john doe@nas: Permission denied (publickey,gssapi-with-mic).\r\n"
@@ -216,6 +216,7 @@ def test_attempt_that_can_not_be_ended_is_the_last_until_it_has_ended(
     relayed: Relayed, server: Server, servers: Servers, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ssh that reads its key from a file system that does not answer survives SIGKILL, and so would the next."""
+    monkeypatch.setattr(ssh, "END_SECONDS", 0.5)
     clock.stop()
     server.die()
     attempt = servers.next()
