@@ -24,6 +24,9 @@ _SLOW_SECONDS = 0.1
 asked for the same path for longer, the request waits for its answer.
 """
 
+STARVED_SECONDS = 25.0
+"""How long a reader has in addition that this host has no processor for: no file system keeps it from its answer."""
+
 Answer: TypeAlias = tuple[int, int, int, bytes]
 """The number of an error or 0, mode and owner of a file, and its content."""
 
@@ -80,12 +83,22 @@ class _Reader:
         ready = select.poll()
         ready.register(self._answers, select.POLLIN)
         while len(data) < length:
-            if not ready.poll(max(0.0, ends - time.monotonic()) * 1000):
+            in_time = ready.poll(max(0.0, ends - time.monotonic()) * 1000)
+            if not in_time and not (self._lacks_processor and ready.poll(STARVED_SECONDS * 1000)):
                 raise TimeoutError
             if not (part := os.read(self._answers, length - len(data))):
                 raise _Ended
             data += part
         return data
+
+    @property
+    def _lacks_processor(self) -> bool:
+        """Whether it waits for nothing but a processor."""
+        try:
+            state = Path(f"/proc/{self._process.pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+        except OSError:
+            return False
+        return state == b"R"
 
     def end(self) -> None:
         """End it; if it hangs in the kernel, that takes until its file system answers."""
@@ -109,16 +122,16 @@ class Readers:
         Args:
             path: The file.
             wanted: How many bytes of its content to read at most; none of what is no regular file.
-            seconds: How long it may take.
+            seconds: How long the file system may take.
 
         Raises:
             TimeoutError: The file system did not answer in time, or has not answered an earlier call yet.
         """
-        deadline = Deadline.after(seconds)
+        deadline = Deadline.after(seconds + STARVED_SECONDS)
         while True:
             with self._one_for(path, deadline) as reader:
                 try:
-                    return reader.ask(path, wanted, deadline.left())
+                    return reader.ask(path, wanted, deadline.left(seconds))
                 except _Ended:
                     if not reader.has_answered:
                         raise OSError(errno.EIO, "no program can be started that reads files", str(path)) from None

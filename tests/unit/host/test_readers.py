@@ -138,9 +138,30 @@ def test_a_path_that_hangs_is_in_no_other_path_s_way_and_not_asked_for_again(
     assert len(started) == 2, "it was asked for again, of the idle one"
 
 
-def test_a_path_that_hangs_is_asked_for_by_few_however_many_want_it(
-    started: list[Process], file: Path, reader_changed: Callable[[str, str], None], in_background: Background
+def test_an_answer_that_lacks_nothing_but_a_processor_is_waited_for(
+    file: Path, reader_changed: Callable[[str, str], None], in_background: Background
 ) -> None:
+    """An overloaded host is no file system that hangs; nor do others who want the same file take it for one."""
+    reader_changed(
+        "    try:\n        about",
+        "    import time\n"
+        "    until = time.monotonic() + 1\n"
+        "    while time.monotonic() < until: pass\n"
+        "    try:\n        about",
+    )
+    readers = Readers()
+    calls = [in_background(content, readers, file, 0.3) for _ in range(4)]
+    assert [call.result() for call in calls] == [b"content"] * 4
+
+
+def test_a_path_that_hangs_is_asked_for_by_few_however_many_want_it(
+    started: list[Process],
+    file: Path,
+    reader_changed: Callable[[str, str], None],
+    in_background: Background,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_readers, "STARVED_SECONDS", 0.0)
     reader_changed(
         "    try:\n        about",
         "    while path.endswith(b'hangs') and not os.path.exists(path[:-5] + b'answers'):\n"
