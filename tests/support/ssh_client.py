@@ -102,30 +102,28 @@ class Client:
         return refused.value
 
     def refusal_in_time(self, to: Server | int, words: str, **opts: str) -> errors.PluginError:
-        """Make the checks with a limit, and return the error with which they end then.
+        """Make the checks with a deadline that comes before any other limit; return the error, which has some words."""
 
-        The limit grows until the error has the words: a busy host may not get as far as there.
-        """
-        for seconds in (0.3, 3, 30):
-            began = time.monotonic()
-            error = self.refusal(to, seconds=seconds, **opts)
-            assert time.monotonic() - began < seconds + 20
-            if words in str(error):
-                break
-        return error
+        def came_so_far(error: errors.PluginError) -> bool:
+            return words in str(error)
+
+        return self._refusal_at_the_deadline(to, came_so_far, ConnectTimeout="60", **opts)
 
     def refusal_of_silence(self, to: Server, **opts: str) -> errors.PluginError:
-        """Make the checks with a limit that a server which falls silent reaches, and return the error.
+        """Make the checks with a deadline that a server which falls silent reaches, and return the error."""
+        return self._refusal_at_the_deadline(to, lambda _: to.account.stalls_at in to.seen, **opts)
 
-        The limit grows until the checks get as far as there, which takes a busy host longer.
-        """
+    def _refusal_at_the_deadline(
+        self, to: Server | int, came_so_far: Callable[[errors.PluginError], bool], **opts: str
+    ) -> errors.PluginError:
+        """Make the checks with more and more time, until they get as far as there: a busy host takes longer."""
         for seconds in (0.4, 4, 40):
             began = time.monotonic()
             error = self.refusal(to, seconds=seconds, **opts)
             assert time.monotonic() - began < seconds + 20
-            if to.account.stalls_at in to.seen:
+            if came_so_far(error):
                 return error
-        raise AssertionError(f"it never came to {to.account.stalls_at}: {error}")
+        raise AssertionError(f"the checks never came so far: {error}")
 
 
 def has_ipv6() -> bool:

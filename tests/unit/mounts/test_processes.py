@@ -129,7 +129,7 @@ def once_kept(keeping: ProcessSupervisor, steps: Steps, *, processes: int = 1) -
         await_that(lambda: len(steps.keepers) == processes, lambda: "it does not run")
         return True
 
-    return DeadlineOnce(soon().at, runs)
+    return DeadlineOnce(Deadline.after(60.4).at, runs)  # which is said as 60 if a busy host has lost some of it
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     steps.plan("clean", "unmount")
     keeping.mountpoint(PHOTOS).mkdir(parents=True)
     fake_kernel.mount(keeping.mountpoint(PHOTOS))
-    with pytest.raises(errors.MountTimedOut, match=r"was not usable after \d+ seconds and was given up"):
+    with pytest.raises(errors.MountTimedOut, match="was not usable after 60 seconds and was given up"):
         keeping.start(PHOTOS_VOLUME, LOGIN, once_kept(keeping, steps))
     assert steps.calls == ["keep photos", "clean photos"]
     assert keeping.mounted() == {}
@@ -232,6 +232,7 @@ def test_start_that_takes_too_long_leaves_no_password_even_if_its_cleaning_up_do
     steps.plan("clean", "stay")
     with pytest.raises(errors.MountTimedOut):
         keeping.start(PHOTOS_VOLUME, LOGIN, once_kept(keeping, steps))
+    assert steps.calls[0] == "keep photos"
     assert "what a failed start has mounted may stay: volume did not end within 1 seconds" in caplog.text
     assert not keeping.files(PHOTOS).directory.exists()
 

@@ -932,6 +932,7 @@ def test_option_when_the_plugin_acts_on_it_is_told_to_nobody_else() -> None:
         ("modules", "/lib/evil", "must be iconv, not '/lib/evil'"),
         ("attr_timeout", "-1", "must be a number of seconds, not '-1'"),
         ("attr_timeout", "1e9", "must be a number of seconds, not '1e9'"),
+        ("max_read", "-1", "must be a number from 1 to 2147483647, not '-1'"),
         ("max_read", "0", "must be a number from 1 to 2147483647, not '0'"),
         ("max_write", "0", "must be a number from 1 to 2147483647, not '0'"),
         ("dir_cache", "", "must be yes or no, not ''"),
