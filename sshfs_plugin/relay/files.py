@@ -205,7 +205,7 @@ class OpenFiles:
         return unsure
 
     def note_read(self, file: File, end: int, tail: bytes) -> None:
-        """Note what was read from a file; the kernel may show it to whoever has opened the same path.
+        """Note what was read from a file; the kernel may show it to whoever has opened the same path before.
 
         Args:
             file: The file.
@@ -214,7 +214,9 @@ class OpenFiles:
         """
         file.end, file.tail = end, tail
         for other in self._by_path.get(file.path, ()):
-            if other.handle:
+            # another file may have been put there in between, and be longer
+            is_as_known = other.stamp == file.stamp or (other.end < 0 and other.changes > other.stamped)
+            if other.handle and is_as_known:
                 other.end, other.tail = end, tail
 
     def note_change(self, path: bytes) -> None:

@@ -329,6 +329,23 @@ def test_read_when_the_file_has_grown_goes_on_if_what_another_handle_has_read_is
         assert relayed.cannot_go_on() == ANOTHER
 
 
+@pytest.mark.parametrize("was_read", [True, False])
+def test_read_when_another_handle_has_read_what_the_file_was_replaced_by_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, *, was_read: bool
+) -> None:
+    """What that has read is there, but it is of the new file."""
+    name = open_file(relayed, server, disk)
+    if was_read:
+        read(relayed, server, disk, name)
+    new = OLD[::-1] + b"more"
+    disk.files[b"photos/a"] = Content([new], modified=7)
+    other = open_file(relayed, server, disk)
+    assert exchange(relayed, server, disk, reading(9, other, 0, 200)) == [data(9, new)]
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 50))
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == ANOTHER
+
+
 def test_read_when_the_file_was_empty_goes_on_with_what_has_come(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
