@@ -99,8 +99,11 @@ class File:
         return is_unknown and self.end < 0 and not self.writes
 
     def may_be_longer_than(self, size: int) -> bool:
-        """Tell whether it may have more bytes than that: it had when its size was seen last, or nobody knows that."""
-        return self.stamp is None or self.stamp[0] > size or self.changes > self.stamped
+        """Tell whether it may have more bytes than that, of which all are there: only its size shows that it has not.
+
+        If there are more than its size was, that is not true any more.
+        """
+        return self.stamp is None or self.stamp[0] != size or self.changes > self.stamped
 
     def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
         """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""

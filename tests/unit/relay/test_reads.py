@@ -173,6 +173,14 @@ def test_read_when_the_file_has_grown_by_another_handle_gets_all_bytes(
     assert exchange(relayed, server, disk, reading(9, name, 0, 200)) == [data(9, OLD + OLD)]
 
 
+def test_read_when_others_have_made_the_file_longer_gets_all(relayed: Relayed, server: Server, disk: Disk) -> None:
+    """The kernel may know of it from a listing, and asks for them."""
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"].become(OLD * 4)
+    disk.at_once = 20
+    assert exchange(relayed, server, disk, reading(9, name, 90, 200)) == [data(9, (OLD * 4)[90:290])]
+
+
 def test_read_when_the_file_ends_is_not_sent_twice(relayed: Relayed, server: Server, disk: Disk) -> None:
     name = open_file(relayed, server, disk)
     relayed.sshfs.send(reading(9, name, 40, 200))
