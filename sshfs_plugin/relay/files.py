@@ -37,6 +37,7 @@ class File:
         reopens: Whether the server is being asked to open it again.
         hangs: Whether a server did not answer that; then others are not to wait for it.
         stamps_wanted: How often its stamp is yet to be asked for.
+        is_unsure: Whether its path has shown a stamp before it was open, which may be that of another file.
         is_new: Whether it can only be open if there was nothing at its path before.
         is_told: Whether the journal was told that the server can't read it, or not open it again.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
@@ -54,6 +55,7 @@ class File:
         "hangs",
         "is_new",
         "is_told",
+        "is_unsure",
         "listed",
         "other_path",
         "path",
@@ -73,6 +75,7 @@ class File:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
         self.renewed = self.closed = self.differs = self.is_told = self.reopens = self.hangs = False
+        self.is_unsure = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = self.listed = 0
         self.stamp: tuple[int, int] | None = None
         self.attributes: KeptAttributes | None = None
@@ -205,6 +208,8 @@ class OpenFiles:
                 file.note_stamp(stamp, changes)
             elif stamp != file.stamp and file.server_handle:
                 unsure.append(file)
+            elif file in asked_for:
+                file.is_unsure = True
         return unsure
 
     def note_read(self, file: File, end: int, tail: bytes) -> None:

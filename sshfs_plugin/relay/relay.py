@@ -397,6 +397,8 @@ class Relay:
             handle = packets.handle(packet)
             self._files.note_given(handle, request.path)
             self._files.add(file, handle)
+            if file.is_unsure:
+                self._ask_stamp(file)
             if self._attributes:
                 self._prefetch_directory(self._attributes, request)
             if file.handle != handle:

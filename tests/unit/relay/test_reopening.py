@@ -566,12 +566,15 @@ def test_file_when_its_path_shows_another_stamp_is_looked_at_itself(
     assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, name)
 
 
+@pytest.mark.parametrize("is_open_first", [True, False])
 def test_file_when_sshfs_has_changed_anything_before_it_looks_at_the_path_is_looked_at_itself(
-    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, *, is_open_first: bool
 ) -> None:
     relayed.sshfs.send(opening(3, b"a"), setting(4, b"b", 9), looking(5, b"a"))
-    for _ in range(3):
-        server.send(disk.answer(server.take()))
+    replies = [disk.answer(server.take()) for _ in range(3)]
+    for reply in replies if is_open_first else reversed(replies):
+        server.send(reply)
+        relayed.sshfs.take()
     request = server.take()
     assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, bytes(4))
 
