@@ -39,7 +39,8 @@ class File:
         stamps_wanted: How often its stamp is yet to be asked for.
         is_unsure: Whether its path has shown a stamp before it was open, which may be that of another file.
         is_new: Whether it can only be open if there was nothing at its path before.
-        is_told: Whether the journal was told that the server can't read it, or not open it again.
+        error_told: Whether the journal was told that the server can't read it.
+        wait_told: Whether it was told that the server can't open it again.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
         tail: The last bytes of that read.
     """
@@ -51,10 +52,10 @@ class File:
         "closed",
         "differs",
         "end",
+        "error_told",
         "handle",
         "hangs",
         "is_new",
-        "is_told",
         "is_unsure",
         "listed",
         "other_path",
@@ -68,14 +69,15 @@ class File:
         "stamps_wanted",
         "synced",
         "tail",
+        "wait_told",
         "writes",
     )
 
     def __init__(self, path: bytes = b"", *, readable: bool = False, is_new: bool = False) -> None:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.tail = b""
-        self.renewed = self.closed = self.differs = self.is_told = self.reopens = self.hangs = False
-        self.is_unsure = False
+        self.renewed = self.closed = self.differs = self.reopens = self.hangs = self.is_unsure = False
+        self.error_told = self.wait_told = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = self.listed = 0
         self.stamp: tuple[int, int] | None = None
         self.attributes: KeptAttributes | None = None

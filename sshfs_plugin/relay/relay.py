@@ -439,10 +439,14 @@ class Relay:
             request.file.synced = request.writes
             if request.file.server_handle:
                 self._ask_stamp(request.file)
-        elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file and not request.file.is_told:
-            request.file.is_told = True
-            what = shown(request.file.path)
-            outage.say(f"the server can't read {what} (status {code}), which its reader takes for the end of the file")
+        elif request.kind == packets.READ and code != packets.END_OF_FILE and request.file:
+            self._tell_error(request.file, code)
+
+    def _tell_error(self, file: File, code: int) -> None:
+        if not file.error_told:
+            file.error_told = True
+            what = f"the server can't read {shown(file.path)} (status {code})"
+            outage.say(f"{what}, which its reader takes for the end of the file")
 
     def _note_read(self, identity: int, request: Request, packet: memoryview) -> bytes:
         """Note what was read; return the request for the rest where the server has sent less than there is.
@@ -649,8 +653,8 @@ class Relay:
             if request.kind == packets.READ:
                 raise CannotGoOn(_why_lost(file))
             self._give_up(identity, request)
-        elif not (file.reopens or file.hangs or file.is_told):
-            file.is_told = True
+        elif not (file.reopens or file.hangs or file.wait_told):
+            file.wait_told = True
             every = f"{RETRY_SECONDS:.0f} seconds"
             outage.say(
                 f"the server can't open {shown(file.path)} again: what reads it waits, and it is tried every {every}"

@@ -57,7 +57,7 @@ def _reopen(file: File, files: OpenFiles) -> "Conversation":
                 kind, reply = yield _request(packets.READ, packets.string(handle), where)
                 same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
             if same and not file.closed:
-                file.server_handle, file.hangs = handle, False
+                file.server_handle, file.hangs, file.wait_told = handle, False, False
                 file.note_stamp(found, changes)
                 return
             differs = differs or not same

@@ -234,6 +234,25 @@ def test_read_that_waits_for_a_file_is_told_to_the_journal_once(
     assert len([line for line in said if "can't open" in line]) == 1
 
 
+def test_read_that_waits_for_a_file_is_told_once_more_after_it_was_open_again(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, capfd: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    """Nor does it matter that the server could not read it before."""
+    name = open_file(relayed, server, disk)
+    relayed.sshfs.send(reading(3, name, 0, 9))
+    server.take()
+    server.send(packets.status(3, packets.FAILURE))
+    relayed.sshfs.take()
+    for identity in (10, 12):
+        disk.absent.add(b"a")
+        server = back(relayed, server, servers, disk)
+        send_until_tried(relayed, server, disk, reading(identity, name, 0, 9))
+        disk.absent.clear()
+        clock.forward(relay.RETRY_SECONDS)
+        assert serve(relayed, server, disk, 1) == [data(identity, OLD[:9])]
+    assert capfd.readouterr().err.count("the server can't open 'a' again") == 2
+
+
 def test_read_when_the_server_cannot_look_at_the_file_yet_waits_and_leaves_nothing_open(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
 ) -> None:
