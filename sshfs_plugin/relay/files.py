@@ -257,11 +257,18 @@ class OpenFiles:
         for path in self._at_or_below(old):
             moved = new + path[len(old) :]
             for file in self._asked_before(change, path):
-                self._unlist(file)
-                file.path = moved
-                self._by_path.setdefault(moved, []).append(file)
+                self._move(file, moved)
+        for file in self.by_handle.values():
+            if file.other_path == old or file.other_path.startswith(old + b"/"):
+                file.other_path = new + file.other_path[len(old) :]
 
-    def may_rename(self, old: bytes, new: bytes) -> None:
+    def note_found(self, file: File, path: bytes) -> None:
+        """Note at which of its two paths a file was found."""
+        if path == file.other_path:
+            self._move(file, path)
+            file.other_path = b""
+
+    def note_lost_rename(self, old: bytes, new: bytes) -> None:
         """Note a rename whose reply was lost."""
         for path in self._at_or_below(old):
             for file in self._by_path[path]:
@@ -283,6 +290,11 @@ class OpenFiles:
         for file in hanging:
             file.hangs = True
         return hanging[0].path if hanging else b""
+
+    def _move(self, file: File, path: bytes) -> None:
+        self._unlist(file)
+        file.path = path
+        self._by_path.setdefault(path, []).append(file)
 
     def _unlist(self, file: File) -> None:
         if file in (files := self._by_path.get(file.path, [])):

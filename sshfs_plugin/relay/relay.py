@@ -508,7 +508,7 @@ class Relay:
         if self._outage is None:
             for request in self._pending.values():
                 if request.kind == packets.RENAME:
-                    self._files.may_rename(request.path, request.new)
+                    self._files.note_lost_rename(request.path, request.new)
             self._outage, self._holds = Outage(self._outage_files, now, self._started, why), True
             self._fail_pending(but_asking=True)
         else:

@@ -59,6 +59,7 @@ def _reopen(file: File, files: OpenFiles) -> "Conversation":
             if same and not file.closed:
                 file.server_handle, file.hangs, file.wait_told = handle, False, False
                 file.note_stamp(found, changes)
+                files.note_found(file, path)
                 return
             differs = differs or not same
         files.note_closed(handle)

@@ -676,6 +676,31 @@ def test_read_when_a_rename_was_under_way_finds_the_file_at_either_path(
     assert len(disk.handles) == 1
 
 
+@pytest.mark.parametrize("then", ["changed", "renamed", "renamed before it is open again"])
+def test_read_when_a_rename_was_made_and_not_answered_follows_the_file_from_then_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, then: str
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    relayed.sshfs.send(renaming(9, b"a", b"c"))
+    disk.answer(server.take())
+    if then == "renamed before it is open again":
+        disk.absent |= {b"a", b"c"}
+    server = next_server(server, servers, disk)
+    assert relayed.sshfs.take() == packets.status(9, UNAVAILABLE)
+    exchange(relayed, server, disk, looking(10, b"."))
+    if then == "changed":
+        other = open_file(relayed, server, disk, b"c", WRITE_ONLY)
+        exchange(relayed, server, disk, writing(12, other, 90, b"new"))
+    else:
+        exchange(relayed, server, disk, renaming(12, b"c", b"d"))
+    server = next_server(server, servers, disk)
+    clock.forward(relay.RETRY_SECONDS)
+    relayed.sshfs.send(reading(13, name, 50, 9))
+    let(server, disk, lambda: relayed.has_ended or disk.opens[-1] in (b"c", b"d"))
+    assert serve(relayed, server, disk, 1) == [data(13, OLD[50:59])]
+
+
 @pytest.mark.parametrize("how", ["renamed", "replaced", "removed"])
 def test_file_that_is_opened_after_a_change_of_its_path_was_asked_for_keeps_it(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, how: str
