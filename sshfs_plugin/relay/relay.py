@@ -196,9 +196,9 @@ class Relay:
             self._while_lost(self._outage, now)
         elif self._pending.waiting and now >= self._retry_at:
             waited_for = [request.file for request in self._pending.values() if request.waits and request.file]
-            if not any(file.reopens for file in waited_for):
+            if to_try := [file for file in waited_for if not file.reopens]:
                 self._retry_at = now + RETRY_SECONDS
-                self._reopen(waited_for)
+                self._reopen(to_try)
                 self._go_on()  # one that was removed since is not asked for
 
     # Requests of sshfs
@@ -549,9 +549,10 @@ class Relay:
         self._deliver()
 
     def _wait(self, request: Request) -> None:
-        """Let a read wait until its file is open again; if it is the first, that is asked for at once."""
+        """Let a read wait until its file is open again; the first one of a file has that asked for at once."""
         now = monotonic()
-        if not self._pending.waiting:
+        is_tried = any(other.waits and other.file is request.file for other in self._pending.values())
+        if not (is_tried or self._outage):  # after which all are tried
             self._retry_at = now
         self._pending.wait(request, now)
 

@@ -162,6 +162,46 @@ def test_file_whose_opening_hangs_keeps_nobody_from_the_others(
     assert exchange(relayed, server, disk, reading(11, first, 0, 9)) == [data(11, OLD[:9])], "once a read asks for it"
 
 
+def test_file_whose_opening_hangs_when_it_is_tried_again_keeps_nobody_from_the_others(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = open_and_read_both(relayed, server, disk)
+    disk.absent |= {b"a", b"b"}
+    server = back(relayed, server, servers, disk)
+    send_until_tried(relayed, server, disk, reading(10, first, 0, 9), reading(11, second, 0, 9))
+    answer, hanging = disk.answer, []
+
+    def answer_all_but_one(packet: bytes) -> bytes:
+        if kind_of(packet) == packets.OPEN and packets.text(packet, 9)[0] == b"a":
+            hanging.append(packet)
+            return b""
+        return answer(packet)
+
+    monkeypatch.setattr(disk, "answer", answer_all_but_one)
+    tried = disk.opens.count(b"b")
+    clock.forward(relay.RETRY_SECONDS)
+    let(server, disk, lambda: len(hanging) == 1 and disk.opens.count(b"b") > tried)
+    exchange(relayed, server, disk, looking(12, b"."))
+    disk.absent.clear()
+    clock.forward(relay.RETRY_SECONDS)
+    assert serve(relayed, server, disk, 1) == [data(11, OLD[:-10:-1])]
+    assert len(hanging) == 1
+    server.send(answer(hanging[0]))
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[:9])]
+
+
+def test_read_of_another_file_while_one_is_waited_for_is_tried_at_once(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock
+) -> None:
+    first, second = open_and_read_both(relayed, server, disk)
+    disk.absent |= {b"a", b"b"}
+    server = back(relayed, server, servers, disk)
+    clock.stop()
+    send_until_tried(relayed, server, disk, reading(10, first, 0, 9))
+    disk.absent.discard(b"b")
+    assert exchange(relayed, server, disk, reading(11, second, 0, 9)) == [data(11, OLD[:-10:-1])]
+
+
 @pytest.mark.parametrize("when", ["in flight", "away", "not there"])
 def test_look_at_an_open_file_is_part_of_a_read_and_waits_as_that_does(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, clock: Clock, when: str
