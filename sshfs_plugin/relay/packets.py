@@ -104,10 +104,12 @@ def with_string(packet: bytes | memoryview, position: int, value: bytes) -> byte
 def size_and_time(attributes: bytes | memoryview) -> tuple[int, int] | None:
     """Return size and time of last modification of a regular file from an ATTRS reply; None if it does not say them.
 
+    As sshfs does, it takes what has no mode for such a file.
+
     Raises:
         Malformed: It ends too early.
     """
-    flags, size, mode, modified = number(attributes, 9), -1, -1, -1
+    flags, size, mode, modified = number(attributes, 9), -1, REGULAR, -1
     position = 13
     if flags & HAS_SIZE:
         size, position = number(attributes, position, ">Q"), position + 8
@@ -117,6 +119,6 @@ def size_and_time(attributes: bytes | memoryview) -> tuple[int, int] | None:
         mode, position = number(attributes, position), position + 4
     if flags & HAS_TIMES:
         modified = number(attributes, position + 4)
-    if min(size, mode, modified) < 0 or mode & TYPE_OF_FILE != REGULAR:
+    if min(size, modified) < 0 or mode & TYPE_OF_FILE != REGULAR:
         return None
     return size, modified

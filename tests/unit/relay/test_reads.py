@@ -19,6 +19,7 @@ from support.relayed import (
     data,
     exchange,
     handle,
+    id_of,
     kind_of,
     let,
     looking,
@@ -126,6 +127,26 @@ def test_reads_when_some_are_answered_before_the_loss_are_answered_once_each(
     got += serve(relayed, back(servers, disk), disk, 8)
     assert sorted(got) == sorted(data(10 + k, OLD[k * 10 : k * 10 + 10]) for k in range(10))
     assert relayed.sshfs.take_now() is None
+
+
+def test_read_when_the_server_shows_no_modes_of_files_gets_its_bytes_from_the_next(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All attributes are optional; sshfs takes what has no mode for a file."""
+    answer = disk.answer
+
+    def answer_without_modes(packet: bytes) -> bytes:
+        reply = answer(packet)
+        if kind_of(reply) != packets.ATTRS:
+            return reply
+        flags = packets.HAS_SIZE | packets.HAS_TIMES
+        return build(packets.ATTRS, id_of(reply), flags.to_bytes(4, "big"), reply[13:21], reply[-8:])
+
+    monkeypatch.setattr(disk, "answer", answer_without_modes)
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 80))
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
 
 
 def test_read_when_a_loss_follows_the_other_gets_its_bytes(
