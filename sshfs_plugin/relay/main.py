@@ -31,6 +31,7 @@ def main() -> None:
         pass
     # with several connections sshfs leaves its ends of the other sockets open here
     os.closerange(FIRST_OTHER_DESCRIPTOR, DESCRIPTORS)
+    sshfs = os.pidfd_open(process_at_other_end(SSHFS))  # its number may be another process's when it has ended
     command = ["/usr/bin/ssh", *sys.argv[1:]]
     connection = os.environ.get("SSHFS_PLUGIN_CONNECTION", "")
     try:
@@ -62,20 +63,19 @@ def main() -> None:
             relay.note_asked_ahead(directory)
         status = relay.run()
     except CannotGoOn as reason:
-        _end_sshfs()
+        _end(sshfs)
         outage.unlink_if_there(files.outage)
         outage.say(f"{reason}: sshfs was ended, since any answer would have looked like the end of the file")
         sys.exit(1)
     except BaseException:
-        _end_sshfs()
+        _end(sshfs)
         raise
     sys.exit(status)
 
 
-def _end_sshfs() -> None:
-    sshfs = process_at_other_end(SSHFS)
-    if sshfs > 1:
-        try:
-            os.kill(sshfs, _signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+def _end(process: int) -> None:
+    """End a process, given by a descriptor of it."""
+    try:
+        _signal.pidfd_send_signal(process, _signal.SIGKILL)
+    except ProcessLookupError:
+        pass
