@@ -27,8 +27,11 @@ TO_MAKE, MADE_ANEW = 8, 8 + 32
 HEADER = Struct(">IBI")
 """Length of what follows, type, request id; INIT and VERSION have the version in its place."""
 
-HIGHEST_ID, LOWEST_ID = 0xFFFFFFFF, 0xF0000000
-"""The ids for requests of our own, from above; sshfs counts upwards from 0."""
+IDS = 2**32
+"""How many ids there are; sshfs counts its requests, and begins anew after the last."""
+
+FIRST_OWN_ID = IDS - 1
+"""The id of the request that is sent before those of sshfs are seen."""
 
 LEAST_LENGTH = 5
 LONGEST_REQUEST = 256 * 1024

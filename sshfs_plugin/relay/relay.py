@@ -45,6 +45,9 @@ END_SECONDS = 2.0
 MOST_OWN, MOST_AHEAD = 1000, 64
 """How many requests of our own may be without a reply before no further file, or no directory, is asked about."""
 
+MOST_ASKED = 2**20
+"""After how many requests of our own their ids may be used anew: many more than are ever without a reply."""
+
 
 class CannotGoOn(Exception):
     """There is no answer to a read that sshfs would not take for the end of the file."""
@@ -78,7 +81,7 @@ class Relay:
         self._files = OpenFiles()
         self._pending, self._retry_at = Pending(), 0.0
         self._own: dict[int, Conversation] = {}
-        self._next_id = packets.HIGHEST_ID
+        self._last_id = self._asked = 0
         self._probe = self._probed_path = b""
         self._attributes: AttributeCache | None = None
         self._has_version = self._sshfs_has_version = False
@@ -99,8 +102,7 @@ class Relay:
         if self._attributes:
             conversation = self._attributes.prefetch(path, monotonic(), times=2)
             self._probed_path, self._probe = path, next(conversation)
-            self._own[packets.HIGHEST_ID] = conversation
-            self._next_id = packets.HIGHEST_ID - 1
+            self._own[packets.FIRST_OWN_ID] = conversation
 
     def run(self) -> int:
         """Pass packets on until sshfs ends, or the first connection fails; return an exit status.
@@ -213,6 +215,7 @@ class Relay:
 
     def _request(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
         """Note a request; return what to pass on in its place, None for itself."""
+        self._last_id = identity
         if kind in requests.OF_HANDLES:
             return self._request_of_handle(kind, identity, packet)
         if kind == packets.INIT:
@@ -609,12 +612,17 @@ class Relay:
             request = conversation.send(reply) if reply else next(conversation)
         except StopIteration:
             return
-        identity = self._next_id
-        while identity in self._own or identity in self._pending:
-            identity -= 1
-        self._next_id = identity - 1 if identity > packets.LOWEST_ID else packets.HIGHEST_ID
+        identity = self._new_id()
         self._own[identity] = conversation
         self._to_ssh.pieces.append(packets.build(request[0], identity, request[1:]))
+
+    def _new_id(self) -> int:
+        """Return an id that nobody uses, and that sshfs will not use for long: it has used up half of them before."""
+        while True:
+            self._asked = (self._asked + 1) % MOST_ASKED
+            identity = (self._last_id + packets.IDS // 2 + self._asked) % packets.IDS
+            if identity not in self._own and identity not in self._pending:
+                return identity
 
     def _own_reply(self, kind: int, identity: int, packet: bytes) -> bytes:
         conversation = self._own.pop(identity, None)

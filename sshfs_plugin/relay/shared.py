@@ -80,7 +80,7 @@ def question_ahead(directory: str, path: bytes) -> bytes:
     """
     if not path or not os.path.exists(f"{directory}/openssh"):
         return b""
-    return packets.build(packets.LSTAT, packets.HIGHEST_ID, packets.string(path))
+    return packets.build(packets.LSTAT, packets.FIRST_OWN_ID, packets.string(path))
 
 
 def _note(directory: str, what: str) -> None:

@@ -45,7 +45,7 @@ RUBBISH = {
     "endless length": struct.pack(">IBI", 0xFFFFFFFF, packets.DATA, 9),
     "length above the limit": struct.pack(">IBI", LONGEST_REPLY + 1, packets.DATA, 9),
     "unknown id": packets.status(77, packets.OK),
-    "id of ours": packets.status(packets.HIGHEST_ID, packets.OK),
+    "id of ours": packets.status(packets.FIRST_OWN_ID, packets.OK),
     "no such type": build(250, 9),
     "a request": opening(9, b"a"),
     "handle for a read": handle(9, b"h"),

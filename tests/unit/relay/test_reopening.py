@@ -638,6 +638,21 @@ def test_file_when_sshfs_has_changed_anything_before_it_looks_at_the_path_is_loo
     assert (kind_of(request), packets.text(request, 9)[0]) == (packets.FSTAT, bytes(4))
 
 
+@pytest.mark.parametrize("last", [7, 2**31 + 7, 2**32 - 1])
+def test_file_when_it_is_looked_at_the_id_is_none_that_sshfs_uses_soon(
+    relayed: Relayed, server: Server, disk: Disk, last: int
+) -> None:
+    """Sshfs counts its requests, and begins anew after the highest number."""
+    read(relayed, server, disk, open_file(relayed, server, disk))
+    disk.files[b"a"].become(OLD)
+    relayed.sshfs.send(looking(last, b"a"))
+    server.send(disk.answer(server.take()))
+    assert id_of(relayed.sshfs.take()) == last
+    request = server.take()
+    assert kind_of(request) == packets.FSTAT
+    assert 2**30 < (id_of(request) - last) % 2**32 < 3 * 2**30
+
+
 def test_file_when_its_path_shows_another_stamp_again_and_again_is_looked_at_once_at_a_time(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
