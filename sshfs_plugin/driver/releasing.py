@@ -63,7 +63,7 @@ class Releaser:
                 # our own look at a mount can't be killed while its server does not answer, and uses it
                 entry.left_until = time.monotonic() + (0.0 if entry.answering is False else LEAVE_SECONDS)
                 return
-        else:  # its sshfs has ended by itself, and with it the session of a shared connection
+        elif not self._supervisor.is_kept(entry.name):  # its sshfs has ended by itself, and the session with it
             self._supervisor.connections.leave(entry.name)
         self._registry.drop_holders(entry)
 

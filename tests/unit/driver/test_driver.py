@@ -635,6 +635,20 @@ def test_unmount_of_a_volume_that_a_container_uses_leaves_it_mounted(
     assert "left mounted: a container or a process on this host still uses it" in caplog.text
 
 
+@pytest.mark.parametrize("is_used", [True, False])
+def test_unmount_of_a_volume_that_was_unmounted_by_hand_leaves_it_its_connection_while_it_is_used(
+    driver: Driver, host: FakeHost, *, is_used: bool
+) -> None:
+    """A connection that no volume shares is ended when any volume is removed."""
+    create(driver)
+    mount(driver)
+    host.supervisor.live.clear()
+    if is_used:
+        host.supervisor.kept.add("photos")
+    driver.unmount("photos", ID, soon())
+    assert host.supervisor.connections.left == ([] if is_used else ["photos"])
+
+
 def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
     driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
