@@ -86,14 +86,15 @@ class Schedule:
         self._changed_since: set[int] = set()  # of them, what was opened and changed or moved before the reply
         self._all: list[Opened] = []
         self._next = 0
+        self._looks: list[bytes] = []  # they belong to opens that were sent, and are yet to be
 
     def _new(self) -> Content:
-        return Content([self._rng.randbytes(400)], modified=self._rng.randrange(2**31))
+        return Content([self._rng.randbytes(self._rng.choice([100, 400, 700]))], modified=self._rng.randrange(2**31))
 
     # sshfs
 
     def ask(self) -> None:
-        rng, identity, opened, look = self._rng, self._next, None, b""
+        rng, identity, opened = self._rng, self._next, None
         self._next += 1
         path = rng.choice([b"d/a", b"d/b", b"c", b"w", b"e/a", b"new"])
         kinds = ["open", "open", "read", "read", "read", "read", "look", "look", "write", "write", "close", "close"]
@@ -105,6 +106,7 @@ class Schedule:
         name = rng.choice(ready) if ready else b""
         if kind == "open" or not name:
             look = looking(self._next, path)  # as sshfs does: it lets nobody read before that is answered
+            self._looks.append(look)
             self._asked[self._next] = look, None
             self._next += 1
             request = opening(identity, path, 2 if path == b"w" else rng.choice([1, 1, 1, 3]))
@@ -132,7 +134,12 @@ class Schedule:
             else:
                 request = reading(identity, name, rng.randrange(500), rng.randint(1, 200))
         self._asked[identity] = request, opened
-        self._relayed.sshfs.send_if_it_can(request, look)
+        self._relayed.sshfs.send_if_it_can(request)
+
+    def _look(self) -> None:
+        """Send what is asked of the files that are just being opened."""
+        self._relayed.sshfs.send_if_it_can(*self._looks)
+        self._looks.clear()
 
     def take(self) -> None:
         while (reply := self._relayed.sshfs.take_now()) is not None:
@@ -337,6 +344,8 @@ class Schedule:
                 self.hide()
             elif chance < 0.98:
                 self._clock.forward(relay.RETRY_SECONDS)
+            if chance < 0.6:  # else another thread's requests are between
+                self._look()
             self.take()
         self._finish()
         failure = self._relayed.failure
@@ -363,6 +372,7 @@ class Schedule:
 
     def _finish(self) -> None:
         self._disk.absent.clear()
+        self._look()
         limit, tries = time.monotonic() + LIMIT_SECONDS, 10
         while self._asked and not self._relayed.has_ended and tries:
             assert time.monotonic() < limit, f"there is no reply to {self._asked}"
