@@ -13,7 +13,7 @@ from sshfs_plugin.relay.outage import Outage, OutageFiles
 from sshfs_plugin.relay.packets import Malformed, TooLong
 from sshfs_plugin.relay.requests import Pending, Request
 from sshfs_plugin.relay.ssh import Connection, Ssh
-from sshfs_plugin.relay.streams import Closed, Inbox, Outbox
+from sshfs_plugin.relay.streams import NOTHING, Closed, Inbox, Outbox
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ class Relay:
             self._send()
         if ssh and ssh.descriptor in readable:
             goes_on = self._take_replies(ssh) and goes_on
-        elif (
-            ssh and ssh.descriptor in readers and not self._outage and monotonic() - self._heard > self._silence_limit()
-        ):
+        elif ssh and ssh.descriptor in readers and not self._outage and self._is_silent():
             self._lose("the server answers nothing")
         now = monotonic()
         self._look_at_clock(now)
@@ -187,9 +185,13 @@ class Relay:
             times.append(self._pending.waiting_since + self._read_seconds)
         return max(0.0, min(times) - now)
 
-    def _silence_limit(self) -> float:
+    def _is_silent(self) -> bool:
+        """Tell whether the server has answered nothing for too long."""
+        silence = monotonic() - self._heard
+        if silence <= UNANSWERED_SECONDS:
+            return False
         syncs = any(request.extension == requests.SYNC for request in self._pending.values())
-        return UNSYNCED_SECONDS if syncs else UNANSWERED_SECONDS
+        return silence > (UNSYNCED_SECONDS if syncs else UNANSWERED_SECONDS)
 
     def _look_at_clock(self, now: float) -> None:
         if self._pending.waiting and now - self._pending.waiting_since > self._read_seconds:
@@ -214,7 +216,7 @@ class Relay:
         return more
 
     def _request(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
-        """Note a request; return what to pass on in its place, None for itself."""
+        """Note a request; return what to pass on, as :meth:`Inbox.pass_on` is told it."""
         self._last_id = identity
         if kind in requests.OF_HANDLES:
             return self._request_of_handle(kind, identity, packet)
@@ -261,7 +263,7 @@ class Relay:
         if kind == packets.FSTAT and file and file.survives and not is_open:
             self._pending[identity] = request = Request(kind, bytes(packet), file)
             self._wait(request)
-            return b""
+            return NOTHING
         if file is None or not is_open:
             return self._fail(identity, kind)
         request = requests.other(kind)
@@ -287,7 +289,7 @@ class Relay:
         self._pending[identity] = request = Request(packets.READ, bytes(packet), file)
         if self._outage or not file.server_handle:
             self._wait(request)
-            return b""
+            return NOTHING
         return None if file.server_handle == file.handle else packets.with_string(packet, 9, file.server_handle)
 
     def _sync(self, identity: int, packet: memoryview, request: Request) -> bytes | None:
@@ -303,13 +305,13 @@ class Relay:
     def _show(self, identity: int, answer: bytes) -> bytes:
         """Answer with attributes in the server's place, and pass nothing on."""
         self._to_sshfs.pieces.append(packets.build(packets.ATTRS, identity, answer))
-        return b""
+        return NOTHING
 
     def _fail(self, identity: int, kind: int) -> bytes:
         """Answer in the server's place, and pass nothing on. A file that the server has lost is closed by that."""
         code = packets.OK if kind == packets.CLOSE else packets.UNAVAILABLE
         self._to_sshfs.pieces.append(packets.status(identity, code))
-        return b""
+        return NOTHING
 
     def _fail_reads_of(self, closed: File) -> None:
         """Answer the reads that wait for a file that nobody reads any more: sshfs has read ahead."""
@@ -323,11 +325,11 @@ class Relay:
         if not box.pieces or ssh is None:
             return
         try:
-            if ssh.listens:
+            if ssh.takes_packets:
                 box.flush(ssh.descriptor)
                 return
         except Closed:  # what it has sent before is still to be read
-            ssh.listens = False
+            ssh.takes_packets = False
         box.pieces.clear()
 
     def _deliver(self) -> None:
@@ -361,7 +363,7 @@ class Relay:
         return True
 
     def _reply(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
-        """Note a reply; return what to pass on in its place, None for itself. Raises Malformed."""
+        """Note a reply; return what to pass on, as :meth:`Inbox.pass_on` is told it. Raises Malformed."""
         if kind == packets.VERSION:
             return self._version()
         request = self._pending.get(identity)
@@ -378,7 +380,7 @@ class Relay:
         elif kind == packets.DATA:
             if rest := self._note_read(identity, request, packet):
                 self._to_ssh.pieces.append(rest)
-                return b""
+                return NOTHING
         elif request.asks_attributes:
             self._note_attributes(request, packet)
         elif request.file:
@@ -482,7 +484,7 @@ class Relay:
             self._outage.let_in(monotonic())
         self._ask(self._restore())
         self._go_on()
-        return b""
+        return NOTHING
 
     # A lost connection
 
@@ -630,7 +632,7 @@ class Relay:
             raise Malformed("a reply that nothing has asked for")
         self._ask(conversation, (kind, packet))
         self._go_on()
-        return b""
+        return NOTHING
 
     def _go_on(self) -> None:
         """Send what has waited for the files that are open again; let sshfs go on once all are that can be."""
@@ -671,7 +673,7 @@ class Relay:
 
     def _listen(self, ssh: Connection) -> None:
         """Pass on what a later ssh says while it is connected; what an attempt says is told by the outage."""
-        said = ssh.listen()
+        said = ssh.read_messages()
         if said and not self._outage:
             outage.say(said.decode("utf-8", "replace"))
 

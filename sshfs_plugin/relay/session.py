@@ -79,7 +79,7 @@ class Session(Connection):
         """End it if it goes on, which its connection does when we hang up; return its exit status."""
         has_ended = self.has_ended()
         self._control.close()
-        while self.errors >= 0 and self.listen():
+        while self.errors >= 0 and self.read_messages():
             pass
         self._close()
         return self._status if has_ended else FAILED

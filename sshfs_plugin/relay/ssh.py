@@ -19,7 +19,7 @@ class Connection:
         descriptor: That of the socket for packets to it and from it.
         errors: The descriptor to read its messages from; -1 if they go where ours go, or have ended.
         said: The end of its messages.
-        listens: Whether it takes packets still.
+        takes_packets: Whether it takes packets still.
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -29,14 +29,14 @@ class Connection:
             OSError: There are too many descriptors.
         """
         self._socket, self._theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self.descriptor, self.listens, self.said = self._socket.fileno(), True, b""
+        self.descriptor, self.takes_packets, self.said = self._socket.fileno(), True, b""
         self._status = -1
         self.errors, self._their_errors = os.pipe() if quiet else (-1, 2)
         for descriptor in (self.descriptor, self.errors):
             if descriptor >= 0:
                 os.set_blocking(descriptor, False)
 
-    def listen(self) -> bytes:
+    def read_messages(self) -> bytes:
         """Return what it has said since it was asked last."""
         try:
             said = os.read(self.errors, LAST_WORDS_BYTES)
@@ -64,7 +64,7 @@ class Connection:
 
     def end_input(self) -> None:
         """Let it read the end of its input."""
-        self.listens = False
+        self.takes_packets = False
         try:
             self._socket.shutdown(_socket.SHUT_WR)
         except OSError:  # it has ended
@@ -97,7 +97,7 @@ class Connection:
             os.close(self._their_errors)
 
     def _close(self) -> None:
-        self.listens = False
+        self.takes_packets = False
         self._socket.close()
         if self.errors >= 0:
             os.close(self.errors)
@@ -160,7 +160,7 @@ class Ssh(Connection):
             except ProcessLookupError:  # as above
                 pass
             self.await_end()
-        while self.errors >= 0 and self.listen():
+        while self.errors >= 0 and self.read_messages():
             pass
         self._close()
         return os.waitstatus_to_exitcode(self._status if self._status >= 0 else 9)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ROOM = 64 * 1024
 MOST_PIECES = 64
 
+NOTHING = b""
+"""In place of a packet that is not to be passed on."""
 
 _LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 """The errors after which the same can be done later."""
@@ -64,8 +66,9 @@ class Inbox:
 
         Args:
             pieces: Where to add it; packets that follow one another there are one piece.
-            judge: It is given type, request id and packet of each, and returns what to pass on in its place, or None
-                for the packet itself. Up to one for which it raises an error all is added.
+            judge: It is given type, request id and packet of each, and returns None to have the packet itself passed
+                on, other bytes for these in its place, NOTHING for none. Up to one for which it raises an error all is
+                added.
 
         Raises:
             Malformed: A packet is longer or shorter than any.
