@@ -8,14 +8,10 @@ import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from support.certificates import certificate
 from support.clients import DockerClient, parse_reply, read_all
 from support.impostors import closed_port
 from support.service import HASTY, TOLD, Service, settings_below, started
@@ -199,27 +195,6 @@ def test_it_starts_where_no_temporary_directory_can_be_written_to(tmp_path: Path
     with started(tmp_path, str(configuration)) as service:
         assert service.docker.list_names() == []
         assert {path.name for path in service.settings.runtime.iterdir()} == {"holders", "log", "sshfs.sock"}
-
-
-def certificate(directory: Path) -> ssl.SSLContext:
-    """Make one certificate that serves as the authority's, the service's and a client's, and give it to a client."""
-    directory.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (directory / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
-    for file in ("cert.pem", "ca.pem"):
-        (directory / file).write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    context = ssl.create_default_context(cafile=directory / "ca.pem")
-    context.check_hostname = False
-    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
-    return context
 
 
 @pytest.fixture(scope="module")

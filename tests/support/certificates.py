@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Certificates for TLS between the service and its clients."""
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+def certificate(directory: Path) -> ssl.SSLContext:
+    """Make one certificate that serves as the authority's, the service's and a client's, and give it to a client."""
+    directory.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (directory / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    for file in ("cert.pem", "ca.pem"):
+        (directory / file).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    context = ssl.create_default_context(cafile=directory / "ca.pem")
+    context.check_hostname = False
+    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    return context
