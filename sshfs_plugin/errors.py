@@ -348,6 +348,16 @@ class UnixSocketWithTLS(UnsuitableSocket):
         )
 
 
+class CertificatesUnusable(UnsuitableSocket):
+    """What the service needs for TLS is missing or spoilt, so that it could let nobody in."""
+
+    def __init__(self, complaint: str) -> None:
+        super().__init__(
+            f"the plugin cannot be served with TLS, {complaint}",
+            "mend what SSHFS_PLUGIN_TLS names, as ways-in.md in /usr/share/doc/docker-volume-sshfs says",
+        )
+
+
 class StateError(PluginError):
     """The plugin's own files can't be read or written."""
 

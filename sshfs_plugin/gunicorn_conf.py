@@ -9,6 +9,7 @@ import logging
 import os
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import errors
@@ -76,6 +77,8 @@ def on_starting(server: Any) -> None:
     where = listening.addresses() or [listening.written(address) for address in server.address]
     try:
         listening.require_suitable(where, _settings)
+        if _settings.tls:
+            listening.require_certificates(Path(ca_certs), Path(certfile), Path(keyfile))
     except errors.UnsuitableSocket as error:
         logging.getLogger(__name__).critical("%s", error)
         sys.exit(os.EX_CONFIG)

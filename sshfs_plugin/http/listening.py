@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The sockets that systemd hands over: where they are, and whether the plugin may be served there."""
+"""The sockets that systemd hands over: where they are, and whether the plugin can be served there."""
 
 import functools
 import ipaddress
 import os
 import socket
+import ssl
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import errors
@@ -48,6 +50,31 @@ def require_suitable(where: Iterable[str], settings: Settings) -> None:
         host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
         if not settings.tls and address.startswith("tcp://") and not _is_this_host(host):
             raise errors.ExposedSocket(address)
+
+
+def require_certificates(authority: Path, certificate: Path, key: Path) -> None:
+    """Raise an error if clients could not be let in with these files.
+
+    Raises:
+        CertificatesUnusable: One is missing or unreadable, or holds no certificate or no key, or not that of the other.
+    """
+    for file in (authority, certificate, key):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise errors.CertificatesUnusable(f"{file} cannot be read ({error.strerror})") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(authority)
+    except OSError as error:
+        raise errors.CertificatesUnusable(f"{authority} holds no certificate") from error
+    try:
+        context.load_cert_chain(certificate, key, password="")  # without one OpenSSL would ask for it at a terminal
+    except OSError as error:
+        said = f" ({error.reason})" if isinstance(error, ssl.SSLError) and error.reason else ""
+        raise errors.CertificatesUnusable(
+            f"{certificate} and {key} are not a certificate and its key without a passphrase{said}"
+        ) from error
 
 
 def _is_this_host(host: str) -> bool:

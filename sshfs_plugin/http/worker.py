@@ -12,13 +12,14 @@ import selectors
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from sshfs_plugin import errors
-from sshfs_plugin.http import api
+from sshfs_plugin.http import api, listening
 from sshfs_plugin.http.arrivals import Arrivals, has_first_byte, has_request
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,20 @@ class _Client(socket.socket):
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn carries no types
     """A connection that is closed at once: gunicorn 27 would wait two seconds for the client, in its main loop."""
+
+    def init(self) -> None:
+        """Begin TLS, if there is any. Its files are read anew each time, and may have been spoilt since the start."""
+        try:
+            super().init()
+        except OSError as error:
+            if not self.cfg.is_ssl:
+                raise
+            try:
+                listening.require_certificates(*map(Path, (self.cfg.ca_certs, self.cfg.certfile, self.cfg.keyfile)))
+            except errors.CertificatesUnusable as fault:
+                log.error("%s", fault)
+                raise ConnectionResetError(errno.ECONNRESET, "no TLS") from error  # gunicorn logs no traceback of it
+            raise
 
     def close(self, *_: Any, **__: Any) -> None:
         """Close it."""

@@ -2,12 +2,14 @@
 """The service under a real gunicorn, called by clients that do what none should."""
 
 import contextlib
+import os
 import select
 import socket
 import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,6 +254,47 @@ def test_a_client_that_resets_its_connection_before_the_handshake_disturbs_nobod
         with socket.create_connection(address) as hasty:
             hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert worker_that_answers() == before, "it has ended, and all calls with it"
+    assert "cannot be served" not in service.log, "what a client does is no fault of the certificates"
+
+
+@pytest.mark.parametrize("file", ["ca.pem", "cert.pem", "key.pem"])
+def test_a_service_without_one_of_its_certificates_says_so_and_does_not_start(tmp_path: Path, file: str) -> None:
+    certificate(tmp_path / "tls")
+    (tmp_path / "tls" / file).unlink()
+    configuration = tmp_path / "told.py"
+    port = closed_port()
+    configuration.write_text(f'{TOLD}\nbind = "127.0.0.1:{port}"\n')
+    service = Service(replace(settings_below(tmp_path), tls=tmp_path / "tls"), port)
+    assert service.ends_at_once(str(configuration)) == os.EX_CONFIG
+    assert f"{tmp_path}/tls/{file} cannot be read (No such file or directory): " in service.log
+    assert "Traceback" not in service.log
+
+
+def test_certificates_that_are_spoilt_while_it_serves_are_complained_about_and_used_again_once_they_are_mended(
+    tmp_path: Path,
+) -> None:
+    client = certificate(tmp_path / "tls")
+    certificate(tmp_path / "others")
+    configuration = tmp_path / "told.py"
+    port = closed_port()
+    configuration.write_text(f'{TOLD}\nbind = "127.0.0.1:{port}"\n')
+    key = tmp_path / "tls" / "key.pem"
+    fitting = key.read_bytes()
+
+    def connection() -> ssl.SSLSocket:
+        return client.wrap_socket(socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS))
+
+    with started(tmp_path, str(configuration), tls=tmp_path / "tls", port=port) as service:
+        key.write_bytes((tmp_path / "others" / "key.pem").read_bytes())
+        with pytest.raises(OSError, match="reset|EOF"):
+            connection()
+        complaint = f"{tmp_path}/tls/cert.pem and {key} are not a certificate and its key"
+        await_that(lambda: complaint in service.log, lambda: f"it complains\n{service.log}")
+        assert "Traceback" not in service.log
+        key.write_bytes(fitting)
+        with connection() as mended:
+            mended.sendall(service.docker.request("VolumeDriver.List", {}))
+            assert parse_reply(read_all(mended))
 
 
 def test_a_connection_that_was_taken_before_a_stop_is_answered(tmp_path: Path) -> None:

@@ -110,16 +110,27 @@ class Service:
 
     def start(self, configuration: str) -> None:
         """Start it; it listens when this returns."""
+        self.process = self._begun(configuration)
+        await_that(self._listens, lambda: f"it listens\n{self.log}")
+
+    def ends_at_once(self, configuration: str) -> int:
+        """Start what refuses to serve, and return its exit status."""
+        process = self._begun(configuration)
+        try:
+            return process.wait(60)
+        finally:
+            process.kill()
+
+    def _begun(self, configuration: str) -> subprocess.Popen[bytes]:
         self.settings.runtime.mkdir()
         with (self.settings.runtime / "log").open("ab") as said:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", configuration],
                 env={**os.environ, **self.settings.environment(), "PYTHONPATH": str(TREE), "NOTIFY_SOCKET": ""},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
             )
-        await_that(self._listens, lambda: f"it listens\n{self.log}")
 
     def _listens(self) -> bool:
         assert self.process

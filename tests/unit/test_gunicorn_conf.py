@@ -18,6 +18,7 @@ import pytest
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.workertmp import WorkerTmp
+from support.certificates import certificate
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -180,7 +181,8 @@ def test_an_address_that_others_can_reach_ends_the_service_as_a_mistake_of_its_s
 def test_a_unix_socket_beside_one_with_tls_ends_the_service_as_a_mistake_of_its_settings(
     load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("SSHFS_PLUGIN_TLS", str(tmp_path))
+    certificate(tmp_path / "tls")
+    monkeypatch.setenv("SSHFS_PLUGIN_TLS", str(tmp_path / "tls"))
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
     settings = load()
     settings.on_starting(Bound(("127.0.0.1", 9443)))
@@ -189,3 +191,18 @@ def test_a_unix_socket_beside_one_with_tls_ends_the_service_as_a_mistake_of_its_
         settings.on_starting(Bound(("127.0.0.1", 9443), "/run/docker-volume-sshfs/sshfs.sock"))
     assert ended.value.code == os.EX_CONFIG
     assert "the plugin will not be served at unix:///run/docker-volume-sshfs/sshfs.sock" in caplog.text
+
+
+def test_a_certificate_that_is_missing_ends_the_service_as_a_mistake_of_its_settings(
+    load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    certificate(tmp_path / "tls")
+    (tmp_path / "tls" / "ca.pem").unlink()
+    monkeypatch.setenv("SSHFS_PLUGIN_TLS", str(tmp_path / "tls"))
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
+    settings = load()
+    logging.getLogger().addHandler(caplog.handler)
+    with pytest.raises(SystemExit) as ended:
+        settings.on_starting(Bound(("127.0.0.1", 9443)))
+    assert ended.value.code == os.EX_CONFIG
+    assert "the plugin cannot be served with TLS" in caplog.text

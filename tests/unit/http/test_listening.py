@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from support.certificates import certificate
 
 from sshfs_plugin import errors
 from sshfs_plugin.http import listening
@@ -101,4 +103,60 @@ def test_certificates_are_not_asked_for_at_a_unix_socket_where_nobody_could_show
     assert str(refused.value) == (
         f"the plugin will not be served at {OURS} with TLS, which nobody speaks at a unix socket: "
         "let the socket unit listen at a port alone, as docs/ways-in.md says, or remove SSHFS_PLUGIN_TLS"
+    )
+
+
+def refusal_with(directory: Path) -> str:
+    """Return why the plugin can't be served with what is in a directory."""
+    with pytest.raises(errors.CertificatesUnusable) as refused:
+        listening.require_certificates(*(directory / file for file in ("ca.pem", "cert.pem", "key.pem")))
+    return str(refused.value)
+
+
+CURE = "mend what SSHFS_PLUGIN_TLS names, as ways-in.md in /usr/share/doc/docker-volume-sshfs says"
+
+
+def test_certificates_that_belong_together_are_served_with(tmp_path: Path) -> None:
+    certificate(tmp_path / "tls")
+    listening.require_certificates(*(tmp_path / "tls" / file for file in ("ca.pem", "cert.pem", "key.pem")))
+
+
+@pytest.mark.parametrize("file", ["ca.pem", "cert.pem", "key.pem"])
+def test_a_missing_certificate_or_key_is_named(tmp_path: Path, file: str) -> None:
+    certificate(tmp_path / "tls")
+    (tmp_path / "tls" / file).unlink()
+    assert refusal_with(tmp_path / "tls") == (
+        f"the plugin cannot be served with TLS, {tmp_path}/tls/{file} cannot be read (No such file or directory): "
+        f"{CURE}"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "nonsense"])
+def test_an_authority_that_is_no_certificate_is_named(tmp_path: Path, content: str) -> None:
+    certificate(tmp_path / "tls")
+    (tmp_path / "tls" / "ca.pem").write_text(content)
+    assert refusal_with(tmp_path / "tls") == (
+        f"the plugin cannot be served with TLS, {tmp_path}/tls/ca.pem holds no certificate: {CURE}"
+    )
+
+
+def test_a_key_of_another_certificate_is_told_with_openssls_reason(tmp_path: Path) -> None:
+    certificate(tmp_path / "tls")
+    certificate(tmp_path / "others")
+    (tmp_path / "others" / "key.pem").replace(tmp_path / "tls" / "key.pem")
+    assert refusal_with(tmp_path / "tls") == (
+        f"the plugin cannot be served with TLS, {tmp_path}/tls/cert.pem and {tmp_path}/tls/key.pem are not a "
+        f"certificate and its key without a passphrase (KEY_VALUES_MISMATCH): {CURE}"
+    )
+
+
+def test_a_key_with_a_passphrase_is_refused_and_no_terminal_is_asked(tmp_path: Path) -> None:
+    certificate(tmp_path / "tls")
+    key = tmp_path / "tls" / "key.pem"
+    plain = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    key.write_bytes(plain.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    assert refusal_with(tmp_path / "tls") == (
+        f"the plugin cannot be served with TLS, {tmp_path}/tls/cert.pem and {key} are not a "
+        f"certificate and its key without a passphrase: {CURE}"
     )
