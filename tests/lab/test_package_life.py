@@ -153,6 +153,28 @@ def paths(host: Host) -> set[str]:
     return set(found.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("elsewhere", "back"),
+    [
+        ("mv /etc/docker /srv/docker && ln -s /srv/docker /etc/docker", "rm /etc/docker && mv /srv/docker /etc/docker"),
+        ("mount --bind /etc/docker /etc/docker", "umount /etc/docker"),
+    ],
+    ids=["symbolic link", "mount point"],
+)
+def test_purge_with_an_alias_does_not_fail_where_etc_docker_is_no_plain_directory(
+    host: Host, elsewhere: str, back: str
+) -> None:
+    machine = host.machine
+    machine.sh(f"mkdir -p /etc/docker && {elsewhere}")
+    try:
+        machine.run(PACKAGE, "alias", "add", "vieux/sshfs")
+        host.apt(f"purge {PACKAGE}")
+        assert traces(host) == ""
+        assert machine.run("test", "-d", "/etc/docker")
+    finally:
+        machine.sh(f"mkdir -p /etc/docker; {back}")
+
+
 def test_purge_lets_containers_keep_their_files_and_nothing_stays_when_they_end(host: Host) -> None:
     machine, directory = host.machine, host.directory("purged")
     host.create("purged", directory)
