@@ -217,6 +217,24 @@ def test_remove_and_purge_find_mounts_where_var_lib_is_a_symbolic_link(host: Hos
     assert said.endswith("nothing stays\n")
 
 
+MOUNTS_ELSEWHERE = f"""
+mount -t tmpfs none /srv
+mount -t tmpfs none /var/lib/{PACKAGE}
+mkdir -p /srv/mounts/linked
+ln -s /srv/mounts {MOUNTS}
+mount -t tmpfs none /srv/mounts/linked
+sh /var/lib/dpkg/info/{PACKAGE}.postrm purge
+grep /srv/mounts /proc/self/mountinfo || echo nothing stays
+"""
+
+
+def test_purge_finds_mounts_where_their_directory_is_a_symbolic_link(host: Host) -> None:
+    said = host.machine.sh('unshare --mount sh -ec "$1" 2>&1', MOUNTS_ELSEWHERE).stdout
+    host.apt(f"purge {PACKAGE}")
+    assert "The volume linked is detached: nothing is left to unmount" in said
+    assert said.endswith("nothing stays\n")
+
+
 def test_after_a_purge_a_lost_connection_is_not_made_again(host: Host) -> None:
     """Without the known host keys it could be made to anybody."""
     machine, directory = host.machine, host.directory("lost")
