@@ -70,11 +70,14 @@ class Upkeep:
     def look_after(self, seconds: float) -> None:
         """Ask every mount whether it answers, release those without a holder, and read unusable records again.
 
+        Logs that have become too long are shortened as well.
+
         It is slow, so it runs in a thread of its own.
 
         Args:
             seconds: How long one mount may take to answer.
         """
+        self._supervisor.shorten_logs()  # first, as a round may be long
         mounted = self._supervisor.mounted()
         for entry in self._registry.all():
             with context.about(VOLUME=entry.name):

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import subprocess  # noqa: TID251 (it leaves a child behind on purpose)
+import threading
 import time
 from collections.abc import Set
 from pathlib import Path
@@ -21,12 +22,18 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.connections import SharedConnection
 from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
 from sshfs_plugin.mounts.unit_files import is_answered
+from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
 
 log = logging.getLogger(__name__)
 
 CLEAN_UP_SECONDS = 10.0
+LONGEST_LOG = 1024 * 1024
+"""Bytes of a volume's log that are left alone. A server may print without end, and the log is in memory."""
+KEPT_BYTES = 64 * 1024
+"""Bytes of a longer one that are kept."""
+
 _POLL_SECONDS = 0.05
 
 
@@ -34,6 +41,10 @@ class ProcessSupervisor(Supervisor):
     """Keeps the processes of volumes without systemd."""
 
     hint = "findmnt -t fuse.sshfs shows whether it still is"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._emptying = threading.Lock()
 
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
@@ -70,7 +81,7 @@ class ProcessSupervisor(Supervisor):
                 self._give_up(name, keeper)
                 raise
         self.discard_files(name)
-        raise mount_failed(name, said.read_text(errors="replace"))
+        raise mount_failed(name, _end_of(said).decode(errors="replace"))
 
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether a keeper holds the volume's lock file."""
@@ -89,6 +100,17 @@ class ProcessSupervisor(Supervisor):
         for connection in self.connections.all():
             if connection.is_being_made and not connection.was_begun:
                 connection.remove()
+
+    def shorten_logs(self) -> None:
+        """Cut each log that is too long to its last lines; what a keeper writes just then may be lost."""
+        for said in self.settings.logs.glob("*"):
+            # What fails is tried again in the next round. The lock keeps the words of one mount out of the next one's.
+            with contextlib.suppress(OSError), self._emptying:
+                if said.stat().st_size > LONGEST_LOG:
+                    end = _end_of(said)
+                    os.truncate(said, 0)
+                    with said.open("ab") as kept:  # keepers append, and go on behind it
+                        kept.write(end.partition(b"\n")[2] or end)
 
     def restart_service(self) -> None:
         """Leave the service as it is: it has no mounts of its own."""
@@ -136,7 +158,8 @@ class ProcessSupervisor(Supervisor):
         try:
             for directory in (self.settings.logs, self.settings.locks):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            said.write_bytes(b"")
+            with self._emptying:
+                said.write_bytes(b"")
         except OSError as error:
             raise errors.StateUnwritable("write", said, error) from error
         return said
@@ -183,6 +206,13 @@ class ProcessSupervisor(Supervisor):
         except errors.ProgramError as error:
             log.error("what a failed start has mounted may stay: %s", error)
         self.discard_files(name)
+
+
+def _end_of(said: Path) -> bytes:
+    """Return the end of a log."""
+    with said.open("rb") as opened:
+        opened.seek(max(0, opened.seek(0, os.SEEK_END) - KEPT_BYTES))
+        return opened.read(KEPT_BYTES)
 
 
 def _kill_session(leader: int) -> None:

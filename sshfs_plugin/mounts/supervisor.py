@@ -114,6 +114,10 @@ class Supervisor(ABC):
             self.discard_files(name)
 
     @abstractmethod
+    def shorten_logs(self) -> None:
+        """Bound what is kept of the words of servers; nothing where the journal does that."""
+
+    @abstractmethod
     def restart_service(self) -> None:
         """Have the service started anew, once the calls under way have ended; nothing where nothing can do that."""
 

@@ -73,6 +73,7 @@ class FakeSupervisor:
         empty: The mountpoints at which nothing is mounted.
         cleared: Those of them that were to be removed, in order.
         clear_problem: Why they can't be.
+        logs_shortened: How often the logs were to be shortened.
     """
 
     root: Path
@@ -101,6 +102,7 @@ class FakeSupervisor:
     empty: set[str] = field(default_factory=set)
     cleared: list[str] = field(default_factory=list)
     clear_problem: MountError | None = None
+    logs_shortened: int = 0
 
     def mountpoint(self, name: VolumeName) -> Path:
         """Return where a volume is mounted when it is."""
@@ -143,6 +145,10 @@ class FakeSupervisor:
         self.cleared.append(name)
         if self.clear_problem:
             raise self.clear_problem
+
+    def shorten_logs(self) -> None:
+        """Note that the logs are to be shortened."""
+        self.logs_shortened += 1
 
     def settle(self) -> None:
         """End all releases that an earlier process has left under way."""

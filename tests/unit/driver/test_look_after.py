@@ -36,6 +36,11 @@ def test_look_after_provides_what_the_unit_of_an_older_version_lacks(driver: Dri
     assert host.supervisor.unprovided == set()
 
 
+def test_look_after_lets_no_log_grow_without_end(driver: Driver, host: FakeHost) -> None:
+    driver.look_after(1)
+    assert host.supervisor.logs_shortened == 1
+
+
 def test_look_after_removes_what_is_left_over_of_volumes_that_are_no_more(driver: Driver, host: FakeHost) -> None:
     """After a power cut; it tries once, since a mountpoint with something in it stays."""
     create(driver)

@@ -199,6 +199,37 @@ def test_failed_start_speaks_in_the_last_words_of_ssh(keeping: ProcessSupervisor
     keeping.start(PHOTOS_VOLUME, LOGIN, soon())
 
 
+def test_log_that_a_server_fills_is_cut_to_its_last_lines_while_the_keeper_writes_on(
+    keeping: ProcessSupervisor, settings: Settings
+) -> None:
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    log = settings.logs / PHOTOS
+    with log.open("ab", buffering=0) as keeper_s:
+        keeper_s.write(b"short\n")
+        keeping.shorten_logs()
+        assert log.read_bytes() == b"short\n"
+        keeper_s.write(b"a banner without end\n" * 100_000 + b"Connection reset by peer\n")
+        keeping.shorten_logs()
+        keeper_s.write(b"later\n")
+    lines = log.read_text().splitlines()
+    assert lines[-2:] == ["Connection reset by peer", "later"]
+    assert set(lines[:-2]) == {"a banner without end"}
+    assert log.stat().st_size < 100_000
+
+
+def test_log_without_a_line_break_is_cut_as_well(keeping: ProcessSupervisor, settings: Settings) -> None:
+    keeping.start(PHOTOS_VOLUME, LOGIN, soon())
+    log = settings.logs / PHOTOS
+    with log.open("ab", buffering=0) as keeper_s:
+        keeper_s.write(b"x" * 3_000_000)
+    keeping.shorten_logs()
+    assert 0 < log.stat().st_size < 100_000
+
+
+def test_a_host_on_which_nothing_was_mounted_has_no_logs_to_cut(keeping: ProcessSupervisor) -> None:
+    keeping.shorten_logs()
+
+
 def test_start_that_takes_too_long_is_ended_and_cleaned_up(
     keeping: ProcessSupervisor, steps: Steps, fake_kernel: FakeKernel
 ) -> None:
