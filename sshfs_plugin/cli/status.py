@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.driver.values import Condition
@@ -116,6 +118,8 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     own_units = [systemd.SOCKET, systemd.SERVICE]
     states = systemd.states([*own_units, *(volume.unit for volume in volumes if volume.unit)], seconds=SYSTEMD_SECONDS)
     in_the_way = "; ".join(str(each) for each in Aliases.of(settings).hiding(listens))
+    if listens and not in_the_way and (unfound := what_docker_lacks(settings)):
+        in_the_way = str(unfound)
     if as_json:
         told = [
             {**volume.facts, "unitState": states.get(volume.unit, ""), **_told_options(settings, volume)}
@@ -131,6 +135,18 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     if in_the_way:
         terminal.say(in_the_way, colour="red", error=True)
     return Exit.FINE if not in_the_way and all(volume.condition.is_well for volume in volumes) else Exit.BROKEN
+
+
+def what_docker_lacks(settings: Settings) -> docker.Hiding | None:
+    """Return why Docker finds nothing under the plugin's name; None if it finds something."""
+    if docker.find(settings.root):
+        return None
+    link = settings.root / docker.SPECS / f"{docker.NAME}.spec"
+    if not os.path.lexists(link):
+        return docker.Hiding(f"Docker can't find the plugin, {link} is missing", f"ln -s {settings.spec} {link}")
+    return docker.Hiding(
+        f"Docker can't find the plugin, {settings.spec} is missing", f"systemctl restart {systemd.SOCKET} writes it"
+    )
 
 
 def listed(settings: Settings, listens: Sequence[str]) -> list[ListedVolume]:

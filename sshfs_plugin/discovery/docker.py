@@ -65,10 +65,10 @@ class Found:
 
 
 class Hiding(NamedTuple):
-    """What Docker finds in place of an address.
+    """Why Docker does not call this plugin.
 
     Attributes:
-        what: What Docker uses instead of this plugin, as a sentence.
+        what: What Docker uses instead of this plugin, or that it finds nothing, as a sentence.
         cure: What to do about it.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sshfs_plugin import errors
 from sshfs_plugin.cli.doctor.finding import Finding, unless_fine
-from sshfs_plugin.cli.status import IN_WORDS, SERVICE_SECONDS, SYSTEMD_SECONDS, ListedVolume
+from sshfs_plugin.cli.status import IN_WORDS, SERVICE_SECONDS, SYSTEMD_SECONDS, ListedVolume, what_docker_lacks
 from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.discovery.client import Service
@@ -127,15 +127,13 @@ def spec(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
         for what, cure in hiding:
             yield Finding.error("spec-shadowed", what, cure)
         return
-    link, is_found = settings.root / docker.SPECS / f"{docker.NAME}.spec", bool(docker.find(settings.root))
-    if not os.path.lexists(link) and not is_found:
-        cure = f"ln -s {settings.spec} {link}"
-        yield Finding.error("spec-missing", f"Docker can't find the plugin, {link} is missing", cure)
+    lacks, link = what_docker_lacks(settings), settings.root / docker.SPECS / f"{docker.NAME}.spec"
+    if lacks and not os.path.lexists(link):
+        yield Finding.error("spec-missing", *lacks)
     elif not _may_be_open(settings, unit):  # what the link leads to is there as long as the socket is open
         return
-    elif unit.listens and not is_found:
-        cure = f"systemctl restart {systemd.SOCKET} writes it"
-        yield Finding.error("spec-broken", f"Docker can't find the plugin, {settings.spec} is missing", cure)
+    elif unit.listens and lacks:
+        yield Finding.error("spec-broken", *lacks)
     elif unit.listens:
         yield Finding.fine("spec", "Docker finds this plugin under its name")
 

@@ -423,6 +423,27 @@ def test_status_tells_what_docker_finds_in_place_of_this_plugin(
     assert (administrator(*words).code, administrator(*words).err) == (0, "")
 
 
+@pytest.mark.parametrize("words", [("status",), ("status", "photos"), ("status", "--json")])
+def test_status_tells_that_docker_finds_no_plugin_at_all(
+    administrator: Administrator, photos: Settings, programs: Programs, words: tuple[str, ...]
+) -> None:
+    programs.add("systemctl", f"{SYSTEMCTL}echo 'Listen={photos.socket} (Stream)'")
+    link = photos.root / "etc/docker/plugins/sshfs.spec"
+    said = administrator(*words)
+    assert said.code == 1
+    assert said.err == f"Docker can't find the plugin, {link} is missing: ln -s {photos.spec} {link}\n"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(photos.spec)
+    said = administrator(*words)
+    assert said.code == 1
+    assert said.err == (
+        f"Docker can't find the plugin, {photos.spec} is missing: "
+        "systemctl restart docker-volume-sshfs.socket writes it\n"
+    )
+    photos.spec.write_text(f"unix://{photos.socket}")
+    assert (administrator(*words).code, administrator(*words).err) == (0, "")
+
+
 def test_status_without_the_certificates_that_docker_uses_says_which_file_to_look_at(
     administrator: Administrator, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
