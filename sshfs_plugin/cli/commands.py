@@ -39,9 +39,9 @@ def _suggesting(suggestions: Callable[[], list[str]]) -> Callable[[click.Context
     return complete
 
 
-def _fingerprint(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+def _fingerprint(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str:
     try:
-        return fingerprint(text) if text else ""
+        return "" if text is None else fingerprint(text)
     except ValueError as reason:
         raise click.BadParameter(str(reason)) from None
 
@@ -121,7 +121,7 @@ def status(ctx: click.Context, name: str | None, as_json: bool, other: TextIO | 
     from sshfs_plugin.cli import compare, status, targets
 
     if other:
-        if name or as_json:
+        if name is not None or as_json:
             raise click.UsageError("--compare goes with neither a NAME nor --json", ctx)
         ctx.exit(compare.compare(targets.settings_for_root(), other))
     ctx.exit(status.status(targets.settings_for_root(), name, as_json=as_json))
@@ -195,7 +195,6 @@ def show(ctx: click.Context, host: str, port: int | None) -> None:
 @click.option(
     "--fingerprint",
     "expected",
-    default="",
     metavar="SHA256:...",
     callback=_fingerprint,
     help="Trust the key with this fingerprint and no other, without a question.",
@@ -271,10 +270,10 @@ def options(name: str | None) -> None:
     """Explain the options that a volume can have, or one of them."""
     from sshfs_plugin.cli import options
 
-    if name:
-        options.show(name)
-    else:
+    if name is None:
         options.show_all()
+    else:
+        options.show(name)
 
 
 _plugin = click.argument("name", default="vieux/sshfs")

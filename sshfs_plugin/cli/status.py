@@ -111,7 +111,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
     """
     listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
     volumes = listed(settings, listens)
-    if name:
+    if name is not None:
         volumes = [volume for volume in volumes if volume.name == name]
         if not volumes:
             raise errors.VolumeNotFound(name, errors.IS_IT_LOCAL)
@@ -128,7 +128,7 @@ def status(settings: Settings, name: str | None, *, as_json: bool) -> Exit:
         terminal.say_json(
             {"units": {unit: states.get(unit, "") for unit in own_units}, "inTheWay": in_the_way, "volumes": told}
         )
-    elif name:
+    elif name is not None:
         _show(settings, volumes[0], states)
     else:
         _show_all(volumes, states)

@@ -89,7 +89,7 @@ def test_compare_with_something_else_says_what_is_needed(administrator: Administ
     )
 
 
-@pytest.mark.parametrize("word", ["photos", "--json"])
+@pytest.mark.parametrize("word", ["photos", "", "--json"])
 def test_compare_is_of_all_volumes_and_for_people(administrator: Administrator, word: str) -> None:
     said = administrator("status", word, "--compare", "-", answer="{}")
     assert said.code == 2

@@ -204,6 +204,14 @@ def test_trust_with_a_fingerprint_that_no_key_has_names_those_that_are_shown(
     assert not administrator.settings.state.exists()
 
 
+def test_trust_with_an_empty_fingerprint_trusts_nothing(administrator: Administrator, server: Server) -> None:
+    """It is what a script's variable has that was never set."""
+    said = administrator("host-key", "trust", name(server), "--yes", "--fingerprint", "")
+    assert (said.code, said.out) == (2, "")
+    assert "must be a fingerprint such as ssh-keygen -l prints, SHA256:..., not ''" in said.err
+    assert not administrator.settings.state.exists()
+
+
 def test_trust_of_a_server_that_has_changed_wants_it_forgotten_first(
     administrator: Administrator, server: Server, known_hosts: KnownHosts
 ) -> None:

@@ -49,6 +49,7 @@ def test_options_of_one_that_is_ignored_says_why(administrator: Administrator) -
             "option 'ProxyCommand' is refused: it would run a command of the volume's creator as root on this host",
         ),
         ("identityfle", "unknown option 'identityfle': did you mean 'IdentityFile'?"),
+        ("", "unknown option '': man docker-volume-sshfs lists the options that a volume can have"),
     ],
 )
 def test_options_that_a_volume_can_not_have_end_with_two(administrator: Administrator, name: str, error: str) -> None:

@@ -289,6 +289,16 @@ def test_status_of_a_volume_that_is_not_there_ends_with_two(administrator: Admin
     assert (said.code, said.out, said.err) == (2, "", NOT_FOUND)
 
 
+@pytest.mark.parametrize("words", [("",), ("", "--json")])
+def test_status_of_an_empty_name_judges_no_other_volume(
+    administrator: Administrator, photos: Settings, words: tuple[str, ...]
+) -> None:
+    """It is what a script's variable has that was never set."""
+    said = administrator("status", *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("docker-volume-sshfs: volume '' not found: ")
+
+
 def test_status_where_systemd_does_not_answer_knows_of_no_unit(
     administrator: Administrator, service: Driver, settings: Settings, systemctl: Programs
 ) -> None:
