@@ -13,7 +13,7 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.locks import Locks, SharedFailures, admission, reachability
 from sshfs_plugin.driver.registry import Entry
-from sshfs_plugin.mounts.supervisor import Supervisor
+from sshfs_plugin.mounts.supervisor import Supervisor, unmounted_by_hand
 from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.preflight.port import asking_for_port
 from sshfs_plugin.ssh.credentials import Login
@@ -157,6 +157,8 @@ class Mounter:
             entry.is_starting = False
         device = self._supervisor.device(name)
         if not device:
+            if self._supervisor.is_kept(name):  # a purge of the package has left it so, without what its unit reads
+                raise unmounted_by_hand(name)
             raise errors.MountFailed(
                 f"volume '{name}' was mounted, and its sshfs ended at once", "journalctl -t sshfs tells why; try again"
             )

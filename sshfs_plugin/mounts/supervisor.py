@@ -164,10 +164,7 @@ class Supervisor(ABC):
         else:
             return
         if not self.device(name):
-            raise errors.MountFailed(
-                f"volume '{name}' was unmounted by hand while containers go on using it",
-                f"stop them (docker ps --filter volume={name}) and try again",
-            )
+            raise unmounted_by_hand(name)
         outage = self.outage(name)
         raise errors.MountTimedOut(
             f"volume '{name}' is mounted but its server does not answer",
@@ -392,6 +389,14 @@ def _is_turned_away(lines: Sequence[str]) -> bool:
     closed = sum(line.startswith(_CLOSED) for line in lines)
     # LogLevel=ERROR leaves out the second line of each
     return turned_away > 0 and closed in (0, turned_away) and turned_away + closed == len(lines)
+
+
+def unmounted_by_hand(name: VolumeName) -> errors.MountFailed:
+    """Return the error for a volume that is not mounted on this host, and whose process goes on."""
+    return errors.MountFailed(
+        f"volume '{name}' was unmounted by hand while containers go on using it",
+        f"stop them (docker ps --filter volume={name}) and try again",
+    )
 
 
 def mount_timed_out(name: VolumeName, seconds: float) -> errors.MountTimedOut:

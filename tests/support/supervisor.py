@@ -169,8 +169,8 @@ class FakeSupervisor:
         self.devices[name] = f"0:{len(self.started)}"
 
     def is_kept(self, name: VolumeName) -> bool:
-        """Tell whether the volume's process goes on, be it mounted here or not."""
-        return name in self.live or name in self.kept
+        """Tell whether the volume's process goes on although it is not mounted here."""
+        return name in self.kept
 
     def end_unless_kept(self, name: VolumeName, _deadline: Deadline) -> bool:
         """Tell whether the volume's process does not go on although it is not mounted here."""

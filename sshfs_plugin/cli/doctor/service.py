@@ -98,7 +98,7 @@ def units(settings: Settings) -> Iterator[Finding]:
 
 
 def _wrong_units(settings: Settings) -> Iterator[Finding]:
-    names = set(VolumeRecords.of(settings).names())
+    names, mounted = set(VolumeRecords.of(settings).names()), supervisor(settings).mounted()
     # the pattern stands for what is loaded, and nothing may be
     states = systemd.states([systemd.SOCKET, "docker-volume-sshfs*"], seconds=SYSTEMD_SECONDS)
     if not states:
@@ -117,7 +117,9 @@ def _wrong_units(settings: Settings) -> Iterator[Finding]:
             yield Finding.warning(
                 "unit-left",
                 f"{unit} runs, and there is no volume of that name",
-                f"docker-volume-sshfs release {volume} unmounts it, if nothing uses it",
+                f"docker-volume-sshfs release {volume} unmounts it, if nothing uses it"
+                if volume in mounted
+                else f"systemctl stop {unit} takes it away from the containers that go on using it",
             )
 
 

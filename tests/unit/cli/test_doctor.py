@@ -302,14 +302,16 @@ def test_volume_that_could_not_be_unmounted(
 
 
 def test_units_that_have_failed_or_have_no_volume(
-    administrator: Administrator, programs: Programs, settings: Settings
+    administrator: Administrator, programs: Programs, settings: Settings, fake_kernel: FakeKernel
 ) -> None:
     record(settings, "photos")
+    fake_kernel.mount(settings.mounts / "films")
     units(
         programs,
         **{
             "docker-volume-sshfs@photos.service": "active",
             "docker-volume-sshfs@films.service": "active",
+            "docker-volume-sshfs@purged.service": "active",
             "docker-volume-sshfs-release.service": "failed",
         },
     )
@@ -318,6 +320,8 @@ def test_units_that_have_failed_or_have_no_volume(
         "tells why; systemctl reset-failed docker-volume-sshfs-release.service lets it be forgotten",
         "warning docker-volume-sshfs@films.service runs, and there is no volume of that name -> "
         "docker-volume-sshfs release films unmounts it, if nothing uses it",
+        "warning docker-volume-sshfs@purged.service runs, and there is no volume of that name -> "
+        "systemctl stop docker-volume-sshfs@purged.service takes it away from the containers that go on using it",
     ]
 
 

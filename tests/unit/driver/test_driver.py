@@ -347,6 +347,22 @@ def test_mount_whose_sshfs_has_ended_by_then_is_no_success_and_leaves_no_holder(
     assert status_of(driver) == (False, 0)
 
 
+def test_mount_of_a_volume_whose_unit_goes_on_unmounted_says_that_containers_use_it(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a purge of the package, which takes away what the unit reads, and its installation anew."""
+    create(driver)
+    monkeypatch.setattr(host.supervisor, "mounted", dict)
+    host.supervisor.kept.add("photos")
+    with pytest.raises(errors.MountFailed) as refusal:
+        mount(driver)
+    assert str(refusal.value) == (
+        "volume 'photos' was unmounted by hand while containers go on using it: "
+        "stop them (docker ps --filter volume=photos) and try again"
+    )
+    assert status_of(driver) == (False, 0)
+
+
 def test_failure_that_the_mount_has_outlived_is_told_no_more(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
