@@ -369,11 +369,18 @@ class Supervisor(ABC):
         """End a release that takes too long; other threads that wait for it run it again."""
 
 
-def mount_failed(name: VolumeName, said: str) -> errors.MountFailed:
-    """Return the error for an sshfs that ended, with the end of what it and ssh printed."""
+def mount_failed(name: VolumeName, said: str, more: str = "") -> errors.MountFailed:
+    """Return the error for an sshfs that ended, with the end of what it and ssh printed.
+
+    Args:
+        name: The volume.
+        said: What they printed.
+        more: What tells more where they printed nothing, as a part of a hint.
+    """
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(_OF_SYSTEMD)]
     if not lines:
-        return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why")
+        hint = "; ".join(filter(None, (f"docker-volume-sshfs check {name} tries the server", more)))
+        return errors.MountFailed(f"sshfs could not mount volume '{name}' and did not say why", hint)
     telling = [line for line in lines if not line.startswith(_UNINFORMATIVE)] or lines
     words = errors.last_words(dict.fromkeys(telling))
     kind = errors.MountTurnedAway if _is_turned_away(telling) else errors.MountFailed

@@ -91,7 +91,7 @@ class SystemdSupervisor(Supervisor):
                 raise
         said = _last_words(unit, started) or refusal
         self._give_up_start(name)
-        raise mount_failed(name, said)
+        raise mount_failed(name, said, f"journalctl VOLUME={name} tells more")
 
     def is_kept(self, name: VolumeName) -> bool:
         """Return whether the volume's unit is active; systemd is asked only if there is what it would read."""

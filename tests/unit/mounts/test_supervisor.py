@@ -173,7 +173,12 @@ def test_a_mount_whose_login_was_cut_off_was_not_turned_away_before_it(behind: s
     ],
 )
 def test_an_sshfs_that_ends_without_a_word_is_not_given_those_of_systemd(said: str) -> None:
-    assert str(supervisor.mount_failed(PHOTOS, said)) == "sshfs could not mount volume 'photos' and did not say why"
+    failure = (
+        "sshfs could not mount volume 'photos' and did not say why: docker-volume-sshfs check photos tries the server"
+    )
+    assert str(supervisor.mount_failed(PHOTOS, said)) == failure
+    more = supervisor.mount_failed(PHOTOS, said, "journalctl VOLUME=photos tells more")
+    assert str(more) == f"{failure}; journalctl VOLUME=photos tells more"
 
 
 def test_a_mount_that_took_too_long_says_how_long(settings: Settings) -> None:
