@@ -89,7 +89,7 @@ class Aliases:
                 if not any((self.root / docker.SPECS / directory).iterdir()):
                     (self.root / docker.SPECS / directory).rmdir()
         except OSError as error:
-            raise errors.StateError(f"cannot remove the link {link}, {error.strerror}") from error
+            raise errors.StateUnwritable("remove the link", link, error) from error
 
     def _link(self, name: str) -> Path:
         return self.root / docker.SPECS / f"{name}.spec"

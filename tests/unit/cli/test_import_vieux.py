@@ -18,6 +18,7 @@ from support.serving import serving
 from support.ssh_keys import make_key, write_key
 
 from sshfs_plugin import errors, options
+from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.http import api
 from sshfs_plugin.settings import Settings
@@ -654,6 +655,16 @@ def test_an_alias_that_cannot_be_written_down_says_where(administrator: Administ
     link = settings.root / SPECS / "vieux/sshfs.spec"
     assert said.code == 1
     assert said.err.startswith(f"docker-volume-sshfs: cannot make the link {link}, ")
+
+
+def test_an_alias_that_cannot_be_taken_back_says_what_to_look_at(settings: Settings) -> None:
+    link = settings.root / SPECS / "vieux/sshfs.spec"
+    link.mkdir(parents=True)
+    with pytest.raises(errors.StateError) as refused:
+        Aliases.of(settings).remove("vieux/sshfs")
+    assert str(refused.value) == (
+        f"cannot remove the link {link}, Is a directory: what is there, and does the disk work?"
+    )
 
 
 @pytest.mark.parametrize("name", ["../sshfs", "/etc/passwd", "vieux//sshfs", ""])
