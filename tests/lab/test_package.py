@@ -179,6 +179,8 @@ def test_the_drop_in_orders_every_mount_before_docker(host: Host) -> None:
 def test_daily_life_leaves_no_warning_in_the_journal(host: Host) -> None:
     machine, directory = host.machine, host.directory("daily")
     said = (host.from_here(), "-u", f"{PACKAGE}*")
+    machine.run("systemctl", "restart", "docker")
+    await_the_driver(host)
     machine.run("systemctl", "restart", SERVICE)
     host.create("daily", directory)
     host.run("daily", "touch /data/file")
@@ -190,6 +192,34 @@ def test_daily_life_leaves_no_warning_in_the_journal(host: Host) -> None:
     # said by systemd 257 of a host whose cgroups are of both versions
     warned = machine.journal(*said, "-p", "warning").splitlines()
     assert [line for line in warned if "compat systemd cgroup" not in line] == []
+
+
+def test_installing_does_not_wait_for_a_docker_that_hangs(host: Host) -> None:
+    machine = host.machine
+    await_the_driver(host)
+    docker = host.property("docker", "MainPID")
+    machine.run("kill", "-STOP", docker)
+    try:
+        started = time.monotonic()
+        machine.run("systemctl", "restart", ACTIVATE)  # as the package's script does it
+        assert time.monotonic() - started < 30
+        assert host.property(ACTIVATE, "SubState") == "running"
+    finally:
+        machine.run("kill", "-CONT", docker)
+    machine.until(lambda: host.property(ACTIVATE, "SubState") == "dead")
+    assert host.property(ACTIVATE, "Result") == "success"
+
+
+def test_for_dockers_client_root_has_no_configuration_rather_than_one_that_can_not_be_read(host: Host) -> None:
+    """Docker 28's client would complain of that in the journal at each start of Docker; Debian's do not."""
+    machine, drop_in = host.machine, f"/run/systemd/system/{ACTIVATE}.d/lab.conf"
+    look = """/bin/sh -c 'ls /root/.docker 2>&1 | grep "No such file"'"""
+    machine.run("mkdir", "/root/.docker")
+    machine.write(drop_in, f"[Service]\nType=oneshot\nExecStart=\nExecStart={look}\n")
+    try:
+        machine.sh(f"systemctl daemon-reload && systemctl restart {ACTIVATE}")
+    finally:
+        machine.sh(f"rm -r /root/.docker {drop_in} && systemctl daemon-reload && systemctl restart {ACTIVATE}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from .story import live_in_containers, tell_calls
 
 PAGE = "docs/ways-in.md"
 SERVICE, SOCKET = f"{PACKAGE}.service", f"{PACKAGE}.socket"
+ACTIVATE = f"{PACKAGE}-activate.service"
 DROP_INS = f"/etc/systemd/system/{SOCKET}.d"
 SPEC = "/run/docker-volume-sshfs/sshfs.spec"
 OURS = "unix:///run/docker-volume-sshfs/sshfs.sock\n"
@@ -88,9 +89,22 @@ def test_sock_in_a_directory(administrator: Host) -> None:
         host.machine.sh('sh -c "$1"; systemctl restart docker', back)
 
 
+def the_unit_that_asks_reaches_it(host: Host) -> None:
+    """In its sandbox the plugin's command can ask the service, which is up then before Docker asks."""
+    drop_in = f"/run/systemd/system/{ACTIVATE}.d/lab.conf"
+    told = "[Service]\nType=oneshot\nExecStart=\nExecStart=/usr/bin/docker-volume-sshfs status\n"
+    host.machine.write(drop_in, told)
+    try:
+        host.machine.sh(f"systemctl daemon-reload && systemctl restart {ACTIVATE}")
+        assert host.property(ACTIVATE, "ExecMainStatus") == "0"
+    finally:
+        host.machine.sh(f"rm {drop_in} && systemctl daemon-reload")
+
+
 def test_tcp_on_loopback(administrator: Host) -> None:
     host = administrator
     with way(host, ".spec with TCP"):
+        the_unit_that_asks_reaches_it(host)
         assert host.machine.read(SPEC) == "tcp://127.0.0.1:9345\n"
         docker_reaches_it(host, "by-tcp")
         tell_calls(host, ("curl",), "http://127.0.0.1:9345")
