@@ -51,8 +51,39 @@ def test_a_release_that_can_not_be_signed_leaves_the_repository_as_it_was(host: 
         machine.push(newer, f"/root/{host.package.name}")
         words = ("--key", "nobody@example.org", "--url", "https://example.org/debian", DIRECTORY)
         failed = machine.run(repository.script, *words, f"/root/{host.package.name}", check=False)
-        assert failed.stderr.splitlines()[-1] == "release: gpg can't sign"
+        assert failed.stderr.splitlines()[-1] == (
+            "release: there is no secret key nobody@example.org that can sign: "
+            "gpg --list-secret-keys shows those that there are"
+        )
         assert machine.sh(look).stdout == before
+
+
+MAKE_KEY = "gpg --quiet --batch --homedir $1 --passphrase '' --quick-generate-key $2 ed25519 sign never"
+
+
+def test_a_release_publishes_the_one_key_that_has_signed_it(host: Host) -> None:
+    """For gpg takes a part of an address for the whole, and knows the keys of other people, too."""
+    machine, home = host.machine, "/root/releases"
+    release = "GNUPGHOME=$1 $2 --key releases@example.org --url https://example.org/debian $3 $4"
+    with offered(host) as repository:
+        words = (home, repository.script, DIRECTORY, f"/root/{host.package.name}")
+        try:
+            machine.sh("mkdir -m 700 $1 $1/other", home)
+            machine.sh(MAKE_KEY, home, "releases@example.org")
+            machine.sh(MAKE_KEY, f"{home}/other", "old-releases@example.org")
+            machine.sh("gpg --homedir $1/other --export | gpg --quiet --homedir $1 --import", home)
+            machine.sh(release, *words)
+            published = machine.run("gpg", "--with-colons", "--show-keys", f"{DIRECTORY}/{PACKAGE}.asc").stdout
+            assert [line.split(":")[9] for line in published.splitlines() if line.startswith("uid:")] == [
+                "releases@example.org"
+            ]
+            machine.sh(MAKE_KEY, home, "beta-releases@example.org")
+            refused = machine.sh(release, *words, check=False)
+            assert refused.returncode == 1
+            several = "release: several secret keys are called releases@example.org: say which by its fingerprint, "
+            assert refused.stderr.splitlines()[-1].startswith(several)
+        finally:
+            machine.sh("for home in $1/other $1; do gpgconf --homedir $home --kill all; done; rm -rf $1", home)
 
 
 def test_a_stranger_s_signature_is_refused(host: Host, newer: Path) -> None:
