@@ -65,7 +65,7 @@ class UnitFiles(SecretFiles):
 
     @property
     def taken(self) -> Path:
-        """An empty file that the step ``prepare`` makes.
+        """An empty file that the step ``mount`` makes.
 
         Once it is there, the unit removes this directory when it ends.
         """
