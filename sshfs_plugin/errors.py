@@ -324,6 +324,10 @@ class UnmountFailed(MountError):
     """The volume could not be unmounted, or its process did not end."""
 
 
+WAYS_IN = "ways-in.md in /usr/share/doc/docker-volume-sshfs"
+"""Where the page is on a host with the package that tells how Docker finds the plugin."""
+
+
 class UnsuitableSocket(PluginError):
     """The plugin can't be served at a socket with these settings."""
 
@@ -334,7 +338,7 @@ class ExposedSocket(UnsuitableSocket):
     def __init__(self, address: str) -> None:
         super().__init__(
             f"the plugin will not be served at {address}, where other hosts could act as root on this one",
-            "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says",
+            f"listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as {WAYS_IN} says",
         )
 
 
@@ -344,7 +348,7 @@ class UnixSocketWithTLS(UnsuitableSocket):
     def __init__(self, address: str) -> None:
         super().__init__(
             f"the plugin will not be served at {address} with TLS, which nobody speaks at a unix socket",
-            "let the socket unit listen at a port alone, as docs/ways-in.md says, or remove SSHFS_PLUGIN_TLS",
+            f"let the socket unit listen at a port alone, as {WAYS_IN} says, or remove SSHFS_PLUGIN_TLS",
         )
 
 
@@ -354,7 +358,7 @@ class CertificatesUnusable(UnsuitableSocket):
     def __init__(self, complaint: str) -> None:
         super().__init__(
             f"the plugin cannot be served with TLS, {complaint}",
-            "mend what SSHFS_PLUGIN_TLS names, as ways-in.md in /usr/share/doc/docker-volume-sshfs says",
+            f"mend what SSHFS_PLUGIN_TLS names, as {WAYS_IN} says",
         )
 
 

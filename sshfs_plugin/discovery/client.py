@@ -123,7 +123,7 @@ class Service:
         except OSError as error:
             raise errors.ServiceError(
                 f"cannot use the certificates for {self.address} ({error.strerror or error})",
-                "the .json file that Docker reads names them, see docs/ways-in.md",
+                f"the .json file that Docker reads names them, see {errors.WAYS_IN}",
             ) from error
         return http.client.HTTPSConnection(where, timeout=seconds, context=context)
 

@@ -91,7 +91,7 @@ def podman(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
             yield Finding.warning(
                 "podman-shut-out",
                 f"Podman can't use the plugin at {', '.join(listens)}, since it calls plugins by unix sockets alone",
-                "ways-in.md in /usr/share/doc/docker-volume-sshfs tells the way back to one",
+                f"{errors.WAYS_IN} tells the way back to one",
             )
         return
     if told and Path(told) not in paths:

@@ -91,7 +91,8 @@ def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(addr
         listening.require_suitable([OURS, address], Settings())
     assert str(refused.value) == (
         f"the plugin will not be served at {address}, where other hosts could act as root on this one: "
-        "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as docs/ways-in.md says"
+        "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as "
+        "ways-in.md in /usr/share/doc/docker-volume-sshfs says"
     )
     listening.require_suitable([address], Settings(tls=TLS))
 
@@ -102,7 +103,8 @@ def test_certificates_are_not_asked_for_at_a_unix_socket_where_nobody_could_show
         listening.require_suitable(where, Settings(tls=TLS))
     assert str(refused.value) == (
         f"the plugin will not be served at {OURS} with TLS, which nobody speaks at a unix socket: "
-        "let the socket unit listen at a port alone, as docs/ways-in.md says, or remove SSHFS_PLUGIN_TLS"
+        "let the socket unit listen at a port alone, as ways-in.md in /usr/share/doc/docker-volume-sshfs says, "
+        "or remove SSHFS_PLUGIN_TLS"
     )
 
 
