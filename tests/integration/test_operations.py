@@ -144,7 +144,9 @@ class Program:
         return self._path().readlink()
 
     def _chmod(self) -> None:
-        self._path().chmod(self._chance.choice((0o600, 0o644, 0o755)))
+        path, mode = self._path(), self._chance.choice((0o600, 0o644, 0o755))
+        # what is in a directory that can't be entered is seen for as long as it is remembered, so by chance
+        path.chmod(mode | 0o100 if path.is_dir() else mode)
 
     def _touch(self) -> int:
         path, moment = self._path(), self._chance.randrange(2**31)
