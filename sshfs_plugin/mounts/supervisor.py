@@ -41,8 +41,10 @@ _CLOSED = "Connection closed by ", "Connection reset by "
 _OF_SYSTEMD = ("Failed to attach ", "Job for ", 'See "systemctl status ')
 """How systemd's own lines begin, which say only that a unit failed, or are about its cgroup."""
 
-USABLE_SECONDS = 8.0
-"""How long a mount that is there may take to answer: the relay tries to connect every five seconds."""
+USABLE_SECONDS = 15.0
+"""How long a mount that is there may take to answer: its relay tries to connect every five seconds, and a login takes
+several more on a busy host.
+"""
 
 POLL_SECONDS = 0.1
 
