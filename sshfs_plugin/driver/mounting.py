@@ -13,7 +13,8 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.counters import Counters
 from sshfs_plugin.driver.locks import Locks, SharedFailures, admission, reachability
 from sshfs_plugin.driver.registry import Entry
-from sshfs_plugin.mounts.supervisor import Supervisor, unmounted_by_hand
+from sshfs_plugin.mounts.failures import unmounted_by_hand
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.preflight.port import asking_for_port
 from sshfs_plugin.ssh.credentials import Login

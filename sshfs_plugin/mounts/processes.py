@@ -20,7 +20,8 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.mounts.connections import SharedConnection
-from sshfs_plugin.mounts.supervisor import Supervisor, mount_failed, mount_timed_out
+from sshfs_plugin.mounts.failures import mount_failed, mount_timed_out
+from sshfs_plugin.mounts.supervisor import Supervisor
 from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Login

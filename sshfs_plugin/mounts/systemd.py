@@ -19,7 +19,8 @@ from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command, system_bus
 from sshfs_plugin.mounts import kernel
 from sshfs_plugin.mounts.connections import SharedConnection
-from sshfs_plugin.mounts.supervisor import POLL_SECONDS, Supervisor, mount_failed, mount_timed_out
+from sshfs_plugin.mounts.failures import mount_failed, mount_timed_out
+from sshfs_plugin.mounts.supervisor import POLL_SECONDS, Supervisor
 from sshfs_plugin.mounts.unit_files import is_answered
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.volume import Volume, VolumeName
