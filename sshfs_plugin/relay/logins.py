@@ -21,12 +21,23 @@ LOOK_SECONDS = 0.05
 LONGEST_CONTENT = 4096
 
 
-class SharedLogin:
-    """One volume's share in it.
+class Turn:
+    """Whether it is a volume's turn to log in.
 
     Attributes:
-        is_known_good: Whether the server has just let in another.
+        has_come: Whether it is.
+        is_let_in: Whether the server has just let in another.
+        refusal: The words with which it has just refused another; empty if it has not, as while another logs in.
     """
+
+    __slots__ = ("has_come", "is_let_in", "refusal")
+
+    def __init__(self, *, has_come: bool, is_let_in: bool = False, refusal: bytes = b"") -> None:
+        self.has_come, self.is_let_in, self.refusal = has_come, is_let_in, refusal
+
+
+class SharedLogin:
+    """One volume's share in it."""
 
     def __init__(self, file: str) -> None:
         """Take part.
@@ -34,20 +45,12 @@ class SharedLogin:
         Args:
             file: The file in which they meet; empty if there is none.
         """
-        self._file, self._locked, self._waits_since, self.is_known_good = file, -1, 0.0, False
+        self._file, self._locked, self._waits_since = file, -1, 0.0
 
-    def ask(self, now: float) -> tuple[bool, bytes]:
-        """Tell whether to log in.
-
-        Args:
-            now: The time, on the monotonic clock, which all have in common.
-
-        Returns:
-            Whether to. If not, the words with which the server has just refused another; none if one is logging in.
-        """
-        self.is_known_good = False
+    def ask(self, now: float) -> Turn:
+        """Tell whether to log in, at a time on the monotonic clock, which all have in common."""
         if not self._file:
-            return True, b""
+            return Turn(has_come=True)
         self.give_up()
         try:
             self._locked = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -58,18 +61,17 @@ class SharedLogin:
             self.give_up()
             self._waits_since = self._waits_since or now
             if now - self._waits_since <= WAIT_SECONDS:
-                return False, b""
+                return Turn(has_come=False)
             self._waits_since = 0.0
-            return True, b""
+            return Turn(has_come=True)
         except (OSError, ValueError):  # then each by itself
             self.give_up()
-            return True, b""
+            return Turn(has_come=True)
         self._waits_since = 0.0
         if not counts:
-            return True, b""
+            return Turn(has_come=True)
         self.give_up()
-        self.is_known_good = not words
-        return self.is_known_good, words
+        return Turn(has_come=not words, is_let_in=not words, refusal=words)
 
     def tell(self, now: float, words: bytes) -> None:
         """Tell the others that the server has let us in, or the words with which it has refused us."""

@@ -103,15 +103,15 @@ class Outage:
                 pass
         if now < self.next_attempt:
             return False
-        may, refused = self._login.ask(now)
-        if refused:
+        turn = self._login.ask(now)
+        if turn.refusal:
             self._is_unreached = False
-            self._failed(now, "", refused.decode("utf-8", "replace"), hangs=False)
-        elif not may:
+            self._failed(now, "", turn.refusal.decode("utf-8", "replace"), hangs=False)
+        elif not turn.has_come:
             self.next_attempt = now + LOOK_SECONDS
-        elif self._login.is_known_good:
+        elif turn.is_let_in:
             self.hold_until = now + LET_IN_SECONDS
-        return may
+        return turn.has_come
 
     def failed(self, now: float, why: str, said: bytes, *, hangs: bool = False) -> None:
         """Note that an attempt has failed.
