@@ -62,7 +62,7 @@ def create_app() -> flask.Flask:
 def _look_after(driver: Driver, supervisor: Supervisor, settings: Settings, state: OwnMount) -> None:
     pause = threading.Event()
     told = ""
-    is_outdated = False
+    is_restarted = False
     while True:
         with _errors_logged("looking for what Docker finds"):
             told = _tell_what_is_in_the_way(settings, told)
@@ -71,9 +71,9 @@ def _look_after(driver: Driver, supervisor: Supervisor, settings: Settings, stat
         with _errors_logged("looking after the volumes"):
             driver.look_after(ANSWER_SECONDS)
         with _errors_logged("looking at the own mounts"):
-            if not is_outdated and (is_outdated := state.is_outdated):
+            if not is_restarted and state.is_outdated:
                 log.warning("%s can be written to again: the service is started anew to see that", settings.state)
-                supervisor.restart_service()
+                is_restarted = supervisor.restart_service()
 
 
 @contextmanager

@@ -102,8 +102,8 @@ class Supervisor(ABC):
         """Bound what is kept of the words of servers; nothing where the journal does that."""
 
     @abstractmethod
-    def restart_service(self) -> None:
-        """Have the service started anew, once the calls under way have ended; nothing where nothing can do that."""
+    def restart_service(self) -> bool:
+        """Have the service started anew, once the calls under way have ended; tell whether it will be, or never can."""
 
     @abstractmethod
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:

@@ -128,8 +128,11 @@ class SystemdSupervisor(Supervisor):
     def shorten_logs(self) -> None:
         """Leave the words of servers to the journal, which has limits of its own."""
 
-    def restart_service(self) -> None:
+    def restart_service(self) -> bool:
         """Have systemd start the service anew, once the calls under way have ended, unless it is being stopped.
+
+        Returns:
+            Whether systemd will.
 
         Raises:
             ProgramError: systemctl could not be started, or did not end.
@@ -137,6 +140,7 @@ class SystemdSupervisor(Supervisor):
         job = _systemctl("try-restart", "--no-block", SERVICE, seconds=ASK_SECONDS)
         if job.returncode:
             log.error("%s is not started anew: %s", SERVICE, job.stderr.strip())
+        return not job.returncode
 
     def _ended(self, names: Set[VolumeName]) -> set[VolumeName]:
         """Return the volumes whose unit is inactive, or has failed."""

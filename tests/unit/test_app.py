@@ -234,6 +234,26 @@ def test_service_that_has_met_a_read_only_file_system_is_started_anew_when_it_ca
     assert programs.calls("systemctl") == restarts
 
 
+def test_service_that_could_not_be_started_anew_is_asked_for_again(
+    host: FakeHost, settings: Settings, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    programs.add("findmnt", "echo ro,relatime")
+    state = OwnMount(settings.state)
+    programs.add("findmnt", "echo rw,relatime")
+    outcomes = iter(["exit 1", "exit 1", "exit 0", "exit 0", None])
+
+    def look() -> None:
+        if (outcome := next(outcomes)) is None:
+            raise _Enough
+        programs.add("systemctl", outcome)
+
+    with pytest.raises(_Enough):
+        app._look_after(_Watched(host, look), SystemdSupervisor(settings), settings, state)
+    assert programs.calls("systemctl") == 3 * RESTARTS
+
+
 def test_application_looks_after_its_volumes_in_a_thread_that_ends_with_it() -> None:
     before = set(threading.enumerate())
     app.create_app()
