@@ -139,7 +139,7 @@ class Mounter:
         device = self._supervisor.device(name)
         was_mounted = bool(device)
         if device and self._supervisor.answers(name, deadline.left(ANSWER_SECONDS)):
-            entry.left_until = 0.0
+            entry.answering, entry.left_until = True, 0.0
             return device
         volume, prepared = entry.volume, None
         login = self._recent_login(entry, is_mounted=was_mounted)

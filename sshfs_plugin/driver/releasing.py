@@ -63,7 +63,7 @@ class Releaser:
                 # our own look at a mount can't be killed while its server does not answer, and uses it
                 entry.left_until = time.monotonic() + (0.0 if entry.answering is False else LEAVE_SECONDS)
                 return
-        elif not self._supervisor.is_kept(entry.name):  # its sshfs has ended by itself, and the session with it
+        elif not self._is_kept(entry.name):  # its sshfs has ended by itself, and the session with it
             self._supervisor.connections.leave(entry.name)
         self._registry.drop_holders(entry)
 
@@ -74,6 +74,13 @@ class Releaser:
                 log.warning("nothing uses it, so what held it was given back while there was no service")
                 self._note_unmounted()
                 self._registry.drop_holders(entry)
+
+    def _is_kept(self, name: VolumeName) -> bool:
+        """Tell whether a process of a volume that is not mounted may go on."""
+        try:
+            return self._supervisor.is_kept(name)
+        except errors.ProgramError:
+            return True
 
     def _note_unmounted(self) -> None:
         """Log and count that a volume was unmounted."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The rules of the verbs, one at a time."""
 
+import errno
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -663,6 +664,34 @@ def test_unmount_of_a_volume_that_was_unmounted_by_hand_leaves_it_its_connection
         host.supervisor.kept.add("photos")
     driver.unmount("photos", ID, soon())
     assert host.supervisor.connections.left == ([] if is_used else ["photos"])
+
+
+def test_unmount_is_a_success_where_no_program_can_tell_whether_the_volume_is_used(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker would give back a holder that a later Mount has."""
+
+    def cannot_tell(_name: str) -> bool:
+        raise errors.ProgramNotStarted("systemctl", OSError(errno.EAGAIN, "Resource temporarily unavailable"))
+
+    create(driver)
+    mount(driver)
+    host.supervisor.live.clear()
+    monkeypatch.setattr(host.supervisor, "is_kept", cannot_tell)
+    driver.unmount("photos", ID, soon())
+    assert host.holder_records.counts("photos") == {}
+    assert host.supervisor.connections.left == []
+
+
+def test_mount_of_a_volume_that_answers_again_shows_it_so_at_once(driver: Driver, host: FakeHost) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.silent.add("photos")
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.UNRESPONSIVE
+    host.supervisor.silent.clear()
+    mount(driver, mount_id=OTHER_ID)
+    assert driver.get("photos").condition is Condition.MOUNTED
 
 
 def test_unmount_that_cannot_be_done_is_a_success_and_the_count_is_down(
