@@ -263,7 +263,7 @@ def user(text: str) -> str:
     """Check a login name; only what ssh itself would refuse is refused, since servers have rules of their own."""
     if re.match("[^@]*:", plain_text(text)):
         raise ValueError(_NO_PLACE)
-    if not _is_user(text) or "/" in text:
+    if not _is_user(text) or {"/", ":"} & set(text):  # sshfs takes what follows a colon for the directory
         raise ValueError(f"must be a login name, not {text!r}")
     return text
 

@@ -725,6 +725,7 @@ def test_remote_when_said_in_parts_is_the_same_as_in_one(opts: dict[str, str], s
         ({"host": "[nas]"}, "option 'host' must be the name or address of a host, not '[nas]'"),
         ({"host": "nas", "user": "-l"}, "option 'user' must be a login name, not '-l'"),
         ({"host": "nas", "user": "bob@nas:/x"}, "option 'user' must be a login name, not 'bob@nas:/x'"),
+        ({"host": "nas", "user": "bob@other:x"}, "option 'user' must be a login name, not 'bob@other:x'"),
         ({"host": "nas", "user": ""}, "option 'user' must be a login name, not ''"),
         ({"host": "nas", "directory": "/a\nb"}, "option 'directory' must not hold line breaks or control characters"),
     ],
