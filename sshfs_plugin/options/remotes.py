@@ -86,6 +86,9 @@ class Remotes:
         options = dict(parser[SECTION])
         if not all(_NAME.fullmatch(option) for option in options):
             raise self.unusable(name, "has a line that does not begin with the name of an option", _ONE_A_LINE)
+        # it would be part of the value above, which errors quote, and it may hold a password
+        if continued := [option for option, value in options.items() if "\n" in value]:
+            raise self.unusable(name, f"has an indented line after that of '{continued[0]}'", _ONE_A_LINE)
         return options
 
     def unusable(self, name: str, complaint: str, hint: str = MEND) -> errors.RemoteUnusable:
