@@ -22,6 +22,9 @@ MountID = NewType("MountID", str)
 """The ID under which a client holds a mounted volume: 64 hex digits from Docker, one constant from Podman."""
 
 LONGEST_NAME = 200
+LONGEST_PASSWORD = 1023
+"""Bytes of a password or passphrase. ssh reads no more from the program that it asks for one."""
+
 SSH_PORT, LARGEST_PORT = 22, 65535
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PORT_FIRST = re.compile(r"(?P<port>[1-9][0-9]{0,4})(:|(?=/)|$)(?P<directory>.*)")

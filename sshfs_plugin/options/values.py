@@ -13,7 +13,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from sshfs_plugin import errors
-from sshfs_plugin.volume import LARGEST_PORT, SSH_PORT, Remote, volume_name
+from sshfs_plugin.volume import LARGEST_PORT, LONGEST_PASSWORD, SSH_PORT, Remote, volume_name
 
 YES, NO, NONE = "yes", "no", "none"
 SSHFS = "sshfs"
@@ -137,6 +137,13 @@ def plain_text(text: str) -> str:
     # systemd refuses a whole file that has one
     if _NO_CHARACTER.search(text):
         raise ValueError("must not hold what Unicode says is no character, such as U+FFFF")
+    return text
+
+
+def password(text: str) -> str:
+    """Check a password."""
+    if len(plain_text(text).encode()) > LONGEST_PASSWORD:
+        raise ValueError(f"must not be longer than the {LONGEST_PASSWORD} bytes that ssh reads")
     return text
 
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from sshfs_plugin import errors
 from sshfs_plugin.host import local_files
 from sshfs_plugin.settings import Settings
-
-LONGEST_LINE = 1023
-"""Bytes of a password or passphrase. ssh reads no more from the program that it asks for one."""
+from sshfs_plugin.volume import LONGEST_PASSWORD
 
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA")
@@ -116,8 +114,9 @@ def _text(name: str, file: Path, content: bytes) -> str:
         raise errors.SecretUnusable(f"{subject}, it has several lines and is no private key", _CONTENT)
     if "\0" in line:
         raise errors.SecretUnusable(f"{subject}, it has a zero byte", _CONTENT)
-    if len(line.encode()) > LONGEST_LINE:
-        raise errors.SecretUnusable(f"{subject}, it is longer than the {LONGEST_LINE} bytes that ssh reads", _CONTENT)
+    if len(line.encode()) > LONGEST_PASSWORD:
+        complaint = f"it is longer than the {LONGEST_PASSWORD} bytes that ssh reads"
+        raise errors.SecretUnusable(f"{subject}, {complaint}", _CONTENT)
     return line
 
 

@@ -7,8 +7,8 @@ from sshfs_plugin.options.values import (
     fingerprint,
     known_hosts_file,
     one_of,
+    password,
     path,
-    plain_text,
     secret_name,
     secret_path,
     socket,
@@ -71,7 +71,7 @@ LOGIN = Topic(
             value="text",
             meaning="The password. Docker keeps it readable in `docker volume inspect`: better ways are a key and "
             "`password_file`.",
-            canonical=plain_text,
+            canonical=password,
             shape=Shape.FREE,
         ),
     ),

@@ -445,6 +445,12 @@ def test_login_when_two_options_say_the_same_or_one_lacks_another_is_refused(opt
     assert refusal({"sshcmd": "nas:", **opts}) == said
 
 
+def test_password_when_ssh_would_read_it_in_part_is_refused() -> None:
+    assert refusal({"sshcmd": "nas:/photos", "password": "ü" * 512}) == (
+        "option 'password' must not be longer than the 1023 bytes that ssh reads"
+    )
+
+
 def test_password_file_when_given_is_kept_as_a_path() -> None:
     credentials = volume(password_file="~/nas password").credentials
     assert (credentials.password_file, credentials.password) == ("~/nas password", "")

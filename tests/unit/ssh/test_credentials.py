@@ -297,6 +297,25 @@ def test_password_file_holds_the_password_in_its_first_line(
     assert (login.password, login.password_file, login.identity_files) == (password, file, ())
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("ü".encode() * 512 + b"\n", "its first line is longer than the 1023 bytes that ssh reads"),
+        (b"hun\0ter2\n", "its first line has a zero byte"),
+    ],
+)
+def test_password_file_that_ssh_would_read_in_part_is_refused(
+    keyring: Keyring, tmp_path: Path, content: bytes, said: str
+) -> None:
+    """The check would pass, and each mount be a refused login."""
+    file = password_file(tmp_path, content)
+    with pytest.raises(errors.PasswordFileUnusable) as refused:
+        keyring.login(Credentials(password_file=str(file)))
+    assert str(refused.value) == f"cannot use the password file {file}, {said}: write the password there"
+    longest = password_file(tmp_path, b"x" * 1023)
+    assert len(keyring.login(Credentials(password_file=str(longest))).password) == 1023
+
+
 def test_identity_file_when_it_is_as_it_was_is_judged_once(
     keys: dict[str, Path], tmp_path: Path, programs: Programs
 ) -> None:

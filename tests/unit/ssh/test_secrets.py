@@ -9,7 +9,8 @@ from support.ssh_keys import write_key
 
 from sshfs_plugin import errors
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.ssh.secrets import LONGEST_LINE, Secrets
+from sshfs_plugin.ssh.secrets import Secrets
+from sshfs_plugin.volume import LONGEST_PASSWORD
 
 WANTED = "it must be a private key, or a password in one line"
 
@@ -94,7 +95,7 @@ def test_secret_that_is_a_pipe_is_not_waited_for(secrets: Secrets) -> None:
         (b"s3cret\n\n", f"it has several lines and is no private key: {WANTED}"),
         (b"s3cret\0", f"it has a zero byte: {WANTED}"),
         (b"s3cret\xff", f"it is not UTF-8 text: {WANTED}"),
-        (b"s3cret" * 200, f"it is longer than the {LONGEST_LINE} bytes that ssh reads: {WANTED}"),
+        (b"s3cret" * 200, f"it is longer than the {LONGEST_PASSWORD} bytes that ssh reads: {WANTED}"),
         (b"s3cret" * (1 << 18), f"it is too long: {WANTED}"),
         (b"ssh-ed25519 AAAAs3cret alice\n", "it is a public key: it must be the private one"),
     ],
@@ -108,8 +109,8 @@ def test_secret_that_is_nothing_to_log_in_with_is_refused_and_not_repeated(
 
 
 def test_line_is_as_long_as_ssh_reads_at_most(secrets: Secrets) -> None:
-    put(secrets.directory, b"x" * LONGEST_LINE)
-    assert len(secrets.read("nas").text) == LONGEST_LINE
+    put(secrets.directory, b"x" * LONGEST_PASSWORD)
+    assert len(secrets.read("nas").text) == LONGEST_PASSWORD
 
 
 def test_passphrase_that_is_a_key_itself_is_refused(secrets: Secrets) -> None:
