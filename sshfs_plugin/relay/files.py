@@ -9,8 +9,10 @@ if TYPE_CHECKING:
 
     from sshfs_plugin.relay.attributes import KeptAttributes
 
-TAIL_BYTES = 64
-"""How much of the end of the last read is remembered, to know a file by it that has grown or was written to."""
+PART_BYTES = 64
+"""How much is remembered of what was read first and of what was read last, to know a file by it that has grown or was
+written to.
+"""
 
 
 class File:
@@ -43,11 +45,14 @@ class File:
         wait_told: Whether it was told that the server can't open it again.
         end: Up to where the last read of it, or of another open at its path, reached; -1 if nothing was read.
         tail: The last bytes of that read.
+        begin: From where on the first of these reads was since sshfs has changed the file.
+        head: The first bytes of that read.
     """
 
     __slots__ = (
         "asked",
         "attributes",
+        "begin",
         "changes",
         "closed",
         "differs",
@@ -55,6 +60,7 @@ class File:
         "error_told",
         "handle",
         "hangs",
+        "head",
         "is_new",
         "is_unsure",
         "listed",
@@ -75,13 +81,13 @@ class File:
 
     def __init__(self, path: bytes = b"", *, readable: bool = False, is_new: bool = False) -> None:
         self.path, self.readable, self.is_new = path, readable, is_new
-        self.other_path = self.handle = self.server_handle = self.tail = b""
+        self.other_path = self.handle = self.server_handle = self.head = self.tail = b""
         self.renewed = self.closed = self.differs = self.reopens = self.hangs = self.is_unsure = False
         self.error_told = self.wait_told = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = self.listed = 0
         self.stamp: tuple[int, int] | None = None
         self.attributes: KeptAttributes | None = None
-        self.end = -1
+        self.begin, self.end = 0, -1
 
     @property
     def survives(self) -> bool:
@@ -111,10 +117,22 @@ class File:
         return self.stamp is None or self.stamp[0] != size or self.changes > self.stamped
 
     def may_be_same(self, stamp: tuple[int, int] | None) -> bool:
-        """Tell whether a file with that stamp is this one if it has the same tail: it has grown, or we changed it."""
+        """Tell whether a file with that stamp is this one if it has the known parts: it has grown, or we changed it."""
         if stamp is None or self.stamp is None or not self.tail:
             return False
         return stamp[0] > self.stamp[0] or self.changes > self.stamped
+
+    @property
+    def known_parts(self) -> "list[tuple[int, bytes]]":
+        """What was read of it, by which it is known again: position and bytes of each part."""
+        tail = self.end - len(self.tail), self.tail
+        return [tail, (self.begin, self.head)] if self.head else [tail]
+
+    def note_read(self, begin: int, head: bytes, end: int, tail: bytes) -> None:
+        """Note a read of it; what is known of the first one stays."""
+        self.end, self.tail = end, tail
+        if not self.head:
+            self.begin, self.head = begin, head
 
 
 class OpenFiles:
@@ -214,26 +232,28 @@ class OpenFiles:
                 file.is_unsure = True
         return unsure
 
-    def note_read(self, file: File, end: int, tail: bytes) -> None:
+    def note_read(self, file: File, begin: int, content: memoryview) -> None:
         """Note what was read from a file; the kernel may show it to whoever has opened the same path before.
 
         Args:
             file: The file.
-            end: Up to where it was read.
-            tail: The last bytes.
+            begin: From where on it was read.
+            content: What was read.
         """
-        file.end, file.tail = end, tail
+        head, tail = bytes(content[:PART_BYTES]), bytes(content[-PART_BYTES:])
+        end = begin + len(content)
+        file.note_read(begin, head, end, tail)
         for other in self._by_path.get(file.path, ()):
             # another file may have been put there in between, and be longer
             is_as_known = other.stamp == file.stamp or (other.end < 0 and other.changes > other.stamped)
             if other.handle and is_as_known:
-                other.end, other.tail = end, tail
+                other.note_read(begin, head, end, tail)
 
     def note_change(self, path: bytes) -> None:
         """Note that sshfs has asked for a change of what is at a path."""
         self.number_change()
         for file in self._by_path.get(path, ()):
-            file.changes = self.changes
+            file.changes, file.head = self.changes, b""
 
     def number_change(self) -> int:
         """Return the number of a change that sshfs asks for."""

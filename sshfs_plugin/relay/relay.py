@@ -7,7 +7,7 @@ from time import monotonic
 
 from sshfs_plugin.relay import outage, packets, reopening, requests
 from sshfs_plugin.relay.attributes import AttributeCache, parent
-from sshfs_plugin.relay.files import TAIL_BYTES, File, OpenFiles, shown
+from sshfs_plugin.relay.files import File, OpenFiles, shown
 from sshfs_plugin.relay.guard import Guard
 from sshfs_plugin.relay.outage import Outage, OutageFiles
 from sshfs_plugin.relay.packets import Malformed, TooLong
@@ -466,7 +466,7 @@ class Relay:
         if request.data:
             request.data += packet[13:]
         if file:
-            self._files.note_read(file, end, bytes(packet[max(13, len(packet) - TAIL_BYTES) :]))
+            self._files.note_read(file, end - length, packet[13:])
         if not 0 < length < wanted or file is None or file.closed or not file.may_be_longer_than(end):
             return b""
         request.data = request.data or bytes(packet[13:])

@@ -9,7 +9,7 @@ from sshfs_plugin.relay.files import File, OpenFiles
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from typing import TypeAlias
 
     Conversation: TypeAlias = Generator[bytes, tuple[int, bytes], None]
@@ -52,10 +52,7 @@ def _reopen(file: File, files: OpenFiles) -> "Conversation":
             found = packets.size_and_time(reply)
             same = file.is_same(found)
             if not same and file.may_be_same(found):
-                start, length = file.end - len(file.tail), len(file.tail)
-                where = start.to_bytes(8, "big") + length.to_bytes(4, "big")
-                kind, reply = yield _request(packets.READ, packets.string(handle), where)
-                same = kind == packets.DATA and packets.text(reply, 9)[0] == file.tail
+                same = yield from _has(handle, file.known_parts)
             if same and not file.closed:
                 file.server_handle, file.hangs, file.wait_told = handle, False, False
                 file.note_stamp(found, changes)
@@ -65,6 +62,16 @@ def _reopen(file: File, files: OpenFiles) -> "Conversation":
         files.note_closed(handle)
         yield _request(packets.CLOSE, packets.string(handle))
     file.differs = differs
+
+
+def _has(handle: bytes, parts: "Iterable[tuple[int, bytes]]") -> "Generator[bytes, tuple[int, bytes], bool]":
+    """Ask whether an open file has these bytes at these positions."""
+    for position, content in parts:
+        where = position.to_bytes(8, "big") + len(content).to_bytes(4, "big")
+        kind, reply = yield _request(packets.READ, packets.string(handle), where)
+        if kind != packets.DATA or packets.text(reply, 9)[0] != content:
+            return False
+    return True
 
 
 def _request(kind: int, *parts: bytes) -> bytes:

@@ -375,6 +375,36 @@ def test_read_when_another_handle_has_read_what_the_file_was_replaced_by_cannot_
     assert relayed.cannot_go_on() == ANOTHER
 
 
+@pytest.mark.parametrize("by", ["the same handle", "another handle"])
+def test_read_when_a_longer_file_ends_alike_and_begins_otherwise_cannot_go_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, by: str
+) -> None:
+    """As disk images do, which consist of zeros for the most part."""
+    zeros = bytes(200)
+    disk.files[b"photos/a"].become(b"old" + zeros)
+    name = open_file(relayed, server, disk)
+    other = open_file(relayed, server, disk) if by == "another handle" else name
+    for offset, length in ((0, 10), (10, 90)):
+        exchange(relayed, server, disk, reading(9, other, offset, length))
+    disk.files[b"photos/a"] = Content([b"new" + zeros + b"more"], modified=7)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 100, 50))
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == ANOTHER
+
+
+def test_read_when_sshfs_has_changed_what_was_read_first_goes_on(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk
+) -> None:
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name, 0, 10)
+    read(relayed, server, disk, name, 10, 90)
+    writer = open_file(relayed, server, disk, flags=2)
+    exchange(relayed, server, disk, writing(5, writer, 0, b"new"), closing(6, writer))
+    disk.files[b"photos/a"].become(disk.files[b"photos/a"].now + b"more")
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 50))
+    assert serve(relayed, server, disk, 1) == [data(10, OLD[50:])]
+
+
 def test_read_when_the_file_was_empty_goes_on_with_what_has_come(
     relayed: Relayed, server: Server, servers: Servers, disk: Disk
 ) -> None:
