@@ -61,7 +61,8 @@ def reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, UnicodeError):
         return "its answer is not in UTF-8"
-    said = errors.last_words(str(error).splitlines()).rstrip(": ")
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = errors.last_words(words.splitlines()).rstrip(": ")
     return said or ("connection closed" if isinstance(error, EOFError) else type(error).__name__)
 
 

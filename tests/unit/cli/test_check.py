@@ -261,7 +261,7 @@ def test_write_when_the_file_can_not_be_removed_names_it(administrator: Administ
         said = administrator("check", "--write", WHERE, *login(server))
     (left,) = (files / "photos").iterdir()
     assert said.code == 1
-    assert "bob may make files in /photos on 127.0.0.1 but not remove them (" in said.err
+    assert "bob may make files in /photos on 127.0.0.1 but not remove them (Permission denied)" in said.err
     assert said.err.endswith(f"remove {left.name} there by hand\n")
 
 
