@@ -12,6 +12,7 @@ relays of its volumes tell each other of it:
 file           written by                                   what it says
 =============  ===========================================  ===================================================
 ssh_config     the service                                  how it is made, with ``environment``, a key, a password
+pinned/        the service                                  the host keys that its volumes pin
 volumes/NAME   the service                                  that a volume shares it
 making         the service; removed by the program          that it is being made, and since when
 said           the program                                  what ssh says; that the program has begun
@@ -95,9 +96,9 @@ class SharedConnection(SecretFiles):
         return self.directory / "environment"
 
     @property
-    def known_hosts(self) -> Path:
-        """The pinned host key, if there is one."""
-        return self.directory / "known_hosts"
+    def pinned(self) -> Path:
+        """A directory with the pinned host keys of its server and jump hosts."""
+        return self.directory / "pinned"
 
     @property
     def volumes(self) -> Path:
@@ -360,9 +361,9 @@ class SharedConnections:
         connection.volumes.mkdir(mode=0o700)
         (connection.volumes / volume.name).touch(0o600)
         replace_file(connection.making, str(time.monotonic()))
-        if volume.pinned_host_key:
-            shutil.copy(self._known_hosts.pinned_file(volume.name), connection.known_hosts)
-        config = sshfs.shared_ssh_config(volume, login, self._known_hosts, connection.known_hosts, connection.key)
+        known_hosts = self._known_hosts.with_copies((volume, *volume.jumps), connection.pinned)
+        pinned = known_hosts.pinned_file(volume.name)
+        config = sshfs.shared_ssh_config(volume, login, known_hosts, pinned, connection.key)
         replace_file(connection.ssh_config, config)
         askpass = self._settings.libexec / "askpass"
         values = {"LOGIN": volume.remote.login, **write_secrets(volume, login, connection, askpass)}

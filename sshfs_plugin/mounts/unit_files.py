@@ -6,8 +6,9 @@ They are in ``/run``, readable by root alone, and gone after a reboot, as the mo
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,11 @@ class UnitFiles(SecretFiles):
         return self.directory / "ssh_config"
 
     @property
+    def pinned(self) -> Path:
+        """A directory with the pinned host keys of now: a remote may be edited while its volume is mounted."""
+        return self.directory / "pinned"
+
+    @property
     def taken(self) -> Path:
         """An empty file that the step ``mount`` makes.
 
@@ -99,7 +105,8 @@ class UnitFiles(SecretFiles):
             for mark in (self.taken, self.stopped, self.told):
                 mark.unlink(missing_ok=True)
             os.mkfifo(self.told, 0o600)
-            replace_file(self.ssh_config, sshfs.ssh_config(volume, login, KnownHosts.of(settings), self.key))
+            known_hosts = KnownHosts.of(settings).with_copies((volume, *volume.jumps), self.pinned)
+            replace_file(self.ssh_config, sshfs.ssh_config(volume, login, known_hosts, self.key))
             values = {
                 "SOURCE": volume.remote.source,
                 "MOUNTPOINT": str(mountpoint.parent.resolve() / mountpoint.name),
@@ -144,10 +151,7 @@ class UnitFiles(SecretFiles):
 
     def remove(self) -> None:
         """Remove the files, after the unit has ended."""
-        with suppress(OSError):
-            for file in self.directory.iterdir():  # with those that a service has left that was killed amid a write
-                file.unlink()
-            self.directory.rmdir()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _relay_variables(self, volume: Volume, shared: Mapping[str, str]) -> dict[str, str]:
         """Return the settings of the relay."""

@@ -14,9 +14,10 @@ import hashlib
 import os
 import secrets
 import shlex
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -275,6 +276,19 @@ class KnownHosts:
             return False
         is_named = entry.startswith(f"{pattern(volume.remote.host, volume.remote.port)} ")
         return is_named and [key.fingerprint for key in _keys_in(entry, file)] == [volume.pinned_host_key]
+
+    def with_copies(self, volumes: Iterable[Volume], directory: Path) -> "KnownHosts":
+        """Return the same known hosts with copies, in a directory, of the pinned keys of volumes.
+
+        Raises:
+            OSError: They could not be written.
+        """
+        for volume in volumes:
+            if volume.pinned_host_key:
+                directory.mkdir(mode=0o700, exist_ok=True)
+                with suppress(FileNotFoundError):  # then ssh says that it does not know the key
+                    shutil.copy(self.pinned_file(volume.name), directory / volume.name)
+        return dataclasses.replace(self, pinned=directory)
 
     def unpin(self, volume: str) -> None:
         """Remove a volume's pinned key.

@@ -20,6 +20,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.host import command
 from sshfs_plugin.mounts import connections as module
 from sshfs_plugin.mounts.connections import SESSIONS, SharedConnection, SharedConnections
+from sshfs_plugin.mounts.unit_files import UnitFiles
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.agent import Agent
@@ -419,8 +420,30 @@ def test_pinned_host_key_is_shared_by_the_volumes_that_pin_it(
     with made(connection):
         assert connections.can_be_joined(volume("music", host_key=PINNED), LOGIN)
         assert not connections.can_be_joined(volume("unknown", host_key=PINNED), LOGIN), "its key is yet to be found"
-    assert connection.known_hosts.read_text() == line("nas", 22, SHOWN)
-    assert f'UserKnownHostsFile "{connection.known_hosts}"' in connection.ssh_config.read_text()
+    (file,) = re.findall(r'UserKnownHostsFile "(.*)"', connection.ssh_config.read_text())
+    assert Path(file).read_text() == line("nas", 22, SHOWN)
+
+
+def test_pinned_host_keys_stay_those_with_which_a_connection_is_made(
+    connections: SharedConnections, settings: Settings
+) -> None:
+    """A remote may be edited meanwhile, and another volume then pins the key of its new server."""
+    describe(Remotes.of(settings), f"host = gate\nuser = gil\nhost_key = {PINNED}\n", name="gate")
+    pin(settings, "photos")
+    settings.pinned.mkdir(exist_ok=True)
+    KnownHosts.of(settings).pin("jump:gate", "gate", 22, SHOWN)
+    opts = {"sshcmd": "bob@nas:/photos", "host_key": PINNED, "ProxyJump": "gate"}
+    photos = options.parse(VolumeName("photos"), opts, datetime.now(UTC), Remotes.of(settings))
+    login = replace(LOGIN, jumps=(Login(),))
+    connection, unit = joined(connections, photos, login), UnitFiles.of(settings, photos.name)
+    unit.write(photos, login, settings)
+    for name in ("photos", "jump:gate"):
+        KnownHosts.of(settings).pin(name, "elsewhere", 22, replace(SHOWN, blob=b"other"))
+    for config in (connection.ssh_config, unit.ssh_config):
+        files = re.findall(r'UserKnownHostsFile "(.*)"', config.read_text())
+        assert [Path(file).read_text() for file in files] == [line("gate", 22, SHOWN), line("nas", 22, SHOWN)]
+    unit.remove()
+    assert not unit.directory.exists()
 
 
 @pytest.mark.parametrize(("port", "pinned"), [("2222", PINNED), ("22", OTHER)])
