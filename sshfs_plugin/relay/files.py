@@ -110,9 +110,9 @@ class File:
         return is_unknown and self.end < 0 and not self.writes
 
     def may_be_longer_than(self, size: int) -> bool:
-        """Tell whether it may have more bytes than that, of which all are there: only its size shows that it has not.
+        """Tell whether it may have more bytes than a short answer has reached.
 
-        If there are more than its size was, that is not true any more.
+        It has not if its size was just that when it was seen last. Where the answer goes beyond, it has grown since.
         """
         return self.stamp is None or self.stamp[0] != size or self.changes > self.stamped
 
