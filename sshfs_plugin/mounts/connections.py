@@ -96,11 +96,6 @@ class SharedConnection(SecretFiles):
         return self.directory / "environment"
 
     @property
-    def pinned(self) -> Path:
-        """A directory with the pinned host keys of its server and jump hosts."""
-        return self.directory / "pinned"
-
-    @property
     def volumes(self) -> Path:
         """A directory with an empty file for each volume that shares it."""
         return self.directory / "volumes"

@@ -26,7 +26,7 @@ _LINE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class SecretFiles:
-    """Where the secrets of a volume or of a shared connection are written.
+    """Where the secrets of a volume or of a shared connection are written, and the host keys that it pins.
 
     Attributes:
         directory: The directory that they are in, readable by root alone.
@@ -43,6 +43,11 @@ class SecretFiles:
     def key(self) -> Path:
         """The copy of a key; there only if ssh can't use it where it is."""
         return self.directory / "key"
+
+    @property
+    def pinned(self) -> Path:
+        """A directory with the pinned host keys of now: a remote may be edited while its volume is mounted."""
+        return self.directory / "pinned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,6 @@ class UnitFiles(SecretFiles):
     def ssh_config(self) -> Path:
         """The ssh_config of the volume's connections."""
         return self.directory / "ssh_config"
-
-    @property
-    def pinned(self) -> Path:
-        """A directory with the pinned host keys of now: a remote may be edited while its volume is mounted."""
-        return self.directory / "pinned"
 
     @property
     def taken(self) -> Path:
