@@ -128,11 +128,11 @@ class File:
         tail = self.end - len(self.tail), self.tail
         return [tail, (self.begin, self.head)] if self.head else [tail]
 
-    def note_read(self, begin: int, head: bytes, end: int, tail: bytes) -> None:
-        """Note a read of it; what is known of the first one stays."""
-        self.end, self.tail = end, tail
+    def note_read(self, begin: int, content: memoryview, tail: bytes) -> None:
+        """Note a read of it, which has that tail; what is known of the first one stays."""
+        self.end, self.tail = begin + len(content), tail
         if not self.head:
-            self.begin, self.head = begin, head
+            self.begin, self.head = begin, bytes(content[:PART_BYTES])
 
 
 class OpenFiles:
@@ -240,14 +240,13 @@ class OpenFiles:
             begin: From where on it was read.
             content: What was read.
         """
-        head, tail = bytes(content[:PART_BYTES]), bytes(content[-PART_BYTES:])
-        end = begin + len(content)
-        file.note_read(begin, head, end, tail)
+        tail = bytes(content[-PART_BYTES:])
+        file.note_read(begin, content, tail)
         for other in self._by_path.get(file.path, ()):
             # another file may have been put there in between, and be longer
             is_as_known = other.stamp == file.stamp or (other.end < 0 and other.changes > other.stamped)
             if other.handle and is_as_known:
-                other.note_read(begin, head, end, tail)
+                other.note_read(begin, content, tail)
 
     def note_change(self, path: bytes) -> None:
         """Note that sshfs has asked for a change of what is at a path."""
