@@ -25,8 +25,8 @@ from sshfs_plugin.ssh.key_files import (
     where_is,
 )
 from sshfs_plugin.ssh.known_hosts import pattern
-from sshfs_plugin.ssh.secrets import Secret, Secrets
-from sshfs_plugin.volume import LONGEST_PASSWORD, Credentials, Remote, Volume, at_jump_host
+from sshfs_plugin.ssh.secrets import Secret, Secrets, read_in_part
+from sshfs_plugin.volume import Credentials, Remote, Volume, at_jump_host
 
 KEYS_AT_HOME = ("id_rsa", "id_ecdsa", "id_ed25519")
 """What ssh tries below ``~/.ssh`` when no key is named, in its order."""
@@ -261,15 +261,9 @@ def _read_password(path: Path) -> str:
     if file.mode & 0o007:
         raise errors.PasswordFileUnusable(f"{subject}, every user can read it", f"chmod 600 {shlex.quote(str(path))}")
     password = text.partition("\n")[0].rstrip("\r")
-    if not password:
-        complaint = "is empty"
-    elif "\0" in password:
-        complaint = "has a zero byte"
-    elif len(password.encode()) > LONGEST_PASSWORD:
-        complaint = f"is longer than the {LONGEST_PASSWORD} bytes that ssh reads"
-    else:
-        return password
-    raise errors.PasswordFileUnusable(f"{subject}, its first line {complaint}", "write the password there")
+    if complaint := read_in_part(password) if password else "is empty":
+        raise errors.PasswordFileUnusable(f"{subject}, its first line {complaint}", "write the password there")
+    return password
 
 
 def _certificates_beside(keys: Iterable[Path]) -> dict[Path, bytes]:

@@ -112,12 +112,18 @@ def _text(name: str, file: Path, content: bytes) -> str:
         raise errors.SecretUnusable(f"{subject}, it is a public key", "it must be the private one")
     if any(end in line for end in "\r\n"):
         raise errors.SecretUnusable(f"{subject}, it has several lines and is no private key", _CONTENT)
-    if "\0" in line:
-        raise errors.SecretUnusable(f"{subject}, it has a zero byte", _CONTENT)
-    if len(line.encode()) > LONGEST_PASSWORD:
-        complaint = f"it is longer than the {LONGEST_PASSWORD} bytes that ssh reads"
-        raise errors.SecretUnusable(f"{subject}, {complaint}", _CONTENT)
+    if complaint := read_in_part(line):
+        raise errors.SecretUnusable(f"{subject}, it {complaint}", _CONTENT)
     return line
+
+
+def read_in_part(line: str) -> str:
+    """Return why ssh would not read all of a password or passphrase; empty if it would."""
+    if "\0" in line:
+        return "has a zero byte"
+    if len(line.encode()) > LONGEST_PASSWORD:
+        return f"is longer than the {LONGEST_PASSWORD} bytes that ssh reads"
+    return ""
 
 
 def _subject(name: str, file: Path) -> str:
