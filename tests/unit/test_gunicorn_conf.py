@@ -167,14 +167,19 @@ def test_gunicorns_own_messages_go_where_ours_go(
     assert gunicorn.handlers == []
 
 
+def refuses_to_start(settings: ModuleType, caplog: pytest.LogCaptureFixture, *where: str | tuple[str, int]) -> None:
+    """See that the service ends, at these sockets, as for a mistake of its settings."""
+    logging.getLogger().addHandler(caplog.handler)
+    with pytest.raises(SystemExit) as ended:
+        settings.on_starting(Bound(*where))
+    assert ended.value.code == os.EX_CONFIG
+
+
 def test_an_address_that_others_can_reach_ends_the_service_as_a_mistake_of_its_settings(
     load: Load, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = load()
-    logging.getLogger().addHandler(caplog.handler)
-    with pytest.raises(SystemExit) as ended:
-        settings.on_starting(Bound(("192.0.2.7", 8000)))
-    assert ended.value.code == os.EX_CONFIG
+    refuses_to_start(settings, caplog, ("192.0.2.7", 8000))
     assert "the plugin will not be served at tcp://192.0.2.7:8000" in caplog.text
 
 
@@ -186,10 +191,7 @@ def test_a_unix_socket_beside_one_with_tls_ends_the_service_as_a_mistake_of_its_
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
     settings = load()
     settings.on_starting(Bound(("127.0.0.1", 9443)))
-    logging.getLogger().addHandler(caplog.handler)
-    with pytest.raises(SystemExit) as ended:
-        settings.on_starting(Bound(("127.0.0.1", 9443), "/run/docker-volume-sshfs/sshfs.sock"))
-    assert ended.value.code == os.EX_CONFIG
+    refuses_to_start(settings, caplog, ("127.0.0.1", 9443), "/run/docker-volume-sshfs/sshfs.sock")
     assert "the plugin will not be served at unix:///run/docker-volume-sshfs/sshfs.sock" in caplog.text
 
 
@@ -201,8 +203,5 @@ def test_a_certificate_that_is_missing_ends_the_service_as_a_mistake_of_its_sett
     monkeypatch.setenv("SSHFS_PLUGIN_TLS", str(tmp_path / "tls"))
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
     settings = load()
-    logging.getLogger().addHandler(caplog.handler)
-    with pytest.raises(SystemExit) as ended:
-        settings.on_starting(Bound(("127.0.0.1", 9443)))
-    assert ended.value.code == os.EX_CONFIG
+    refuses_to_start(settings, caplog, ("127.0.0.1", 9443))
     assert "the plugin cannot be served with TLS" in caplog.text

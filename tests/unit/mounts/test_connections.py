@@ -430,7 +430,6 @@ def test_pinned_host_keys_stay_those_with_which_a_connection_is_made(
     """A remote may be edited meanwhile, and another volume then pins the key of its new server."""
     describe(Remotes.of(settings), f"host = gate\nuser = gil\nhost_key = {PINNED}\n", name="gate")
     pin(settings, "photos")
-    settings.pinned.mkdir(exist_ok=True)
     KnownHosts.of(settings).pin("jump:gate", "gate", 22, SHOWN)
     opts = {"sshcmd": "bob@nas:/photos", "host_key": PINNED, "ProxyJump": "gate"}
     photos = options.parse(VolumeName("photos"), opts, datetime.now(UTC), Remotes.of(settings))
