@@ -602,8 +602,8 @@ class Relay:
         self._send()
 
     def _ask_stamp(self, file: File) -> None:
-        """Ask for the stamp of an open file; if that is under way, once more after it."""
-        if file.stamps_wanted or len(self._own) < MOST_OWN:
+        """Ask for the stamp of an open file that is read; if that is under way, once more after it."""
+        if file.readable and (file.stamps_wanted or len(self._own) < MOST_OWN):
             file.stamps_wanted += 1
             if file.stamps_wanted == 1:
                 self._ask(reopening.stamp(file))

@@ -283,6 +283,14 @@ def test_file_whose_path_shows_an_older_one_is_looked_at(relayed: Relayed, serve
     assert_asked(relayed, server, showing(12))
 
 
+def test_file_that_can_only_be_written_to_is_not_looked_at_by_the_relay(relayed: Relayed, server: Server) -> None:
+    """What its path shows decides only whether those who read it may go on after a loss."""
+    make(relayed, server, b"/photos/a")
+    written = attributes(12, 7, 1_700_000_005)
+    assert ask(relayed, server, looking(12, b"/photos/a"), written) == written
+    assert_asked(relayed, server, looking(13, b"/photos/other"))
+
+
 # The directory in which it was made, for which the kernel asks before it makes the next
 
 
