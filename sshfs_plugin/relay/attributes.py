@@ -6,7 +6,7 @@ from sshfs_plugin.relay.requests import Request
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
-    from sshfs_plugin.relay.reopening import Conversation
+    from collections.abc import Generator
 
 MOST, LONGEST = 64, 256
 """How many answers are kept, and how many bytes of each, at most: OpenSSH's have 32."""
@@ -44,16 +44,20 @@ class AttributeCache:
       what answers the first request answers the next as well.
     - Those of a file that was just made: sshfs asks for them by its path, and is then asked for those of the open file.
     - Those of the directory of that file: the kernel asks for them when something else is made or looked up in it.
+    - Those of what is changed by its path, or of a directory that is made: sshfs asks for them when that is done.
 
     An answer is given once, or twice if it is to serve the kernel as well, and not after a change of what it shows that
     sshfs has asked for.
+
+    Attributes:
+        in_order: Whether the server carries out one request after the other.
     """
 
-    __slots__ = ("_begins", "_by_question", "_seconds")
+    __slots__ = ("_begins", "_by_question", "_seconds", "in_order")
 
     def __init__(self, seconds: float) -> None:
         """Keep answers for so long."""
-        self._seconds, self._begins = seconds, True
+        self._seconds, self._begins, self.in_order = seconds, True, False
         self._by_question: dict[bytes, KeptAttributes] = {}
 
     def begin(self, request: Request, reply: memoryview, now: float) -> None:
@@ -68,14 +72,18 @@ class AttributeCache:
         kept.note(reply)
         return kept
 
-    def prefetch(self, path: bytes, now: float, times: int = 1) -> "Conversation":
-        """Ask for the attributes of a directory before sshfs does, so many times."""
+    def prefetch(
+        self, path: bytes, now: float, times: int = 1
+    ) -> "Generator[bytes, tuple[int, bytes], tuple[int, int] | None]":
+        """Ask for the attributes of what is at a path before sshfs does, so many times; return the stamp of a file."""
         question = _question(path)
         kept = self._expect(question, now, times)
         kind, reply = yield question
-        if kind == packets.ATTRS:
-            packets.size_and_time(reply)  # what is malformed must not be found out later
-            kept.note(reply)
+        if kind != packets.ATTRS:
+            return None
+        stamp = packets.size_and_time(reply)  # what is malformed must not be found out later
+        kept.note(reply)
+        return stamp
 
     def answer(self, request: Request, now: float) -> bytes:
         """Return what answers a request, empty if the server is to be asked."""
@@ -88,18 +96,28 @@ class AttributeCache:
         return kept.given(now)
 
     def invalidate(self, request: Request) -> None:
-        """Drop the answers that a request makes untrue.
-
-        Called when it is sent and when it is answered: the change may take effect at any time between.
-        """
+        """Drop the answers that a request makes untrue, when it is sent."""
         if request.packet or request.kind in requests.OF_HANDLES:
             return
         if request.kind == packets.OPEN:
-            self._by_question.pop(_question(parent(request.path)), None)
+            self.drop(request.path)
+            self.drop(parent(request.path))
         elif request.kind == packets.SETSTAT:
-            self._by_question.pop(_question(request.path), None)
+            self.drop(request.path)
         else:
             self.clear()
+
+    def invalidate_late(self, request: Request) -> None:
+        """Drop the answers that a request may have made untrue, when it is answered.
+
+        It may have taken effect at any time since, unless the server had carried it out before it was asked for these.
+        """
+        if not self.in_order:
+            self.invalidate(request)
+
+    def drop(self, path: bytes) -> None:
+        """Drop the answer of what is at a path, which changes."""
+        self._by_question.pop(_question(path), None)
 
     def clear(self) -> None:
         """Drop all answers."""

@@ -24,6 +24,11 @@ TO_READ = 1
 TO_MAKE, MADE_ANEW = 8, 8 + 32
 """The flags of an OPEN that makes a file that is not there, and of one that fails if it is."""
 
+OF_OPENSSH = b"users-groups-by-id@openssh.com"
+"""An extension that hardly any server but OpenSSH's announces. That takes a request before it has told its version, and
+carries out one request after the other.
+"""
+
 HEADER = Struct(">IBI")
 """Length of what follows, type, request id; INIT and VERSION have the version in its place."""
 

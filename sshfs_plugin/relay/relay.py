@@ -100,7 +100,7 @@ class Relay:
     def note_asked_ahead(self, path: bytes) -> None:
         """Note that the server was asked for the attributes of the volume's directory already, as our first request."""
         if self._attributes:
-            conversation = self._attributes.prefetch(path, monotonic(), times=2)
+            conversation = self._prefetch(self._attributes, path, times=2)
             self._probed_path, self._probe = path, next(conversation)
             self._own[packets.FIRST_OWN_ID] = conversation
 
@@ -243,7 +243,26 @@ class Relay:
         self._note_files_asked_for(request)
         if request.asks_attributes and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
+        if kind in (packets.SETSTAT, packets.MKDIR):
+            return self._with_question_behind(packet, request)
         return None
+
+    def _with_question_behind(self, packet: memoryview, request: Request) -> bytes | None:
+        """Let the server be asked at once what the changed path shows then: sshfs asks for it when the change is done.
+
+        Only where that can't be answered before the change is made, and all that was written before.
+        """
+        cache = self._attributes
+        if not (cache and cache.in_order) or len(self._own) >= MOST_AHEAD:
+            return None
+        return bytes(packet) + self._own_request(self._prefetch(cache, request.path))
+
+    def _prefetch(self, cache: AttributeCache, path: bytes, times: int = 1) -> "Conversation":
+        """Ask for the attributes of what is at a path before sshfs does, and note the stamp if files are open there."""
+        changes = self._files.changes
+        stamp = yield from cache.prefetch(path, monotonic(), times)
+        for file in self._files.note_stamp(path, stamp, changes, ()):
+            self._ask_stamp(file)
 
     def _note_files_asked_for(self, request: Request) -> None:
         """Note of a request for the attributes at a path what sshfs has asked for before."""
@@ -280,6 +299,8 @@ class Relay:
                 return self._fail(identity, kind)
             file.writes += 1
             self._files.note_change(file.path)
+            if self._attributes:
+                self._attributes.drop(file.path)
         self._pending[identity] = request
         return None if file.server_handle == handle else packets.with_string(packet, 9, file.server_handle)
 
@@ -365,7 +386,7 @@ class Relay:
     def _reply(self, kind: int, identity: int, packet: memoryview) -> bytes | None:
         """Note a reply; return what to pass on, as :meth:`Inbox.pass_on` is told it. Raises Malformed."""
         if kind == packets.VERSION:
-            return self._version()
+            return self._version(packet)
         request = self._pending.get(identity)
         if request is None or request.waits or self._outage:
             return self._own_reply(kind, identity, bytes(packet))
@@ -427,13 +448,13 @@ class Relay:
                 file.attributes = cache.of_file(packet, now)
 
     def _prefetch_directory(self, cache: AttributeCache, request: Request) -> None:
-        cache.invalidate(request)
+        cache.invalidate_late(request)
         if request.makes and len(self._own) < MOST_AHEAD:
-            self._ask(cache.prefetch(parent(request.path), monotonic()))
+            self._ask(self._prefetch(cache, parent(request.path)))
 
     def _note_status(self, request: Request, code: int) -> None:
         if self._attributes:
-            self._attributes.invalidate(request)
+            self._attributes.invalidate_late(request)
         if request.kind == packets.RENAME and code == packets.OK:
             self._files.rename(request.path, request.new, request.changes)
         elif request.kind == packets.REMOVE and code == packets.OK:
@@ -473,10 +494,12 @@ class Relay:
         position = end.to_bytes(8, "big") + (wanted - length).to_bytes(4, "big")
         return packets.build(packets.READ, identity, packets.string(file.server_handle), position)
 
-    def _version(self) -> bytes | None:
+    def _version(self, packet: memoryview) -> bytes | None:
         if self._has_version:
             raise Malformed("its version twice")
         self._has_version = True
+        if self._attributes:
+            self._attributes.in_order = packets.OF_OPENSSH in bytes(packet)
         if not self._sshfs_has_version:
             self._sshfs_has_version = True
             return None
@@ -610,13 +633,18 @@ class Relay:
 
     def _ask(self, conversation: "Conversation", reply: tuple[int, bytes] | None = None) -> None:
         """Let requests of our own go on with a reply."""
+        if request := self._own_request(conversation, reply):
+            self._to_ssh.pieces.append(request)
+
+    def _own_request(self, conversation: "Conversation", reply: tuple[int, bytes] | None = None) -> bytes:
+        """Return the next request of a conversation, as a packet; empty if that is over."""
         try:
             request = conversation.send(reply) if reply else next(conversation)
         except StopIteration:
-            return
+            return b""
         identity = self._new_id()
         self._own[identity] = conversation
-        self._to_ssh.pieces.append(packets.build(request[0], identity, request[1:]))
+        return packets.build(request[0], identity, request[1:])
 
     def _new_id(self) -> int:
         """Return an id that nobody uses, and that sshfs will not use for long: it has used up half of them before."""

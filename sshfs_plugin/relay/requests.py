@@ -151,7 +151,7 @@ def of_path(kind: int, packet: memoryview) -> Request:
         request = Request(kind, bytes(packet) if changes_nothing else b"", file, path)
         request.makes = bool(flags & packets.TO_MAKE)
         return request
-    if kind in (packets.SETSTAT, packets.REMOVE):
+    if kind in (packets.SETSTAT, packets.REMOVE, packets.MKDIR):
         return Request(kind, path=packets.text(packet, 9)[0])
     if kind == packets.RENAME:
         return _rename(packet, 9)

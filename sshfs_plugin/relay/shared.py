@@ -22,9 +22,6 @@ LOOK_SECONDS = 0.005
 
 LONGEST_WORDS = 4096
 
-OF_OPENSSH = b"users-groups-by-id@openssh.com"
-"""An extension that hardly any server but OpenSSH's has; that takes a request before it has told its version."""
-
 NOT_IN_TIME = "the connection that is shared could not be made in time"
 
 
@@ -63,7 +60,7 @@ def has_begun(session: Session, directory: str) -> bool:
         _note(directory, "hung")
         return False
     answer = session.answered()
-    if OF_OPENSSH in answer:
+    if packets.OF_OPENSSH in answer:
         _note(directory, "openssh")
     return answer != b""
 

@@ -39,6 +39,7 @@ os._exit(last[0] if last else 255)
 """It hands its socket to the test, and then does as the test says: ends with a status and last words."""
 
 VERSION = struct.pack(">IBI", 5, packets.VERSION, 3)
+OPENSSH_VERSION = packets.build(packets.VERSION, 3, packets.string(packets.OF_OPENSSH), packets.string(b"1"))
 INIT = struct.pack(">IBI", 5, packets.INIT, 3)
 POSIX_RENAME, FSYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 CREATE = 8
@@ -195,10 +196,10 @@ class Server(End):
         super().__init__(stream)
         self._ssh = ssh
 
-    def greet(self) -> None:
+    def greet(self, version: bytes = VERSION) -> None:
         """Take the INIT, send the VERSION."""
         assert self.take() == INIT
-        self.send(VERSION)
+        self.send(version)
 
     @property
     def is_cut(self) -> bool:
@@ -254,10 +255,10 @@ class Servers:
         self._all.append(server)
         return server
 
-    def back(self) -> Server:
+    def back(self, version: bytes = VERSION) -> Server:
         """Await the next ssh, and greet."""
         server = self.next()
-        server.greet()
+        server.greet(version)
         return server
 
     @property
@@ -309,11 +310,11 @@ class Relayed:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def connected(self, servers: Servers) -> Server:
+    def connected(self, servers: Servers, version: bytes = VERSION) -> Server:
         """Let both sides greet each other; return the server of the first connection."""
         self.sshfs.send(INIT)
-        server = servers.back()
-        assert self.sshfs.take() == VERSION
+        server = servers.back(version)
+        assert self.sshfs.take() == version
         return server
 
     def kept(self) -> int:

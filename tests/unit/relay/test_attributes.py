@@ -6,6 +6,7 @@ from support.relayed import (
     CREATE,
     KEPT_SECONDS,
     NOTHING,
+    OPENSSH_VERSION,
     TRUNCATE,
     Clock,
     Relayed,
@@ -14,6 +15,7 @@ from support.relayed import (
     Start,
     attributes,
     closing,
+    data,
     handle,
     id_of,
     kind_of,
@@ -412,6 +414,145 @@ def cannot_be_opened(server: Server, path: bytes) -> None:
     request = server.take()
     assert request[4:5] + request[9:] == opening(0, path)[4:5] + opening(0, path)[9:]
     server.send(packets.status(id_of(request), packets.UNAVAILABLE))
+
+
+# What was changed by its path, or a directory that was made: sshfs asks for it when the server has done that
+
+
+@pytest.fixture
+def openssh(relayed: Relayed, servers: Servers) -> Server:
+    """Give an OpenSSH server, which carries out one request after the other."""
+    return relayed.connected(servers, OPENSSH_VERSION)
+
+
+NOW = attributes(0, 7, 1_700_000_005)
+LATER = attributes(0, 9, 1_700_000_009)
+MADE = build(packets.MKDIR, 1, string(b"/photos/2024"), NOTHING)
+
+
+def change(relayed: Relayed, server: Server, request: bytes, shown: bytes = NOW, code: int = packets.OK) -> None:
+    """Let sshfs change something and the server do it; what it is asked behind that it answers."""
+    relayed.sshfs.send(request)
+    assert server.take() == request
+    behind = server.take()
+    path, _ = packets.text(request, 9)
+    assert behind[4:5] + behind[9:] == bytes((packets.LSTAT,)) + string(path)
+    server.send(packets.status(id_of(request), code), with_id(shown, id_of(behind)))
+    assert relayed.sshfs.take() == packets.status(id_of(request), code)
+    ask(relayed, server, looking(99, b"/link", packets.READLINK), packets.status(99, 4))  # the relay has both by now
+
+
+@pytest.mark.parametrize(
+    ("request_", "path", "shown"),
+    [(setting(1, b"/photos/a", 5), b"/photos/a", NOW), (MADE, b"/photos/2024", DIRECTORY)],
+    ids=["a time", "a directory"],
+)
+def test_change_is_asked_about_behind_it_so_that_sshfs_need_not_wait_twice(
+    relayed: Relayed, openssh: Server, request_: bytes, path: bytes, shown: bytes
+) -> None:
+    change(relayed, openssh, request_, shown)
+    assert told(relayed, looking(2, path)) == with_id(shown, 2)
+    assert_asked(relayed, openssh, looking(3, path))
+
+
+def test_change_is_asked_about_by_sshfs_alone_where_requests_may_overtake_each_other(
+    relayed: Relayed, server: Server
+) -> None:
+    ask(relayed, server, setting(1, b"/photos/a", 5), packets.status(1, packets.OK))
+    assert_asked(relayed, server, looking(2, b"/photos/a"))
+
+
+def test_change_is_asked_about_by_sshfs_alone_where_it_has_other_connections(start: Start, servers: Servers) -> None:
+    relayed = start(sees_all=False)
+    server = relayed.connected(servers, OPENSSH_VERSION)
+    ask(relayed, server, setting(1, b"/photos/a", 5), packets.status(1, packets.OK))
+    assert_asked(relayed, server, looking(2, b"/photos/a"))
+
+
+def test_change_is_asked_about_by_sshfs_that_was_faster_than_the_answer(relayed: Relayed, openssh: Server) -> None:
+    request = setting(1, b"/photos/a", 5)
+    relayed.sshfs.send(request)
+    assert openssh.take() == request
+    behind = openssh.take()
+    openssh.send(packets.status(1, packets.OK))
+    relayed.sshfs.take()
+    assert_asked(relayed, openssh, looking(2, b"/photos/a"))
+    openssh.send(with_id(NOW, id_of(behind)))
+    assert_asked(relayed, openssh, looking(3, b"/photos/a"))
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        writing(2, H, 7, b"more"),
+        setting_size(2, H, 3),
+        opening(2, b"/photos/a", TO_WRITE | TRUNCATE),
+        looking(2, b"/photos/a", packets.REMOVE),
+        renaming(2, b"/photos/b", b"/photos/a", posix=True),
+    ],
+    ids=["written to", "size", "opened to be cut off", "removed", "replaced"],
+)
+def test_what_was_changed_once_more_is_asked_for(relayed: Relayed, openssh: Server, later: bytes) -> None:
+    make(relayed, openssh, b"/photos/a")
+    change(relayed, openssh, setting(1, b"/photos/a", 5))
+    ask(relayed, openssh, later, packets.status(2, packets.OK))
+    assert_asked(relayed, openssh, looking(3, b"/photos/a"))
+
+
+def test_two_changes_are_told_as_they_were_after_the_second(relayed: Relayed, openssh: Server) -> None:
+    first, second = setting(1, b"/photos/a", 5), setting(2, b"/photos/a", 9)
+    relayed.sshfs.send(first, second)
+    asked = [openssh.take() for _ in range(4)]
+    assert [asked[0], asked[2]] == [first, second]
+    replies = [packets.status(1, 0), with_id(NOW, id_of(asked[1])), packets.status(2, 0)]
+    openssh.send(*replies, with_id(LATER, id_of(asked[3])))
+    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [1, 2]
+    ask(relayed, openssh, looking(99, b"/link", packets.READLINK), packets.status(99, 4))
+    assert told(relayed, looking(3, b"/photos/a")) == with_id(LATER, 3)
+
+
+def test_what_a_change_that_failed_has_left_is_told(relayed: Relayed, openssh: Server) -> None:
+    change(relayed, openssh, setting(1, b"/photos/a", 5), LATER, code=3)
+    assert told(relayed, looking(2, b"/photos/a")) == with_id(LATER, 2)
+
+
+def test_next_server_that_may_answer_in_any_order_is_asked_by_sshfs_alone(
+    relayed: Relayed, openssh: Server, servers: Servers
+) -> None:
+    openssh.die()
+    await_that(relayed.outage.exists, lambda: "the connection is lost")
+    later = servers.back()
+    await_that(lambda: not relayed.outage.exists(), lambda: "the outage is over")
+    ask(relayed, later, setting(1, b"/photos/a", 5), packets.status(1, packets.OK))
+    assert_asked(relayed, later, looking(2, b"/photos/a"))
+
+
+def test_reader_whose_file_was_given_another_time_meanwhile_goes_on_after_a_loss(
+    relayed: Relayed, openssh: Server, servers: Servers
+) -> None:
+    """The relay has seen that time by what it has asked, which sshfs need not ask."""
+    relayed.sshfs.send(opening(10, b"/film"), looking(11, b"/film"))
+    assert [id_of(openssh.take()) for _ in range(2)] == [10, 11]
+    openssh.send(handle(10, H), attributes(11, 7, 1_600_000_000))
+    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [10, 11]
+    relayed.sshfs.send(setting(1, b"/film", 5))
+    assert id_of(openssh.take()) == 1
+    openssh.send(packets.status(1, packets.OK), with_id(NOW, id_of(openssh.take())))
+    assert id_of(relayed.sshfs.take()) == 1
+    look = openssh.take()
+    assert kind_of(look) == packets.FSTAT
+    openssh.send(with_id(NOW, id_of(look)))
+    ask(relayed, openssh, looking(99, b"/link", packets.READLINK), packets.status(99, 4))
+    openssh.die()
+    await_that(relayed.outage.exists, lambda: "the connection is lost")
+    relayed.sshfs.send(reading(2, H, 0, 7))
+    later = servers.back()
+    answers = {packets.LSTAT: DIRECTORY, packets.OPEN: handle(0, b"anew"), packets.FSTAT: NOW}
+    while kind_of(request := later.take()) != packets.READ:
+        later.send(with_id(answers[kind_of(request)], id_of(request)))
+    content = data(2, b"content")
+    later.send(content)
+    assert relayed.sshfs.take() == content
 
 
 def test_directories_when_many_files_are_made_are_kept_in_number(relayed: Relayed, server: Server) -> None:
