@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from sshfs_plugin.holders import Client
 from sshfs_plugin.volume import Record
@@ -49,8 +50,7 @@ class Caller:
     has_gone: Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(NamedTuple):
     """What is known of a volume without waiting for a server or for systemd.
 
     Attributes:
