@@ -43,8 +43,9 @@ class AttributeCache:
     - Those of the volume's directory: sshfs asks for them when it starts, and the kernel asks for the same at once. So
       what answers the first request answers the next as well.
     - Those of a file that was just made: sshfs asks for them by its path, and is then asked for those of the open file.
-    - Those of the directory of that file: the kernel asks for them when something else is made or looked up in it.
-    - Those of what is changed by its path, or of a directory that is made: sshfs asks for them when that is done.
+    - Those of the directory of that file: the kernel asks for them when something else is done in it, and so it does
+      after anything else was made, renamed or removed there.
+    - Those of what is changed by its path, or of a directory or link that was made: sshfs asks for them after that.
 
     An answer is given once, or twice if it is to serve the kernel as well, and not after a change of what it shows that
     sshfs has asked for.
@@ -101,7 +102,7 @@ class AttributeCache:
             return
         if request.kind == packets.OPEN:
             self.drop(request.path)
-            self.drop(parent(request.path))
+            self.drop(requests.parent(request.path))
         elif request.kind == packets.SETSTAT:
             self.drop(request.path)
         else:
@@ -132,9 +133,3 @@ class AttributeCache:
 
 def _question(path: bytes) -> bytes:
     return bytes((packets.LSTAT,)) + packets.string(path)
-
-
-def parent(path: bytes) -> bytes:
-    """Return the directory of a path as sshfs writes it: that of the login is a dot."""
-    directory, slash, _ = path.rpartition(b"/")
-    return directory or slash or b"."

@@ -6,7 +6,7 @@ from select import select
 from time import monotonic
 
 from sshfs_plugin.relay import outage, packets, reopening, requests
-from sshfs_plugin.relay.attributes import AttributeCache, parent
+from sshfs_plugin.relay.attributes import AttributeCache
 from sshfs_plugin.relay.files import File, OpenFiles, shown
 from sshfs_plugin.relay.guard import Guard
 from sshfs_plugin.relay.outage import Outage, OutageFiles
@@ -243,19 +243,19 @@ class Relay:
         self._note_files_asked_for(request)
         if request.asks_attributes and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
-        if kind in (packets.SETSTAT, packets.MKDIR):
-            return self._with_question_behind(packet, request)
+        if kind != packets.OPEN and (request.result or request.directories):
+            return self._with_questions_behind(packet, request)
         return None
 
-    def _with_question_behind(self, packet: memoryview, request: Request) -> bytes | None:
-        """Let the server be asked at once what the changed path shows then: sshfs asks for it when the change is done.
+    def _with_questions_behind(self, packet: memoryview, request: Request) -> bytes | None:
+        """Let the server be asked at once for the attributes that are asked for when a change is done.
 
         Only where that can't be answered before the change is made, and all that was written before.
         """
-        cache = self._attributes
-        if not (cache and cache.in_order) or len(self._own) >= MOST_AHEAD:
+        cache, paths = self._attributes, [path for path in (request.result, *request.directories) if path]
+        if not (cache and cache.in_order) or len(self._own) + len(paths) > MOST_AHEAD:
             return None
-        return bytes(packet) + self._own_request(self._prefetch(cache, request.path))
+        return bytes(packet) + b"".join([self._own_request(self._prefetch(cache, path)) for path in paths])
 
     def _prefetch(self, cache: AttributeCache, path: bytes, times: int = 1) -> "Conversation":
         """Ask for the attributes of what is at a path before sshfs does, and note the stamp if files are open there."""
@@ -449,8 +449,8 @@ class Relay:
 
     def _prefetch_directory(self, cache: AttributeCache, request: Request) -> None:
         cache.invalidate_late(request)
-        if request.makes and len(self._own) < MOST_AHEAD:
-            self._ask(self._prefetch(cache, parent(request.path)))
+        if request.directories and len(self._own) < MOST_AHEAD:
+            self._ask(self._prefetch(cache, request.directories[0]))
 
     def _note_status(self, request: Request, code: int) -> None:
         if self._attributes:

@@ -8,7 +8,8 @@ TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the rela
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RENAME, SYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
+RENAME, LINK = b"posix-rename@openssh.com", b"hardlink@openssh.com"
+SYNC, STATVFS = b"fsync@openssh.com", b"statvfs@openssh.com"
 """The extended requests of sshfs that matter here; the handle of SYNC follows its name."""
 
 _ASK_ATTRIBUTES = (packets.LSTAT, packets.STAT)
@@ -18,9 +19,11 @@ _ASKS = (*_ASK_ATTRIBUTES, packets.READLINK, packets.REALPATH, packets.OPENDIR)
 OF_HANDLES = frozenset((packets.CLOSE, packets.READ, packets.WRITE, packets.FSTAT, packets.FSETSTAT, packets.READDIR))
 """The types of requests that begin with a handle."""
 
+_OF_NAMES = (packets.MKDIR, packets.REMOVE, packets.RMDIR)
+"""The types of requests that name what they make or remove, and nothing else."""
 
 CHANGES = (packets.WRITE, packets.FSETSTAT)
-"""Those of them that change the file."""
+"""The types of requests that change the file of their handle."""
 
 
 class Request:
@@ -35,24 +38,27 @@ class Request:
         writes: How many changes were made through the handle of the file that it syncs.
         asked_for: The files that sshfs had asked for, and did not have yet, when it asked for attributes at their path.
         waits: Whether it was not sent, since its file is not open on the server.
-        makes: Whether it opens a file that is made if it is not there.
+        result: The path of what it changes or makes: sshfs asks for its attributes when that is done.
+        directories: Those in which it makes or removes a name: the kernel asks for their attributes before it does
+            anything else there.
         since: When it first began to wait, on the monotonic clock; 0 if it never has.
         path: The path that it asks about, changes or renames.
         new: The path that it renames to.
-        extension: The name of an extended request; empty for any other, and for the one that is a RENAME.
+        extension: The name of an extended request; empty for any other, and for one that renames or links.
     """
 
     __slots__ = (
         "asked_for",
         "changes",
         "data",
+        "directories",
         "extension",
         "file",
         "kind",
-        "makes",
         "new",
         "packet",
         "path",
+        "result",
         "since",
         "waits",
         "writes",
@@ -62,9 +68,10 @@ class Request:
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
-        self.extension = self.data = b""
+        self.extension = self.data = self.result = b""
+        self.directories: tuple[bytes, ...] = ()
         self.changes = self.writes = 0
-        self.waits, self.since, self.makes = False, 0.0, False
+        self.waits, self.since = False, 0.0
         self.asked_for: Sequence[File] = ()
 
     @property
@@ -144,27 +151,66 @@ def of_path(kind: int, packet: memoryview) -> Request:
         file = File() if kind == packets.OPENDIR else None
         return Request(kind, bytes(packet), file, packets.text(packet, 9)[0])
     if kind == packets.OPEN:
-        path, end = packets.text(packet, 9)
-        flags = packets.number(packet, end)
-        changes_nothing = flags == packets.TO_READ
-        file = File(path, readable=bool(flags & packets.TO_READ), is_new=flags & packets.MADE_ANEW == packets.MADE_ANEW)
-        request = Request(kind, bytes(packet) if changes_nothing else b"", file, path)
-        request.makes = bool(flags & packets.TO_MAKE)
-        return request
-    if kind in (packets.SETSTAT, packets.REMOVE, packets.MKDIR):
-        return Request(kind, path=packets.text(packet, 9)[0])
+        return _open(packet)
+    if kind == packets.SETSTAT or kind in _OF_NAMES:
+        return _of_name(kind, packet)
+    if kind == packets.SYMLINK:
+        return _link(kind, packet, 9)
     if kind == packets.RENAME:
         return _rename(packet, 9)
     if kind == packets.EXTENDED:
-        name, end = packets.text(packet, 9)
-        if name == RENAME:
-            return _rename(packet, end)
-        request = Request(kind, bytes(packet) if name == STATVFS else b"")
-        request.extension = name
-        return request
+        return _extended(packet)
     return other(kind)
+
+
+def _open(packet: memoryview) -> Request:
+    path, end = packets.text(packet, 9)
+    flags = packets.number(packet, end)
+    changes_nothing = flags == packets.TO_READ
+    file = File(path, readable=bool(flags & packets.TO_READ), is_new=flags & packets.MADE_ANEW == packets.MADE_ANEW)
+    request = Request(packets.OPEN, bytes(packet) if changes_nothing else b"", file, path)
+    if flags & packets.TO_MAKE:
+        request.directories = (parent(path),)
+    return request
+
+
+def _of_name(kind: int, packet: memoryview) -> Request:
+    request = Request(kind, path=packets.text(packet, 9)[0])
+    if kind in (packets.SETSTAT, packets.MKDIR):
+        request.result = request.path
+    if kind != packets.SETSTAT:
+        request.directories = (parent(request.path),)
+    return request
+
+
+def _extended(packet: memoryview) -> Request:
+    name, end = packets.text(packet, 9)
+    if name == RENAME:
+        return _rename(packet, end)
+    if name == LINK:
+        return _link(packets.EXTENDED, packet, end)
+    request = Request(packets.EXTENDED, bytes(packet) if name == STATVFS else b"")
+    request.extension = name
+    return request
 
 
 def _rename(packet: memoryview, position: int) -> Request:
     old, end = packets.text(packet, position)
-    return Request(packets.RENAME, path=old, new=packets.text(packet, end)[0])
+    request = Request(packets.RENAME, path=old, new=packets.text(packet, end)[0])
+    request.directories = tuple(dict.fromkeys((parent(old), parent(request.new))))
+    return request
+
+
+def _link(kind: int, packet: memoryview, position: int) -> Request:
+    """Return a request for a link, whose path comes last: so OpenSSH has it for a symbolic one as well."""
+    _, end = packets.text(packet, position)
+    request = Request(kind)
+    request.result = packets.text(packet, end)[0]
+    request.directories = (parent(request.result),)
+    return request
+
+
+def parent(path: bytes) -> bytes:
+    """Return the directory of a path as sshfs writes it: that of the login is a dot."""
+    directory, slash, _ = path.rpartition(b"/")
+    return directory or slash or b"."

@@ -416,7 +416,7 @@ def cannot_be_opened(server: Server, path: bytes) -> None:
     server.send(packets.status(id_of(request), packets.UNAVAILABLE))
 
 
-# What was changed by its path, or a directory that was made: sshfs asks for it when the server has done that
+# What was changed: sshfs or the kernel asks for it when the server has done that
 
 
 @pytest.fixture
@@ -427,32 +427,43 @@ def openssh(relayed: Relayed, servers: Servers) -> Server:
 
 NOW = attributes(0, 7, 1_700_000_005)
 LATER = attributes(0, 9, 1_700_000_009)
-MADE = build(packets.MKDIR, 1, string(b"/photos/2024"), NOTHING)
 
 
-def change(relayed: Relayed, server: Server, request: bytes, shown: bytes = NOW, code: int = packets.OK) -> None:
-    """Let sshfs change something and the server do it; what it is asked behind that it answers."""
+def change(relayed: Relayed, server: Server, request: bytes, shown: dict[bytes, bytes], code: int = packets.OK) -> None:
+    """Let sshfs change something and the server do it; what it is asked behind that, for these paths, it answers."""
     relayed.sshfs.send(request)
     assert server.take() == request
-    behind = server.take()
-    path, _ = packets.text(request, 9)
-    assert behind[4:5] + behind[9:] == bytes((packets.LSTAT,)) + string(path)
-    server.send(packets.status(id_of(request), code), with_id(shown, id_of(behind)))
+    replies = [packets.status(id_of(request), code)]
+    left = dict(shown)
+    while left:
+        asked = server.take()
+        assert kind_of(asked) == packets.LSTAT
+        replies.append(with_id(left.pop(packets.text(asked, 9)[0]), id_of(asked)))
+    server.send(*replies)
     assert relayed.sshfs.take() == packets.status(id_of(request), code)
-    ask(relayed, server, looking(99, b"/link", packets.READLINK), packets.status(99, 4))  # the relay has both by now
+    ask(relayed, server, looking(99, b"/link", packets.READLINK), packets.status(99, 4))  # the relay has all by now
 
 
-@pytest.mark.parametrize(
-    ("request_", "path", "shown"),
-    [(setting(1, b"/photos/a", 5), b"/photos/a", NOW), (MADE, b"/photos/2024", DIRECTORY)],
-    ids=["a time", "a directory"],
-)
-def test_change_is_asked_about_behind_it_so_that_sshfs_need_not_wait_twice(
-    relayed: Relayed, openssh: Server, request_: bytes, path: bytes, shown: bytes
+SHOWN_THEN = {
+    "its time": (setting(1, b"/photos/a", 5), {b"/photos/a": NOW}),
+    "a directory made": (CHANGES["a directory made"], {b"/photos/2024": DIRECTORY, b"/photos": DIRECTORY}),
+    "a directory removed": (CHANGES["a directory removed"], {b"/photos": DIRECTORY}),
+    "a file removed": (CHANGES["a file removed"], {b"/photos": DIRECTORY}),
+    "a file renamed": (CHANGES["a file renamed"], {b"/photos": DIRECTORY}),
+    "a file moved": (renaming(1, b"a", b"/photos/b", posix=True), {b".": DIRECTORY, b"/photos": DIRECTORY}),
+    "a link made": (CHANGES["a link made"], {b"/photos/b": NOW, b"/photos": DIRECTORY}),
+    "a hard link made": (CHANGES["a hard link made"], {b"/photos/b": NOW, b"/photos": DIRECTORY}),
+}
+
+
+@pytest.mark.parametrize(("request_", "shown"), SHOWN_THEN.values(), ids=SHOWN_THEN)
+def test_change_is_asked_about_behind_it_so_that_nobody_need_wait_twice(
+    relayed: Relayed, openssh: Server, request_: bytes, shown: dict[bytes, bytes]
 ) -> None:
     change(relayed, openssh, request_, shown)
-    assert told(relayed, looking(2, path)) == with_id(shown, 2)
-    assert_asked(relayed, openssh, looking(3, path))
+    for path, reply in shown.items():
+        assert told(relayed, looking(2, path)) == with_id(reply, 2)
+        assert_asked(relayed, openssh, looking(3, path))
 
 
 def test_change_is_asked_about_by_sshfs_alone_where_requests_may_overtake_each_other(
@@ -494,9 +505,10 @@ def test_change_is_asked_about_by_sshfs_that_was_faster_than_the_answer(relayed:
 )
 def test_what_was_changed_once_more_is_asked_for(relayed: Relayed, openssh: Server, later: bytes) -> None:
     make(relayed, openssh, b"/photos/a")
-    change(relayed, openssh, setting(1, b"/photos/a", 5))
-    ask(relayed, openssh, later, packets.status(2, packets.OK))
-    assert_asked(relayed, openssh, looking(3, b"/photos/a"))
+    change(relayed, openssh, setting(1, b"/photos/a", 5), {b"/photos/a": NOW})
+    relayed.sshfs.send(later, looking(3, b"/photos/a"))
+    while openssh.take() != looking(3, b"/photos/a"):
+        pass
 
 
 def test_two_changes_are_told_as_they_were_after_the_second(relayed: Relayed, openssh: Server) -> None:
@@ -512,7 +524,7 @@ def test_two_changes_are_told_as_they_were_after_the_second(relayed: Relayed, op
 
 
 def test_what_a_change_that_failed_has_left_is_told(relayed: Relayed, openssh: Server) -> None:
-    change(relayed, openssh, setting(1, b"/photos/a", 5), LATER, code=3)
+    change(relayed, openssh, setting(1, b"/photos/a", 5), {b"/photos/a": LATER}, code=3)
     assert told(relayed, looking(2, b"/photos/a")) == with_id(LATER, 2)
 
 
