@@ -8,6 +8,7 @@ plugin").
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,8 +21,12 @@ NAME = "sshfs"
 _SOCKETS = Path("run/docker/plugins")
 SPECS = Path("etc/docker/plugins")
 _SPECS = (SPECS, Path("usr/lib/docker/plugins"))
-_DAEMON = Path("etc/docker/daemon.json")
+_DAEMON = "etc/docker/daemon.json"
 _DATA_ROOT = "var/lib/docker"
+_PROCESS = "run/docker.pid"
+_FLAG = re.compile(r"\0--?(data-root|graph|g|userns-remap|config-file)[=\0]([^\0]+)")
+"""A flag of dockerd that says where its managed plugins are, in its command line as ``/proc`` has it."""
+
 _MISUNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """The errors of reading a file that is missing or malformed; Docker can't use it either."""
 
@@ -106,19 +111,36 @@ def _hiding(other: Found) -> Hiding:
 
 def managed(root: Path = Path("/")) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """Yield each managed plugin's directory, and the description of the plugin that Docker keeps there."""
-    for config in sorted(_data_root(root).glob("plugins/*/config.json")):
+    for config in _descriptions(root):
         with suppress(*_MISUNDERSTOOD):
             plugin = json.loads(config.read_text())["plugin"]
             if isinstance(plugin, dict):
                 yield config.parent, plugin
 
 
-def _data_root(root: Path) -> Path:
-    """Return Docker's data directory."""
+def _descriptions(root: Path) -> Iterator[Path]:
+    """Yield the files in which Docker describes its managed plugins, below its data directory."""
+    told = _told_to_docker(root)
+    place = told.get("data-root") or told.get("graph") or told.get("g")
+    directory = root / (place if isinstance(place, str) else _DATA_ROOT).lstrip("/")
+    # where containers have other users' numbers, a directory UID.GID inside takes the place of the data directory
+    inside = "[0-9]*.[0-9]*/plugins" if told.get("userns-remap") else "plugins"
+    yield from sorted(directory.glob(f"{inside}/*/config.json"))
+
+
+def _told_to_docker(root: Path) -> dict[str, Any]:
+    """Return the settings of Docker: those of its command line, which is known while it runs, and those of its file."""
+    flags: dict[str, Any] = {}
     with suppress(*_MISUNDERSTOOD):
-        place: str = json.loads((root / _DAEMON).read_text())["data-root"]
-        return root / place.lstrip("/")
-    return root / _DATA_ROOT
+        process = int((root / _PROCESS).read_text())
+        command_line = (root / f"proc/{process}/cmdline").read_text()
+        # the number may be that of another process by now
+        if Path(command_line.partition("\0")[0]).name == "dockerd":
+            flags = dict(_FLAG.findall(command_line))
+    with suppress(*_MISUNDERSTOOD):
+        file = root / flags.get("config-file", _DAEMON).lstrip("/")
+        return {**json.loads(file.read_text()), **flags}
+    return flags
 
 
 def _everything(root: Path, name: str) -> Iterator[Found]:

@@ -26,6 +26,10 @@ class Host:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
+    def run_docker(self, *words: str) -> None:
+        self.write("run/docker.pid", "4711\n")
+        self.write("proc/4711/cmdline", "\0".join((*words, "")))
+
     def listen(self, path: str) -> None:
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +131,55 @@ def test_a_managed_plugin_is_found_where_docker_keeps_its_data(host: Host) -> No
     assert docker.find(host.root) == docker.Found(
         file=host.root / "srv/docker/plugins/0123abc", managed="sshfs:latest", disabled=True
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ({"userns-remap": "default"}, "var/lib/docker/165536.165536"),
+        ({"userns-remap": "alice:users", "data-root": "/srv/docker"}, "srv/docker/100000.200000"),
+        ({"userns-remap": ""}, "var/lib/docker"),
+        ({"graph": "/srv/docker"}, "srv/docker"),
+    ],
+)
+def test_a_managed_plugin_is_found_where_docker_keeps_those_of_other_users_numbers_and_nowhere_else(
+    host: Host, told: dict[str, str], place: str
+) -> None:
+    host.write("etc/docker/daemon.json", json.dumps(told))
+    host.manage("sshfs:latest", place="var/lib/docker/buildkit")
+    other = "var/lib/docker" if place != "var/lib/docker" else "var/lib/docker/165536.165536"
+    host.manage("sshfs:latest", place=other)
+    assert docker.find(host.root) is None
+    host.manage("sshfs:latest", place=place)
+    assert docker.find(host.root) == docker.Found(file=host.root / place / "plugins/0123abc", managed="sshfs:latest")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["--data-root=/srv/docker"], "srv/docker"),
+        (["-H", "fd://", "--data-root", "/srv/docker", "--debug"], "srv/docker"),
+        (["-g", "/srv/docker"], "srv/docker"),
+        (["--userns-remap=default"], "var/lib/docker/165536.165536"),
+        (["--config-file", "/srv/daemon.json"], "srv/docker/165536.165536"),
+        (["-H", "fd://", "--icc=false"], "var/lib/docker"),
+    ],
+)
+def test_a_managed_plugin_is_found_where_the_command_line_of_docker_lets_it_be(
+    host: Host, words: list[str], place: str
+) -> None:
+    host.write("srv/daemon.json", json.dumps({"data-root": "/srv/docker", "userns-remap": "default"}))
+    host.manage("sshfs:latest", place=place)
+    host.run_docker("/usr/sbin/dockerd", *words)
+    assert docker.find(host.root) == docker.Found(file=host.root / place / "plugins/0123abc", managed="sshfs:latest")
+
+
+def test_the_command_line_of_a_process_that_only_has_the_number_of_docker_says_nothing(host: Host) -> None:
+    host.run_docker("/usr/bin/other", "--data-root=/srv/docker")
+    host.manage("sshfs:latest", place="srv/docker")
+    assert docker.find(host.root) is None
+    host.manage("sshfs:latest")
+    assert docker.find(host.root)
 
 
 @pytest.mark.parametrize(
