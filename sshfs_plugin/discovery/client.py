@@ -23,6 +23,7 @@ OWN = "Docker-Volume-Sshfs-Own"
 """A header by which the service knows the calls of this client, which are not counted: nobody would see among them
 what Docker and Podman do, since the watchdog alone makes four a minute."""
 
+_WHERE_CERTIFICATES_ARE = f"the .json file that Docker reads names the certificates, see {errors.WAYS_IN}"
 _OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
 
@@ -32,7 +33,7 @@ class Service:
 
     Attributes:
         address: Where it listens: ``unix:///...``, ``tcp://...`` or ``https://...``.
-        tls: The certificates of this client; None without TLS.
+        tls: What this client does for TLS, which it speaks with ``https://...``; None to do as any client does.
         deadline: When to stop waiting for the service, for all calls together.
     """
 
@@ -98,10 +99,17 @@ class Service:
             raise errors.ServiceError(
                 "the plugin's service does not answer", "journalctl -u docker-volume-sshfs tells why"
             ) from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except ssl.SSLError as error:
+            why = getattr(error, "verify_message", "") or error.reason or error
             raise errors.ServiceError(
-                f"the plugin's service broke off ({error or type(error).__name__})",
-                "journalctl -u docker-volume-sshfs tells why",
+                f"cannot speak TLS with the plugin's service at {self.address} ({why})", _WHERE_CERTIFICATES_ARE
+            ) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            hint = "journalctl -u docker-volume-sshfs tells why"
+            if self.address.startswith("https:"):  # a certificate that is not taken may end in a reset connection, too
+                hint = f"{hint}; where that says nothing, {_WHERE_CERTIFICATES_ARE}"
+            raise errors.ServiceError(
+                f"the plugin's service broke off ({error or type(error).__name__})", hint
             ) from error
         finally:
             connection.close()
@@ -115,17 +123,33 @@ class Service:
         where = self.address.partition("://")[2].rstrip("/")
         if self.address.startswith("unix:"):
             return _UnixConnection(Path(where), seconds)
-        if self.tls is None:
+        if not self.address.startswith("https:"):
             return http.client.HTTPConnection(where, timeout=seconds)
         try:
-            context = ssl.create_default_context(cafile=self.tls.authority)
-            context.load_cert_chain(self.tls.certificate, self.tls.key)
+            context = _tls_context(self.tls)
         except OSError as error:
             raise errors.ServiceError(
-                f"cannot use the certificates for {self.address} ({error.strerror or error})",
-                f"the .json file that Docker reads names them, see {errors.WAYS_IN}",
+                f"cannot use the certificates for {self.address} ({error.strerror or error})", _WHERE_CERTIFICATES_ARE
             ) from error
         return http.client.HTTPSConnection(where, timeout=seconds, context=context)
+
+
+def _tls_context(tls: TLS | None) -> ssl.SSLContext:
+    """Return what makes a client accept the certificates that Docker accepts. Raises OSError."""
+    context = ssl.create_default_context()
+    # since Python 3.13 it refuses an authority without keyUsage, as openssl makes it by default, and Docker does not
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if tls is None:
+        return context
+    if tls.authority:
+        context.load_verify_locations(tls.authority)
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.certificate or tls.key:
+        # without a password OpenSSL would ask for that of an encrypted key at a terminal
+        context.load_cert_chain(tls.certificate or "", tls.key or "", password="")
+    return context
 
 
 class _UnixConnection(http.client.HTTPConnection):

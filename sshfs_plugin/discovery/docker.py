@@ -27,23 +27,25 @@ _PROCESS = "run/docker.pid"
 _FLAG = re.compile(r"\0--?(data-root|graph|g|userns-remap|config-file)[=\0]([^\0]+)")
 """A flag of dockerd that says where its managed plugins are, in its command line as ``/proc`` has it."""
 
+_TLS_FILES = ("CAFile", "CertFile", "KeyFile")
 _MISUNDERSTOOD = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """The errors of reading a file that is missing or malformed; Docker can't use it either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLS:
-    """The files that a client needs for TLS, as the ``TLSConfig`` of a ``.json`` file names them.
+    """What a client does for TLS, as the ``TLSConfig`` of a ``.json`` file says.
 
     Attributes:
-        authority: The certificate of the authority that has signed the plugin's certificate.
-        certificate: The client's certificate.
+        authority: The certificate of the authority that has signed the plugin's certificate; None if that is not
+            verified.
+        certificate: The client's certificate; None if it shows none.
         key: The client's private key.
     """
 
-    authority: Path
-    certificate: Path
-    key: Path
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Found:
     Attributes:
         file: A socket, a spec, or the directory of a managed plugin.
         address: What Docker calls: ``unix:///...``, ``tcp://...`` or ``https://...``; empty for a managed plugin.
-        tls: What Docker needs for TLS; None without TLS.
+        tls: What Docker was told to do for TLS, which it speaks with an address ``https://...``; None if nothing.
         managed: The name of a managed plugin, with its tag; empty for others.
         disabled: Whether the managed plugin is disabled; Docker looks no further all the same.
     """
@@ -176,9 +178,11 @@ def _spec(file: Path) -> Found:
 def _described(file: Path) -> Found:
     described: dict[str, Any] = json.loads(file.read_text())
     found = Found(file=file, address=described["Addr"].strip())
-    with suppress(*_MISUNDERSTOOD):  # without all three files no TLS connection can be made
+    with suppress(*_MISUNDERSTOOD):
         tls = described["TLSConfig"]
-        files = TLS(authority=Path(tls["CAFile"]), certificate=Path(tls["CertFile"]), key=Path(tls["KeyFile"]))
+        authority, certificate, key = (Path(tls[name]) if tls.get(name) else None for name in _TLS_FILES)
+        # without an authority Docker skips it by itself
+        files = TLS(authority=None if tls.get("InsecureSkipVerify") else authority, certificate=certificate, key=key)
         return replace(found, tls=files)
     return found
 

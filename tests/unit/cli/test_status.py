@@ -465,5 +465,6 @@ def test_status_without_the_certificates_that_docker_uses_says_which_file_to_loo
     assert said.code == 3
     assert said.err == (
         "docker-volume-sshfs: cannot use the certificates for https://127.0.0.1:9443 (No such file or directory): "
-        "the .json file that Docker reads names them, see ways-in.md in /usr/share/doc/docker-volume-sshfs\n"
+        "the .json file that Docker reads names the certificates, see ways-in.md in "
+        "/usr/share/doc/docker-volume-sshfs\n"
     )
