@@ -6,8 +6,10 @@ import importlib
 import logging
 import os
 import socket
+import ssl
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,8 @@ import pytest
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.workertmp import WorkerTmp
-from support.certificates import certificate
+from support.certificates import certificate, signed
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -205,3 +208,33 @@ def test_a_certificate_that_is_missing_ends_the_service_as_a_mistake_of_its_sett
     settings = load()
     refuses_to_start(settings, caplog, ("127.0.0.1", 9443))
     assert "the plugin cannot be served with TLS" in caplog.text
+
+
+def test_an_authority_without_a_usage_of_its_key_signs_for_clients_with_each_python(load: Load, tmp_path: Path) -> None:
+    files = tmp_path / "tls"
+    signed(files)
+
+    def strict() -> ssl.SSLContext:
+        """Make a context as gunicorn does with Python 3.13 and later."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files / "ca.pem")
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(files / "cert.pem", files / "key.pem")
+        return context
+
+    client = ssl.create_default_context(cafile=files / "ca.pem")
+    client.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    client.load_cert_chain(files / "cert.pem", files / "key.pem")
+    ours, theirs = socket.socketpair()
+    ours.settimeout(LIMIT_SECONDS)
+    theirs.settimeout(LIMIT_SECONDS)
+
+    def call() -> None:
+        with client.wrap_socket(theirs, server_hostname="127.0.0.1") as connection:
+            connection.sendall(b"hello")
+
+    calling = threading.Thread(target=call)
+    calling.start()
+    with load().ssl_context(None, strict).wrap_socket(ours, server_side=True) as connection:
+        assert connection.recv(5) == b"hello"
+    calling.join()
