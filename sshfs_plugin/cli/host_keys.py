@@ -7,7 +7,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.deadline import Deadline
-from sshfs_plugin.preflight.host_key import Standing, require_unbroken
+from sshfs_plugin.preflight.host_key import Standing, is_revoked, require_not_revoked, require_unbroken
 from sshfs_plugin.preflight.keyscan import shown_host_keys
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.known_hosts import HostKey, KnownHosts, pattern
@@ -29,7 +29,7 @@ def show(settings: Settings, remote: Remote) -> Exit:
         _list([(key, f"{key.file}{', revoked' if key.revoked else ''}") for key in known])
     shown = shown_host_keys(remote, known, Deadline.after(SHOW_SECONDS))
     terminal.say("It shows now:")
-    _list([(key, "known" if key.blob in [other.blob for other in known] else "not known") for key in shown])
+    _list([(key, _standing(key, known)) for key in shown])
     if require_unbroken(remote, shown[0], known, known_hosts) is Standing.KNOWN:
         terminal.say("It is the server that is known.", colour="green")
         return Exit.FINE
@@ -51,7 +51,8 @@ def trust(settings: Settings, remote: Remote, fingerprint: str, confirm: Callabl
         confirm: Asks the user, after the keys are printed. It is not called if there is a fingerprint.
 
     Raises:
-        PreflightError: The server can't be asked, shows another key than the known one, or none with the fingerprint.
+        PreflightError: The server can't be asked, shows another key than the known one, or none with the fingerprint,
+            or that one is marked as revoked.
         StateError: The keys can't be recorded.
     """
     known_hosts = KnownHosts.of(settings)
@@ -64,16 +65,19 @@ def trust(settings: Settings, remote: Remote, fingerprint: str, confirm: Callabl
             f"{remote.server} shows no host key with the fingerprint {fingerprint}",
             f"it shows {' and '.join(key.fingerprint for key in shown)}; do not trust it before you know why",
         )
+    if fingerprint:
+        require_not_revoked(remote, wanted[0], known)
     if verdict is Standing.KNOWN and not fingerprint:
         terminal.say(f"{remote.server} is known already.")
         return Exit.FINE
     terminal.say(f"{remote.server} shows:")
-    _list([(key, "") for key in wanted])
+    _list([(key, "revoked, and so left out" if is_revoked(key, known) else "") for key in wanted])
     if not fingerprint and not confirm():
         terminal.say("It is not trusted.", error=True)
         return Exit.BROKEN
     for key in wanted:
-        known_hosts.add(remote.host, remote.port, key)
+        if not is_revoked(key, known):
+            known_hosts.add(remote.host, remote.port, key)
     terminal.say(f"It is trusted from now on ({known_hosts.own}).", colour="green")
     return Exit.FINE
 
@@ -96,6 +100,12 @@ def forget(settings: Settings, remote: Remote) -> Exit:
         removal = known_hosts.removal(remote.host, remote.port, key)
         terminal.say(f"{file} still knows it: {removal}", colour="yellow")
     return Exit.BROKEN if others else Exit.FINE
+
+
+def _standing(key: HostKey, known: tuple[HostKey, ...]) -> str:
+    if is_revoked(key, known):
+        return "revoked"
+    return "known" if key.blob in [other.blob for other in known] else "not known"
 
 
 def _list(keys: Sequence[tuple[HostKey, str]]) -> None:

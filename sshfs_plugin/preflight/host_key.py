@@ -22,7 +22,6 @@ class Standing(enum.Enum):
     KNOWN = "known"
     NEW = "new"
     CHANGED = "changed"
-    REVOKED = "revoked"
 
 
 def families(known: tuple[HostKey, ...]) -> list[tuple[str, ...]]:
@@ -43,10 +42,7 @@ def _standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:
 
     To ssh such a key is new: with accept-new, an impostor need only show a kind of key that was never seen before.
     """
-    same = [key for key in known if key.blob == shown.blob]
-    if any(key.revoked for key in same):
-        return Standing.REVOKED
-    if same:
+    if any(key.blob == shown.blob for key in known):
         return Standing.KNOWN
     return Standing.CHANGED if any(not key.revoked for key in known) else Standing.NEW
 
@@ -63,9 +59,8 @@ def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...],
     Raises:
         HostKeyChanged: Other keys of the server are known, or this one is marked as revoked.
     """
+    require_not_revoked(remote, shown, known)
     verdict = _standing(shown, known)
-    if verdict is Standing.REVOKED:
-        raise _revoked(remote, shown)
     if verdict is Standing.CHANGED:
         before = min((key for key in known if not key.revoked), key=lambda key: key.kind != shown.kind)
         raise errors.HostKeyChanged(
@@ -76,11 +71,18 @@ def require_unbroken(remote: Remote, shown: HostKey, known: tuple[HostKey, ...],
     return verdict
 
 
-def _revoked(remote: Remote, shown: HostKey) -> errors.HostKeyChanged:
-    return errors.HostKeyChanged(
-        f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
-        "do not trust this server before its administrator has explained it",
-    )
+def is_revoked(shown: HostKey, known: tuple[HostKey, ...]) -> bool:
+    """Tell whether a host key is among the known ones of its server as a revoked one, whatever else is said of it."""
+    return any(key.revoked and key.blob == shown.blob for key in known)
+
+
+def require_not_revoked(remote: Remote, shown: HostKey, known: tuple[HostKey, ...]) -> None:
+    """Raise HostKeyChanged for a host key that is marked as revoked."""
+    if is_revoked(shown, known):
+        raise errors.HostKeyChanged(
+            f"the host key of {remote.server}, {shown.fingerprint}, is marked as revoked",
+            "do not trust this server before its administrator has explained it",
+        )
 
 
 def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], known_hosts: KnownHosts) -> str:
@@ -100,8 +102,7 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
     remote = volume.remote
     if volume.pinned_host_key:
         if shown.fingerprint == volume.pinned_host_key:
-            if _standing(shown, known) is Standing.REVOKED:
-                raise _revoked(remote, shown)
+            require_not_revoked(remote, shown, known)
             return "pinned"
         raise errors.HostKeyNotPinned(
             f"the host key of {remote.server} is {shown.fingerprint}, not the pinned {volume.pinned_host_key}",

@@ -232,6 +232,55 @@ def test_trust_of_a_revoked_key_is_refused(
     assert "is marked as revoked" in said.err
 
 
+@pytest.fixture
+def revoked(known_hosts: KnownHosts, server: Server) -> HostKey:
+    """Have an administrator revoke a key of the server that is not the first one that it shows."""
+    known_hosts.others[0].write_text(f"@revoked {line(HOST, server.port, shown('rsa'))}")
+    return shown("rsa")
+
+
+def test_trust_with_the_fingerprint_of_a_revoked_key_is_refused(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts, revoked: HostKey
+) -> None:
+    for _ in ("of a new server", "of a known one"):
+        said = administrator("host-key", "trust", name(server), "--fingerprint", revoked.fingerprint)
+        assert (said.code, said.out) == (1, "")
+        assert said.err == (
+            f"docker-volume-sshfs: the host key of {HOST} port {server.port}, {revoked.fingerprint}, is marked as "
+            "revoked: do not trust this server before its administrator has explained it\n"
+        )
+        known_hosts.add(HOST, server.port, shown())
+    assert known(known_hosts, server) == {shown().fingerprint}
+
+
+def test_trust_of_all_keys_leaves_a_revoked_one_out_and_says_so(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts, revoked: HostKey
+) -> None:
+    said = administrator("host-key", "trust", "--yes", name(server))
+    assert (said.code, said.err) == (0, "")
+    assert said.lines == [
+        f"{HOST} port {server.port} shows:",
+        "KIND FINGERPRINT",
+        *(f"{shown(kind).kind} {shown(kind).fingerprint}" for kind in ("ed25519", "ecdsa")),
+        f"ssh-rsa {revoked.fingerprint} revoked, and so left out",
+        f"It is trusted from now on ({known_hosts.own}).",
+    ]
+    assert known(known_hosts, server) == {shown(kind).fingerprint for kind in ("ed25519", "ecdsa")}
+
+
+def test_show_calls_a_revoked_key_revoked(
+    administrator: Administrator, server: Server, known_hosts: KnownHosts, revoked: HostKey
+) -> None:
+    known_hosts.own.write_text(line(HOST, server.port, shown()) + line(HOST, server.port, revoked))
+    said = administrator("host-key", "show", name(server))
+    assert said.code == 0
+    assert [row for row in said.lines if row.startswith("ssh-rsa")] == [
+        f"ssh-rsa {revoked.fingerprint} {known_hosts.own}",
+        f"ssh-rsa {revoked.fingerprint} {known_hosts.others[0]}, revoked",
+        f"ssh-rsa {revoked.fingerprint} revoked",
+    ]
+
+
 def test_forget_tells_who_else_knows_the_server(administrator: Administrator, known_hosts: KnownHosts) -> None:
     known_hosts.add("nas", 22, shown())
     known_hosts.others[0].write_text(line("nas", 22, shown("rsa")))
