@@ -95,7 +95,8 @@ def forget(settings: Settings, remote: Remote) -> Exit:
         terminal.say(f"{remote.server} is forgotten ({known_hosts.own}).")
     else:
         terminal.say(f"{known_hosts.own} does not know {remote.server}.")
-    others = {key.file: key for key in known_hosts.lookup(remote.host, remote.port)}
+    # a revoked key makes no server known, and ssh-keygen would not remove it
+    others = {key.file: key for key in known_hosts.lookup(remote.host, remote.port) if not key.revoked}
     for file, key in others.items():
         removal = known_hosts.removal(remote.host, remote.port, key)
         terminal.say(f"{file} still knows it: {removal}", colour="yellow")

@@ -281,6 +281,15 @@ def test_show_calls_a_revoked_key_revoked(
     ]
 
 
+def test_forget_takes_no_file_with_a_revoked_key_for_one_that_knows_the_server(
+    administrator: Administrator, known_hosts: KnownHosts
+) -> None:
+    known_hosts.add("nas", 22, shown())
+    known_hosts.others[0].write_text(f"@revoked {line('nas', 22, shown('rsa'))}")
+    said = administrator("host-key", "forget", "nas")
+    assert (said.code, said.lines) == (0, [f"nas port 22 is forgotten ({known_hosts.own})."])
+
+
 def test_forget_tells_who_else_knows_the_server(administrator: Administrator, known_hosts: KnownHosts) -> None:
     known_hosts.add("nas", 22, shown())
     known_hosts.others[0].write_text(line("nas", 22, shown("rsa")))
