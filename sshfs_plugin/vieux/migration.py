@@ -10,6 +10,7 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.host import local_files
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.options.table import FILES, lookup, why_ignored
+from sshfs_plugin.options.values import plain_text
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import KEYS_AT_HOME
 from sshfs_plugin.ssh.key_files import require_usable
@@ -102,6 +103,10 @@ class _Draft:
         return [{**self.kept, "IdentityFile": str(key)} for key in self.found] or [self.kept]
 
     def _on_this_host(self, name: str, value: str) -> str:
+        try:
+            plain_text(value)  # no file can be looked up whose name is no text
+        except ValueError as reason:
+            raise errors.InvalidOption(name, str(reason)) from None
         inside = next((value.removeprefix(start) for start in _INSIDE if value.startswith(start)), "")
         kept = str(self.keys / inside) if inside and self.keys else value
         there = local_files.expanded(kept, self.home)

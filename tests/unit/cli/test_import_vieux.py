@@ -231,6 +231,8 @@ def test_a_volume_of_the_same_name_with_a_broken_record_is_left_alone(
             "be seen on this host (",
         ),
         ("IdentityFile=/mnt/volumes/photos_id_rsa", "but /mnt/volumes/photos_id_rsa can't be seen on this host (No"),
+        ("IdentityFile=/root/.ssh/\ud800", "option 'IdentityFile' must not hold line breaks or control characters"),
+        ("known_hosts=/k\0", "option 'known_hosts' must not hold line breaks or control characters"),
         (f"IdentityFile=/{'k' * 256}", " inside of the other plugin, but /kkk"),
     ],
 )
