@@ -145,17 +145,20 @@ def _made(settings: Settings, move: Move) -> bool:
 
 
 def _make_one_of(settings: Settings, volumes: Sequence[Volume]) -> str:
-    """Make the first of these volumes that the service takes; if it takes none, return its error for the first."""
+    """Make the first of these volumes that the service takes; if it takes none, return its errors, each once.
+
+    With another key it may have come further, and then fail for another reason.
+    """
     listens = systemd.listening(systemd.SOCKET, seconds=SYSTEMD_SECONDS)
-    refusals = []
+    refusals: dict[str, str] = {}
     for volume in volumes:
         try:
             Service.of(settings, listens, seconds=CREATE_SECONDS).create(volume.name, options.typed(volume.options))
         except errors.ServiceRefusal as error:
-            refusals.append(error.said)
+            refusals.setdefault(error.said, f"with {volume.credentials.identity_file}: {error.said}")
         else:
             return ""
-    return refusals[0]
+    return "; ".join(refusals.values() if len(refusals) > 1 else refusals)
 
 
 def _show_ssh_config(keys: Path | None) -> None:

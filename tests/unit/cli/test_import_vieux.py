@@ -483,6 +483,24 @@ def test_a_volume_that_named_no_key_gets_the_one_that_the_server_takes(
     assert said.lines[0].startswith("✗ music nas refused to let me in: try another key; no key was named")
 
 
+def test_a_volume_that_the_server_takes_with_no_key_tells_why_not_with_each(
+    administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
+) -> None:
+    for name in ("id_rsa", "id_ed25519"):
+        write_key(keys / name, name.removeprefix("id_"))
+    leave(settings, photos={})
+    service.preflight.problems |= {
+        str(keys / "id_rsa"): errors.LoginRefused("nas refused to let me in", "try another key"),
+        str(keys / "id_ed25519"): errors.DirectoryMissing("nas has no directory /photos", "make it there"),
+    }
+    said = administrator("import-vieux", "--keys", str(keys))
+    assert said.code == 1
+    assert said.lines[0] == (
+        f"✗ photos with {keys}/id_rsa: nas refused to let me in: try another key; with {keys}/id_ed25519: nas has no "
+        f"directory /photos: make it there; no key was named: it is to log in with {keys}/id_rsa or {keys}/id_ed25519"
+    )
+
+
 def test_a_key_that_ssh_could_not_use_is_none_that_the_server_may_take(
     administrator: Administrator, service: FakeHost, settings: Settings, keys: Path
 ) -> None:
