@@ -68,11 +68,21 @@ class Mover:
                 raise errors.KeyUndecided(draft.found)
             if draft.found:
                 draft.remarks.append(f"no key was named: it is to log in with {' or '.join(map(str, draft.found))}")
+            elif draft.names_no_key and not self.checked:
+                draft.remarks.append(self._without_key())
         except errors.InvalidVolumeName as error:
             problem = f"{error}; make it under another name, and its containers anew"
         except errors.PluginError as error:  # whatever it is, the other volumes can still be moved
             problem = str(error)
         return Move(name=name, names=tuple(given), volumes=volumes, problem=problem, remarks=tuple(draft.remarks))
+
+    def _without_key(self) -> str:
+        """Return what is to be known of a volume whose key is not found, if no server tells whether it can log in."""
+        if self.keys:
+            why = f"there is none in {self.keys} ({', '.join(KEYS_AT_HOME)})"
+        else:
+            why = "the directory of the other plugin's keys is not known"
+        return f"no key was named, and {why}: say --keys DIR, or it is to log in with the keys of this host"
 
     def _volume(self, name: VolumeName, kept: Mapping[str, str]) -> Volume:
         """Make a volume as the service will, which refuses options that a record might have."""
@@ -84,6 +94,7 @@ class _Draft:
     home: Path
     keys: Path | None
     kept: dict[str, str] = field(default_factory=dict)
+    names_no_key: bool = False
     found: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -96,6 +107,7 @@ class _Draft:
                 self.kept[name] = self._on_this_host(option.name, value) if option.name in FILES else value
         names = {lookup(name).name for name in self.kept}
         if not names & {"IdentityFile", "IdentityAgent", "password", "password_file"}:
+            self.names_no_key = True
             self.found = self._keys_that_ssh_found()
 
     def choices(self) -> list[dict[str, str]]:

@@ -184,7 +184,7 @@ def test_a_server_that_is_away_is_no_obstacle_without_the_check(
 ) -> None:
     leave(settings, photos={})
     service.preflight.problems["photos"] = errors.HostUnreachable("connection refused by nas", "is it on?")
-    assert administrator("import-vieux", "--no-check").lines == ["✓ photos made"]
+    assert administrator("import-vieux", "--no-check").lines[0].startswith("✓ photos made")
     assert recorded(settings, "photos")["check"] == "mount"
     assert administrator("import-vieux").lines == ["✓ photos there already"]
 
@@ -514,6 +514,30 @@ def test_a_key_that_ssh_could_not_use_is_none_that_the_server_may_take(
         f"✓ music {made}",
     ]
     assert recorded(settings, "photos")["IdentityFile"] == f"{keys}/id_ed25519"
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("has_directory", "why"),
+    [
+        (False, "the directory of the other plugin's keys is not known"),
+        (True, "there is none in {keys} (id_rsa, id_ecdsa, id_ed25519)"),
+    ],
+)
+def test_without_the_check_a_volume_whose_key_is_not_found_is_made_and_that_is_said(
+    administrator: Administrator, settings: Settings, keys: Path, has_directory: bool, why: str
+) -> None:
+    leave(settings, photos={}, music={"Password": "hunter2"})
+    words = ["--no-check", *(["--keys", str(keys)] if has_directory else [])]
+    remark = (
+        f"no key was named, and {why.format(keys=keys)}: say --keys DIR, or it is to log in with the keys of this host"
+    )
+    assert administrator("import-vieux", "--dry-run", *words).lines[1:] == [
+        f"photos me@nas:/photos port 22 check=mount made {remark}",
+        "music me@nas:/photos port 22 password=(not shown), check=mount made",
+    ]
+    said = administrator("import-vieux", *words)
+    assert (said.code, said.lines) == (0, [f"✓ photos made; {remark}", "✓ music made"])
 
 
 @pytest.mark.parametrize("words", [(), ("--no-check",)])
