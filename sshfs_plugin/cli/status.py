@@ -16,7 +16,9 @@ from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.driver.values import Condition
+from sshfs_plugin.host import journal
 from sshfs_plugin.mounts import systemd
+from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import VolumeName, known
@@ -207,6 +209,13 @@ def _show_all(volumes: list[ListedVolume], states: Mapping[str, str]) -> None:
     terminal.table(header, [volume.row(states) for volume in volumes])
 
 
+def _logs(settings: Settings, name: str) -> dict[str, str]:
+    """Return the lines on where the words about a volume are, and those of its sshfs while it is mounted."""
+    if unit := supervisor(settings).unit(VolumeName(name)):
+        return {"its calls": f"journalctl -u docker-volume-sshfs VOLUME={name}", "its sshfs": f"journalctl -u {unit}"}
+    return {"its calls": journal.PRINTED, "its sshfs": str(settings.logs / name)}
+
+
 def _show(settings: Settings, volume: ListedVolume, states: Mapping[str, str]) -> None:
     facts = volume.facts
     typed = shown_options(settings, VolumeName(volume.name))
@@ -224,8 +233,7 @@ def _show(settings: Settings, volume: ListedVolume, states: Mapping[str, str]) -
         "host key": facts.get("hostKey", in_file),
         "created": facts["createdAt"] or "unknown",
         "options": ", ".join(f"{option}={value}" for option, value in typed.items()),
-        "its calls": f"journalctl -u docker-volume-sshfs VOLUME={volume.name}",
-        "its sshfs": f"journalctl -u {systemd.volume_unit(volume.name)}",
+        **_logs(settings, volume.name),
     }
     for line, text in lines.items():
         terminal.say(f"{line + ':':<12}{text}")

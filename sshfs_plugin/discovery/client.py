@@ -14,6 +14,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.docker import TLS
+from sshfs_plugin.host import journal
 from sshfs_plugin.settings import Settings
 
 _AS_DOCKER = {"Accept": "application/vnd.docker.plugins.v1.2+json"}
@@ -24,7 +25,6 @@ OWN = "Docker-Volume-Sshfs-Own"
 what Docker and Podman do, since the watchdog alone makes four a minute."""
 
 _WHERE_CERTIFICATES_ARE = f"the .json file that Docker reads names the certificates, see {errors.WAYS_IN}"
-_OPEN_IT = "systemctl enable --now docker-volume-sshfs.socket opens it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +93,17 @@ class Service:
             answer = json.loads(reply.read())
         except (FileNotFoundError, ConnectionRefusedError):
             raise errors.ServiceError(
-                f"the plugin's socket {self.address.removeprefix('unix://')} is closed", _OPEN_IT
+                f"the plugin's socket {self.address.removeprefix('unix://')} is closed", _how_to_open_it()
             ) from None
         except TimeoutError:
-            raise errors.ServiceError(
-                "the plugin's service does not answer", "journalctl -u docker-volume-sshfs tells why"
-            ) from None
+            raise errors.ServiceError("the plugin's service does not answer", _what_tells_why()) from None
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", "") or error.reason or error
             raise errors.ServiceError(
                 f"cannot speak TLS with the plugin's service at {self.address} ({why})", _WHERE_CERTIFICATES_ARE
             ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            hint = "journalctl -u docker-volume-sshfs tells why"
+            hint = _what_tells_why()
             if self.address.startswith("https:"):  # a certificate that is not taken may end in a reset connection, too
                 hint = f"{hint}; where that says nothing, {_WHERE_CERTIFICATES_ARE}"
             raise errors.ServiceError(
@@ -132,6 +130,19 @@ class Service:
                 f"cannot use the certificates for {self.address} ({error.strerror or error})", _WHERE_CERTIFICATES_ARE
             ) from error
         return http.client.HTTPSConnection(where, timeout=seconds, context=context)
+
+
+def _how_to_open_it() -> str:
+    if journal.JOURNAL.exists():
+        return "systemctl enable --now docker-volume-sshfs.socket opens it"
+    return f"start the service; {_what_tells_why()} it ended"
+
+
+def _what_tells_why() -> str:
+    """Return where the service logs to, as the begin of a hint."""
+    if journal.JOURNAL.exists():
+        return "journalctl -u docker-volume-sshfs tells why"
+    return f"{journal.PRINTED} tells why"
 
 
 def _tls_context(tls: TLS | None) -> ssl.SSLContext:

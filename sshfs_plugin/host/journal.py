@@ -19,6 +19,8 @@ from systemd.journal import JournalHandler  # noqa: TID251 (this is the place)
 
 IDENTIFIER = "docker-volume-sshfs"
 JOURNAL = Path("/run/systemd/journal/socket")
+PRINTED = "what the service prints (a managed plugin's is in Docker's log)"
+"""What there is of the service's log where there is no journal."""
 
 
 class _Subject(logging.Filter):

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from sshfs_plugin.cli import status
 from sshfs_plugin.discovery import docker
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.holders import Client
-from sshfs_plugin.host import command
+from sshfs_plugin.host import command, journal
 from sshfs_plugin.http import api
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
@@ -211,7 +212,7 @@ def test_status_of_one_volume_has_its_options_without_the_password(
 ) -> None:
     create(service, settings, "photos", uid="1000", password="hunter2")
     service.mount("photos", ID, caller(Client.DOCKER), soon())
-    said = administrator("status", "photos")
+    said = Administrator(replace(settings, supervisor="systemd"))("status", "photos")
     assert (said.code, said.err) == (0, "")
     since = service.get("photos").since.isoformat(timespec="seconds")
     assert said.lines[:9] == [
@@ -231,6 +232,16 @@ def test_status_of_one_volume_has_its_options_without_the_password(
         "its sshfs: journalctl -u docker-volume-sshfs@photos.service",
     ]
     assert "hunter2" not in said.out + administrator("status", "photos", "--json").out
+
+
+def test_status_of_a_volume_without_systemd_names_other_logs_than_the_journal(
+    administrator: Administrator, service: Driver, settings: Settings
+) -> None:
+    create(service, settings, "photos")
+    assert administrator("status", "photos").lines[-2:] == [
+        "its calls: what the service prints (a managed plugin's is in Docker's log)",
+        f"its sshfs: {settings.logs}/photos",
+    ]
 
 
 def test_status_for_programs_has_the_same(administrator: Administrator, service: Driver, settings: Settings) -> None:
@@ -369,6 +380,20 @@ def test_status_when_the_service_does_not_answer_gives_up(
     assert said.err == (
         "docker-volume-sshfs: the plugin's service does not answer: journalctl -u docker-volume-sshfs tells why\n"
     )
+
+
+def test_status_where_there_is_no_journal_does_not_send_its_reader_there(
+    administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / "nowhere")
+    monkeypatch.setattr(status, "SERVICE_SECONDS", 0.1)
+    printed = "what the service prints (a managed plugin's is in Docker's log) tells why"
+    assert administrator("status").err == (
+        f"docker-volume-sshfs: the plugin's socket {settings.socket} is closed: start the service; {printed} it ended\n"
+    )
+    with listening(settings, None):
+        said = administrator("status")
+    assert (said.code, said.err) == (3, f"docker-volume-sshfs: the plugin's service does not answer: {printed}\n")
 
 
 @pytest.mark.parametrize(
