@@ -15,6 +15,10 @@ from sshfs_plugin.volume import Unresolved, Unusable, Volume, VolumeName
 _NO_VOLUME = VolumeName("remote")
 """The name of a volume that is never recorded."""
 
+_FOR_A_JUMP_HOST = (
+    "a remote that is a jump host alone needs the login, which has succeeded, and forwarding, but not this"
+)
+
 
 def show_all(settings: Settings) -> Exit:
     """Show every remote with its server and its volumes, and those that volumes name and that are not there.
@@ -75,10 +79,16 @@ def check(settings: Settings, name: str) -> Exit:
         CredentialsError, PreflightError: The first check that has failed.
     """
     remote = volume_of(settings, name)
-    problems = [volume for volume in _volumes(settings, name) if isinstance(volume, Unresolved)]
+    volumes = _volumes(settings, name)
+    problems = [volume for volume in volumes if isinstance(volume, Unresolved)]
     for volume in problems:  # before the server is asked, which may fail
         terminal.say(f"volume '{volume.name}': {volume.error}", colour="red", error=True)
-    check_volume(settings, remote, writes=False)
+    try:
+        check_volume(settings, remote, writes=False)
+    except (errors.SFTPUnavailable, errors.DirectoryUnusable) as error:
+        if not volumes:
+            error.hint += f"; {_FOR_A_JUMP_HOST}"
+        raise
     return Exit.BROKEN if problems else Exit.FINE
 
 

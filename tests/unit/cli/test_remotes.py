@@ -136,6 +136,26 @@ def test_check_that_fails_names_the_volumes_that_the_file_does_not_go_with_as_we
     assert said.lines[-1] == "✗ login"
 
 
+@pytest.mark.parametrize(
+    ("sftp", "directory", "failed"), [(False, "", "✗ SFTP"), (True, "directory = /missing\n", "✗ directory")]
+)
+def test_check_of_what_may_be_a_jump_host_alone_says_what_that_does_not_need(  # noqa: PLR0913 (what fails, and on what)
+    administrator: Administrator, remotes: Remotes, tmp_path: Path, sftp: bool, directory: str, failed: str
+) -> None:
+    said_so = (
+        "; a remote that is a jump host alone needs the login, which has succeeded, and forwarding, but not this\n"
+    )
+    with serving(Account(directory=tmp_path, password="hunter2", sftp=sftp)) as server:
+        describe(remotes, lines_of(server) + directory)
+        said = administrator("remote", "check", "nas")
+        assert (said.code, said.lines[-1]) == (1, failed)
+        assert said.err.endswith(said_so)
+        record(remotes, administrator, "photos", remote="nas")
+        said = administrator("remote", "check", "nas")
+        assert said.lines[-1] == failed
+        assert not said.err.endswith(said_so), "a volume of its own needs both"
+
+
 def test_volume_is_checked_with_what_the_file_says_by_now(
     administrator: Administrator, remotes: Remotes, server: Server
 ) -> None:
