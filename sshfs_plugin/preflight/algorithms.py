@@ -13,6 +13,7 @@ from sshfs_plugin.preflight.transport import Transport
 _NOT_IN_SSH = frozenset(
     (
         "ssh-rsa",
+        "ssh-rsa-cert-v01@openssh.com",
         "ssh-dss",
         "diffie-hellman-group-exchange-sha1",
         "diffie-hellman-group14-sha1",
@@ -41,8 +42,6 @@ def transport(connection: object, keywords: Mapping[str, str]) -> Transport:
     for keyword, attribute in _KEYWORDS.items():
         options = fresh.get_security_options()
         setattr(options, attribute, chosen(getattr(options, attribute), keywords.get(keyword, "")))
-    for_keys = chosen(fresh.preferred_pubkeys, keywords.get("PubkeyAcceptedAlgorithms", ""))
-    fresh.disabled_algorithms = {"pubkeys": [name for name in fresh.preferred_pubkeys if name not in for_keys]}
     return fresh
 
 
@@ -54,15 +53,6 @@ def is_in_order(listed: str) -> bool:
     return bool(listed) and not listed.startswith(("+", "-"))
 
 
-def takes(listed: str, name: str) -> bool:
-    """Tell whether a list of ssh_config(5) leaves an algorithm, which may be one that paramiko does not know."""
-    sign, patterns = _read(listed)
-    is_named = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    if sign == "-":
-        return name not in _NOT_IN_SSH and not is_named
-    return is_named or (name not in _NOT_IN_SSH and (not listed or sign in ("+", "^")))
-
-
 def _read(listed: str) -> tuple[str, list[str]]:
     """Return the sign with which a list begins, if it has one, and its patterns."""
     sign = listed[0] if listed[:1] in ("+", "-", "^") else ""
@@ -70,8 +60,15 @@ def _read(listed: str) -> tuple[str, list[str]]:
 
 
 def chosen(supported: Sequence[str], listed: str) -> tuple[str, ...]:
-    """Apply a list of ssh_config(5), such as ``+a,b``, to the algorithms that paramiko supports."""
+    """Apply a list of ssh_config(5) to the algorithms that paramiko supports; the usual ones if it leaves none."""
+    return left(supported, listed) or left(supported, "")
+
+
+def left(supported: Sequence[str], listed: str) -> tuple[str, ...]:
+    """Apply a list of ssh_config(5), such as ``+a,b``, to some algorithms, and return what it leaves in its order."""
     usual = [name for name in supported if name not in _NOT_IN_SSH]
+    if not listed:
+        return tuple(usual)
     sign, patterns = _read(listed)
     named = [name for pattern in patterns for name in fnmatch.filter(supported, pattern)]
     match sign:
@@ -83,4 +80,4 @@ def chosen(supported: Sequence[str], listed: str) -> tuple[str, ...]:
             wanted = [*named, *usual]
         case _:
             wanted = named
-    return tuple(dict.fromkeys(wanted or usual))
+    return tuple(dict.fromkeys(wanted))

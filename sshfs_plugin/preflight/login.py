@@ -6,8 +6,8 @@ import io
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline, time_limit
-from sshfs_plugin.preflight import algorithms
+from sshfs_plugin.preflight import signatures
 from sshfs_plugin.preflight.connection import NO_KEYWORDS
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
+from sshfs_plugin.preflight.transport import Transport
 from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.key_files import certificate_beside
@@ -41,7 +42,7 @@ _WAYS_IN = {"publickey": "a key", "password": "a password", "keyboard-interactiv
 
 
 def log_in(
-    transport: paramiko.Transport,
+    transport: Transport,
     remote: Remote,
     login: Login,
     deadline: Deadline,
@@ -80,18 +81,21 @@ def log_in(
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(
         f"{remote.host} refused to let {remote.user} in{given} (it takes {ways or 'nothing more'})",
-        _login_hint(login, offered, remote, keywords),
+        _login_hint(login, offered, remote, server.left_out),
     )
 
 
-def _login_hint(login: Login, offered: list[str], remote: Remote, keywords: Mapping[str, str]) -> str:
-    """Return what to do about the methods that a server still offers after all keys and the password were tried."""
-    if _BY_KEY & set(offered) and login.identity_files:
-        left_out = [
-            {_left_out_by(keywords, key) for key in _private_keys(login, path)} for path in login.identity_files
-        ]
-        if "" not in set.union(*left_out):
-            return f"{left_out[0].pop()} leaves out the key {login.identity_files[0]}, change that option or the key"
+def _login_hint(login: Login, offered: list[str], remote: Remote, left_out: Sequence[str]) -> str:
+    """Return what to do about the methods that a server still offers after all keys and the password were tried.
+
+    Args:
+        login: The keys and the password.
+        offered: The methods.
+        remote: The server.
+        left_out: Why keys were left out, with what to do about that.
+    """
+    if _BY_KEY & set(offered) and left_out and len(left_out) == len(login.identity_files) + len(login.agent_keys):
+        return left_out[0]
     if not login.identity_files and not login.agent and not login.password:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     if _BY_KEY & set(offered) and login.identity_files:
@@ -141,20 +145,24 @@ class _Server:
         transport: The connection, with keys exchanged.
         remote: The server.
         keywords: The volume's keywords of ssh_config, with their values.
+        left_out: Why keys were left out, each with what to do about that.
     """
 
-    transport: paramiko.Transport
+    transport: Transport
     remote: Remote
     keywords: Mapping[str, str]
+    left_out: list[str] = field(default_factory=list)
 
     def proofs(self, login: Login) -> Iterator[_Proof]:
         """Yield what a login has to give, in the order in which ssh would; no key is read yet."""
         for path in login.identity_files:
-            yield _Proof(f"the key {path}", _BY_KEY, functools.partial(self._give_key, _private_keys(login, path)))
+            name = f"the key {path}"
+            yield _Proof(name, _BY_KEY, functools.partial(self._give_key, name, _private_keys(login, path)))
         if login.agent:
             for blob in login.agent_keys:
-                give = functools.partial(self._give_agents_key, _AgentKey(login.agent, blob))
-                yield _Proof(f"the ssh-agent's key {fingerprint(blob)}", _BY_KEY, give)
+                name = f"the ssh-agent's key {fingerprint(blob)}"
+                give = functools.partial(self._give_agents_key, name, _AgentKey(login.agent, blob))
+                yield _Proof(name, _BY_KEY, give)
         if login.password:
             yield _Proof("the password", _BY_PASSWORD, functools.partial(self._give_password, login.password))
 
@@ -171,41 +179,41 @@ class _Server:
         except FAILURES as error:
             raise _broke_off(self.remote, error) from error
 
-    def _give_key(self, forms: Iterator[paramiko.PKey], offered: list[str]) -> list[str]:
-        """Offer a key in its forms, as :func:`_private_keys` has them."""
+    def _give_key(self, name: str, forms: Iterable[paramiko.PKey], offered: list[str]) -> list[str]:
+        """Offer a key in its forms, as :func:`_private_keys` has them, but not in those that ssh leaves out."""
+        problems, forms = [], list(forms)
         for key in forms:
-            if not self._can_sign(key):
+            if problem := self._why_left_out(name, key):
+                problems.append(problem)
                 continue
             left = self._offer(key, offered)
             if left != offered:
                 return left
+        if len(problems) == len(forms):
+            self.left_out.append(problems[-1])  # of the key alone, which comes after its certificate
         return offered
 
-    def _give_agents_key(self, key: "_AgentKey", offered: list[str]) -> list[str]:
-        if not self._can_sign(key):
-            return offered
+    def _give_agents_key(self, name: str, key: "_AgentKey", offered: list[str]) -> list[str]:
         try:
-            return self._offer(key, offered)
+            return self._give_key(name, [key], offered)
         except errors.LoginUnfinished:
             if key.problem:
                 raise key.problem from None
             raise
 
     def _offer(self, key: paramiko.PKey, offered: list[str]) -> list[str]:
-        return self.attempt(offered, lambda: self.transport.auth_publickey(self.remote.user, key))
+        algorithm = signatures.algorithm(_kind(key), self.transport, self._accepted)
+        return self.attempt(offered, lambda: self.transport.offer_key(self.remote.user, key, algorithm))
 
-    def _can_sign(self, key: paramiko.PKey) -> bool:
-        """Tell whether both sides take a signature algorithm of a key; paramiko ends the connection if there is none.
+    @property
+    def _accepted(self) -> str:
+        return self.keywords.get("PubkeyAcceptedAlgorithms", "")
 
-        Only RSA keys have several algorithms, some or all of which servers and volumes may exclude.
-        """
-        if _left_out_by(self.keywords, key):
-            return False
-        if "rsa" not in key.get_name():
-            return True
-        ours = {name for name in self.transport.preferred_pubkeys if "rsa" in name}
-        theirs = self.transport.server_extensions.get("server-sig-algs", b"")
-        return bool(ours & set(theirs.decode("ascii", "replace").split(",")) if theirs else ours)
+    def _why_left_out(self, name: str, key: paramiko.PKey) -> str:
+        """Return why ssh leaves a key out, with what to do about it; empty if it does not."""
+        if _is_shorter(key, int(self.keywords.get("RequiredRSASize", 0))):
+            return f"RequiredRSASize leaves out {name}, change that option or the key"
+        return signatures.why_left_out(name, _kind(key), self.transport, self._accepted)
 
     def _give_password(self, password: str, offered: list[str]) -> list[str]:
         """Offer the password in the form that the server takes."""
@@ -274,15 +282,16 @@ class _AgentKey(paramiko.PKey):  # type: ignore[misc]  # Debian's paramiko carri
             raise paramiko.SSHException(str(error)) from error
 
 
-def _left_out_by(keywords: Mapping[str, str], key: paramiko.PKey) -> str:
-    """Return the option by which ssh leaves a key out; empty if none does. RSA keys have several algorithms."""
-    kind = key.public_blob.key_type if key.public_blob else key.get_name()
-    if "rsa" not in kind:
-        taken = algorithms.takes(keywords.get("PubkeyAcceptedAlgorithms", ""), kind)
-        return "" if taken else "PubkeyAcceptedAlgorithms"
-    plain = key if isinstance(key, paramiko.RSAKey) or kind != "ssh-rsa" else paramiko.RSAKey(data=key.asbytes())
-    is_short = isinstance(plain, paramiko.RSAKey) and plain.get_bits() < int(keywords.get("RequiredRSASize", 0))
-    return "RequiredRSASize" if is_short else ""
+def _kind(key: paramiko.PKey) -> str:
+    """Return the kind of a key, or of its certificate, as ssh-keygen writes it."""
+    kind: str = key.public_blob.key_type if key.public_blob else key.get_name()
+    return kind
+
+
+def _is_shorter(key: paramiko.PKey, bits: int) -> bool:
+    """Tell whether a key is an RSA key, of a file or an agent, and shorter than that."""
+    plain = paramiko.RSAKey(data=key.asbytes()) if key.get_name() == signatures.RSA else key
+    return isinstance(plain, paramiko.RSAKey) and plain.get_bits() < bits
 
 
 def _private_keys(login: Login, path: Path) -> Iterator[paramiko.PKey]:

@@ -135,6 +135,14 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
         error: Exception | None = super().get_exception()
         return error if error is None or isinstance(error, FAILURES) else Malformed("a message that makes no sense")
 
+    def offer_key(self, user: str, key: paramiko.PKey, algorithm: str) -> list[str]:
+        """Log in with a key that signs with this algorithm, and return the methods that are wanted after it."""
+        answered = threading.Event()
+        self.auth_handler = _KeyOffer(self, algorithm)
+        self.auth_handler.auth_publickey(user, key, answered)
+        wanted: list[str] = self.auth_handler.wait_for_response(answered)
+        return wanted
+
     def _send_message(self, data: Any) -> None:
         """Send a message, but request the login service only once; paramiko does so before each attempt to log in.
 
@@ -147,6 +155,17 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
                 return
             self._has_asked = True
         super()._send_message(data)
+
+
+class _KeyOffer(paramiko.auth_handler.AuthHandler):  # type: ignore[misc]  # as above
+    """A login with a key whose algorithm is known; paramiko would choose one by rules that are not those of ssh."""
+
+    def __init__(self, transport: Transport, algorithm: str) -> None:
+        super().__init__(transport)
+        self._algorithm = algorithm
+
+    def _finalize_pubkey_algorithm(self, _key_type: str) -> str:
+        return self._algorithm
 
 
 class _Channels(paramiko.transport.ChannelMap):  # type: ignore[misc]  # as above

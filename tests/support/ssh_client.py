@@ -3,7 +3,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from support.waiting import LIMIT_SECONDS
 
 HOST = LOOPBACK
 ANY_KIND = ("ed25519", "ecdsa", "rsa")
+RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 FORMS = (*ANY_KIND, "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8")
 
 
@@ -143,6 +144,38 @@ def public(key: Path) -> str:
 def only(what: str, *algorithms: str) -> Callable[[Any], None]:
     """Return what makes a server's transport accept these algorithms alone."""
     return lambda transport: setattr(transport.get_security_options(), what, algorithms)
+
+
+def announcing(
+    signatures: Sequence[str] | None, takes: Sequence[str] = (), version: str = "OpenSSH_9.2"
+) -> Callable[[Any], None]:
+    """Return what makes a server's transport one of another age.
+
+    Args:
+        signatures: The signatures of keys that it announces as those that it takes; None if it announces nothing.
+        takes: Those of RSA keys that it does take.
+        version: What it says that it is.
+    """
+
+    def tune(transport: Any) -> None:
+        transport.local_version = f"SSH-2.0-{version}"
+        transport.server_sig_algs = False  # paramiko would announce its own, and to ssh none
+        transport.disabled_algorithms = {"pubkeys": [name for name in RSA if name not in takes]}
+        activate = transport._activate_outbound
+
+        def activated() -> None:
+            activate()
+            if signatures is not None:
+                transport._send_message(announcement)
+
+        transport._activate_outbound = activated
+
+    announcement = paramiko.Message()
+    announcement.add_byte(bytes((paramiko.common.MSG_EXT_INFO,)))
+    announcement.add_int(1)
+    announcement.add_string("server-sig-algs")
+    announcement.add_string(",".join(signatures or ()))
+    return tune
 
 
 def needs(algorithm: str) -> pytest.MarkDecorator:

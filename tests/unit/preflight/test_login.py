@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 from support.agents import agent, tell
-from support.ssh_client import FORMS, Client, connect, public
+from support.ssh_client import FORMS, HOST, RSA, Client, announcing, connect, needs, public, shown
 from support.ssh_keys import public_key, write_key, write_token_key
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, serving
 from support.waiting import LIMIT_SECONDS
@@ -19,6 +19,7 @@ from support.waiting import LIMIT_SECONDS
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
+from sshfs_plugin.ssh.known_hosts import line
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -129,9 +130,6 @@ def test_login_when_the_default_keys_are_several_succeeds_with_the_one_that_fits
     with serving(Account(directory=files, keys=[public(keys["ed25519"])])) as server:
         client.run(server)
     assert server.seen[:4] == ["none", KEY, KEY, "subsystem sftp"]
-
-
-RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
 
 
 @pytest.mark.parametrize("who", ["server", "volume"])
@@ -334,7 +332,12 @@ def test_login_with_a_key_on_a_token_is_refused_since_nobody_could_touch_it(
 @pytest.fixture
 def certified(keys: dict[str, Path], tmp_path: Path) -> Path:
     """Make a key that has a certificate beside it."""
-    authority, key = write_key(tmp_path / "authority", "ed25519", 3), write_key(tmp_path / "certified", "ed25519", 2)
+    return certify(tmp_path / "certified", "ed25519")
+
+
+def certify(file: Path, kind: str) -> Path:
+    """Write the key that ``keys`` has of a kind, with a certificate beside it."""
+    authority, key = write_key(file.with_name("authority"), "ed25519", 3), write_key(file, kind, 2)
     signing = ["ssh-keygen", "-q", "-s", str(authority), "-I", "bob", "-n", "bob", str(public_key(key))]
     command.run(signing, seconds=LIMIT_SECONDS).check_returncode()
     return key
@@ -402,6 +405,122 @@ def test_login_when_the_certificate_is_broken_succeeds_with_the_key_and_logs_why
     with serving(Account(directory=files, keys=[public(certified)], ways=[(KEY,)])) as server:
         client.run(server, IdentityFile=str(certified))
     assert f"cannot use the certificate {certificate}" in caplog.text
+
+
+# Signatures of RSA keys
+
+SHA1, SHA2 = ("ssh-rsa",), ("rsa-sha2-512", "rsa-sha2-256")
+
+
+@pytest.mark.parametrize("where", ["file", "agent"])
+@pytest.mark.parametrize(
+    ("tune", "accepted"),
+    [
+        pytest.param(announcing(None, SHA1, "OpenSSH_6.6.1"), "+ssh-rsa", id="an old server", marks=needs("ssh-rsa")),
+        pytest.param(announcing(None, SHA1, "dropbear_2019"), "^ssh-rsa", id="another", marks=needs("ssh-rsa")),
+        pytest.param(announcing(SHA2, ["rsa-sha2-512"]), "", id="the best"),
+        pytest.param(announcing(SHA2, ["rsa-sha2-256"]), "rsa-sha2-256,rsa-sha2-512", id="the volume's first"),
+        pytest.param(announcing(SHA1, SHA1), "+ssh-rsa", id="the only one", marks=needs("ssh-rsa")),
+        pytest.param(announcing(["rsa-sha2-256", *SHA1], SHA1), "^ssh-rsa", id="SHA-1 first", marks=needs("ssh-rsa")),
+        pytest.param(announcing(SHA1, SHA2, "OpenSSH_7.4p1 Debian-10+deb9u7"), "", id="OpenSSH 7.4"),
+    ],
+)
+def test_login_with_an_rsa_key_signs_as_ssh_does(  # noqa: PLR0913 (what varies)
+    client: Client,
+    files: Path,
+    keys: dict[str, Path],
+    tune: Callable[[Any], None],
+    accepted: str,
+    where: str,
+) -> None:
+    account = Account(directory=files, keys=[public(keys["rsa"])], ways=[(KEY,)])
+    with agent(keys["rsa"]) as place, serving(account, tune=tune) as server:
+        given: Any = {"IdentityFile": str(keys["rsa"])} if where == "file" else {"IdentityAgent": str(place)}
+        if accepted:
+            given["PubkeyAcceptedAlgorithms"] = accepted
+        volume = client.volume(server, **given)
+        client.preflight.run(volume, Deadline.after(60))
+        assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+        ssh = connect(client, volume)
+    assert (ssh.returncode, ssh.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("tune", "accepted", "why"),
+    [
+        pytest.param(announcing(None, RSA, "mod_sftp"), "", "the server does not say", id="says nothing"),
+        pytest.param(announcing(SHA1, SHA1), "", "the server does not say", id="says SHA-1"),
+        pytest.param(announcing(None, SHA1, "OpenSSH_6.6.1"), "rsa-*", "the server does not say", id="SHA-2 in a list"),
+        pytest.param(announcing(["ssh-ed25519"]), "", "the server says that it takes no RSA keys", id="none"),
+        pytest.param(announcing(SHA2, SHA2), "ssh-rsa", "PubkeyAcceptedAlgorithms leaves out", id="SHA-1 in a list"),
+        pytest.param(announcing(SHA2, SHA2), "ssh-ed25519", "PubkeyAcceptedAlgorithms leaves out", id="other kinds"),
+    ],
+)
+def test_login_with_an_rsa_key_that_ssh_would_leave_out_says_why(  # noqa: PLR0913 (what varies)
+    client: Client, files: Path, keys: dict[str, Path], tune: Callable[[Any], None], accepted: str, why: str
+) -> None:
+    key = keys["rsa"]
+    with serving(Account(directory=files, keys=[public(key)], ways=[(KEY,)]), tune=tune) as server:
+        given: Any = {"IdentityFile": str(key)} | ({"PubkeyAcceptedAlgorithms": accepted} if accepted else {})
+        error = client.refusal(server, **given)
+        assert server.seen == ["none"]
+        (client.directory / "known_hosts").write_text(line(HOST, server.port, shown()))
+        ssh = connect(client, client.volume(server, **given))
+    assert isinstance(error, errors.LoginRefused)
+    hints = {
+        "the server does not say": f"the server does not say that it takes RSA keys with SHA-2, which leaves out the "
+        f"key {key}: use an ed25519 key, or -o PubkeyAcceptedAlgorithms=+ssh-rsa",
+        "the server says that it takes no RSA keys": f"the server says that it takes no RSA keys, which leaves out the "
+        f"key {key}: use an ed25519 key",
+        "PubkeyAcceptedAlgorithms leaves out": f"PubkeyAcceptedAlgorithms leaves out the key {key}, change that option "
+        "or the key",
+    }
+    assert str(error) == f"127.0.0.1 refused to let bob in with the key {key} (it takes a key): {hints[why]}"
+    assert "Permission denied" in ssh.stderr
+
+
+def test_login_with_an_agent_whose_keys_ssh_would_all_leave_out_says_why(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    account = Account(directory=files, keys=[public(keys["rsa"])], ways=[(KEY,)])
+    with agent(keys["rsa"]) as place, serving(account, tune=announcing(None, RSA)) as server:
+        error = client.refusal(server, IdentityAgent=str(place))
+    assert "the server does not say that it takes RSA keys with SHA-2, which leaves out the ssh-agent's key " in (
+        error.hint
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "announced", "accepted", "offers"),
+    [
+        ("OpenSSH_7.7", SHA2, "", 1),
+        pytest.param("OpenSSH_7.7", SHA2, "+ssh-rsa-cert-v01@openssh.com", 2, marks=needs("ssh-rsa")),
+        ("OpenSSH_7.8", SHA2, "", 2),
+        ("OpenSSH_10.0p2 Debian-7", SHA2, "", 2),
+        pytest.param("OpenSSH_9.2", SHA1, "+ssh-rsa", 1, marks=needs("ssh-rsa")),
+        pytest.param("OpenSSH_9.2", SHA1, "+ssh-rsa*", 2, marks=needs("ssh-rsa")),
+        pytest.param("mod_sftp", None, "+ssh-rsa-cert-v01@openssh.com,ssh-rsa", 2, marks=needs("ssh-rsa")),
+    ],
+)
+def test_login_with_a_certificate_of_an_rsa_key_offers_it_where_ssh_does(  # noqa: PLR0913 (what varies)
+    client: Client,
+    files: Path,
+    keys: dict[str, Path],
+    version: str,
+    announced: tuple[str, ...] | None,
+    accepted: str,
+    offers: int,
+) -> None:
+    key = certify(client.directory / "key", "rsa")
+    takes = RSA if "ssh-rsa" in accepted else SHA2
+    with serving(Account(directory=files, ways=[(KEY,)]), tune=announcing(announced, takes, version)) as server:
+        given: Any = {"IdentityFile": str(key)} | ({"PubkeyAcceptedAlgorithms": accepted} if accepted else {})
+        client.refusal(server, **given)
+        by_check = server.seen.count(KEY)
+        (client.directory / "known_hosts").write_text(line(HOST, server.port, shown()))
+        ssh = connect(client, client.volume(server, **given))
+    assert "Permission denied" in ssh.stderr
+    assert (by_check, server.seen.count(KEY) - by_check) == (offers, offers)
 
 
 # Secrets and agents
