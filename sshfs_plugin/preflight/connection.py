@@ -282,8 +282,6 @@ def exchange_keys(
 
 def _kinds_to_ask_for(offered: Sequence[str], kinds: tuple[str, ...], keywords: Mapping[str, str]) -> list[str]:
     """Return those of some kinds of host key that a volume lets in, in the order in which ssh would ask for them."""
-    if "rsa-sha2-512" in kinds:
-        kinds = (*kinds, "ssh-rsa")  # the same keys with an SHA-1 signature, which only HostKeyAlgorithms lets in
     if algorithms.is_in_order(keywords.get("HostKeyAlgorithms", "")):
         return [kind for kind in offered if kind in kinds]
     return [kind for kind in kinds if kind in offered]

@@ -11,9 +11,12 @@ from sshfs_plugin.volume import HostKeyCheck, Remote, Volume
 HOST_KEY_KINDS = (
     ("ssh-ed25519",),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
-    ("rsa-sha2-512", "rsa-sha2-256"),
+    ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
 )
-"""Families of host keys, in the order in which they are asked for; as in ssh, ssh-rsa with SHA-1 is not among them."""
+"""Families of host keys, in the order in which they are asked for.
+
+As in ssh, ssh-rsa, the same key with a signature by SHA-1, is asked for only where ``HostKeyAlgorithms`` lets it in.
+"""
 
 
 class Standing(enum.Enum):
@@ -30,11 +33,7 @@ def families(known: tuple[HostKey, ...]) -> list[tuple[str, ...]]:
     As for ssh, a revoked key is not known.
     """
     good = [key for key in known if not key.revoked]
-    return sorted(HOST_KEY_KINDS, key=lambda kinds: not any(_is_of(key, kinds) for key in good))
-
-
-def _is_of(key: HostKey, kinds: tuple[str, ...]) -> bool:
-    return key.kind in kinds or (key.kind == "ssh-rsa" and "rsa-sha2-512" in kinds)
+    return sorted(HOST_KEY_KINDS, key=lambda kinds: not any(key.kind in kinds for key in good))
 
 
 def _standing(shown: HostKey, known: tuple[HostKey, ...]) -> Standing:

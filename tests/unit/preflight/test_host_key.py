@@ -125,6 +125,21 @@ def test_host_key_when_one_is_known_and_another_kind_was_revoked_somewhere_is_as
     assert (ssh.returncode, ssh.stderr) == (0, "")
 
 
+@needs("ssh-rsa")
+@pytest.mark.parametrize("known", ["rsa", "ecdsa"])
+def test_host_key_when_known_and_the_server_signs_with_sha1_for_another_is_asked_for_that_one(
+    client: Client, files: Path, keys: dict[str, Path], known: str
+) -> None:
+    account = Account(directory=files, keys=[public(keys["ed25519"])], ways=[(KEY,)])
+    old = only("key_types", "ecdsa-sha2-nistp256", "ssh-rsa")
+    with serving(account, [host_key("ecdsa"), host_key("rsa")], old) as server:
+        (client.directory / ".ssh/known_hosts").write_text(line(HOST, server.port, shown(known)))
+        volume = client.volume(server, IdentityFile=str(keys["ed25519"]), HostKeyAlgorithms="+ssh-rsa")
+        client.preflight.run(volume, Deadline.after(60))
+        ssh = connect(client, volume)
+    assert (ssh.returncode, ssh.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("algorithms", ["^ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256,ssh-ed25519"])
 @pytest.mark.parametrize("pinned", [False, True])
 def test_host_key_when_the_volume_says_which_kind_comes_first_is_the_one_that_ssh_is_shown(
