@@ -6,6 +6,7 @@ They know nothing of HTTP, files or processes.
 
 import enum
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -82,6 +83,11 @@ class Remote:
     def login(self) -> str:
         """The login as ssh takes it: ``user@host``."""
         return f"{self.user}@{self.host}" if self.user else self.host
+
+    @property
+    def arguments(self) -> str:
+        """The login as a shell gives it to ssh and ssh-copy-id: ``-p 2222 user@host``."""
+        return ("" if self.port == SSH_PORT else f"-p {self.port} ") + shlex.quote(self.login)
 
     @property
     def account(self) -> str:

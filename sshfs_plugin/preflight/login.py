@@ -20,12 +20,12 @@ from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.preflight import signatures
 from sshfs_plugin.preflight.connection import NO_KEYWORDS
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, paramiko, reason
-from sshfs_plugin.preflight.transport import Transport
+from sshfs_plugin.preflight.transport import Transport, by_hand
 from sshfs_plugin.ssh.agent import Agent
 from sshfs_plugin.ssh.credentials import Login
 from sshfs_plugin.ssh.key_files import certificate_beside
 from sshfs_plugin.ssh.known_hosts import fingerprint
-from sshfs_plugin.volume import SSH_PORT, Remote
+from sshfs_plugin.volume import Remote
 
 log = logging.getLogger(__name__)
 
@@ -81,29 +81,22 @@ def log_in(
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(
         f"{remote.host} refused to let {remote.user} in{given} (it takes {ways or 'nothing more'})",
-        _login_hint(login, offered, remote, server.left_out),
+        _login_hint(login, offered, server),
     )
 
 
-def _login_hint(login: Login, offered: list[str], remote: Remote, left_out: Sequence[str]) -> str:
-    """Return what to do about the methods that a server still offers after all keys and the password were tried.
-
-    Args:
-        login: The keys and the password.
-        offered: The methods.
-        remote: The server.
-        left_out: Why keys were left out, with what to do about that.
-    """
+def _login_hint(login: Login, offered: list[str], server: "_Server") -> str:
+    """Return what to do about the methods that a server still offers after all keys and the password were tried."""
+    remote, left_out = server.remote, server.left_out
     if _BY_KEY & set(offered) and left_out and len(left_out) == len(login.identity_files) + len(login.agent_keys):
         return left_out[0]
     if not login.identity_files and not login.agent and not login.password:
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     if _BY_KEY & set(offered) and login.identity_files:
-        port = "" if remote.port == SSH_PORT else f"-p {remote.port} "
-        account = shlex.quote(f"{remote.user}@{remote.host}")
         key = shlex.quote(str(login.identity_files[0]))
-        copy = f"sudo ssh-copy-id -i {key} {port}{account}"
-        how = f"sudo ssh-keygen -y -f {key} prints it" if login.copied_key else copy
+        is_out_of_reach = login.copied_key or server.transport.beneath
+        copy = f"sudo ssh-copy-id -i {key} {remote.arguments}"
+        how = f"sudo ssh-keygen -y -f {key} prints it" if is_out_of_reach else copy
         return f"is the public key in the authorized_keys of {remote.user} there ({how}), {_is_user_right(remote)}"
     if _BY_KEY & set(offered) and login.agent:
         listing = f"SSH_AUTH_SOCK={shlex.quote(str(login.agent.path))} ssh-add -L prints them"
@@ -231,8 +224,7 @@ class _Server:
             asks = wanted.strip().rstrip(":")[: errors.LONGEST_QUOTE]
             raise errors.LoginRefused(
                 f"{self.remote.host} wants {user} to choose a new password (it asks {asks!r})",
-                f"log in there by hand once, with ssh {shlex.quote(f'{user}@{self.remote.host}')}, and give the volume "
-                "the new one",
+                f"{by_hand(self.remote, self.transport)}, and give the volume the new one",
             )
         return left
 

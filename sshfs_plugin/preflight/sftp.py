@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The check of SFTP: whether the server has it for this login, and with which extensions."""
 
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import Any
 from sshfs_plugin import errors
 from sshfs_plugin.deadline import Deadline, time_limit
 from sshfs_plugin.preflight.ssh import ANSWER_SECONDS, FAILURES, ended_at, paramiko, reason
-from sshfs_plugin.preflight.transport import LARGEST_PACKET, Message, TooMuch
+from sshfs_plugin.preflight.transport import LARGEST_PACKET, Message, TooMuch, Transport, by_hand
 from sshfs_plugin.volume import Remote
 
 _VERSION = 3
@@ -144,7 +143,7 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
         return self._last_read
 
 
-def open_sftp(transport: paramiko.Transport, remote: Remote, deadline: Deadline) -> Client:
+def open_sftp(transport: Transport, remote: Remote, deadline: Deadline) -> Client:
     """Start SFTP over a connection that is logged in.
 
     Raises:
@@ -193,7 +192,7 @@ def _too_late(remote: Remote) -> errors.SFTPUnavailable:
 
 
 def _unavailable(
-    remote: Remote, transport: paramiko.Transport, channel: paramiko.Channel | None, error: Exception
+    remote: Remote, transport: Transport, channel: paramiko.Channel | None, error: Exception
 ) -> errors.SFTPUnavailable:
     subject = f"{remote.account} lets the login in but"
     for fault in (error, transport.saved_exception):  # paramiko gives it to what waits for an answer, or keeps it
@@ -217,10 +216,8 @@ def _unavailable(
     if isinstance(error.__context__, EOFError):  # which paramiko replaces by an error of its own
         said = _last_words(channel) or reason(error.__context__)
         if _EXPIRED in said:
-            login = shlex.quote(f"{remote.user}@{remote.host}")
             return errors.SFTPUnavailable(
-                f"{subject} wants a new password first ({said})",
-                f"log in there by hand once, with ssh {login}, and choose one",
+                f"{subject} wants a new password first ({said})", f"{by_hand(remote, transport)}, and choose one"
             )
         return errors.SFTPUnavailable(
             f"{subject} its SFTP ended at once ({said})",

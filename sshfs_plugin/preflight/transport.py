@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from sshfs_plugin.preflight.ssh import FAILURES, paramiko
+from sshfs_plugin.volume import Remote
 
 LARGEST_PACKET = 256 * 1024
 """Bytes. OpenSSH takes no larger packet, be it of SSH or of SFTP."""
@@ -155,6 +156,11 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
                 return
             self._has_asked = True
         super()._send_message(data)
+
+
+def by_hand(remote: Remote, transport: Transport) -> str:
+    """Return the advice to log in to a server by hand, with the command where that needs no jump host."""
+    return "log in there by hand once" + ("" if transport.beneath else f", with ssh {remote.arguments}")
 
 
 class _KeyOffer(paramiko.auth_handler.AuthHandler):  # type: ignore[misc]  # as above

@@ -12,7 +12,7 @@ import pytest
 from support.impostors import impostor
 from support.remotes import describe
 from support.ssh_client import Client, shown
-from support.ssh_keys import host_key
+from support.ssh_keys import host_key, write_key
 from support.ssh_server import PASSWORD, TYPED, Account, Server, serving
 from support.waiting import LIMIT_SECONDS, Background, await_that
 
@@ -86,6 +86,33 @@ def test_host_key_that_is_not_known_behind_a_jump_host_is_not_looked_for_without
         error = client.refusal(server, password="hunter2", ProxyJump="bastion", host_key_check="yes")
     assert isinstance(error, errors.HostKeyUnknown)
     assert "host-key trust" not in error.hint
+
+
+@pytest.mark.parametrize(
+    ("account", "opts", "advice"),
+    [
+        ({"expired": True, "ways": [(TYPED,)]}, {"password": "hunter2"}, "log in there by hand once, and give the "),
+        (
+            {"last_words": b"Password change required but no TTY available.\n"},
+            {"password": "hunter2"},
+            "log in there by hand once, and choose one",
+        ),
+        ({}, {"IdentityFile": "KEY"}, "authorized_keys of bob there (sudo ssh-keygen -y -f KEY prints it), and is "),
+    ],
+    ids=["typed", "SFTP", "key"],
+)
+def test_advice_about_a_server_behind_a_jump_host_has_no_command_that_goes_there_without_it(
+    client: Client, files: Path, account: Any, opts: dict[str, str], advice: str
+) -> None:
+    key = write_key(client.directory / "key", "ed25519")
+    given: Any = {name: value.replace("KEY", str(key)) for name, value in opts.items()}
+    with (
+        jump_host(client, "bastion", files),
+        serving(Account(directory=files, password="hunter2", **account)) as server,
+    ):
+        error = client.refusal(server, ProxyJump="bastion", **given)
+    assert advice.replace("KEY", str(key)) in str(error)
+    assert str(server.port) not in error.hint
 
 
 def test_name_of_the_server_is_not_looked_up_here(client: Client, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,7 +273,7 @@ def test_login_when_a_new_password_is_asked_for_gives_none_and_says_so(client: C
     assert isinstance(error, errors.LoginRefused)
     assert str(error) == (
         "127.0.0.1 wants bob to choose a new password (it asks 'New password'): log in there by hand once, with ssh "
-        "bob@127.0.0.1, and give the volume the new one"
+        f"-p {server.port} bob@127.0.0.1, and give the volume the new one"
     )
     assert server.typed == ["hunter2", "", ""]
 

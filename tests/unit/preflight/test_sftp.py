@@ -82,7 +82,7 @@ def test_sftp_when_the_password_has_expired_although_a_key_is_used_says_so(clien
     assert str(error) == (
         f"bob@127.0.0.1 port {server.port} lets the login in but wants a new password first (WARNING: Your password "
         "has expired.; Password change required but no TTY available.; exit status 127): log in there by hand once, "
-        "with ssh bob@127.0.0.1, and choose one"
+        f"with ssh -p {server.port} bob@127.0.0.1, and choose one"
     )
 
 
