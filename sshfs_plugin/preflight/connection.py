@@ -269,7 +269,8 @@ def exchange_keys(
         transport.start_client(timeout=seconds)
     except FAILURES as error:
         transport.close()
-        if keywords.get("HostKeyAlgorithms") and "no acceptable host key" in str(error):
+        # a list that begins with a plus leaves none out
+        if keywords.get("HostKeyAlgorithms", "+")[0] != "+" and "no acceptable host key" in str(error):
             raise _no_kind_of_host_key_left(remote) from error
         raise _negotiation_failed(remote, transport, error) from error
     if not transport.initial_kex_done:  # paramiko raises no error when the time is up
@@ -309,7 +310,7 @@ def _negotiation_failed(remote: Remote, transport: Transport, error: Exception) 
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return errors.NegotiationFailed(
             f"the SSH server at {remote.server} shares no algorithm with the check ({reason(error)})",
-            "if ssh itself can log in there, say -o check=never",
+            "if ssh itself can log in there, say -o check=never for the volume",
         )
     return errors.NegotiationFailed(
         f"the SSH server at {remote.server} broke the connection off ({reason(error)})",

@@ -10,6 +10,9 @@ from sshfs_plugin.volume import Remote
 
 ANSWER_SECONDS = 10.0
 
+_ALL_KINDS = {"HostKeyAlgorithms": "+ssh-rsa"}
+"""An old server has only an RSA key with a signature by SHA-1, and a volume may let that in."""
+
 
 def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadline) -> tuple[HostKey, ...]:
     """Return the server's host keys, at least one; the first is the one that a volume would be shown.
@@ -24,7 +27,7 @@ def shown_host_keys(remote: Remote, known: tuple[HostKey, ...], deadline: Deadli
     for kinds in families(known):
         connection = connect(remote, addresses, deadline.left(ANSWER_SECONDS))
         try:
-            transport = exchange_keys(remote, connection, kinds, deadline.left(ANSWER_SECONDS))
+            transport = exchange_keys(remote, connection, kinds, deadline.left(ANSWER_SECONDS), _ALL_KINDS)
         except errors.NegotiationFailed as error:
             problem = problem or error
             continue

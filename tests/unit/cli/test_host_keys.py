@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.administrator import Administrator
 from support.impostors import LOOPBACK, closed_port, impostor
+from support.ssh_client import needs, only
 from support.ssh_keys import host_key
 from support.ssh_server import Account, Server, serving
 from support.waiting import LIMIT_SECONDS
@@ -60,6 +61,26 @@ def test_show_of_a_new_server_lists_its_keys_and_how_to_trust_it(administrator: 
         f"docker-volume-sshfs host-key trust '{name(server)}'",
     ]
     assert not administrator.settings.state.exists()
+
+
+@needs("ssh-rsa")
+def test_server_whose_only_host_key_signs_with_sha1_is_shown_and_trusted(
+    administrator: Administrator, tmp_path: Path, known_hosts: KnownHosts
+) -> None:
+    with serving(Account(directory=tmp_path), [host_key("rsa")], only("key_types", "ssh-rsa")) as server:
+        assert f"ssh-rsa {shown('rsa').fingerprint} not known" in administrator("host-key", "show", name(server)).lines
+        assert administrator("host-key", "trust", name(server), answer="y\n").code == 0
+        assert known(known_hosts, server) == {shown("rsa").fingerprint}
+
+
+def test_show_of_a_server_without_a_host_key_of_a_known_kind_says_so(
+    administrator: Administrator, tmp_path: Path
+) -> None:
+    with serving(Account(directory=tmp_path), [host_key("rsa")], only("key_types", "ssh-ed25519")) as server:
+        said = administrator("host-key", "show", name(server))
+    assert said.code == 1
+    assert f"the SSH server at {HOST} port {server.port} shares no algorithm with the check (" in said.err
+    assert said.err.endswith("): if ssh itself can log in there, say -o check=never for the volume\n")
 
 
 def test_show_of_a_known_server_names_the_files(
@@ -220,7 +241,7 @@ def test_trust_of_a_server_that_has_changed_wants_it_forgotten_first(
     assert said.code == 1
     assert said.err.endswith(f"remove its old key: docker-volume-sshfs host-key forget '{name(server)}'\n")
     assert administrator("host-key", "forget", name(server)).code == 0
-    assert administrator("host-key", "trust", "--yes", name(server)).code == 0
+    assert administrator("host-key", "trust", name(server), answer="y\n").code == 0
 
 
 def test_trust_of_a_revoked_key_is_refused(

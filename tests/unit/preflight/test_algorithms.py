@@ -32,7 +32,7 @@ def test_server_when_it_has_only_algorithms_that_ssh_has_given_up_is_refused(
         error = client.refusal(server, password="hunter2")
     assert isinstance(error, errors.NegotiationFailed)
     assert f"the SSH server at 127.0.0.1 port {server.port} shares no algorithm with the check (" in str(error)
-    assert str(error).endswith(": if ssh itself can log in there, say -o check=never")
+    assert str(error).endswith(": if ssh itself can log in there, say -o check=never for the volume")
 
 
 @pytest.mark.parametrize(
