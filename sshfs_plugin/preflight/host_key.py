@@ -113,10 +113,17 @@ def require_trusted(volume: Volume, shown: HostKey, known: tuple[HostKey, ...], 
     if verdict is Standing.NEW and volume.host_key_check is HostKeyCheck.YES:
         raise errors.HostKeyUnknown(
             f"the host key of {remote.server} is not known, it is {shown.fingerprint}",
-            f"verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then {_trust(volume)}say "
-            f"-o host_key={shown.fingerprint} for a new volume, or leave host_key_check=yes out there to trust it",
+            f"verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then {_trust(volume)}"
+            f"{_pin(volume, shown)}, or leave host_key_check=yes out there to trust it",
         )
     return verdict.value
+
+
+def _pin(volume: Volume, key: HostKey) -> str:
+    """Return how a host key becomes the only one that a volume trusts, or volumes of its remote."""
+    if volume.remote_name:
+        return f"write host_key = {key.fingerprint} into the file of the remote '{volume.remote_name}'"
+    return f"say -o host_key={key.fingerprint} for a new volume"
 
 
 def _trust(volume: Volume) -> str:

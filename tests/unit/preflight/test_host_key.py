@@ -2,16 +2,18 @@
 """The check of the host key, against real servers on loopback."""
 
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.remotes import describe
 from support.ssh_client import ANY_KIND, HOST, Client, connect, needs, only, public, shown
 from support.ssh_keys import host_key
 from support.ssh_server import KEY, Account, Server, serving
 from support.waiting import LIMIT_SECONDS
 
-from sshfs_plugin import errors
+from sshfs_plugin import errors, options
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.host import command
 from sshfs_plugin.preflight.deferred import DeferredPreflight
@@ -45,6 +47,24 @@ def test_host_key_when_unknown_and_check_is_yes_says_its_fingerprint_and_sends_n
     )
     assert server.seen == []
     assert client.known == ""
+
+
+def test_host_key_when_unknown_and_a_file_says_what_to_log_in_with_is_one_for_that_file(
+    client: Client, server: Server
+) -> None:
+    """``-o host_key=`` is refused beside such a remote."""
+    said = f"host = 127.0.0.1\nport = {server.port}\nuser = bob\npassword = hunter2\nhost_key_check = yes\n"
+    describe(client.remotes, said, name="nas")
+    opts = {"remote": "nas", "directory": "/photos"}
+    volume = options.parse(VolumeName("photos"), opts, datetime.now(UTC), client.remotes)
+    with pytest.raises(errors.HostKeyUnknown) as refused:
+        client.preflight.run(volume, Deadline.after(60))
+    cure = f"host_key = {shown().fingerprint}"
+    assert f", or write {cure} into the file of the remote 'nas', or leave host_key_check=yes out" in refused.value.hint
+    describe(client.remotes, f"{said}{cure}\n", name="nas")
+    client.preflight.run(
+        options.parse(VolumeName("photos"), opts, datetime.now(UTC), client.remotes), Deadline.after(60)
+    )
 
 
 @pytest.mark.parametrize("name", ["[127.0.0.1]:PORT", "[127.0.0.*]:PORT", "other,[127.0.0.1]:PORT", "*"])

@@ -86,6 +86,25 @@ def test_host_key_that_is_not_known_behind_a_jump_host_is_not_looked_for_without
         error = client.refusal(server, password="hunter2", ProxyJump="bastion", host_key_check="yes")
     assert isinstance(error, errors.HostKeyUnknown)
     assert "host-key trust" not in error.hint
+    assert f"then say -o host_key={shown().fingerprint} for a new volume, or" in error.hint
+
+
+def test_host_key_of_a_jump_host_that_is_not_known_is_one_for_its_file(
+    client: Client, files: Path, server: Server
+) -> None:
+    """``-o host_key=`` for the volume would pin that of the server."""
+    with jump_host(client, "bastion", files, {"host_key_check": "yes"}) as bastion:
+        error = client.refusal(server, password="hunter2", ProxyJump="bastion")
+        pinned = {"host_key_check": "yes", "host_key": shown(number=2).fingerprint}
+    assert str(error) == (
+        f"the jump host bastion (bastion@127.0.0.1): the host key of 127.0.0.1 port {bastion.port} is not known, it is "
+        f"{shown(number=2).fingerprint}: verify it on the server (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
+        f"then sudo docker-volume-sshfs host-key trust '[127.0.0.1]:{bastion.port}', or write host_key = "
+        f"{shown(number=2).fingerprint} into the file of the remote 'bastion', or leave host_key_check=yes out there "
+        "to trust it"
+    )
+    with jump_host(client, "bastion", files, pinned):
+        client.run(server, password="hunter2", ProxyJump="bastion")
 
 
 @pytest.mark.parametrize(
