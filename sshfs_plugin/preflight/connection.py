@@ -88,24 +88,25 @@ def connect(
     Args:
         remote: The server.
         addresses: As :func:`resolve` returns them.
-        seconds: How long all of them may take together.
+        seconds: How long all of them may take together; those to which there is no route take no share of it, and
+            one that fails at once leaves its own to the others.
         keywords: The volume's keywords of ssh_config, with their values.
 
     Raises:
         HostUnresolved: The source that the volume names does not stand for an address.
         HostUnreachable: None of the addresses takes a connection, or has the family of that source.
     """
-    refused: OSError | None = None
+    limit, refused = Deadline.after(seconds), None
     sources = _sources(remote, addresses, seconds, keywords)
-    for family, kind, protocol, _, address in addresses:
-        if sources is not None and family not in sources:
-            continue
+    addresses = [each for each in addresses if sources is None or each[0] in sources]
+    may_answer = [_has_route(each) for each in addresses]
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
             connection = socket.socket(family, kind, protocol)
         except OSError as error:  # a name may have IPv6 addresses where the kernel has no IPv6
             refused = refused or error
             continue
-        connection.settimeout(time_limit(seconds / len(addresses)))
+        connection.settimeout(time_limit(limit.left() / max(1, sum(may_answer[number:]))))
         try:
             if sources is not None:
                 connection.bind(sources[family])
@@ -118,6 +119,17 @@ def connect(
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
     raise _unreachable(remote, refused) from None
+
+
+def _has_route(address: Address) -> bool:
+    """Tell whether packets to an address would leave this host; none does. IPv6 addresses may be of no use here."""
+    family, _, _, _, there = address
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(there)
+    except OSError:
+        return False
+    return True
 
 
 def _sources(

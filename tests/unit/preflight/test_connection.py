@@ -20,6 +20,7 @@ from support.waiting import LIMIT_SECONDS, soon
 from sshfs_plugin import errors, options
 from sshfs_plugin.host import interfaces
 from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.preflight.connection import Address
 from sshfs_plugin.volume import VolumeName
 
 # The name and the connection
@@ -179,6 +180,28 @@ def test_connection_when_no_address_answers_gives_all_of_them_together_the_time_
         error = client.refusal(port, host="nas", password="hunter2", ConnectTimeout="3")
     assert "no answer in time" in str(error)
     assert time.monotonic() - started < 10, "and not twelve seconds"
+
+
+@pytest.mark.parametrize(
+    ("why", "is_first"),
+    # that an address will refuse the connection is not known before it does
+    [("no route", True), ("no route", False), ("not of the family", True), ("refused", False)],
+)
+def test_connection_when_only_one_address_can_answer_gives_it_the_whole_time(
+    client: Client, monkeypatch: pytest.MonkeyPatch, why: str, is_first: bool
+) -> None:
+    other: Address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, closed_port()))
+    if why != "refused":  # a link-local address without the link
+        other = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1", 22, 0, 0))
+    option: Any = {"BindAddress": HOST} if why == "not of the family" else {}
+    known = socket.getaddrinfo
+    with silent_port() as port:
+        slow = (socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, port))
+        addresses = [slow, other] if is_first else [other, slow]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_: addresses if host == "nas" else known(host, *_))
+        started = time.monotonic()
+        client.refusal(port, host="nas", password="hunter2", ConnectTimeout="2", **option)
+    assert time.monotonic() - started > 1.9, "and not one second"
 
 
 def test_connection_when_a_name_has_no_address_at_all_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
