@@ -68,12 +68,13 @@ def log_in(
     """
     server = _Server(transport, remote, keywords)
     proofs, tried = list(server.proofs(login)), []
-    transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
+    seconds = max(ANSWER_SECONDS, float(keywords.get("ConnectTimeout", 0)))
+    transport.auth_timeout = time_limit(deadline.left(seconds))
     offered = server.attempt([], lambda: transport.auth_none(remote.user))
     while wanted := next((proof for proof in proofs if proof.methods & set(offered)), None):
         proofs.remove(wanted)
         tried.append(wanted.name)
-        transport.auth_timeout = time_limit(deadline.left(ANSWER_SECONDS))
+        transport.auth_timeout = time_limit(deadline.left(seconds))
         offered = wanted.give(offered)
     if transport.auth_handler.is_authenticated():  # even if the connection has ended since
         return tried[-1] if tried else "nothing, the server asks for no proof"

@@ -2,6 +2,7 @@
 """The check of the login, against real servers on loopback."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,19 @@ def test_login_when_the_server_does_not_answer_gives_up_at_the_deadline(client: 
         "127.0.0.1 did not answer the login of bob in time: "
         "its log tells why; it may be busy, or wait for a name service or directory that does not answer"
     )
+
+
+def test_login_when_the_server_is_slow_may_take_as_long_as_the_connection(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sshfs_plugin.preflight.login.ANSWER_SECONDS", 0.2)
+    with serving(Account(directory=files, password="hunter2", stalls_at=PASSWORD)) as server:
+        error = client.refusal(server, password="hunter2", ConnectTimeout="1")
+        assert "did not answer the login of bob in time" in str(error)
+        answering = threading.Timer(1, server.go_on)
+        answering.start()
+        client.run(server, password="hunter2", ConnectTimeout="60")
+        answering.join()
 
 
 def test_login_when_what_to_log_in_with_is_unusable_does_not_bother_the_server(
