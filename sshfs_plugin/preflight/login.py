@@ -88,27 +88,34 @@ def log_in(
 
 def _login_hint(login: Login, offered: list[str], server: "_Server") -> str:
     """Return what to do about the methods that a server still offers after all keys and the password were tried."""
-    remote, left_out = server.remote, server.left_out
-    if _BY_KEY & set(offered) and left_out and len(left_out) == len(login.identity_files) + len(login.agent_keys):
-        return left_out[0]
     if not login.identity_files and not login.agent and not login.password:
+        if login.lacks and _BY_KEY & set(offered):
+            return login.lacks
         return "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
-    if _BY_KEY & set(offered) and login.identity_files:
-        key = shlex.quote(str(login.identity_files[0]))
-        is_out_of_reach = login.copied_key or server.transport.beneath
-        copy = f"sudo ssh-copy-id -i {key} {remote.arguments}"
-        how = f"sudo ssh-keygen -y -f {key} prints it" if is_out_of_reach else copy
-        return f"is the public key in the authorized_keys of {remote.user} there ({how}), {_is_user_right(remote)}"
-    if _BY_KEY & set(offered) and login.agent:
-        listing = f"SSH_AUTH_SOCK={shlex.quote(str(login.agent.path))} ssh-add -L prints them"
-        return f"is one of them in the authorized_keys of {remote.user} there ({listing}), {_is_user_right(remote)}"
+    if _BY_KEY & set(offered) and (login.identity_files or login.agent):
+        return _key_hint(login, server)
     if _BY_PASSWORD & set(offered):
         if login.password:
-            return f"are the password and the login name {remote.user} right?"
+            return f"are the password and the login name {server.remote.user} right?"
         return "give a password with password_file"
     if _BY_KEY & set(offered):
         return "give a key with IdentityFile"
     return "a volume can log in with keys and passwords only, let the server take one of them"
+
+
+def _key_hint(login: Login, server: "_Server") -> str:
+    """Return what to do where a server has taken none of the keys."""
+    remote, left_out = server.remote, server.left_out
+    if left_out and len(left_out) == len(login.identity_files) + len(login.agent_keys):
+        return left_out[0]
+    if login.agent:
+        listing = f"SSH_AUTH_SOCK={shlex.quote(str(login.agent.path))} ssh-add -L prints them"
+        return f"is one of them in the authorized_keys of {remote.user} there ({listing}), {_is_user_right(remote)}"
+    key = shlex.quote(str(login.identity_files[0]))
+    is_out_of_reach = login.copied_key or server.transport.beneath
+    copy = f"sudo ssh-copy-id -i {key} {remote.arguments}"
+    how = f"sudo ssh-keygen -y -f {key} prints it" if is_out_of_reach else copy
+    return f"is the public key in the authorized_keys of {remote.user} there ({how}), {_is_user_right(remote)}"
 
 
 def _is_user_right(remote: Remote) -> str:

@@ -92,7 +92,7 @@ class Preflight:
                 kept.append(f"{count} key{'s' * (count != 1)} of the ssh-agent at {login.agent.path}")
             if login.password:
                 kept.append("a password")
-            note(", ".join(kept) or "none given, none found")
+            note(", ".join(kept) or login.lacks or "none given, none found")
         return login
 
 

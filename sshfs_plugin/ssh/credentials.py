@@ -47,6 +47,7 @@ class Login:
         contents: The content of each key, of the named certificate, or of the certificates beside the keys.
         kept_digest: The digest of all of it, where the contents are not kept.
         jumps: What the volume's jump hosts are logged in to with.
+        lacks: Why there is nothing, although root has a key, and what to do about that; else empty.
     """
 
     password: str = field(default="", repr=False)
@@ -59,6 +60,7 @@ class Login:
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
     kept_digest: bytes = field(default=b"", repr=False)
     jumps: tuple["Login", ...] = ()
+    lacks: str = ""
 
     @property
     def without_contents(self) -> "Login":
@@ -194,15 +196,18 @@ class Keyring:
         """Return the login with the default key, else with those at home, of which only a single one can be copied."""
         if local_files.exists(self.default_key):
             return self._with_key(credentials, self.default_key)
-        keys = {}
-        for name in KEYS_AT_HOME:
-            with contextlib.suppress(errors.IdentityFileUnusable):
-                path = self.home / ".ssh" / name
+        keys, problems = {}, []
+        for path in filter(local_files.exists, (self.home / ".ssh" / name for name in KEYS_AT_HOME)):
+            try:
                 keys[path] = read_usable(path)
+            except errors.IdentityFileUnusable as problem:
+                problems.append(problem)
         if len(keys) > 1:
             keys = {path: found for path, found in keys.items() if not is_beside_another(path, found[1])}
         if len(keys) == 1:
             return self._with_key(credentials, next(iter(keys)))
+        if not keys and problems:
+            return Login(lacks=str(problems[0]))
         contents = {path: content for path, (content, _) in keys.items()}
         return Login(identity_files=tuple(keys), contents=_certificates_beside(keys) | contents)
 

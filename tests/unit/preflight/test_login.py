@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 from support.agents import agent, tell
 from support.ssh_client import FORMS, HOST, RSA, Client, announcing, connect, needs, public, shown
-from support.ssh_keys import public_key, write_key, write_token_key
+from support.ssh_keys import make_key, public_key, write_key, write_token_key
 from support.ssh_server import KEY, PASSWORD, TYPED, Account, Server, serving
 from support.waiting import LIMIT_SECONDS
 
@@ -105,6 +105,29 @@ def test_login_when_there_is_neither_key_nor_password_says_how_to_get_one(client
         "127.0.0.1 refused to let bob in, nothing that it takes was given (it takes a password, a key): "
         "make a key with ssh-keygen as the README says, or give IdentityFile or password_file"
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "passphrase", "why"),
+    [
+        (0o644, "", "ssh refuses it because other users can read it: chmod 600 KEY"),
+        (0o600, "hunter2", "it needs a passphrase, which nobody could type when the volume is mounted: put it into a "),
+    ],
+)
+def test_login_when_the_keys_of_root_can_not_be_used_says_why(
+    client: Client, files: Path, mode: int, passphrase: str, why: str
+) -> None:
+    key = make_key(client.directory / ".ssh/id_ed25519", "-t", "ed25519", passphrase=passphrase)
+    key.chmod(mode)
+    with serving(Account(directory=files, keys=[public(key)], ways=[(KEY,)])) as server:
+        error = client.refusal(server)
+    assert isinstance(error, errors.LoginRefused)
+    assert str(error).startswith(
+        "127.0.0.1 refused to let bob in, nothing that it takes was given (it takes a key): cannot use the identity "
+        f"file {key}, {why.replace('KEY', str(key))}"
+    )
+    with serving(Account(directory=files, ways=[("none",)])) as server:
+        client.run(server)
 
 
 def test_login_when_the_server_takes_neither_keys_nor_passwords_says_what_a_volume_has(
