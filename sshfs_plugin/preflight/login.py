@@ -217,7 +217,10 @@ class _Server:
         return signatures.why_left_out(name, _kind(key), self.transport, self._accepted)
 
     def _give_password(self, password: str, offered: list[str]) -> list[str]:
-        """Offer the password in the form that the server takes."""
+        """Offer the password in the form that the server takes; of two, in the first of the volume's ssh_config.
+
+        A second attempt would fail as well where the password is wrong, and count towards a ban.
+        """
         asked: list[str] = []
 
         def answer(_title: str, _instructions: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:

@@ -136,6 +136,8 @@ def _keywords(
         yield "CertificateFile", _quoted(login.certificate_file)
     if login.password:
         yield "NumberOfPasswordPrompts", "1"
+        # by itself ssh would begin with what is typed, which may be a code that nobody is there to type
+        yield "PreferredAuthentications", "publickey,password,keyboard-interactive"
     else:
         yield "BatchMode", "yes"
     yield from _host_key_keywords(volume, known_hosts, pinned)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Who makes the preflight's checks, on a host of its own, and connects with ssh to compare."""
 
+import shlex
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -189,5 +190,9 @@ def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
     config = client.directory / "ssh_config"
     login = client.preflight.keyring.login(volume.credentials)
     config.write_text(sshfs.ssh_config(volume, login, client.preflight.known_hosts))
-    remote = volume.remote
-    return command.run(["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"], seconds=LIMIT_SECONDS)
+    askpass, remote = client.directory / "askpass", volume.remote
+    askpass.write_text(f"#!/bin/sh\necho {shlex.quote(login.password)}\n")
+    askpass.chmod(0o700)
+    environment = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"} if login.password else {}
+    argv: list[str | Path] = ["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"]
+    return command.run(argv, seconds=LIMIT_SECONDS, environment=environment)

@@ -42,6 +42,31 @@ def test_login_with_a_password_in_the_form_that_the_server_takes_succeeds(
     assert server.seen[:2] == ["none", method]
 
 
+def test_login_with_a_password_that_the_server_takes_in_two_forms_begins_with_the_one_of_ssh(
+    client: Client, files: Path
+) -> None:
+    """What is to be typed may be a code, and an answer to that a failed login at each connection."""
+    with serving(Account(directory=files, password="hunter2", ways=[(PASSWORD,), (TYPED,)])) as server:
+        volume = client.volume(server, password="hunter2")
+        client.preflight.run(volume, Deadline.after(60))
+        assert server.seen == ["none", PASSWORD, "subsystem sftp", "stat /photos", "list /photos"]
+        server.seen.clear()
+        ssh = connect(client, volume)
+        assert server.seen == ["none", PASSWORD, "subsystem sftp"]
+    assert (ssh.returncode, ssh.stderr) == (0, "")
+
+
+def test_login_with_a_wrong_password_that_the_server_takes_in_two_forms_fails_once(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", ways=[(PASSWORD,), (TYPED,)])) as server:
+        error = client.refusal(server, password="wr0ng")
+    assert isinstance(error, errors.LoginRefused)
+    assert str(error) == (
+        "127.0.0.1 refused to let bob in with the password (it takes a typed password, a password): "
+        "are the password and the login name bob right?"
+    )
+    assert server.seen == ["none", PASSWORD]
+
+
 @pytest.mark.parametrize(("method", "way"), [(PASSWORD, "a password"), (TYPED, "a typed password")])
 def test_login_when_the_password_is_wrong_says_so_without_repeating_it(
     client: Client, files: Path, method: str, way: str
