@@ -64,7 +64,7 @@ def log_in(
         LoginRefused: The server let none of them in; the error names what was tried and the methods that it offers.
         LoginUnfinished: The server broke the login off, or did not answer in time.
         IdentityFileUnusable: A key is of a kind that the preflight does not know.
-        AgentUnusable: The ssh-agent does not sign with a key that the server takes.
+        AgentUnusable: The ssh-agent does not sign with a key that the server takes, and nothing else was let in.
     """
     server = _Server(transport, remote, keywords)
     proofs, tried = list(server.proofs(login)), []
@@ -78,6 +78,8 @@ def log_in(
         offered = wanted.give(offered)
     if transport.auth_handler.is_authenticated():  # even if the connection has ended since
         return tried[-1] if tried else "nothing, the server asks for no proof"
+    if server.unsigned:
+        raise server.unsigned[0]
     ways = ", ".join(_WAYS_IN.get(method, method) for method in sorted(offered))
     given = f" with {' and '.join(tried)}" if tried else ", nothing that it takes was given"
     raise errors.LoginRefused(
@@ -147,12 +149,14 @@ class _Server:
         remote: The server.
         keywords: The volume's keywords of ssh_config, with their values.
         left_out: Why keys were left out, each with what to do about that.
+        unsigned: Why the ssh-agent did not sign with keys that the server takes.
     """
 
     transport: Transport
     remote: Remote
     keywords: Mapping[str, str]
     left_out: list[str] = field(default_factory=list)
+    unsigned: list[errors.AgentUnusable] = field(default_factory=list)
 
     def proofs(self, login: Login) -> Iterator[_Proof]:
         """Yield what a login has to give, in the order in which ssh would; no key is read yet."""
@@ -195,16 +199,20 @@ class _Server:
         return offered
 
     def _give_agents_key(self, name: str, key: "_AgentKey", offered: list[str]) -> list[str]:
+        """Offer a key of an agent; where that does not sign, ssh goes on with what else there is."""
         try:
             return self._give_key(name, [key], offered)
-        except errors.LoginUnfinished:
-            if key.problem:
-                raise key.problem from None
-            raise
+        except errors.AgentUnusable as problem:
+            self.unsigned.append(problem)
+            return offered
 
     def _offer(self, key: paramiko.PKey, offered: list[str]) -> list[str]:
-        algorithm = signatures.algorithm(_kind(key), self.transport, self._accepted)
-        return self.attempt(offered, lambda: self.transport.offer_key(self.remote.user, key, algorithm))
+        user, algorithm = self.remote.user, signatures.algorithm(_kind(key), self.transport, self._accepted)
+        if isinstance(key, _AgentKey):  # the agent may ask a person, so it is to sign only for a key that would do
+            left = self.attempt(offered, lambda: self.transport.ask_about_key(user, key, algorithm))
+            if left or self.transport.authenticated:
+                return left
+        return self.attempt(offered, lambda: self.transport.offer_key(user, key, algorithm))
 
     @property
     def _accepted(self) -> str:
@@ -253,17 +261,12 @@ def _broke_off(remote: Remote, error: Exception) -> errors.LoginUnfinished:
 
 
 class _AgentKey(paramiko.PKey):  # type: ignore[misc]  # Debian's paramiko carries no types
-    """A key, or a certificate, that an ssh-agent keeps.
-
-    Attributes:
-        problem: Why the agent did not sign; None if it did or was not asked.
-    """
+    """A key, or a certificate, that an ssh-agent keeps."""
 
     public_blob = None
 
     def __init__(self, agent: Agent, blob: bytes) -> None:
         self._agent, self._blob = agent, blob
-        self.problem: errors.PluginError | None = None
 
     def get_name(self) -> str:
         """Return its kind, as known_hosts has it."""
@@ -277,12 +280,8 @@ class _AgentKey(paramiko.PKey):  # type: ignore[misc]  # Debian's paramiko carri
         return True
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:
-        """Let the agent sign. This is called in paramiko's thread, where an error has no way to the caller."""
-        try:
-            return self._agent.sign(self._blob, data, _SIGN_FLAGS.get((algorithm or "").removesuffix(_CERTIFICATE), 0))
-        except errors.PluginError as error:
-            self.problem = error
-            raise paramiko.SSHException(str(error)) from error
+        """Let the agent sign. Raises what that raises, in the thread that offers the key."""
+        return self._agent.sign(self._blob, data, _SIGN_FLAGS.get((algorithm or "").removesuffix(_CERTIFICATE), 0))
 
 
 def _kind(key: paramiko.PKey) -> str:

@@ -27,6 +27,8 @@ UNNOTICED_SECONDS = 0.1
 
 _SERVICE_REQUEST = bytes((paramiko.common.MSG_SERVICE_REQUEST,))
 _LOGIN_SERVICE = "ssh-userauth"
+_KEY_WOULD_DO = paramiko.common.MSG_USERAUTH_INFO_REQUEST
+"""SSH_MSG_USERAUTH_PK_OK of RFC 4252; it depends on the login's method what the number means."""
 
 
 class TooLong(paramiko.SSHException):  # type: ignore[misc]  # Debian's paramiko carries no types
@@ -138,10 +140,17 @@ class Transport(paramiko.Transport):  # type: ignore[misc]  # as above
 
     def offer_key(self, user: str, key: paramiko.PKey, algorithm: str) -> list[str]:
         """Log in with a key that signs with this algorithm, and return the methods that are wanted after it."""
+        return self._await(_KeyOffer(self, algorithm), user, key)
+
+    def ask_about_key(self, user: str, key: paramiko.PKey, algorithm: str) -> list[str]:
+        """Return nothing if a key would be taken, or if it needs no signature; else raise what ``offer_key`` raises."""
+        return self._await(_KeyQuestion(self, algorithm), user, key)
+
+    def _await(self, handler: "_KeyOffer", user: str, key: paramiko.PKey) -> list[str]:
         answered = threading.Event()
-        self.auth_handler = _KeyOffer(self, algorithm)
-        self.auth_handler.auth_publickey(user, key, answered)
-        wanted: list[str] = self.auth_handler.wait_for_response(answered)
+        self.auth_handler = handler
+        handler.auth_publickey(user, key, answered)
+        wanted: list[str] = handler.wait_for_response(answered)
         return wanted
 
     def _send_message(self, data: Any) -> None:
@@ -172,6 +181,30 @@ class _KeyOffer(paramiko.auth_handler.AuthHandler):  # type: ignore[misc]  # as 
 
     def _finalize_pubkey_algorithm(self, _key_type: str) -> str:
         return self._algorithm
+
+
+class _KeyQuestion(_KeyOffer):
+    """The question whether a key would be taken, which ssh asks before it lets an agent sign; paramiko has none."""
+
+    def _request_auth(self) -> None:
+        question = paramiko.Message()
+        question.add_byte(paramiko.common.cMSG_USERAUTH_REQUEST)
+        question.add_string(self.username)
+        question.add_string("ssh-connection")
+        question.add_string("publickey")
+        question.add_boolean(False)
+        question.add_string(self._algorithm)
+        question.add_string(self.private_key.asbytes())
+        self.transport._send_message(question)
+
+    @property
+    def _handler_table(self) -> dict[int, Callable[..., None]]:
+        return {**super()._handler_table, _KEY_WOULD_DO: self._be_welcome}
+
+    def _be_welcome(self, *_message: object) -> None:
+        """End the wait. paramiko 2.12 gives the handler as well as the message."""
+        self.authenticated = True
+        self.auth_event.set()
 
 
 class _Channels(paramiko.transport.ChannelMap):  # type: ignore[misc]  # as above

@@ -502,7 +502,8 @@ def test_login_with_an_rsa_key_signs_as_ssh_does(  # noqa: PLR0913 (what varies)
             given["PubkeyAcceptedAlgorithms"] = accepted
         volume = client.volume(server, **given)
         client.preflight.run(volume, Deadline.after(60))
-        assert server.seen[:3] == ["none", KEY, "subsystem sftp"]
+        # an agent's key comes twice, since the server is asked about it before
+        assert server.seen[:3] == ["none", KEY, "subsystem sftp" if where == "file" else KEY]
         ssh = connect(client, volume)
     assert (ssh.returncode, ssh.stderr) == (0, "")
 
@@ -649,6 +650,30 @@ def test_login_when_the_agent_refuses_to_sign_says_so(client: Client, files: Pat
     assert str(error) == (
         f"cannot use the ssh-agent at {place}, it refuses to sign: is it locked, or does it ask a person (ssh-add -c)?"
     )
+
+
+def test_login_when_the_agent_refuses_to_sign_with_one_key_goes_on_with_the_next_as_ssh_does(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    account = Account(directory=files, keys=[public(keys["ecdsa"]), public(keys["ed25519"])], ways=[(KEY,)])
+    with serving(account) as server, agent() as place:
+        tell(place, "-c", keys["ecdsa"])
+        tell(place, keys["ed25519"])
+        volume = client.volume(server, IdentityAgent=str(place))
+        client.preflight.run(volume, Deadline.after(60))
+        ssh = connect(client, volume)
+    assert ssh.returncode == 0
+
+
+def test_login_lets_the_agent_sign_only_with_a_key_that_the_server_takes(
+    client: Client, files: Path, keys: dict[str, Path]
+) -> None:
+    """It may ask a person (ssh-add -c), who would have to answer for keys of other servers."""
+    with serving(Account(directory=files, ways=[(KEY,)])) as server, agent() as place:
+        tell(place, "-c", keys["ed25519"])
+        error = client.refusal(server, IdentityAgent=str(place))
+    assert isinstance(error, errors.LoginRefused)
+    assert "(it takes a key): is one of them in the authorized_keys of bob there (" in str(error)
 
 
 def secret(client: Client, name: str, text: str) -> None:
