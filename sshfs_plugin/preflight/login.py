@@ -186,16 +186,17 @@ class _Server:
 
     def _give_key(self, name: str, forms: Iterable[paramiko.PKey], offered: list[str]) -> list[str]:
         """Offer a key in its forms, as :func:`_private_keys` has them, but not in those that ssh leaves out."""
-        problems, forms = [], list(forms)
+        problem = ""
         for key in forms:
-            if problem := self._why_left_out(name, key):
-                problems.append(problem)
+            form = f"the certificate of {name}" if key.public_blob else name
+            if why := self._why_left_out(form, key):
+                problem = why  # that of the key alone comes last, and counts before that of its certificate
                 continue
             left = self._offer(key, offered)
             if left != offered:
                 return left
-        if len(problems) == len(forms):
-            self.left_out.append(problems[-1])  # of the key alone, which comes after its certificate
+        if problem:
+            self.left_out.append(problem)
         return offered
 
     def _give_agents_key(self, name: str, key: "_AgentKey", offered: list[str]) -> list[str]:

@@ -47,8 +47,9 @@ def why_left_out(name: str, kind: str, server: Transport, accepted: str) -> str:
         return ""
     if _accepted(kind, accepted):
         if algorithm(kind, server, f"+{kind}") == kind:
+            what = "RSA keys" if kind == RSA else "certificates of RSA keys"
             return (
-                f"the server does not say that it takes RSA keys with SHA-2, which leaves out {name}: use an ed25519 "
+                f"the server does not say that it takes {what} with SHA-2, which leaves out {name}: use an ed25519 "
                 f"key, or -o PubkeyAcceptedAlgorithms=+{kind}"
             )
         if not algorithm(kind, server, ""):

@@ -586,6 +586,17 @@ def test_login_with_a_certificate_of_an_rsa_key_offers_it_where_ssh_does(  # noq
     assert (by_check, server.seen.count(KEY) - by_check) == (offers, offers)
 
 
+def test_login_when_only_the_certificate_of_an_rsa_key_is_left_out_says_why(client: Client, files: Path) -> None:
+    key = certify(client.directory / "key", "rsa")
+    with serving(Account(directory=files, ways=[(KEY,)]), tune=announcing(SHA2, SHA2, "OpenSSH_7.4")) as server:
+        error = client.refusal(server, IdentityFile=str(key))
+    assert str(error) == (
+        f"127.0.0.1 refused to let bob in with the key {key} (it takes a key): the server does not say that it takes "
+        f"certificates of RSA keys with SHA-2, which leaves out the certificate of the key {key}: use an ed25519 key, "
+        "or -o PubkeyAcceptedAlgorithms=+ssh-rsa-cert-v01@openssh.com"
+    )
+
+
 # Secrets and agents
 
 
