@@ -47,8 +47,8 @@ class AttributeCache:
       after anything else was made, renamed or removed there.
     - Those of what is changed by its path, or of a directory or link that was made: sshfs asks for them after that.
 
-    An answer is given once, or twice if it is to serve the kernel as well, and not after a change of what it shows that
-    sshfs has asked for.
+    An answer is given once, or twice if it is to serve the kernel as well, and not after a change that sshfs has asked
+    for by the same path. What is changed by another name, such as a hard link, may be shown as before meanwhile.
 
     Attributes:
         in_order: Whether the server carries out one request after the other.
@@ -62,8 +62,8 @@ class AttributeCache:
         self._by_question: dict[bytes, KeptAttributes] = {}
 
     def begin(self, request: Request, reply: memoryview, now: float) -> None:
-        """Keep the reply to the first request for attributes, which are those of a directory."""
-        if self._begins:
+        """Keep the reply to the first LSTAT, which shows a directory: a STAT before it is not repeated."""
+        if self._begins and request.kind == packets.LSTAT:
             self._begins = False
             self._expect(request.question, now).note(reply)
 
@@ -97,11 +97,12 @@ class AttributeCache:
         return kept.given(now)
 
     def invalidate(self, request: Request) -> None:
-        """Drop the answers that a request makes untrue, when it is sent."""
+        """Drop the answers that a request makes untrue."""
+        if request.kind == packets.OPEN:
+            self.drop(request.path)  # even if only to read: what the path shows by now is to be noted of the file
         if request.packet or request.kind in requests.OF_HANDLES:
             return
         if request.kind == packets.OPEN:
-            self.drop(request.path)
             self.drop(requests.parent(request.path))
         elif request.kind == packets.SETSTAT:
             self.drop(request.path)
@@ -109,9 +110,9 @@ class AttributeCache:
             self.clear()
 
     def invalidate_late(self, request: Request) -> None:
-        """Drop the answers that a request may have made untrue, when it is answered.
+        """Drop the answers that a request may have made untrue that was answered just now.
 
-        It may have taken effect at any time since, unless the server had carried it out before it was asked for these.
+        A server that carries out several at once may have given these before it made the change.
         """
         if not self.in_order:
             self.invalidate(request)
@@ -122,6 +123,7 @@ class AttributeCache:
 
     def clear(self) -> None:
         """Drop all answers."""
+        self._begins = False
         self._by_question.clear()
 
     def _expect(self, question: bytes, now: float, times: int = 1) -> KeptAttributes:

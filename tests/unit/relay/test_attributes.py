@@ -84,6 +84,13 @@ def answered_ahead(relayed: Relayed, server: Server, reply: bytes) -> None:
     ask(relayed, server, looking(9, b"/photos/link", packets.READLINK), packets.status(9, 4))
 
 
+def test_directory_that_was_looked_at_after_the_login_is_not_asked_for_again(relayed: Relayed, server: Server) -> None:
+    """With idmap=user, sshfs first looks who owns the directory of the login."""
+    ask(relayed, server, looking(0, b".", packets.STAT), DIRECTORY)
+    ask(relayed, server, looking(1, b"/photos"), DIRECTORY)
+    assert told(relayed, looking(2, b"/photos")) == with_id(DIRECTORY, 2)
+
+
 def test_directory_that_was_asked_for_ahead_answers_sshfs_and_then_the_kernel(start: Start, servers: Servers) -> None:
     relayed = start(asked_ahead=b"/photos")
     server = relayed.connected(servers)
@@ -539,6 +546,46 @@ def test_next_server_that_may_answer_in_any_order_is_asked_by_sshfs_alone(
     assert_asked(relayed, later, looking(2, b"/photos/a"))
 
 
+def test_file_that_is_opened_after_a_change_that_failed_is_asked_for(
+    relayed: Relayed, openssh: Server, servers: Servers
+) -> None:
+    """The relay has to see what sshfs is told of it, else its reader could not go on after a loss."""
+    change(relayed, openssh, setting(1, b"/film", 5), {b"/film": NOW}, code=3)
+    relayed.sshfs.send(opening(10, b"/film"), looking(11, b"/film"))
+    assert [openssh.take() for _ in range(2)] == [opening(10, b"/film"), looking(11, b"/film")]
+    openssh.send(handle(10, H), with_id(NOW, 11))
+    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [10, 11]
+    first = reading(2, H, 0, 3)
+    assert ask(relayed, openssh, first, data(2, b"con")) == data(2, b"con")
+    openssh.die()
+    await_that(relayed.outage.exists, lambda: "the connection is lost")
+    relayed.sshfs.send(reading(3, H, 3, 4))
+    answer_reopening(servers.back(), NOW).send(data(3, b"tent"))
+    assert relayed.sshfs.take() == data(3, b"tent")
+
+
+def answer_reopening(server: Server, shown: bytes) -> Server:
+    """Let a file be opened again, whose attributes are these; return the server, which has got a READ of it."""
+    answers = {packets.LSTAT: DIRECTORY, packets.OPEN: handle(0, b"anew"), packets.FSTAT: shown}
+    while kind_of(request := server.take()) != packets.READ:
+        server.send(with_id(answers[kind_of(request)], id_of(request)))
+    return server
+
+
+def test_directory_that_sshfs_has_asked_for_before_a_change_is_asked_for_again(
+    relayed: Relayed, openssh: Server
+) -> None:
+    relayed.sshfs.send(looking(1, b"/photos"))
+    assert openssh.take() == looking(1, b"/photos")
+    relayed.sshfs.send(looking(2, b"/photos/a", packets.REMOVE))
+    assert id_of(openssh.take()) == 2
+    behind = openssh.take()
+    openssh.send(with_id(DIRECTORY, 1), packets.status(2, packets.OK), with_id(LATER, id_of(behind)))
+    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [1, 2]
+    ask(relayed, openssh, looking(99, b"/link", packets.READLINK), packets.status(99, 4))
+    assert told(relayed, looking(3, b"/photos")) == with_id(LATER, 3)
+
+
 def test_reader_whose_file_was_given_another_time_meanwhile_goes_on_after_a_loss(
     relayed: Relayed, openssh: Server, servers: Servers
 ) -> None:
@@ -558,13 +605,8 @@ def test_reader_whose_file_was_given_another_time_meanwhile_goes_on_after_a_loss
     openssh.die()
     await_that(relayed.outage.exists, lambda: "the connection is lost")
     relayed.sshfs.send(reading(2, H, 0, 7))
-    later = servers.back()
-    answers = {packets.LSTAT: DIRECTORY, packets.OPEN: handle(0, b"anew"), packets.FSTAT: NOW}
-    while kind_of(request := later.take()) != packets.READ:
-        later.send(with_id(answers[kind_of(request)], id_of(request)))
-    content = data(2, b"content")
-    later.send(content)
-    assert relayed.sshfs.take() == content
+    answer_reopening(servers.back(), NOW).send(data(2, b"content"))
+    assert relayed.sshfs.take() == data(2, b"content")
 
 
 def test_directories_when_many_files_are_made_are_kept_in_number(relayed: Relayed, server: Server) -> None:
