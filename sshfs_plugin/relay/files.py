@@ -209,7 +209,7 @@ class OpenFiles:
         return [file for file in self._by_path.get(path, ()) if not file.handle]
 
     def note_stamp(
-        self, path: bytes, stamp: tuple[int, int] | None, changes: int, asked_for: "Sequence[File]"
+        self, path: bytes, stamp: tuple[int, int] | None, changes: int = 0, asked_for: "Sequence[File]" = ()
     ) -> list[File]:
         """Note what a path shows; return the open files of which it may not be true, as the path may be another's.
 

@@ -100,7 +100,7 @@ class Relay:
     def note_asked_ahead(self, path: bytes) -> None:
         """Note that the server was asked for the attributes of the volume's directory already, as our first request."""
         if self._attributes:
-            conversation = self._prefetch(self._attributes, path, times=2)
+            conversation = self._look_ahead(self._attributes, path, times=2)
             self._probed_path, self._probe = path, next(conversation)
             self._own[packets.FIRST_OWN_ID] = conversation
 
@@ -243,7 +243,7 @@ class Relay:
         self._note_files_asked_for(request)
         if request.asks_attributes and self._probed_path in (b"", b"."):  # the first may be the login directory
             self._probed_path, self._probe = request.path, request.question
-        if kind != packets.OPEN and (request.result or request.directories):
+        if kind != packets.OPEN and request.asked_then:
             return self._with_questions_behind(packet, request)
         return None
 
@@ -252,16 +252,15 @@ class Relay:
 
         Only where that can't be answered before the change is made, and all that was written before.
         """
-        cache, paths = self._attributes, [path for path in (request.result, *request.directories) if path]
+        cache, paths = self._attributes, request.asked_then
         if not (cache and cache.in_order) or len(self._own) + len(paths) > MOST_AHEAD:
             return None
-        return bytes(packet) + b"".join([self._own_request(self._prefetch(cache, path)) for path in paths])
+        return bytes(packet) + b"".join([self._own_request(self._look_ahead(cache, path)) for path in paths])
 
-    def _prefetch(self, cache: AttributeCache, path: bytes, times: int = 1) -> "Conversation":
+    def _look_ahead(self, cache: AttributeCache, path: bytes, times: int = 1) -> "Conversation":
         """Ask for the attributes of what is at a path before sshfs does, and note the stamp if files are open there."""
-        changes = self._files.changes
         stamp = yield from cache.prefetch(path, monotonic(), times)
-        for file in self._files.note_stamp(path, stamp, changes, ()):
+        for file in self._files.note_stamp(path, stamp):
             self._ask_stamp(file)
 
     def _note_files_asked_for(self, request: Request) -> None:
@@ -426,7 +425,7 @@ class Relay:
             if file.is_unsure:
                 self._ask_stamp(file)
             if self._attributes:
-                self._prefetch_directory(self._attributes, request)
+                self._note_opened(self._attributes, request)
             if file.handle != handle:
                 return packets.with_string(packet, 9, file.handle)
         return None
@@ -447,10 +446,12 @@ class Relay:
             if file.is_new:
                 file.attributes = cache.of_file(packet, now)
 
-    def _prefetch_directory(self, cache: AttributeCache, request: Request) -> None:
+    def _note_opened(self, cache: AttributeCache, request: Request) -> None:
+        """Look ahead for the directory of a file that was made: there is time for that until it was written to."""
         cache.invalidate_late(request)
-        if request.directories and len(self._own) < MOST_AHEAD:
-            self._ask(self._prefetch(cache, request.directories[0]))
+        for path in request.asked_then:
+            if len(self._own) < MOST_AHEAD:
+                self._ask(self._look_ahead(cache, path))
 
     def _note_status(self, request: Request, code: int) -> None:
         if self._attributes:

@@ -38,9 +38,8 @@ class Request:
         writes: How many changes were made through the handle of the file that it syncs.
         asked_for: The files that sshfs had asked for, and did not have yet, when it asked for attributes at their path.
         waits: Whether it was not sent, since its file is not open on the server.
-        result: The path of what it changes or makes: sshfs asks for its attributes when that is done.
-        directories: Those in which it makes or removes a name: the kernel asks for their attributes before it does
-            anything else there.
+        asked_then: The paths whose attributes are asked for when it is done: by sshfs that of what it changes or makes,
+            by the kernel those of directories in which it makes or removes a name, before anything else is done there.
         since: When it first began to wait, on the monotonic clock; 0 if it never has.
         path: The path that it asks about, changes or renames.
         new: The path that it renames to.
@@ -49,16 +48,15 @@ class Request:
 
     __slots__ = (
         "asked_for",
+        "asked_then",
         "changes",
         "data",
-        "directories",
         "extension",
         "file",
         "kind",
         "new",
         "packet",
         "path",
-        "result",
         "since",
         "waits",
         "writes",
@@ -68,8 +66,8 @@ class Request:
         self, kind: int, packet: bytes = b"", file: File | None = None, path: bytes = b"", new: bytes = b""
     ) -> None:
         self.kind, self.packet, self.file, self.path, self.new = kind, packet, file, path, new
-        self.extension = self.data = self.result = b""
-        self.directories: tuple[bytes, ...] = ()
+        self.extension = self.data = b""
+        self.asked_then: tuple[bytes, ...] = ()
         self.changes = self.writes = 0
         self.waits, self.since = False, 0.0
         self.asked_for: Sequence[File] = ()
@@ -170,16 +168,18 @@ def _open(packet: memoryview) -> Request:
     file = File(path, readable=bool(flags & packets.TO_READ), is_new=flags & packets.MADE_ANEW == packets.MADE_ANEW)
     request = Request(packets.OPEN, bytes(packet) if changes_nothing else b"", file, path)
     if flags & packets.TO_MAKE:
-        request.directories = (parent(path),)
+        request.asked_then = (parent(path),)
     return request
 
 
 def _of_name(kind: int, packet: memoryview) -> Request:
     request = Request(kind, path=packets.text(packet, 9)[0])
-    if kind in (packets.SETSTAT, packets.MKDIR):
-        request.result = request.path
-    if kind != packets.SETSTAT:
-        request.directories = (parent(request.path),)
+    if kind == packets.SETSTAT:
+        request.asked_then = (request.path,)
+    elif kind == packets.MKDIR:
+        request.asked_then = (request.path, parent(request.path))
+    else:
+        request.asked_then = (parent(request.path),)
     return request
 
 
@@ -197,16 +197,16 @@ def _extended(packet: memoryview) -> Request:
 def _rename(packet: memoryview, position: int) -> Request:
     old, end = packets.text(packet, position)
     request = Request(packets.RENAME, path=old, new=packets.text(packet, end)[0])
-    request.directories = tuple(dict.fromkeys((parent(old), parent(request.new))))
+    request.asked_then = tuple(dict.fromkeys((parent(old), parent(request.new))))
     return request
 
 
 def _link(kind: int, packet: memoryview, position: int) -> Request:
     """Return a request for a link, whose path comes last: so OpenSSH has it for a symbolic one as well."""
     _, end = packets.text(packet, position)
+    link = packets.text(packet, end)[0]
     request = Request(kind)
-    request.result = packets.text(packet, end)[0]
-    request.directories = (parent(request.result),)
+    request.asked_then = (link, parent(link))
     return request
 
 
