@@ -135,6 +135,7 @@ class Registry:
         self._lives = lives
         self._entries: dict[VolumeName, Entry] = {}
         self._docker_process = ""
+        self._remotes: dict[str, tuple[int, int]] = {}
         self._changing = threading.Lock()
         self._counting = threading.Lock()
 
@@ -146,6 +147,7 @@ class Registry:
         """
         records = self._holder_records.load_all()
         self._docker_process = self._holder_records.docker_process()
+        self._remotes = self._volumes.remotes.stamps()
         for name, record in self._volumes.load_all().items():
             holders = records.get(name, Holders())
             self._entries[name] = entry = Entry(record=record, holders=holders, recorded=holders)
@@ -171,6 +173,11 @@ class Registry:
         else:
             entry.recovered()
             log.info("the record can be used again", extra=Event.USABLE_AGAIN.fields)
+
+    def were_remotes_edited(self) -> bool:
+        """Tell whether any file of a remote has been edited since this was asked last, or since the start."""
+        before, self._remotes = self._remotes, self._volumes.remotes.stamps()
+        return self._remotes != before
 
     def find(self, name: str) -> Entry | None:
         """Return the entry of a volume, or None."""

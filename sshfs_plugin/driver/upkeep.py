@@ -70,7 +70,8 @@ class Upkeep:
     def look_after(self, seconds: float) -> None:
         """Ask every mount whether it answers, release those without a holder, and read unusable records again.
 
-        Logs that have become too long are shortened as well.
+        Volumes of remotes are read again as well if the file of any remote was edited, and logs that have become too
+        long are shortened.
 
         It is slow, so it runs in a thread of its own.
 
@@ -78,10 +79,12 @@ class Upkeep:
             seconds: How long one mount may take to answer.
         """
         self._supervisor.shorten_logs()  # first, as a round may be long
-        mounted = self._supervisor.mounted()
+        edited, mounted = self._registry.were_remotes_edited(), self._supervisor.mounted()
         for entry in self._registry.all():
             with context.about(VOLUME=entry.name):
                 try:
+                    if edited or not isinstance(entry.record, Volume):
+                        self._read_again(entry)
                     self._look_after(entry, seconds, is_mounted=entry.name in mounted)
                 except Exception:  # go on with the other volumes
                     log.exception("looking after the volume failed")
@@ -104,8 +107,6 @@ class Upkeep:
                     log.warning("the mount answers again", extra=Event.ANSWERS_AGAIN.fields)
 
     def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
-        if not isinstance(entry.record, Volume):
-            self._read_again(entry)
         if is_mounted:
             self._look_at(entry, seconds)
             self._provide(entry)

@@ -49,6 +49,14 @@ class Remotes:
             return []
         return [name for name in names if _is_name(name)]
 
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Return inode and time of change of each file, by which an edit is seen; links are not followed."""
+        try:
+            states = {path.name: path.lstat() for path in self.directory.iterdir()}
+        except OSError:
+            return {}
+        return {name: (state.st_ino, state.st_ctime_ns) for name, state in states.items()}
+
     def read(self, name: str) -> dict[str, str]:
         """Read the options of a remote as they are written in its file.
 

@@ -128,6 +128,23 @@ def test_mended_file_is_found_without_a_mount(driver: Driver, remotes: Remotes) 
     assert (driver.get("photos").condition, driver.get("photos").last_error) == (Condition.UNMOUNTED, "")
 
 
+@pytest.mark.parametrize("through", ["a remote", "a jump host"])
+def test_file_that_is_spoilt_is_noticed_without_a_mount(driver: Driver, remotes: Remotes, through: str) -> None:
+    if through == "a jump host":
+        describe(remotes, "host = bastion.lan\n", name="bastion")
+        driver.create("films", {"sshcmd": "nas:/films", "ProxyJump": "bastion"}, soon())
+    name, file = ("photos", "nas") if through == "a remote" else ("films", "bastion")
+    driver.look_after(1)
+    assert driver.get(name).condition is Condition.UNMOUNTED
+    away = remotes.file(file).rename(remotes.directory / "away")
+    driver.look_after(1)
+    assert driver.get(name).condition is Condition.UNUSABLE
+    assert driver.get(name).last_error.endswith("does not exist: docker-volume-sshfs remote list shows which there are")
+    away.rename(remotes.file(file))
+    driver.look_after(1)
+    assert driver.get(name).condition is Condition.UNMOUNTED
+
+
 def test_volume_with_a_wrong_file_can_be_removed(driver: Driver, remotes: Remotes, settings: Settings) -> None:
     remotes.file("nas").unlink()
     with pytest.raises(errors.RemoteUnusable):
