@@ -127,6 +127,10 @@ def _remote(options: Mapping[str, Value]) -> tuple[Remote, dict[str, str]]:
             raise errors.InvalidOption("user", "contradicts the user in 'sshcmd': leave one of them out")
     elif "host" in parts:
         remote = Remote(user="", host=parts["host"], port=SSH_PORT, directory=parts.get("directory", ""))
+    elif "directory" in parts:
+        raise errors.InvalidOption(
+            "host", "is missing beside 'directory': say -o host=SERVER, or all of it as -o sshcmd=user@host:/dir"
+        )
     else:
         raise errors.InvalidOption("sshcmd", "is missing: say -o sshcmd=user@host:/dir")
     user, port = remote.user or parts.get("user", "root"), int(others.get("port", remote.port))

@@ -718,7 +718,11 @@ def test_remote_when_said_in_parts_is_the_same_as_in_one(opts: dict[str, str], s
             {"sshcmd": "bob@nas:", "user": "eve"},
             "option 'user' contradicts the user in 'sshcmd': leave one of them out",
         ),
-        ({"user": "bob", "directory": "/photos"}, "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir"),
+        ({"user": "bob"}, "option 'sshcmd' is missing: say -o sshcmd=user@host:/dir"),
+        (
+            {"user": "bob", "directory": "/photos"},
+            "option 'host' is missing beside 'directory': say -o host=SERVER, or all of it as -o sshcmd=user@host:/dir",
+        ),
         ({"host": "-oProxyCommand=id"}, "option 'host' must be the name or address of a host, not '-oProxyCommand=id'"),
         ({"host": "fe80::1%x\ny"}, "option 'host' must not hold line breaks or control characters"),
         ({"host": "fe80::1%]x"}, "option 'host' must be the name or address of a host, not 'fe80::1%]x'"),
