@@ -546,15 +546,20 @@ def test_next_server_that_may_answer_in_any_order_is_asked_by_sshfs_alone(
     assert_asked(relayed, later, looking(2, b"/photos/a"))
 
 
+def open_film(relayed: Relayed, server: Server, shown: bytes) -> None:
+    """Open a file as sshfs does, which asks what its path shows."""
+    relayed.sshfs.send(opening(10, b"/film"), looking(11, b"/film"))
+    assert [server.take() for _ in range(2)] == [opening(10, b"/film"), looking(11, b"/film")]
+    server.send(handle(10, H), with_id(shown, 11))
+    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [10, 11]
+
+
 def test_file_that_is_opened_after_a_change_that_failed_is_asked_for(
     relayed: Relayed, openssh: Server, servers: Servers
 ) -> None:
     """The relay has to see what sshfs is told of it, else its reader could not go on after a loss."""
     change(relayed, openssh, setting(1, b"/film", 5), {b"/film": NOW}, code=3)
-    relayed.sshfs.send(opening(10, b"/film"), looking(11, b"/film"))
-    assert [openssh.take() for _ in range(2)] == [opening(10, b"/film"), looking(11, b"/film")]
-    openssh.send(handle(10, H), with_id(NOW, 11))
-    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [10, 11]
+    open_film(relayed, openssh, NOW)
     first = reading(2, H, 0, 3)
     assert ask(relayed, openssh, first, data(2, b"con")) == data(2, b"con")
     openssh.die()
@@ -590,10 +595,7 @@ def test_reader_whose_file_was_given_another_time_meanwhile_goes_on_after_a_loss
     relayed: Relayed, openssh: Server, servers: Servers
 ) -> None:
     """The relay has seen that time by what it has asked, which sshfs need not ask."""
-    relayed.sshfs.send(opening(10, b"/film"), looking(11, b"/film"))
-    assert [id_of(openssh.take()) for _ in range(2)] == [10, 11]
-    openssh.send(handle(10, H), attributes(11, 7, 1_600_000_000))
-    assert [id_of(relayed.sshfs.take()) for _ in range(2)] == [10, 11]
+    open_film(relayed, openssh, attributes(0, 7, 1_600_000_000))
     relayed.sshfs.send(setting(1, b"/film", 5))
     assert id_of(openssh.take()) == 1
     openssh.send(packets.status(1, packets.OK), with_id(NOW, id_of(openssh.take())))
