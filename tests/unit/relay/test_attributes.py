@@ -562,19 +562,20 @@ def test_file_that_is_opened_after_a_change_that_failed_is_asked_for(
     open_film(relayed, openssh, NOW)
     first = reading(2, H, 0, 3)
     assert ask(relayed, openssh, first, data(2, b"con")) == data(2, b"con")
-    openssh.die()
+    assert_goes_on(relayed, openssh, servers, reading(3, H, 3, 4), data(3, b"tent"))
+
+
+def assert_goes_on(relayed: Relayed, server: Server, servers: Servers, request: bytes, reply: bytes) -> None:
+    """Cut the connection, and see that a file, which looks as it did, is opened again and this READ answered."""
+    server.die()
     await_that(relayed.outage.exists, lambda: "the connection is lost")
-    relayed.sshfs.send(reading(3, H, 3, 4))
-    answer_reopening(servers.back(), NOW).send(data(3, b"tent"))
-    assert relayed.sshfs.take() == data(3, b"tent")
-
-
-def answer_reopening(server: Server, shown: bytes) -> Server:
-    """Let a file be opened again, whose attributes are these; return the server, which has got a READ of it."""
-    answers = {packets.LSTAT: DIRECTORY, packets.OPEN: handle(0, b"anew"), packets.FSTAT: shown}
-    while kind_of(request := server.take()) != packets.READ:
-        server.send(with_id(answers[kind_of(request)], id_of(request)))
-    return server
+    relayed.sshfs.send(request)
+    later = servers.back()
+    answers = {packets.LSTAT: DIRECTORY, packets.OPEN: handle(0, b"anew"), packets.FSTAT: NOW}
+    while kind_of(asked := later.take()) != packets.READ:
+        later.send(with_id(answers[kind_of(asked)], id_of(asked)))
+    later.send(reply)
+    assert relayed.sshfs.take() == reply
 
 
 def test_directory_that_sshfs_has_asked_for_before_a_change_is_asked_for_again(
@@ -604,11 +605,7 @@ def test_reader_whose_file_was_given_another_time_meanwhile_goes_on_after_a_loss
     assert kind_of(look) == packets.FSTAT
     openssh.send(with_id(NOW, id_of(look)))
     ask(relayed, openssh, looking(99, b"/link", packets.READLINK), packets.status(99, 4))
-    openssh.die()
-    await_that(relayed.outage.exists, lambda: "the connection is lost")
-    relayed.sshfs.send(reading(2, H, 0, 7))
-    answer_reopening(servers.back(), NOW).send(data(2, b"content"))
-    assert relayed.sshfs.take() == data(2, b"content")
+    assert_goes_on(relayed, openssh, servers, reading(2, H, 0, 7), data(2, b"content"))
 
 
 def test_directories_when_many_files_are_made_are_kept_in_number(relayed: Relayed, server: Server) -> None:
