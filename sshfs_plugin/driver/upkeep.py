@@ -59,6 +59,7 @@ class Upkeep:
         self._registry, self._supervisor, self._preflight = registry, supervisor, preflight
         self._locks, self._states, self._releaser = locks, states, releaser
         self._cleared: set[str] = set()
+        self._outdated: set[VolumeName] = set()
         self._told: dict[VolumeName, Condition] = {}
         self._held_before: dict[VolumeName, Holders] = {}
         self._doubtful_from = time.monotonic() + DOUBT_SECONDS
@@ -80,10 +81,13 @@ class Upkeep:
         """
         self._supervisor.shorten_logs()  # first, as a round may be long
         edited, mounted = self._registry.were_remotes_edited(), self._supervisor.mounted()
-        for entry in self._registry.all():
+        entries = self._registry.all()
+        names = {entry.name for entry in entries}
+        self._outdated = names if edited else self._outdated & names  # what is busy now is read again in a later round
+        for entry in entries:
             with context.about(VOLUME=entry.name):
                 try:
-                    if edited or not isinstance(entry.record, Volume):
+                    if entry.name in self._outdated or not isinstance(entry.record, Volume):
                         self._read_again(entry)
                     self._look_after(entry, seconds, is_mounted=entry.name in mounted)
                 except Exception:  # go on with the other volumes
@@ -122,6 +126,7 @@ class Upkeep:
         with self._unless_busy(entry) as is_idle:
             if is_idle:
                 self._registry.look_again(entry)
+                self._outdated.discard(entry.name)
 
     def _provide(self, entry: Entry) -> None:
         """Let the unit of a volume that version 1.1 has mounted find what it reads, should it be started again."""

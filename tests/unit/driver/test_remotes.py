@@ -8,7 +8,7 @@ from support.clients import ID, OTHER_ID
 from support.driver import FakeHost, mount, status_of
 from support.preflight import FakePrepared
 from support.remotes import NAS, describe
-from support.waiting import soon
+from support.waiting import Background, Gate, soon
 
 from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
@@ -143,6 +143,22 @@ def test_file_that_is_spoilt_is_noticed_without_a_mount(driver: Driver, remotes:
     away.rename(remotes.file(file))
     driver.look_after(1)
     assert driver.get(name).condition is Condition.UNMOUNTED
+
+
+def test_file_that_is_spoilt_during_a_call_is_noticed_after_it(
+    driver: Driver, host: FakeHost, remotes: Remotes, in_background: Background
+) -> None:
+    mount(driver)
+    gate = host.supervisor.release_gates["photos"] = Gate()
+    unmounting = in_background(unmount, driver)
+    gate.await_arrival()
+    describe(remotes, WRONG)
+    driver.look_after(1)
+    gate.open()
+    unmounting.result()
+    assert driver.get("photos").condition is Condition.UNMOUNTED
+    driver.look_after(1)
+    assert driver.get("photos").condition is Condition.UNUSABLE
 
 
 def test_volume_with_a_wrong_file_can_be_removed(driver: Driver, remotes: Remotes, settings: Settings) -> None:
