@@ -92,11 +92,16 @@ _CALLED_ELSEWHERE = {
 
 
 class UnknownOption(RequestError):
-    """An option that the table does not know."""
+    """An option that the table does not know.
+
+    Attributes:
+        is_misspelt: Whether it resembles one that the table knows.
+    """
 
     def __init__(self, option: str, known: Iterable[str]) -> None:
         spelling = {name.casefold(): name for name in known} | _CALLED_ELSEWHERE
         nearest = difflib.get_close_matches(option.casefold(), spelling, n=1, cutoff=0.7)
+        self.is_misspelt = bool(nearest)
         if nearest:
             hint = f"did you mean '{spelling[nearest[0]]}'?"
         elif ":" in option:

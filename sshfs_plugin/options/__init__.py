@@ -324,6 +324,10 @@ def _layer(name: str, remotes: Remotes) -> dict[str, Value]:
     """Return the options in a remote's file."""
     try:
         layer = _canonical(remotes.read(name).items())
+    except errors.UnknownOption as error:
+        # a password that has slipped into a line of its own looks like one, and whoever asks for the volume sees this
+        what = str(error) if error.is_misspelt else "a line of it begins with no option that a volume can have"
+        raise remotes.unusable(name, f"is not valid ({what})") from None
     except errors.RequestError as error:
         raise remotes.unusable(name, f"is not valid ({error})") from None
     for option in ("sshcmd", "remote", "o"):

@@ -215,6 +215,10 @@ def test_file_that_is_no_text_is_refused(remotes: Remotes) -> None:
         ("[remote]\nhost = nas\nro\n", "can't be understood in line 3: write one option a line, NAME = VALUE"),
         ("[remote]\nuser = bob\n", "lacks the option 'host': write host = NAME there"),
         ("[remote]\nhots = nas\n", "is not valid (unknown option 'hots': did you mean 'host'?): mend it, and"),
+        (
+            "[remote]\nhost = nas\npassword =\nc2VjcmV0IQ==\n",
+            "is not valid (a line of it begins with no option that a volume can have): mend it, and it counts",
+        ),
         ("[remote]\nhost = nas\nport = x\n", "is not valid (option 'port' must be a number from 1 to 65535, not 'x')"),
         ("[remote]\nhost = nas\nProxyCommand = nc\n", "is not valid (option 'ProxyCommand' is refused: it would run"),
         ("[remote]\nhost = nas\n[DEFAULT]\nport = 2\n", "has other headings than it should: write [remote] above"),
