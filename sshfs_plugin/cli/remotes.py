@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``remote``: the servers that files on this host describe, and the volumes that are made of them."""
+"""``remote``: the servers that files on this host describe, and the volumes that use them."""
 
 from datetime import UTC, datetime
 
@@ -8,6 +8,7 @@ from sshfs_plugin.cli import terminal
 from sshfs_plugin.cli.check import check as check_volume
 from sshfs_plugin.cli.exits import Exit
 from sshfs_plugin.options.remotes import Remotes
+from sshfs_plugin.options.values import NONE
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.state.records import VolumeRecords
 from sshfs_plugin.volume import Unresolved, Unusable, Volume, VolumeName
@@ -27,8 +28,13 @@ def show_all(settings: Settings) -> Exit:
         FINE if the files of all can be used.
     """
     users: dict[str, list[str]] = {name: [] for name in Remotes.of(settings).names()}
+    behind: dict[str, list[str]] = {}
     for volume in _volumes(settings):
-        users.setdefault(volume.remote_name, []).append(volume.name)
+        if volume.remote_name:
+            users.setdefault(volume.remote_name, []).append(volume.name)
+        for name in _jump_hosts(volume):
+            users.setdefault(name, [])
+            behind.setdefault(name, []).append(f"{volume.name} (through it)")
     rows, problems = [], []
     for name, volumes in sorted(users.items()):
         try:
@@ -36,7 +42,7 @@ def show_all(settings: Settings) -> Exit:
         except errors.PluginError as error:
             problems.append(error)
             server = "unusable"
-        rows.append((name, server, ", ".join(volumes)))
+        rows.append((name, server, ", ".join((*volumes, *behind.get(name, ())))))
     if rows:
         terminal.table(("NAME", "SERVER", "VOLUMES"), rows)
     else:
@@ -47,7 +53,7 @@ def show_all(settings: Settings) -> Exit:
 
 
 def show(settings: Settings, name: str) -> None:
-    """Show what the file of a remote says, without the password, and which volumes are made of it.
+    """Show what the file of a remote says, without the password, and which volumes use it.
 
     Raises:
         InvalidOption: No remote can have that name.
@@ -61,7 +67,8 @@ def show(settings: Settings, name: str) -> None:
         "server": volume.remote.account,
         "directory": volume.remote.directory or "as each volume says, else the login directory",
         "options": ", ".join(others),
-        "volumes": ", ".join(volume.name for volume in _volumes(settings, name)),
+        "volumes": ", ".join(volume.name for volume in _volumes(settings) if volume.remote_name == name),
+        "behind it": ", ".join(volume.name for volume in _volumes(settings) if name in _jump_hosts(volume)),
     }
     for line, text in lines.items():
         terminal.say(f"{line + ':':<12}{text or 'none'}")
@@ -79,14 +86,14 @@ def check(settings: Settings, name: str) -> Exit:
         CredentialsError, PreflightError: The first check that has failed.
     """
     remote = volume_of(settings, name)
-    volumes = _volumes(settings, name)
+    volumes = [volume for volume in _volumes(settings) if name in (volume.remote_name, *_jump_hosts(volume))]
     problems = [volume for volume in volumes if isinstance(volume, Unresolved)]
     for volume in problems:  # before the server is asked, which may fail
         terminal.say(f"volume '{volume.name}': {volume.error}", colour="red", error=True)
     try:
         check_volume(settings, remote, writes=False)
     except (errors.SFTPUnavailable, errors.DirectoryUnusable) as error:
-        if not volumes:
+        if all(volume.remote_name != name for volume in volumes):
             error.hint += f"; {_FOR_A_JUMP_HOST}"
         raise
     return Exit.BROKEN if problems else Exit.FINE
@@ -102,12 +109,19 @@ def volume_of(settings: Settings, name: str) -> Volume:
     return options.parse(_NO_VOLUME, {"remote": name}, datetime.now(UTC), Remotes.of(settings))
 
 
-def _volumes(settings: Settings, remote: str = "") -> list[Volume | Unresolved]:
-    """Return the volumes of a remote, or of all remotes."""
+def _volumes(settings: Settings) -> list[Volume | Unresolved]:
+    """Return the volumes of which is known what they were created with."""
     records = VolumeRecords.of(settings)
     volumes = [records.read(VolumeName(name)) for name in records.names()]
-    return [
-        volume
-        for volume in volumes
-        if not isinstance(volume, Unusable) and volume.remote_name and remote in ("", volume.remote_name)
-    ]
+    return [volume for volume in volumes if not isinstance(volume, Unusable)]
+
+
+def _jump_hosts(volume: Volume | Unresolved) -> tuple[str, ...]:
+    """Return the names of the remotes that are jump hosts of a volume; of one that can't be used, those that it tells.
+
+    That is the one that is given, and the one by whose file the volume can't be used.
+    """
+    if isinstance(volume, Volume):
+        return tuple(jump.remote_name for jump in volume.jumps)
+    told = {volume.given.get("ProxyJump", ""), volume.remote}
+    return tuple(sorted(told - {"", NONE, volume.remote_name}))

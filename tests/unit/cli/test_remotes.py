@@ -77,6 +77,58 @@ def test_list_ends_with_one_where_a_file_is_wrong_or_missing(administrator: Admi
     ]
 
 
+def behind_bastion(administrator: Administrator, remotes: Remotes) -> None:
+    """Put a volume of a remote and another on record, with bastion on the way to both, and outer before that."""
+    describe(remotes, "host = outer.lan\n", name="outer")
+    describe(remotes, "host = bastion.lan\nProxyJump = outer\n", name="bastion")
+    describe(remotes, NAS + "ProxyJump = bastion\n")
+    record(remotes, administrator, "photos", remote="nas")
+    record(remotes, administrator, "films", sshcmd="10.0.0.7:/films", ProxyJump="bastion")
+    record(remotes, administrator, "music", remote="bastion")
+
+
+def test_list_and_show_have_the_volumes_behind_a_jump_host(administrator: Administrator, remotes: Remotes) -> None:
+    behind_bastion(administrator, remotes)
+    assert administrator("remote", "list").lines == [
+        "NAME SERVER VOLUMES",
+        "bastion root@bastion.lan port 22 music, films (through it), photos (through it)",
+        "nas alice@nas.lan port 22 photos",
+        "outer root@outer.lan port 22 films (through it), music (through it), photos (through it)",
+    ]
+    assert administrator("remote", "show", "bastion").out.splitlines()[-2:] == [
+        "volumes:    music",
+        "behind it:  films, photos",
+    ]
+
+
+def test_list_has_a_jump_host_whose_file_is_missing(administrator: Administrator, remotes: Remotes) -> None:
+    behind_bastion(administrator, remotes)
+    remotes.file("bastion").unlink()
+    said = administrator("remote", "list")
+    assert said.code == 1
+    assert said.lines == [
+        "NAME SERVER VOLUMES",
+        "bastion unusable music, films (through it), photos (through it)",
+        "nas unusable photos",
+        "outer root@outer.lan port 22",
+    ]
+
+
+def test_check_of_a_jump_host_names_the_volumes_behind_it_that_its_file_does_not_go_with(
+    administrator: Administrator, remotes: Remotes, server: Server
+) -> None:
+    describe(remotes, name="bastion")
+    record(remotes, administrator, "films", sshcmd="10.0.0.7:/films", ProxyJump="bastion")
+    describe(remotes, lines_of(server).replace("bob", "b%b"), name="bastion")
+    said = administrator("remote", "check", "bastion")
+    assert (said.code, len(said.lines)) == (1, 1 + len(CHECKS))
+    assert said.err == (
+        f"volume 'films': remote 'bastion' can't be used, {remotes.file('bastion')} is not valid for a jump host "
+        "(option 'user' must not hold '%' or '$' for a jump host: ssh would replace it): mend it, "
+        "and it counts from the next mount\n"
+    )
+
+
 def test_show_has_all_that_the_file_says_but_the_password(administrator: Administrator, remotes: Remotes) -> None:
     describe(remotes, NAS + "password = hunter2\nport = 2222\nuid = 1000\n")
     record(remotes, administrator, "photos", remote="nas")
@@ -88,6 +140,7 @@ def test_show_has_all_that_the_file_says_but_the_password(administrator: Adminis
         "directory:  as each volume says, else the login directory",
         "options:    password=(not shown), uid=1000",
         "volumes:    photos",
+        "behind it:  none",
     ]
 
 
@@ -150,6 +203,8 @@ def test_check_of_what_may_be_a_jump_host_alone_says_what_that_does_not_need(  #
         said = administrator("remote", "check", "nas")
         assert (said.code, said.lines[-1]) == (1, failed)
         assert said.err.endswith(said_so)
+        record(remotes, administrator, "films", sshcmd="10.0.0.7:/films", ProxyJump="nas")
+        assert administrator("remote", "check", "nas").err.endswith(said_so)
         record(remotes, administrator, "photos", remote="nas")
         said = administrator("remote", "check", "nas")
         assert said.lines[-1] == failed
