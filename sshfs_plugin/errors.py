@@ -8,6 +8,7 @@ nothing of the project.
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 LONGEST_QUOTE = 300
@@ -108,7 +109,15 @@ class UnknownOption(RequestError):
             hint = "if it is the remote directory, say -o sshcmd=user@host:/dir"
         else:
             hint = "man docker-volume-sshfs lists the options that a volume can have"
-        super().__init__(f"unknown option {option[:LONGEST_QUOTE]!r}", hint)
+        super().__init__(f"unknown option {_without_password(option)[:LONGEST_QUOTE]!r}", hint)
+
+
+_BEFORE_A_PASSWORD = re.compile(r"(?is)^((?:pass\w*|pwd)[^\w-]|[^@/:\[]*:(?!/)|(?:[^@/:]*:)?//).+")
+
+
+def _without_password(option: str) -> str:
+    """Cut what is no option where a password may begin: ``password:PW``, ``user:PW@host:/dir``, ``sftp://user:PW@host``."""
+    return _BEFORE_A_PASSWORD.sub(r"\1...", option)
 
 
 class RefusedOption(RequestError):

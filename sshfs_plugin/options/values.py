@@ -147,11 +147,16 @@ def password(text: str) -> str:
     return text
 
 
+_INTO_ITS_FILE = "write host, user and password_file into /etc/docker-volume-sshfs/remotes.d/NAME.conf"
+
+
 def remote(text: str) -> str:
     """Check the name of a remote, which may be what the name of a volume may be: there is a file of that name."""
     try:
         return volume_name(text)
     except errors.InvalidVolumeName as error:
+        if re.search(":.*@", text):
+            raise ValueError(f"has no place for a password: {_INTO_ITS_FILE} and say remote=NAME") from None
         raise ValueError(f"must be the name of a remote, and {error.hint}, not {text!r}") from None
 
 
@@ -159,6 +164,8 @@ def jump_host(text: str) -> str:
     """Check the name of a remote that is a jump host, or ``none``."""
     if text.casefold() == NONE:
         return NONE
+    if re.search(":.*@", text):
+        raise ValueError(f"has no place for a password: {_INTO_ITS_FILE} and say ProxyJump=NAME")
     if re.search(r"[@:,/\[]", text):
         raise ValueError(
             f"must be the name of a remote, not {text!r}: write host and user of the jump host into "
@@ -239,9 +246,11 @@ def fingerprint(text: str) -> str:
 
 
 _SSHCMD = re.compile(r"(?:(?P<user>[^:/]*)@)?(?:\[(?P<address>[^\]]*)\]|(?P<host>[^:@/\[\]]*)):(?P<directory>.*)")
-_LOGIN_WITH_PASSWORD = re.compile(r"[^:/@]*:[^/]*@(\[|[^:/@]+:)")
-"""How ``user:password@host:`` begins; sshfs would take it for a directory of the host ``user``."""
-_NO_PLACE = "has no place for a password: a password goes into a file, whose path is the value of 'password_file'"
+_LOGIN_WITH_PASSWORD = re.compile(r"[^:/@\[]*:(?!/|\.\.?/|~/)([^/]*@|.*@(\[|[^:/@]+:))")
+"""How ``user:password@host`` begins; sshfs would take it for a directory of the host ``user``."""
+_ITS_PLACE = "a password goes into a file, whose path is the value of 'password_file'"
+_NO_PLACE = f"has no place for a password: {_ITS_PLACE}"
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//")
 _HOST = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
 
 
@@ -271,7 +280,8 @@ def user(text: str) -> str:
     if re.match("[^@]*:", plain_text(text)):
         raise ValueError(_NO_PLACE)
     if not _is_user(text) or {"/", ":"} & set(text):  # sshfs takes what follows a colon for the directory
-        raise ValueError(f"must be a login name, not {text!r}")
+        shown = re.sub("(?<=:)[^/].*", "...", text)  # a password may stand there
+        raise ValueError(f"must be a login name, not {shown!r}")
     return text
 
 
@@ -316,11 +326,12 @@ def sshcmd(text: str) -> Remote:
         ValueError: It is none of those forms.
     """
     form = "must look like user@host:/dir"
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", plain_text(text)):
+    if _URL.match(plain_text(text)):
         shown = re.sub(r"//.*@", "//...@", text)  # a password may stand there
-        raise ValueError(f"{form}, not like the URL {shown!r}; a port goes into the option 'port'")
+        hint = f", and {_ITS_PLACE}" if re.search("//.*:.*@", text) else ""
+        raise ValueError(f"{form}, not like the URL {shown!r}; a port goes into the option 'port'{hint}")
     if _LOGIN_WITH_PASSWORD.match(text):
-        raise ValueError(_NO_PLACE)
+        raise ValueError(f"{_NO_PLACE}; a directory with an '@' in its name is ./NAME")
     parts = _SSHCMD.fullmatch(text)
     if not parts:
         raise ValueError(f"{form}, with a colon between host and directory, not {text!r}")
@@ -328,6 +339,8 @@ def sshcmd(text: str) -> Remote:
     if login is not None and not _is_user(login):
         raise ValueError(f"{form}; {login!r} can't be a login name")
     if address is not None:
+        if ":" in address and "@" in address:
+            raise ValueError(_NO_PLACE)
         if not is_ipv6(address):
             raise ValueError(f"may have an IPv6 address in brackets, but {address!r} is none")
         name = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up

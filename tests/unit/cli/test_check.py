@@ -319,6 +319,10 @@ def test_a_volume_whose_record_is_broken_is_not_called_unknown(administrator: Ad
         (["/srv/photos", "-p", "22"], "'/srv/photos' is no server and can't be the name of a volume: say user@host"),
         (["nas:/dir", "-oporrt=22"], "unknown option 'porrt': did you mean 'port'?"),
         (["nas:/dir", "-oProxyCommand=id"], "option 'ProxyCommand' is refused"),
+        (
+            ["bob:pw@nas:/dir", "-osshcmd=nas:/other"],
+            "option 'sshcmd' says again what bob:...@nas:/dir says: give one of them",
+        ),
         (["nas:/dir", "-osshcmd=nas:/other"], "option 'sshcmd' says again what nas:/dir says: give one of them"),
         (["-oport=22"], "option 'sshcmd' is missing"),
         (["nas:/dir", "--wirte"], "No such option"),

@@ -371,6 +371,14 @@ def test_what_names_no_server_ends_with_two(administrator: Administrator, words:
     )
 
 
+@pytest.mark.parametrize("where", ["bob:hunter2@nas", "bob:hunter2@nas:/dir", "sftp://bob:hunter2@nas/dir"])
+def test_a_password_beside_a_server_is_not_repeated(administrator: Administrator, where: str) -> None:
+    said = administrator("host-key", "trust", "--yes", where)
+    assert (said.code, said.out) == (2, "")
+    assert "@nas" in said.err
+    assert "hunter2" not in said.err
+
+
 def test_a_fingerprint_that_is_none_ends_with_two(administrator: Administrator) -> None:
     said = administrator("host-key", "trust", "nas", "--fingerprint", "MD5:00")
     assert said.code == 2

@@ -353,10 +353,13 @@ def test_value_when_it_makes_no_sense_is_refused_with_what_would(option: str, ty
     assert refusal({"sshcmd": "nas:", option: typed}).startswith(f"option '{option}' {reason}")
 
 
-def test_sshcmd_when_it_is_a_url_with_a_password_does_not_repeat_it() -> None:
-    said = refusal({"sshcmd": "ssh://alice:S3cr3t@nas/dir"})
-    assert "S3cr3t" not in said
-    assert "not like the URL 'ssh://...@nas/dir'" in said
+@pytest.mark.parametrize("scheme", ["ssh:", "sftp:", ""])
+@pytest.mark.parametrize("password", ["S3cr3t", "S3/cr3t", "S3@cr3t", "S3:cr3t"])
+def test_sshcmd_when_it_is_a_url_with_a_password_says_where_that_belongs(scheme: str, password: str) -> None:
+    assert refusal({"device": f"{scheme}//alice:{password}@nas/dir"}) == (
+        f"option 'sshcmd' must look like user@host:/dir, not like the URL '{scheme}//...@nas/dir'; a port goes into "
+        "the option 'port', and a password goes into a file, whose path is the value of 'password_file'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,17 +368,66 @@ def test_sshcmd_when_it_is_a_url_with_a_password_does_not_repeat_it() -> None:
         {"sshcmd": "alice:S3cr3t@nas:/dir"},
         {"sshcmd": "alice:S3:cr3t@[2001:db8::7]:dir"},
         {"sshcmd": ":S3cr3t@nas:"},
+        {"sshcmd": "alice:S3cr3t@nas"},
+        {"sshcmd": "alice:S3cr3t@nas/dir"},
+        {"sshcmd": "alice:S3/cr3t@nas:/dir"},
+        {"sshcmd": "alice:S3/cr3t@[2001:db8::7]:/dir"},
+        {"sshcmd": "[alice:S3cr3t@nas]:/dir"},
         {"sshcmd": "nas:/dir", "user": "alice:S3cr3t"},
         {"host": "alice:S3cr3t@nas", "directory": "/dir"},
+        {"host": "sftp://alice:S3cr3t@nas", "directory": "/dir"},
     ],
 )
 def test_password_when_it_comes_with_the_login_name_is_refused_and_not_repeated(opts: dict[str, str]) -> None:
     said = refusal(opts)
     assert "cr3t" not in said
-    assert said.endswith("a password goes into a file, whose path is the value of 'password_file'")
+    assert (
+        "has no place for a password: a password goes into a file, whose path is the value of 'password_file'" in said
+    )
 
 
-@pytest.mark.parametrize("sshcmd", ["nas:/alice:x@nas:/dir", "nas:me@2024", "nas:./alice@nas:/dir", "bob@nas:a@b:c"])
+@pytest.mark.parametrize("option", ["remote", "ProxyJump"])
+@pytest.mark.parametrize("typed", ["alice:S3cr3t@nas", "sftp://alice:S3cr3t@nas", "//alice:S3cr3t@nas:22"])
+def test_password_when_it_comes_with_the_name_of_a_remote_is_refused_and_not_repeated(option: str, typed: str) -> None:
+    assert refusal({option: typed}) == (
+        f"option '{option}' has no place for a password: write host, user and password_file into "
+        f"/etc/docker-volume-sshfs/remotes.d/NAME.conf and say {option}=NAME"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("alice:S3cr3t@nas:/dir", "alice:..."),
+        ("alice:S3", "alice:..."),
+        ("sftp://alice:S3cr3t@nas/dir", "sftp://..."),
+        ("//alice:S3cr3t@nas/dir", "//..."),
+        ("password:S3cr3t", "password:..."),
+        ("pass S3cr3t", "pass ..."),
+        ("nas:/dir", "nas:/dir"),
+        ("password-of", "password-of"),
+        ("alice@nas:/dir", "alice@nas:/dir"),
+    ],
+)
+def test_option_when_it_is_unknown_and_may_hold_a_password_is_quoted_without_it(typed: str, shown: str) -> None:
+    assert refusal({typed: ""}).startswith(f"unknown option '{shown}': ")
+
+
+def test_sshcmd_when_a_password_is_refused_says_how_to_name_a_directory_that_looks_like_one() -> None:
+    assert refusal({"sshcmd": "nas:me@2024"}).endswith("; a directory with an '@' in its name is ./NAME")
+
+
+@pytest.mark.parametrize(
+    "sshcmd",
+    [
+        "nas:/alice:x@nas:/dir",
+        "nas:./me@2024",
+        "root@nas:me@2024",
+        "nas:./alice@nas:/dir",
+        "bob@nas:a@b:c",
+        "nas:a/b@c",
+    ],
+)
 def test_sshcmd_when_only_its_directory_looks_like_a_login_is_taken(sshcmd: str) -> None:
     assert parse({"sshcmd": sshcmd}).remote.host == "nas"
 
@@ -735,7 +787,7 @@ def test_remote_when_said_in_parts_is_the_same_as_in_one(opts: dict[str, str], s
         ({"host": "[nas]"}, "option 'host' must be the name or address of a host, not '[nas]'"),
         ({"host": "nas", "user": "-l"}, "option 'user' must be a login name, not '-l'"),
         ({"host": "nas", "user": "bob@nas:/x"}, "option 'user' must be a login name, not 'bob@nas:/x'"),
-        ({"host": "nas", "user": "bob@other:x"}, "option 'user' must be a login name, not 'bob@other:x'"),
+        ({"host": "nas", "user": "bob@other:x"}, "option 'user' must be a login name, not 'bob@other:...'"),
         ({"host": "nas", "user": ""}, "option 'user' must be a login name, not ''"),
         ({"host": "nas", "directory": "/a\nb"}, "option 'directory' must not hold line breaks or control characters"),
     ],
