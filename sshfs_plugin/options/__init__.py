@@ -333,6 +333,8 @@ def _layer(name: str, remotes: Remotes) -> dict[str, Value]:
     for option in ("sshcmd", "remote", "o"):
         if option in layer:
             raise remotes.unusable(name, f"can't have the option '{option}'", "say host, user and port there")
+    if layer.get("password") == "":
+        raise remotes.unusable(name, "has an empty 'password'", "write it, or leave the line out, and a key is used")
     if "host" not in layer:
         raise remotes.unusable(name, "lacks the option 'host'", "write host = NAME there")
     return layer

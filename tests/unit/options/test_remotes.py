@@ -222,6 +222,8 @@ def test_file_that_is_no_text_is_refused(remotes: Remotes) -> None:
         ("[remote]\nhost = nas\nport = x\n", "is not valid (option 'port' must be a number from 1 to 65535, not 'x')"),
         ("[remote]\nhost = nas\nProxyCommand = nc\n", "is not valid (option 'ProxyCommand' is refused: it would run"),
         ("[remote]\nhost = nas\n[DEFAULT]\nport = 2\n", "has other headings than it should: write [remote] above"),
+        ("[remote]\nhost = nas\npassword =\n", "has an empty 'password': write it, or leave the line out, and a key"),
+        ("[remote]\nhost = nas\nPassword = \n", "has an empty 'password': write it, or leave the line out, and a key"),
         ("[remote]\nsshcmd = bob@nas:\n", "can't have the option 'sshcmd': say host, user and port there"),
         ("[remote]\nhost = nas\nremote = b2\n", "can't have the option 'remote': say host, user and port there"),
         ("[remote]\nhost = nas\no = ro\n", "can't have the option 'o': say host, user and port there"),
@@ -377,6 +379,10 @@ def test_no_agent_is_what_none_says_where_the_file_has_one(remotes: Remotes) -> 
             {"bastion": f"host = one\npassword = {SECRET}\nsecret = one"},
             "bastion: is not valid for a jump host (option 'secret' contradicts 'password': "
             "give one of them): mend it, and it counts from the next mount",
+        ),
+        (
+            {"bastion": "host = one\npassword ="},
+            "bastion: has an empty 'password': write it, or leave the line out, and a key is used",
         ),
         (
             {},
