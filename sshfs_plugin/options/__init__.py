@@ -262,6 +262,12 @@ def given(opts: Mapping[str, str]) -> dict[str, str]:
             "password", "is empty: is it a variable that is not set? without the option a key is used"
         )
     if "remote" in canonical:
+        # with another user or port it may be a server that only its own host reaches
+        if canonical.get("ProxyJump") == canonical["remote"] and not {"user", "port"} & set(canonical):
+            raise errors.InvalidOption(
+                "ProxyJump",
+                "names the volume's own remote, whose server would be reached through itself: leave it out",
+            )
         return _beside_remote(canonical)
     remote, others = _remote(_without_defaults(canonical))
     _require_no_port_in_directory(remote, others)

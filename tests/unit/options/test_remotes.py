@@ -326,6 +326,26 @@ def test_jump_host_that_is_no_remote_says_to_write_one(remotes: Remotes, typed: 
     )
 
 
+def test_jump_host_that_is_the_server_itself_is_refused(remotes: Remotes) -> None:
+    describe(remotes)
+    assert refusal(remotes, ProxyJump="nas") == (
+        "option 'ProxyJump' names the volume's own remote, whose server would be reached through itself: leave it out"
+    )
+
+
+@pytest.mark.parametrize("other", [{"port": "2222"}, {"user": "bob"}])
+def test_jump_host_may_be_the_same_host_with_another_port_or_user(remotes: Remotes, other: dict[str, str]) -> None:
+    describe(remotes)
+    made = volume(remotes, ProxyJump="nas", **other)
+    assert way(made)[0] == "alice@nas.lan port 22" != way(made)[1]
+
+
+def test_volume_on_record_whose_jump_host_is_its_server_stays_usable(remotes: Remotes) -> None:
+    describe(remotes)
+    recorded = {"remote": "nas", "ProxyJump": "nas"}
+    assert way(options.volume_of(VolumeName("photos"), recorded, CREATED_AT, remotes)) == 2 * ["alice@nas.lan port 22"]
+
+
 def test_no_jump_host_is_what_none_says(remotes: Remotes) -> None:
     describe(remotes)
     assert volume(remotes, ProxyJump="none").jumps == ()
@@ -355,6 +375,10 @@ def test_no_agent_is_what_none_says_where_the_file_has_one(remotes: Remotes) -> 
         (
             {"bastion": "user = bob"},
             "bastion: lacks the option 'host': write host = NAME there",
+        ),
+        (
+            {"bastion": "host = one\nProxyJump = bastion"},
+            "bastion: makes it a jump host for itself (bastion behind bastion): leave one ProxyJump out",
         ),
         (
             {"bastion": "host = one\nProxyJump = other", "other": "host = two\nProxyJump = bastion"},
