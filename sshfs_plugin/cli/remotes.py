@@ -35,7 +35,8 @@ def show_all(settings: Settings) -> Exit:
         for name in _jump_hosts(volume):
             users.setdefault(name, [])
             behind.setdefault(name, []).append(f"{volume.name} (through it)")
-    rows, problems = [], []
+    rows: list[tuple[str, ...]] = []
+    problems: list[errors.PluginError] = []
     for name, volumes in sorted(users.items()):
         try:
             server = volume_of(settings, name).remote.account
@@ -47,6 +48,7 @@ def show_all(settings: Settings) -> Exit:
         terminal.table(("NAME", "SERVER", "VOLUMES"), rows)
     else:
         terminal.say(f"There are no remotes in {settings.remotes}.")
+    problems += Remotes.of(settings).misnamed()
     for problem in problems:
         terminal.say(str(problem), colour="red", error=True)
     return Exit.BROKEN if problems else Exit.FINE

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sshfs_plugin import errors
 from sshfs_plugin.host import local_files
-from sshfs_plugin.options.values import remote
 from sshfs_plugin.settings import Settings
+from sshfs_plugin.volume import volume_name
 
 SECTION = "remote"
 _SUFFIX = ".conf"
@@ -43,11 +43,22 @@ class Remotes:
 
     def names(self) -> list[str]:
         """Return the names of the remotes; none if the directory can't be read."""
+        return [name for name in self._stems() if not _why_no_name(name)]
+
+    def misnamed(self) -> list[errors.RemoteUnusable]:
+        """Return an error for each file that no volume can mean by its name; hidden files are left aside."""
+        stems = (name for name in self._stems() if not name.startswith("."))
+        return [
+            self.unusable(name, "has a name that no volume can say", f"give it another, and {why}")
+            for name in stems
+            if (why := _why_no_name(name))
+        ]
+
+    def _stems(self) -> list[str]:
         try:
-            names = sorted(path.stem for path in self.directory.iterdir() if path.suffix == _SUFFIX)
+            return sorted(path.stem for path in self.directory.iterdir() if path.suffix == _SUFFIX)
         except OSError:
             return []
-        return [name for name in names if _is_name(name)]
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Return inode and time of change of each file, by which an edit is seen; links are not followed."""
@@ -108,8 +119,10 @@ PACKAGED = Remotes.of(Settings())
 """The remotes where the package has them."""
 
 
-def _is_name(text: str) -> bool:
+def _why_no_name(text: str) -> str:
+    """Return what the name of a remote must be, if a text can't be one; else nothing."""
     try:
-        return remote(text) == text
-    except ValueError:
-        return False
+        volume_name(text)
+    except errors.InvalidVolumeName as error:
+        return error.hint
+    return ""

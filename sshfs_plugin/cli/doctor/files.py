@@ -62,8 +62,9 @@ def _unusable_keys(keyring: Keyring, users: Mapping[Credentials, list[str]], *, 
 
 def remotes(settings: Settings) -> Iterator[Finding]:
     """Look whether the files of all remotes can be used."""
-    if names := Remotes.of(settings).names():
-        unusable = _unusable_remotes(settings, names)
+    names, misnamed = Remotes.of(settings).names(), Remotes.of(settings).misnamed()
+    if names or misnamed:
+        unusable = chain(_unusable_remotes(settings, names), (Finding.of("remote-unusable", each) for each in misnamed))
         yield from unless_fine(unusable, "remotes", "the files of all remotes can be used")
 
 

@@ -685,6 +685,14 @@ def test_remote_that_others_can_read_and_the_volume_of_it(administrator: Adminis
     ]
 
 
+def test_remote_whose_file_has_a_name_that_no_volume_can_say(administrator: Administrator, settings: Settings) -> None:
+    file = describe(Remotes.of(settings), name="my nas")
+    assert wrong(administrator("doctor")) == [
+        f"error   remote 'my nas' can't be used, {file} has a name that no volume can say -> give it another, and use "
+        "at least two letters, digits, '_', '.' and '-', and begin with a letter or digit"
+    ]
+
+
 def test_remote_without_a_volume_that_none_could_be_made_of(administrator: Administrator, settings: Settings) -> None:
     described = Remotes.of(settings)
     for name, text in (("backup", "user = bob\n"), ("films", "host = films.lan\nProxyJump = gone\n"), ("nas", NAS)):

@@ -77,6 +77,16 @@ def test_list_ends_with_one_where_a_file_is_wrong_or_missing(administrator: Admi
     ]
 
 
+def test_list_names_a_file_that_no_volume_can_mean(administrator: Administrator, remotes: Remotes) -> None:
+    describe(remotes, name="my nas")
+    said = administrator("remote", "list")
+    assert (said.code, said.out) == (1, f"There are no remotes in {remotes.directory}.\n")
+    assert said.err == (
+        f"remote 'my nas' can't be used, {remotes.file('my nas')} has a name that no volume can say: give it another, "
+        "and use at least two letters, digits, '_', '.' and '-', and begin with a letter or digit\n"
+    )
+
+
 def behind_bastion(administrator: Administrator, remotes: Remotes) -> None:
     """Put a volume of a remote and another on record, with bastion on the way to both, and outer before that."""
     describe(remotes, "host = outer.lan\n", name="outer")

@@ -440,3 +440,16 @@ def test_names_are_those_of_files_that_can_be_meant(remotes: Remotes) -> None:
         describe(remotes, name=name)
     (remotes.directory / "nas.conf.dpkg-old").touch()
     assert remotes.names() == ["backup.lan", "nas"]
+
+
+def test_files_whose_names_no_volume_can_say_are_told(remotes: Remotes) -> None:
+    assert remotes.misnamed() == []
+    for name in ("nas", "x", "my nas", "größe", "x" * 201, ".hidden"):
+        describe(remotes, name=name)
+    (remotes.directory / "nas.conf.dpkg-old").touch()
+    use = "use at least two letters, digits, '_', '.' and '-', and begin with a letter or digit"
+    assert [str(error) for error in remotes.misnamed()] == [
+        f"remote '{name}' can't be used, {remotes.file(name)} has a name that no volume can say: "
+        f"give it another, and {how}"
+        for name, how in (("größe", use), ("my nas", use), ("x", use), ("x" * 201, "use at most 200"))
+    ]
