@@ -87,5 +87,5 @@ def test_faults_are_named_and_their_cures_work(host: Host) -> None:
         machine.sh("pkill -CONT -x sftp-server")
     machine.run("rm", remote)
     machine.until(lambda: not re.search("^error", doctor(host).stdout, re.MULTILINE))
-    assert "fine    the keys and passwords of all volumes can be used\n" in doctor(host).stdout
+    assert "fine    the keys and passwords of all volumes and remotes can be used\n" in doctor(host).stdout
     machine.run("rm", key)

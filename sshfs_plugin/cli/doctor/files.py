@@ -4,6 +4,7 @@
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from itertools import chain
 
 from sshfs_plugin import errors
@@ -30,16 +31,21 @@ IDLE_SECONDS = 600.0
 
 
 def keys(settings: Settings) -> Iterator[Finding]:
-    """Look whether the keys and passwords of all volumes and jump hosts can be used, and the default key."""
+    """Look whether the keys and passwords of all volumes, jump hosts and remotes can be used, and the default key."""
     users: dict[Credentials, list[str]] = {}
     for volume in _volumes(settings):
         for credentials in dict.fromkeys(each.credentials for each in (volume, *volume.jumps)):
             users.setdefault(credentials, []).append(volume.name)
+    for name in Remotes.of(settings).names():
+        with suppress(errors.PluginError):  # which `remotes` tells
+            credentials = volume_of(settings, name).credentials
+            if credentials != Credentials():
+                users.setdefault(credentials, [f"the remote '{name}'"])
     if local_files.exists(settings.default_key):
         users.setdefault(Credentials(), [])
     if users:
         unusable = _unusable_keys(Keyring.of(settings), users, hidden=secrets.are_hidden(settings, users))
-        yield from unless_fine(unusable, "keys", "the keys and passwords of all volumes can be used")
+        yield from unless_fine(unusable, "keys", "the keys and passwords of all volumes and remotes can be used")
 
 
 def _unusable_keys(keyring: Keyring, users: Mapping[Credentials, list[str]], *, hidden: bool) -> Iterator[Finding]:

@@ -652,6 +652,26 @@ def test_key_of_a_jump_host_that_others_can_read_is_told_with_the_volumes_behind
     )
 
 
+def test_missing_files_to_log_in_with_are_told_with_who_names_them(
+    administrator: Administrator, settings: Settings
+) -> None:
+    remotes, keys = Remotes.of(settings), "/nowhere/keys"
+    describe(remotes, f"{NAS}IdentityFile = {keys}/nas\n")
+    describe(remotes, f"{NAS}password_file = {keys}/backup\n", name="backup")
+    describe(remotes, f"{NAS}password_file = {keys}/shared\n", name="used")
+    describe(remotes, NAS, name="default")
+    describe(remotes, f"{NAS}port = x\npassword_file = {keys}/other\n", name="wrong")
+    record(settings, "photos", remote="used")
+    record(settings, "music", IdentityFile=f"{keys}/music")
+    told = [line.partition(" -> ")[0] for line in wrong(administrator("doctor")) if "remote 'wrong'" not in line]
+    assert told == [
+        f"error   cannot use the identity file {keys}/music, it does not exist (for music)",
+        f"error   cannot use the password file {keys}/shared, it does not exist (for photos)",
+        f"error   cannot use the password file {keys}/backup, it does not exist (for the remote 'backup')",
+        f"error   cannot use the identity file {keys}/nas, it does not exist (for the remote 'nas')",
+    ]
+
+
 def test_option_that_contradicts_what_a_login_finds_hides_no_other_key(
     administrator: Administrator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
