@@ -36,6 +36,8 @@ LONGEST_VALUE = 4096
 LONGEST_LIST = 4 * LONGEST_VALUE
 """Characters after one ``-o``."""
 
+_IS_EMPTY = "is empty: is it a variable that is not set? without the option"
+
 _COMMA = re.compile(r"(?<!\\),")
 """A comma between options, or between the items of a value."""
 
@@ -258,10 +260,11 @@ def given(opts: Mapping[str, str]) -> dict[str, str]:
     """
     canonical = _canonical(split(opts))
     if canonical.get("password") == "":
-        raise errors.InvalidOption(
-            "password", "is empty: is it a variable that is not set? without the option a key is used"
-        )
+        raise errors.InvalidOption("password", f"{_IS_EMPTY} a key is used")
     if "remote" in canonical:
+        for name, value in split(opts):
+            if not value and name.casefold() in ("port", "directory"):
+                raise errors.InvalidOption(name.casefold(), f"{_IS_EMPTY} what the remote's file says counts")
         # with another user or port it may be a server that only its own host reaches
         if canonical.get("ProxyJump") == canonical["remote"] and not {"user", "port"} & set(canonical):
             raise errors.InvalidOption(

@@ -81,6 +81,17 @@ def test_what_is_given_counts_before_the_file_even_if_it_is_the_default(remotes:
     assert dict(made.ssh_options)["ConnectTimeout"] == "10"
 
 
+@pytest.mark.parametrize("typed", [{"port": ""}, {"Directory": ""}, {"ro,port": ""}])
+def test_empty_value_does_not_count_before_the_file(remotes: Remotes, typed: dict[str, str]) -> None:
+    describe(remotes, NAS + "port = 2222\ndirectory = /all\n")
+    name = "directory" if "Directory" in typed else "port"
+    assert refusal(remotes, **typed) == (
+        f"option '{name}' is empty: is it a variable that is not set? without the option what the remote's file says "
+        "counts"
+    )
+    assert volume(remotes, directory="~").remote.directory == ""
+
+
 def test_volume_of_a_remote_is_the_one_that_the_same_options_make(remotes: Remotes) -> None:
     describe(remotes, NAS + "uid = 1000\nport = 2222\n")
     one = volume(remotes, directory="/photos", ro="")
