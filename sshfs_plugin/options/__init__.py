@@ -47,6 +47,7 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
     ``-o allow_other,uid=1000`` arrives as the key ``allow_other,uid`` with the value ``1000``, and ``-o
     uid=1000,gid=1000`` as the key ``uid`` with the value ``1000,gid=1000``. The value of ``o`` is such a list as well.
+    A comma too many is passed over, as mount(8) and sshfs do.
 
     Raises:
         UnknownOption, RefusedOption: A list begins with something that a volume can't have.
@@ -60,12 +61,13 @@ def split(opts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             raise errors.InvalidOption(first, f"begins a text of more than {LONGEST_LIST} characters")
         while True:
             *flags, name = (part.strip() for part in names.split(","))
-            yield from ((flag, "") for flag in flags)
+            yield from ((flag, "") for flag in flags if flag)
             if name.casefold() == "o":
                 others = rest
             else:
                 first, others = _first_value(name, rest)
-                yield name, first
+                if name or first or not key:
+                    yield name, first
             if not others:
                 break
             names, _, rest = others.partition("=")

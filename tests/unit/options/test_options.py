@@ -530,8 +530,9 @@ def test_name_when_mistyped_before_a_list_asks_the_same_and_does_not_repeat_the_
     assert refusal({"sshcmd": "nas:", "pasword": "a,b"}) == "unknown option 'pasword': did you mean 'password'?"
 
 
-def test_name_when_empty_is_unknown() -> None:
-    assert refusal({"sshcmd": "nas:", "": ""}).startswith("unknown option ''")
+@pytest.mark.parametrize("value", ["", "5"])
+def test_name_when_empty_is_unknown(value: str) -> None:
+    assert refusal({"sshcmd": "nas:", "": value}).startswith("unknown option ''")
 
 
 @pytest.mark.parametrize(
@@ -604,6 +605,15 @@ def test_list_when_further_options_come_after_a_value_is_taken_apart() -> None:
 def test_list_when_it_has_blanks_after_commas_is_taken_apart() -> None:
     given = parse({"sshcmd": "nas:", "uid": "1000, gid=1001, ro, port=2222"}).options
     assert given == {"sshcmd": "root@nas:", "uid": "1000", "gid": "1001", "ro": "yes", "port": "2222"}
+
+
+@pytest.mark.parametrize("opts", [{"ro,": ""}, {",ro": ""}, {"ro,,uid": "5"}, {"uid": "5,,ro"}, {"o": "ro,,uid=5,"}])
+def test_list_when_it_has_a_comma_too_many_passes_over_it(opts: dict[str, str]) -> None:
+    assert options.given({"sshcmd": "alice@nas:/srv", "uid": "5", **opts}) == {
+        "sshcmd": "alice@nas:/srv",
+        "ro": "yes",
+        "uid": "5",
+    }
 
 
 def test_list_when_a_value_may_hold_commas_ends_there() -> None:
