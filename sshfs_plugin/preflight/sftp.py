@@ -65,7 +65,7 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
                 if handle is None:
                     self._expected(paramiko.sftp.CMD_HANDLE, opened)
                 if not self._lists_at_once:
-                    with suppress(EOFError, UnicodeDecodeError):  # it is empty; the word for that need not be UTF-8
+                    with suppress(EOFError):  # it is empty
                         self._request(paramiko.sftp.CMD_READDIR, handle)
         finally:
             if handle is not None:
@@ -111,6 +111,14 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
         if answer[0] != kind:
             raise paramiko.SFTPError("its answer is of another kind")
         return answer[1]
+
+    def _convert_status(self, msg: Any) -> None:
+        """Raise what a refusal means; its text need not be UTF-8, which paramiko takes for granted."""
+        status = paramiko.Message()
+        status.add_int(msg.get_int())
+        status.add_string(msg.get_string().decode("utf-8", "replace"))
+        status.rewind()
+        super()._convert_status(status)
 
     def _send_version(self) -> int:
         hello = paramiko.Message()

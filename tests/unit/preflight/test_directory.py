@@ -211,16 +211,33 @@ def test_directory_when_each_of_many_answers_is_slow_gives_up_at_the_deadline(cl
     assert time.monotonic() - started < 4, "not eleven times as long as an answer takes"
 
 
-def test_directory_when_the_server_s_answer_is_in_another_charset_says_so(
-    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def latin_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers say what they refuse in French, and not in UTF-8."""
     said = [b"R\xe9pertoire introuvable"] * len(paramiko.sftp.SFTP_DESC)
     monkeypatch.setattr(paramiko.sftp_server, "SFTP_DESC", said)
+
+
+@pytest.mark.usefixtures("latin_1")
+def test_directory_when_missing_on_a_server_of_another_charset_is_missing(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2")) as server:
         error = client.refusal(server, "/missing", password="hunter2")
     assert str(error) == (
-        "the directory /missing on 127.0.0.1 can't be listed (its answer is not in UTF-8): try sftp to that server by "
-        "hand"
+        "the directory /missing does not exist on 127.0.0.1 for bob: make it first, or say "
+        "-o create_directory for a new volume; if it was there before, its disk may be missing"
+    )
+
+
+@pytest.mark.usefixtures("latin_1")
+def test_directory_when_the_server_fails_in_another_charset_is_said_as_far_as_it_can_be_read(
+    client: Client, files: Path
+) -> None:
+    answers = {"list /photos": paramiko.SFTP_FAILURE}
+    with serving(Account(directory=files, password="hunter2", answers=answers)) as server:
+        error = client.refusal(server, password="hunter2")
+    assert str(error) == (
+        "the directory /photos on 127.0.0.1 can't be listed (R\ufffdpertoire introuvable): "
+        "try sftp to that server by hand"
     )
 
 
@@ -253,6 +270,13 @@ def test_directory_when_it_is_to_be_made_is_made_with_those_above_it(client: Cli
     assert (files / "photos/2024/a, b/größe").is_dir()
     assert (files / "relative/to/home").is_dir()
     assert (files / "photos/a.jpg").exists()
+
+
+@pytest.mark.usefixtures("latin_1")
+def test_directory_that_is_missing_on_a_server_of_another_charset_is_made(client: Client, files: Path) -> None:
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
+        make(client, server, "/photos/2024/may")
+    assert (files / "photos/2024/may").is_dir()
 
 
 def test_directory_when_it_begins_with_what_may_be_the_port_is_not_made(client: Client, files: Path) -> None:
