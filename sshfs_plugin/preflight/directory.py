@@ -12,6 +12,7 @@ from sshfs_plugin.preflight.ssh import FAILURES, paramiko, reason
 from sshfs_plugin.volume import Remote
 
 _MAKE = "make it first, or say -o create_directory for a new volume"
+_BY_HAND = "try sftp to that server by hand"
 _MADE_ONCE = (
     "a new volume makes it (create_directory); of a volume that you have already, the directory or its disk is gone"
 )
@@ -25,37 +26,43 @@ def make_directory(sftp: paramiko.SFTPClient, remote: Remote) -> None:
     """
     missing = []
     path = PurePosixPath(remote.directory)
-    while str(path) not in ("", ".", "/") and not _exists(sftp, str(path)):
+    while str(path) not in ("", ".", "/") and _is_missing(sftp, str(path)):
         missing.append(path)
         path = path.parent
     for path in reversed(missing):
         try:
             sftp.mkdir(str(path))
         except FAILURES as error:
-            if _exists(sftp, str(path)):  # somebody else has made it meanwhile
-                continue
-            raise _unmakable(path, remote, error) from error
+            if not _is_there(sftp, str(path)):  # else somebody else has made it meanwhile
+                raise _unmakable(path, remote, error, is_cut=sftp.get_channel().closed) from error
 
 
-def _unmakable(path: PurePosixPath, remote: Remote, error: Exception) -> errors.DirectoryUnusable:
+def _unmakable(path: PurePosixPath, remote: Remote, error: Exception, *, is_cut: bool) -> errors.DirectoryUnusable:
     subject = f"cannot make the directory {path} on {remote.host} for {remote.user}"
     if isinstance(error, PermissionError):
         return errors.DirectoryUnusable(
             f"{subject}, permission denied", "give it the right to write in the directory above, or make it by hand"
         )
-    return errors.DirectoryUnusable(
-        f"{subject} ({getattr(error, 'strerror', None) or reason(error)})",
-        "something that is no directory may be in the way, such as a file or a link that leads nowhere",
-    )
+    in_the_way = "something that is no directory may be in the way, such as a file or a link that leads nowhere"
+    return errors.DirectoryUnusable(f"{subject} ({reason(error)})", _BY_HAND if is_cut else in_the_way)
 
 
-def _exists(sftp: paramiko.SFTPClient, path: str) -> bool:
+def _is_missing(sftp: paramiko.SFTPClient, path: str) -> bool:
+    """Tell whether the server says so; of any other refusal the look at the directory tells."""
     try:
         sftp.stat(path)
     except FileNotFoundError:
-        return False
-    except FAILURES:
         return True
+    except FAILURES:
+        pass
+    return False
+
+
+def _is_there(sftp: paramiko.SFTPClient, path: str) -> bool:
+    try:
+        sftp.stat(path)
+    except FAILURES:
+        return False
     return True
 
 
@@ -95,7 +102,7 @@ def look_at_directory(sftp: Client, remote: Remote, *, was_made: bool = False) -
     except FAILURES as error:
         raise errors.DirectoryUnusable(
             f"{subject} {where} can't be listed ({reason(error)})",
-            "try sftp to that server by hand",
+            _BY_HAND,
         ) from error
 
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,10 @@ class Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # as above
         self.server.meet(f"{verb} {path}", self.transport)
         time.sleep(self.server.account.pause)
         for place in (asked, path):
-            if (status := answers.get(f"{verb} {place}")) is not None:
+            status = answers.get(f"{verb} {place}")
+            if isinstance(status, Iterator):
+                status = next(status, None)
+            if status is not None:
                 return status
         try:
             return find(Path(f"{self.server.account.directory}{path}"))

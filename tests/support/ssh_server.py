@@ -48,7 +48,8 @@ class Account:
             a subsystem, or ``after`` that, in place of the subsystem's answer; empty for never.
         last_words: What the program for SFTP says before it ends at once; empty if it stays.
         changes: What may be changed: ``open`` to make files, ``write`` to fill them, ``remove``, ``mkdir``.
-        answers: Status codes to give to requests such as ``list /private``, or ``stat /private/.``.
+        answers: Status codes to give to requests such as ``list /private``, or ``stat /private/.``; of an iterator
+            one after the other, and then what is so.
         forwards: Whether it lets the login connect elsewhere from there.
         pause: Seconds that each request for files takes.
         stalls_at: A login method or request that is never answered.
@@ -68,7 +69,7 @@ class Account:
     floods: str = ""
     last_words: bytes = b""
     changes: Sequence[str] = ()
-    answers: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, int | Iterator[int]] = field(default_factory=dict)
     forwards: bool = False
     pause: float = 0
     stalls_at: str = ""

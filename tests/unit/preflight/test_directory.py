@@ -300,6 +300,34 @@ def test_directory_when_it_may_not_be_made_says_which_one(client: Client, server
     )
 
 
+def test_directory_that_somebody_else_makes_meanwhile_is_fine(client: Client, files: Path) -> None:
+    answers = {"stat /photos/2024": iter((paramiko.SFTP_NO_SUCH_FILE,))}
+    (files / "photos/2024").mkdir()
+    with serving(Account(directory=files, password="hunter2", changes=("mkdir",), answers=answers)) as server:
+        make(client, server, "/photos/2024")
+
+
+def test_directory_when_it_is_neither_made_nor_seen_then_says_why_it_was_not_made(client: Client, files: Path) -> None:
+    answers = {"stat /photos/2024": iter((paramiko.SFTP_NO_SUCH_FILE, paramiko.SFTP_FAILURE))}
+    with (
+        serving(Account(directory=files, password="hunter2", answers=answers)) as server,
+        pytest.raises(errors.DirectoryUnusable) as refused,
+    ):
+        make(client, server, "/photos/2024")
+    assert str(refused.value) == (
+        "cannot make the directory /photos/2024 on 127.0.0.1 for bob, permission denied: "
+        "give it the right to write in the directory above, or make it by hand"
+    )
+
+
+def test_directory_when_the_server_hangs_up_instead_of_making_it_says_so(client: Client, files: Path) -> None:
+    account = Account(directory=files, password="hunter2", changes=("mkdir",), hangs_up_at="mkdir /photos/2024")
+    with serving(account) as server, pytest.raises(errors.DirectoryUnusable) as refused:
+        make(client, server, "/photos/2024")
+    assert str(refused.value).startswith("cannot make the directory /photos/2024 on 127.0.0.1 for bob (")
+    assert str(refused.value).endswith("): try sftp to that server by hand")
+
+
 def test_directory_when_it_is_missing_later_is_not_made(client: Client, files: Path) -> None:
     """A disk that is not there must not be hidden by an empty directory in its place."""
     with serving(Account(directory=files, password="hunter2", changes=("mkdir",))) as server:
