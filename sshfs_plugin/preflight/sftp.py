@@ -20,6 +20,9 @@ _LISTS_AT_ONCE = "users-groups-by-id@openssh.com"
 READDIR has names or an end, and never an error (process_readdir in sftp-server.c). Others look into it at READDIR.
 """
 
+_LARGEST_NAMES = 2**24 - 1
+"""Bytes of names that a server may send at once. OpenSSH's sftp takes no more than of anything else; the relay does."""
+
 _STATUS_SECONDS = 1.0
 """How long the exit status of a program may arrive after its end."""
 
@@ -46,6 +49,8 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
         extensions: The names of the extensions that the server announces, such as ``statvfs@openssh.com``.
     """
 
+    _longest = LARGEST_PACKET
+
     def look_into(self, path: str) -> paramiko.SFTPAttributes:
         """Return the attributes of what is at a path; of a directory only if it can be entered and listed.
 
@@ -65,8 +70,10 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
                 if handle is None:
                     self._expected(paramiko.sftp.CMD_HANDLE, opened)
                 if not self._lists_at_once:
+                    self._longest = _LARGEST_NAMES
                     with suppress(EOFError):  # it is empty
                         self._request(paramiko.sftp.CMD_READDIR, handle)
+                    self._longest = LARGEST_PACKET
         finally:
             if handle is not None:
                 with suppress(*FAILURES):  # the error that is on its way says more
@@ -145,9 +152,11 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
         return bytes(data)
 
     def _read_all(self, n: int) -> bytes:
-        if n > LARGEST_PACKET:
+        if n > self._longest:
             raise paramiko.SFTPError(f"it sends a packet of {n} bytes")
-        self._last_read: bytes = super()._read_all(n)
+        self._last_read: bytes = super()._read_all(min(n, LARGEST_PACKET))
+        for left in range(n - LARGEST_PACKET, 0, -LARGEST_PACKET):  # of names, which nobody looks at
+            super()._read_all(min(left, LARGEST_PACKET))
         return self._last_read
 
 

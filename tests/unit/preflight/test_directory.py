@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The check of the directory, and how it is made, against real servers on loopback."""
 
+import dataclasses
 import itertools
 import time
 from pathlib import Path
@@ -41,6 +42,18 @@ def test_directory_when_it_holds_very_many_files_is_not_read_to_the_end(
     for number in range(500):
         (files / f"photos/{number}").touch()
     client.run(server, password="hunter2")
+
+
+def test_directory_when_the_server_sends_all_of_its_names_at_once_is_fine(
+    client: Client, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of Erlang/OTP does; the connection is used on after that, and a file is made to see that it can be."""
+    for number in range(1500):
+        (files / f"photos/{number:0200}").touch()
+    monkeypatch.setattr(paramiko.SFTPHandle, "_get_next_files", lambda handle: handle._SFTPHandle__files)
+    with serving(Account(directory=files, password="hunter2", changes=("open", "write", "remove"))) as server:
+        checking = dataclasses.replace(client.preflight, writes=True)
+        checking.run(client.volume(server, password="hunter2"), Deadline.after(5))
 
 
 def test_directory_when_names_in_it_are_not_utf8_is_fine(client: Client, files: Path, server: Server) -> None:
