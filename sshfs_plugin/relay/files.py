@@ -31,6 +31,9 @@ class File:
             the open file.
         stamp: Its size and modification time when they were seen last; None if they were not.
         listed: How many bytes the server has sent of what is in a directory.
+        names: What it has sent of these at once and is still to be given to sshfs, as contents of NAME replies.
+        is_listed: Whether sshfs was told that there are no more, or that there is an error.
+        listing_fails: Whether some of its names were lost, so that it must not be taken for listed.
         asked: How many changes sshfs had asked for when it asked for the file.
         changes: The number of the last change of the file that sshfs has asked for, through any handle.
         stamped: That of the last change of any file at the time of the stamp.
@@ -61,9 +64,12 @@ class File:
         "handle",
         "hangs",
         "head",
+        "is_listed",
         "is_new",
         "is_unsure",
         "listed",
+        "listing_fails",
+        "names",
         "other_path",
         "path",
         "readable",
@@ -83,10 +89,11 @@ class File:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.head = self.tail = b""
         self.renewed = self.closed = self.differs = self.reopens = self.hangs = self.is_unsure = False
-        self.error_told = self.wait_told = False
+        self.error_told = self.wait_told = self.is_listed = self.listing_fails = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = self.listed = 0
         self.stamp: tuple[int, int] | None = None
         self.attributes: KeptAttributes | None = None
+        self.names: list[bytes] = []
         self.begin, self.end = 0, -1
 
     @property
@@ -298,6 +305,11 @@ class OpenFiles:
         self._given.clear()
         for file in self.by_handle.values():
             file.server_handle, file.renewed, file.stamps_wanted, file.attributes = b"", True, 0, None
+            file.names.clear()
+
+    def kept_names(self) -> int:
+        """Return how many bytes of names are kept for sshfs."""
+        return sum(len(part) for file in self.by_handle.values() for part in file.names)
 
     def lost(self) -> list[File]:
         """Return the files that are to be opened again before anything else is asked."""

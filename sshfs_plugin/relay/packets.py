@@ -43,13 +43,18 @@ LONGEST_REQUEST = 256 * 1024
 LONGEST_REPLY = 128 * 1024
 """sshfs ends the connection at a longer one (MAX_REPLY_LEN in its source)."""
 
+LONGEST_NAMES = 16 * 1024 * 1024
+"""Bytes of names that a server may send at once, some hundred thousand of them, and that are kept to be cut up: few
+servers send more than 128 KiB, and their directories would else be too large for sshfs.
+"""
+
 LONGEST_LISTING = 512 * 1024 * 1024
 """Bytes that a server may send of one open directory, some four million names: sshfs keeps them until the last."""
 
 LONGEST_HANDLE = 256
 """The protocol's own limit."""
 
-HAS_SIZE, HAS_OWNER, HAS_MODE, HAS_TIMES = 1, 2, 4, 8
+HAS_SIZE, HAS_OWNER, HAS_MODE, HAS_TIMES, HAS_MORE = 1, 2, 4, 8, 0x80000000
 TYPE_OF_FILE, REGULAR = 0o170000, 0o100000
 
 
@@ -58,7 +63,7 @@ class Malformed(Exception):
 
 
 class TooLong(Exception):
-    """A packet that the protocol allows and sshfs does not take."""
+    """A packet that the protocol allows and that there is no room for."""
 
 
 def number(packet: bytes | memoryview, position: int, form: str = ">I") -> int:
@@ -130,3 +135,37 @@ def size_and_time(attributes: bytes | memoryview) -> tuple[int, int] | None:
     if min(size, modified) < 0 or mode & TYPE_OF_FILE != REGULAR:
         return None
     return size, modified
+
+
+def cut_names(reply: bytes | memoryview) -> list[bytes]:
+    """Return what is in a NAME reply that is too long for sshfs, as the contents of several. Raises Malformed."""
+    parts, room = [], LONGEST_REPLY - 9
+    count, start, position = 0, 13, 13
+    for _ in range(number(reply, 9)):
+        end = _end_of_name(reply, position)
+        if end - start > room:
+            parts.append(count.to_bytes(4, "big") + bytes(reply[start:position]))
+            count, start = 0, position
+        if end - start > room:
+            raise Malformed(f"a name of {end - start} bytes")
+        count, position = count + 1, end
+    parts.append(count.to_bytes(4, "big") + bytes(reply[start:position]))
+    return parts
+
+
+def _end_of_name(reply: bytes | memoryview, position: int) -> int:
+    """Return the position after a file's name, the line that shows it, and its attributes. Raises Malformed."""
+    for _ in range(2):
+        position += 4 + number(reply, position)
+    flags = number(reply, position)
+    position += 4
+    for flag, length in ((HAS_SIZE, 8), (HAS_OWNER, 8), (HAS_MODE, 4), (HAS_TIMES, 8)):
+        if flags & flag:
+            position += length
+    if flags & HAS_MORE:
+        count, position = number(reply, position), position + 4
+        for _ in range(2 * count):
+            position += 4 + number(reply, position)
+    if position > len(reply):
+        raise Malformed("a packet that ends too early")
+    return position

@@ -77,7 +77,7 @@ class Relay:
         self._command, self._sshfs = command, sshfs
         self._read_seconds, self._outage_files = read_seconds, files
         self._from_sshfs, self._to_sshfs = Inbox(packets.LONGEST_REQUEST), Outbox()
-        self._from_ssh, self._to_ssh = Inbox(packets.LONGEST_REPLY), Outbox()
+        self._from_ssh, self._to_ssh = Inbox(packets.LONGEST_REPLY, packets.LONGEST_NAMES), Outbox()
         self._files = OpenFiles()
         self._pending, self._retry_at = Pending(), 0.0
         self._own: dict[int, Conversation] = {}
@@ -371,7 +371,7 @@ class Relay:
             more, why = False, f"the server sends {reason}, which is no SFTP"
         except TooLong as reason:
             more, why = False, f"the server sends {reason}: a directory there is too large for it"
-        if inbox.start > start:
+        if inbox.start > start or inbox.is_long:
             self._heard = monotonic()
         self._deliver()
         if not more:
@@ -395,6 +395,8 @@ class Relay:
             self._note_status(request, code)
             if request.kind == packets.RENAME and code == packets.EXISTS:  # else sshfs would not try in another way
                 handed_on = packets.status(identity, packets.FAILURE)
+            elif request.kind == packets.READDIR and request.file:
+                handed_on = self._note_end_of_names(identity, code, request.file)
         elif not request.is_answered_by(kind):
             raise Malformed(f"a reply of type {kind} to a request of type {request.kind}")
         elif kind == packets.DATA:
@@ -403,6 +405,8 @@ class Relay:
                 return NOTHING
         elif request.asks_attributes:
             self._note_attributes(request, packet)
+        elif len(packet) > 4 + packets.LONGEST_REPLY and request.kind != packets.READDIR:  # one name, of a link
+            raise Malformed(f"a packet of {len(packet) - 4} bytes")
         elif request.file:
             handed_on = self._note_of_file(kind, request, request.file, packet)
         del self._pending[identity]
@@ -418,6 +422,8 @@ class Relay:
             file.listed += len(packet)
             if file.listed > packets.LONGEST_LISTING:
                 raise Malformed("names of one directory without end")
+            if len(packet) > 4 + packets.LONGEST_REPLY:
+                return self._cut_names(packet, file)
         elif kind == packets.HANDLE:
             handle = packets.handle(packet)
             self._files.note_given(handle, request.path)
@@ -429,6 +435,37 @@ class Relay:
             if file.handle != handle:
                 return packets.with_string(packet, 9, file.handle)
         return None
+
+    def _cut_names(self, packet: memoryview, directory: File) -> bytes:
+        """Give sshfs as many of the names as it takes, and keep the others for what it asks next."""
+        _, _, identity = packets.HEADER.unpack_from(packet)
+        is_room = self._files.kept_names() + len(packet) <= packets.LONGEST_NAMES
+        if directory.is_listed or directory.listing_fails or not is_room:
+            return self._fail_listing(identity, directory)
+        first, *others = packets.cut_names(packet)
+        directory.names += others
+        return packets.build(packets.NAME, identity, first)
+
+    def _note_end_of_names(self, identity: int, code: int, directory: File) -> bytes | None:
+        """Note that there are no more names; return what to pass on in place of that: names if some are kept.
+
+        Sshfs asks for names several times at once, and takes the answers in the order in which it has asked.
+        """
+        if directory.listing_fails:
+            return self._fail_listing(identity, directory)
+        if code == packets.END_OF_FILE and directory.names:
+            requests = self._pending.items()
+            if identity != next(key for key, other in requests if _asks_names(other, directory)):
+                return self._fail_listing(identity, directory)
+            return packets.build(packets.NAME, identity, directory.names.pop(0))
+        directory.is_listed = True
+        return None
+
+    def _fail_listing(self, identity: int, directory: File) -> bytes:
+        """Fail a listing from here on: without some of the names it would look like that of a smaller directory."""
+        directory.listing_fails = True
+        directory.names.clear()
+        return packets.status(identity, packets.UNAVAILABLE)
 
     def _note_attributes(self, request: Request, packet: memoryview) -> None:
         stamp = packets.size_and_time(packet)
@@ -720,6 +757,10 @@ class Relay:
                 break
             self._from_ssh.clear()
         return ssh.end()
+
+
+def _asks_names(request: Request, directory: File) -> bool:
+    return request.kind == packets.READDIR and request.file is directory
 
 
 def _why_lost(file: File | None) -> str:

@@ -33,12 +33,20 @@ class Inbox:
         view: The same, to take parts of without copying.
     """
 
-    def __init__(self, longest: int) -> None:
-        """Take packets of so many bytes at most, after the length itself."""
-        self._longest = longest
-        self.buffer = bytearray(longest + 4 + ROOM)
-        self.view = memoryview(self.buffer)
+    def __init__(self, longest: int, longest_names: int = 0) -> None:
+        """Take packets of so many bytes at most, after the length itself; the second is for names if it is more."""
+        self._longest, self._longest_names = longest, max(longest, longest_names)
+        self._make(longest + 4 + ROOM)
         self.start = self.end = 0
+
+    def _make(self, size: int) -> None:
+        self.buffer = bytearray(size)
+        self.view = memoryview(self.buffer)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether more of a packet is there than any but one of names has."""
+        return self.end - self.start > self._longest + 4
 
     def clear(self) -> None:
         """Drop what is there."""
@@ -46,10 +54,17 @@ class Inbox:
 
     def fill(self, descriptor: int) -> bool:
         """Read once; return False at the end of the stream."""
-        if self.start == self.end:
+        left, size = self.end - self.start, self._longest + 4 + ROOM
+        if left >= HEADER.size:  # names may be longer; their length was looked at before
+            size = max(size, 4 + HEADER.unpack_from(self.buffer, self.start)[0] + ROOM)
+        if size != len(self.buffer):
+            before = self.view[self.start : self.end]
+            self._make(size)
+            self.buffer[:left] = before
+            self.start, self.end = 0, left
+        elif not left:
             self.start = self.end = 0
         elif len(self.buffer) - self.end < ROOM:
-            left = self.end - self.start
             self.buffer[:left] = self.buffer[self.start : self.end]
             self.start, self.end = 0, left
         try:
@@ -72,15 +87,16 @@ class Inbox:
 
         Raises:
             Malformed: A packet is longer or shorter than any.
-            TooLong: It has more names than sshfs takes, as a server may send of a large directory.
+            TooLong: It has more names than there is room for, as a server may send of a large directory.
         """
         passed = start = self.start
         try:
             while self.end - start >= HEADER.size:
                 length, kind, identity = HEADER.unpack_from(self.buffer, start)
-                if kind == packets.NAME and self._longest < length < packets.LONGEST_LISTING:
-                    raise TooLong(f"{length} bytes of names at once, of which sshfs takes {self._longest}")
-                if not LEAST_LENGTH <= length <= self._longest:
+                is_name = kind == packets.NAME
+                if is_name and self._longest_names < length < packets.LONGEST_LISTING:
+                    raise TooLong(f"{length} bytes of names at once, of which there is room for {self._longest_names}")
+                if not LEAST_LENGTH <= length <= (self._longest_names if is_name else self._longest):
                     raise Malformed(f"a packet of {length} bytes")
                 end = start + 4 + length
                 if end > self.end:  # it is not whole

@@ -323,7 +323,7 @@ class Relayed:
         # copies, which are made at once: the relay goes on meanwhile
         boxes = [*relay._to_sshfs.pieces, *relay._to_ssh.pieces]
         requests = [request.packet for request in list(relay._pending.values())]
-        names = [file.handle + file.server_handle for file in list(relay._files.by_handle.values())]
+        names = [b"".join((f.handle, f.server_handle, *f.names)) for f in list(relay._files.by_handle.values())]
         return sum(map(len, [*boxes, *requests, *names])) + 100 * len(relay._own)
 
     def _run(self) -> None:

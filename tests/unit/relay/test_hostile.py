@@ -329,15 +329,14 @@ def test_server_when_it_gives_one_handle_to_all_who_open_a_file_is_taken_at_its_
     assert open_at(relayed, server, b"b", b"/a"), "it was closed as often as it was opened"
 
 
-def test_directory_of_which_the_server_sends_more_at_once_than_sshfs_takes_is_named_so(
+def test_directory_of_which_the_server_sends_more_at_once_than_there_is_room_for_is_named_so(
     relayed: Relayed, server: Server, servers: Servers, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As that of Erlang/OTP does where a directory has some 1,300 names."""
-    server.send(struct.pack(">IBI", LONGEST_REPLY + 1, packets.NAME, 9))
+    server.send(struct.pack(">IBI", packets.LONGEST_NAMES + 1, packets.NAME, 9))
     servers.back()
     assert (
-        "the server sends 131073 bytes of names at once, of which sshfs takes 131072: a directory there is too large "
-        "for it"
+        "the server sends 16777217 bytes of names at once, of which there is room for 16777216: a directory there is "
+        "too large for it"
     ) in capfd.readouterr().err
 
 
