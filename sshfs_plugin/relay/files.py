@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The files that sshfs has open, and which of them may be opened again after a connection was lost."""
 
-from sshfs_plugin.relay.packets import Malformed
+from sshfs_plugin.relay.packets import NO_TIME, Malformed
 
 TYPE_CHECKING = False  # for mypy; the module "typing" is too large for the relay
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class File:
         synced: How many of them the server has written to its disk.
         attributes: Those that its path has shown since it was made, for the first time that sshfs asks for those of
             the open file.
-        stamp: Its size and modification time when they were seen last; None if they were not.
+        stamp: Its size and modification time (or NO_TIME) when they were seen last; None if they were not.
         listed: How many bytes the server has sent of what is in a directory.
         names: What it has sent of these at once and is still to be given to sshfs, as contents of NAME replies.
         is_listed: Whether sshfs was told that there are no more, or that there is an error.
@@ -38,7 +38,8 @@ class File:
         changes: The number of the last change of the file that sshfs has asked for, through any handle.
         stamped: That of the last change of any file at the time of the stamp.
         closed: Whether sshfs has closed it.
-        differs: Whether another file was found at its path.
+        differs: Whether another file was found at its path, or one that may be another.
+        may_differ: Whether that is so only since the server tells no times.
         reopens: Whether the server is being asked to open it again.
         hangs: Whether a server did not answer that; then others are not to wait for it.
         stamps_wanted: How often its stamp is yet to be asked for.
@@ -69,6 +70,7 @@ class File:
         "is_unsure",
         "listed",
         "listing_fails",
+        "may_differ",
         "names",
         "other_path",
         "path",
@@ -89,6 +91,7 @@ class File:
         self.path, self.readable, self.is_new = path, readable, is_new
         self.other_path = self.handle = self.server_handle = self.head = self.tail = b""
         self.renewed = self.closed = self.differs = self.reopens = self.hangs = self.is_unsure = False
+        self.may_differ = False
         self.error_told = self.wait_told = self.is_listed = self.listing_fails = False
         self.writes = self.synced = self.asked = self.changes = self.stamped = self.stamps_wanted = self.listed = 0
         self.stamp: tuple[int, int] | None = None
@@ -110,8 +113,9 @@ class File:
         """Tell whether a file with that stamp is this one: it looks as before, or nobody knows anything of it.
 
         Even if nothing was read of it, sshfs knows its size, and a reader would take as much of another for the whole.
+        If something was, its size says too little: another version of a file is often as long.
         """
-        if stamp is not None and stamp == self.stamp:
+        if stamp is not None and stamp == self.stamp and (stamp[1] != NO_TIME or self.end < 0):
             return True
         is_unknown = self.stamp is None or self.stamp[0] == 0 or self.changes > self.stamped
         return is_unknown and self.end < 0 and not self.writes

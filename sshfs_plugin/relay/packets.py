@@ -55,6 +55,9 @@ LONGEST_HANDLE = 256
 """The protocol's own limit."""
 
 HAS_SIZE, HAS_OWNER, HAS_MODE, HAS_TIMES, HAS_MORE = 1, 2, 4, 8, 0x80000000
+NO_TIME = -1
+"""In place of a time that the server does not tell."""
+
 TYPE_OF_FILE, REGULAR = 0o170000, 0o100000
 
 
@@ -115,14 +118,14 @@ def with_string(packet: bytes | memoryview, position: int, value: bytes) -> byte
 
 
 def size_and_time(attributes: bytes | memoryview) -> tuple[int, int] | None:
-    """Return size and time of last modification of a regular file from an ATTRS reply; None if it does not say them.
+    """Return size and time of last modification of a regular file from an ATTRS reply; None if it has no size.
 
-    As sshfs does, it takes what has no mode for such a file.
+    As sshfs does, it takes what has no mode for such a file. The time may be NO_TIME.
 
     Raises:
         Malformed: It ends too early.
     """
-    flags, size, mode, modified = number(attributes, 9), -1, REGULAR, -1
+    flags, size, mode, modified = number(attributes, 9), -1, REGULAR, NO_TIME
     position = 13
     if flags & HAS_SIZE:
         size, position = number(attributes, position, ">Q"), position + 8
@@ -132,7 +135,7 @@ def size_and_time(attributes: bytes | memoryview) -> tuple[int, int] | None:
         mode, position = number(attributes, position), position + 4
     if flags & HAS_TIMES:
         modified = number(attributes, position + 4)
-    if min(size, modified) < 0 or mode & TYPE_OF_FILE != REGULAR:
+    if size < 0 or mode & TYPE_OF_FILE != REGULAR:
         return None
     return size, modified
 

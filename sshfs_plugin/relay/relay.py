@@ -765,7 +765,10 @@ def _asks_names(request: Request, directory: File) -> bool:
 
 def _why_lost(file: File | None) -> str:
     if file and file.differs:
-        return f"{shown(file.path)} is another file than it was before the connection was lost"
+        before = "another file than it was before the connection was lost"
+        if file.may_differ:
+            return f"{shown(file.path)} may be {before}: the server tells no times, by which that could be seen"
+        return f"{shown(file.path)} is {before}"
     if file and file.writes != file.synced:
         return f"{shown(file.path)} was written to, and the server may have lost that"
     return "a file that was open when the connection was lost can't be opened again"

@@ -59,6 +59,7 @@ def _reopen(file: File, files: OpenFiles) -> "Conversation":
                 files.note_found(file, path)
                 return
             differs = differs or not same
+            file.may_differ = not packets.number(reply, 9) & packets.HAS_TIMES
         files.note_closed(handle)
         yield _request(packets.CLOSE, packets.string(handle))
     file.differs = differs

@@ -36,6 +36,10 @@ from sshfs_plugin.relay.packets import OK, UNAVAILABLE, build, string
 
 OLD = bytes(range(1, 101))
 READ_WRITE, APPEND = 3, 2 | 4 | 8
+MAYBE_ANOTHER = (
+    "'photos/a' may be another file than it was before the connection was lost: the server tells no times, by which "
+    "that could be seen"
+)
 ANOTHER = "'photos/a' is another file than it was before the connection was lost"
 NOT_OPENED = "a file that was open when the connection was lost can't be opened again"
 WRITTEN = "'photos/a' was written to, and the server may have lost that"
@@ -80,6 +84,21 @@ def read_a_part(relayed: Relayed, server: Server, name: bytes, length: int = 100
     server.take()
     server.send(data(9, OLD[:30]))
     assert server.take() == reading(9, name, 30, length - 30)
+
+
+def let_it_tell(disk: Disk, flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server tell some attributes of files alone; all of them are optional."""
+    answer = disk.answer
+
+    def answer_in_part(packet: bytes) -> bytes:
+        reply = answer(packet)
+        if kind_of(reply) != packets.ATTRS:
+            return reply
+        parts = {packets.HAS_SIZE: reply[13:21], packets.HAS_MODE: reply[29:33], packets.HAS_TIMES: reply[33:]}
+        told = [part for flag, part in parts.items() if flags & flag]
+        return build(packets.ATTRS, id_of(reply), flags.to_bytes(4, "big"), *told)
+
+    monkeypatch.setattr(disk, "answer", answer_in_part)
 
 
 def replies_of(relayed: Relayed, count: int) -> list[bytes]:
@@ -133,16 +152,7 @@ def test_read_when_the_server_shows_no_modes_of_files_gets_its_bytes_from_the_ne
     relayed: Relayed, server: Server, servers: Servers, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All attributes are optional; sshfs takes what has no mode for a file."""
-    answer = disk.answer
-
-    def answer_without_modes(packet: bytes) -> bytes:
-        reply = answer(packet)
-        if kind_of(reply) != packets.ATTRS:
-            return reply
-        flags = packets.HAS_SIZE | packets.HAS_TIMES
-        return build(packets.ATTRS, id_of(reply), flags.to_bytes(4, "big"), reply[13:21], reply[-8:])
-
-    monkeypatch.setattr(disk, "answer", answer_without_modes)
+    let_it_tell(disk, packets.HAS_SIZE | packets.HAS_TIMES, monkeypatch)
     name = open_file(relayed, server, disk)
     read(relayed, server, disk, name)
     server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 80))
@@ -296,6 +306,37 @@ def test_read_when_the_file_has_changed_cannot_go_on(
         assert disk.handles == {}  # it was looked at, and closed
         relayed.sshfs.send(reading(11, name, 50, 50))
         assert relayed.cannot_go_on() == ANOTHER
+
+
+@pytest.mark.parametrize("flags", [0, packets.HAS_SIZE, packets.HAS_SIZE | packets.HAS_MODE])
+def test_read_when_the_server_tells_no_times_and_a_part_was_read_cannot_go_on_and_says_why(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    """A copy of another version is as long, and often begins and ends alike: the reader would get a mixture."""
+    let_it_tell(disk, flags, monkeypatch)
+    name = open_file(relayed, server, disk)
+    read(relayed, server, disk, name)
+    server = lose_a_read(relayed, server, servers, disk, reading(10, name, 50, 50))
+    let(server, disk, lambda: relayed.has_ended)
+    assert relayed.cannot_go_on() == MAYBE_ANOTHER
+
+
+@pytest.mark.parametrize("new", [OLD, OLD[::-1], OLD[:-1], OLD + b"more"], ids=["unchanged", "as long", "less", "more"])
+def test_read_when_the_server_tells_no_times_and_nothing_was_read_goes_on_if_the_file_is_as_long(
+    relayed: Relayed, server: Server, servers: Servers, disk: Disk, monkeypatch: pytest.MonkeyPatch, new: bytes
+) -> None:
+    """The reader gets the whole of what is there by now; of a longer file it would get a part."""
+    let_it_tell(disk, packets.HAS_SIZE | packets.HAS_MODE, monkeypatch)
+    name = open_file(relayed, server, disk)
+    disk.files[b"photos/a"].become(new)
+    server.die()
+    server = back(servers, disk)
+    relayed.sshfs.send(reading(10, name, 0, 50))
+    if len(new) == len(OLD):
+        assert serve(relayed, server, disk, 1) == [data(10, new[:50])]
+    else:
+        let(server, disk, lambda: relayed.has_ended)
+        assert relayed.cannot_go_on() == MAYBE_ANOTHER
 
 
 @pytest.mark.parametrize("mishap", ["vanished", "replaced", "size", "time"])
