@@ -345,7 +345,7 @@ def test_login_when_the_server_is_slow_may_take_as_long_as_the_connection(
     with serving(Account(directory=files, password="hunter2", stalls_at=PASSWORD)) as server:
         error = client.refusal(server, password="hunter2", ConnectTimeout="1")
         assert "did not answer the login of bob in time" in str(error)
-        answering = threading.Timer(1, server.go_on)
+        answering = threading.Timer(0.5, server.go_on)
         answering.start()
         client.run(server, password="hunter2", ConnectTimeout="60")
         answering.join()
