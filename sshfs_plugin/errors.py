@@ -356,6 +356,17 @@ class ExposedSocket(UnsuitableSocket):
         )
 
 
+class PlainPort(UnsuitableSocket):
+    """Every user of this host could call the plugin, and no setting says that they may."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the plugin will not be served at {address} without TLS, where every user of this host could act as root",
+            f"ask for certificates with SSHFS_PLUGIN_TLS as {WAYS_IN} says, or trust them all with "
+            "SSHFS_PLUGIN_PLAIN_TCP=yes",
+        )
+
+
 class UnixSocketWithTLS(UnsuitableSocket):
     """Certificates are asked for at every socket, and the callers of a unix socket have none."""
 

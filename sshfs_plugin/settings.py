@@ -33,6 +33,7 @@ class Settings:
         threads: How many calls can be under way at once.
         tls: A directory with the service's ``cert.pem`` and ``key.pem``, and with ``ca.pem``, the authority that signs
             the certificates of clients; None to be served without TLS.
+        plain_tcp: Whether to be served without TLS at a port of this host, where each of its users can act as root.
     """
 
     state: Path = Path("/var/lib/docker-volume-sshfs")
@@ -46,6 +47,7 @@ class Settings:
     supervisor: str = "auto"
     threads: int = 512
     tls: Path | None = None
+    plain_tcp: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -62,7 +64,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """Return the variables from which another process reads the same settings."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+        return {PREFIX + name.upper(): _written(value) for name, value in values.items() if value is not None}
 
     @property
     def volumes(self) -> Path:
@@ -152,5 +154,21 @@ def _threads(text: str) -> int:
     return int(text)
 
 
-_READ: Mapping[str, Callable[[str], Any]] = {"supervisor": _supervisor, "threads": _threads}
+def _plain_tcp(text: str) -> bool:
+    if text not in _FLAGS.values():
+        raise ValueError(f"{PREFIX}PLAIN_TCP must be yes or no, not {text!r}")
+    return text == _FLAGS[True]
+
+
+def _written(value: object) -> str:
+    return _FLAGS[value] if isinstance(value, bool) else str(value)
+
+
+_FLAGS = {True: "yes", False: "no"}
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "supervisor": _supervisor,
+    "threads": _threads,
+    "plain_tcp": _plain_tcp,
+}
 """How the settings are read that are no paths."""

@@ -41,15 +41,22 @@ def require_suitable(where: Iterable[str], settings: Settings) -> None:
 
     Raises:
         ExposedSocket: It can be reached from other hosts, and the settings have no ``tls``: a caller can act as root.
+        PlainPort: It can be reached from this host alone, and the settings have neither ``tls`` nor ``plain_tcp``. A
+            port outlives the setting of TLS where the socket's drop-in stays and another file goes.
         UnixSocketWithTLS: It is a unix socket, and the settings have ``tls``: gunicorn asks for certificates at all
             sockets, while Podman and the watchdog show none at this one, and systemd would end the service each minute.
     """
     for address in where:
-        if settings.tls and address.startswith("unix://"):
-            raise errors.UnixSocketWithTLS(address)
-        host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        if not settings.tls and address.startswith("tcp://") and not _is_this_host(host):
-            raise errors.ExposedSocket(address)
+        is_unix = address.startswith("unix://")
+        if settings.tls:
+            if is_unix:
+                raise errors.UnixSocketWithTLS(address)
+        elif not is_unix:
+            host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+            if not _is_this_host(host):
+                raise errors.ExposedSocket(address)
+            if not settings.plain_tcp:
+                raise errors.PlainPort(address)
 
 
 def require_certificates(authority: Path, certificate: Path, key: Path) -> None:

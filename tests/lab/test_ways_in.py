@@ -107,24 +107,45 @@ def test_tcp_on_loopback(administrator: Host) -> None:
         the_unit_that_asks_reaches_it(host)
         assert host.machine.read(SPEC) == "tcp://127.0.0.1:9345\n"
         docker_reaches_it(host, "by-tcp")
+        warned = host.machine.run("docker-volume-sshfs", "doctor").stdout
+        assert "every user of this host can call the service at tcp://127.0.0.1:9345, and so act as root" in warned
         tell_calls(host, ("curl",), "http://127.0.0.1:9345")
         live_in_containers(host, "in-tcp")
     assert host.machine.read(SPEC) == OURS
     docker_reaches_it(host, "by-tcp")
 
 
-def test_tcp_for_the_world_is_refused(administrator: Host) -> None:
+@pytest.mark.parametrize(
+    ("listen", "chosen", "refusal"),
+    [
+        (
+            "0.0.0.0:9345",
+            "yes",
+            "the plugin will not be served at tcp://0.0.0.0:9345, where other hosts could act as root on this one: "
+            "listen on 127.0.0.1, or ask for certificates",
+        ),
+        (
+            "127.0.0.1:9345",
+            "",
+            "the plugin will not be served at tcp://127.0.0.1:9345 without TLS, where every user of this host could "
+            "act as root: ask for certificates",
+        ),
+    ],
+)
+def test_tcp_for_the_world_or_unless_it_is_chosen_is_refused(
+    administrator: Host, listen: str, chosen: str, refusal: str
+) -> None:
     host = administrator
     _, back = section(PAGE, ".spec with TCP")
-    host.machine.write(f"{DROP_INS}/tcp.conf", "[Socket]\nListenStream=0.0.0.0:9345\n")
+    host.machine.write(f"{DROP_INS}/tcp.conf", f"[Socket]\nListenStream={listen}\n")
+    host.machine.write(
+        f"/etc/systemd/system/{SERVICE}.d/tcp.conf", f"[Service]\nEnvironment=SSHFS_PLUGIN_PLAIN_TCP={chosen}\n"
+    )
     try:
         host.machine.sh(f"systemctl stop {SOCKET} {SERVICE}; systemctl daemon-reload; systemctl start {SOCKET}")
         assert not host.machine.run("systemctl", "start", SERVICE, check=False)
-        said = host.machine.journal("-u", SERVICE, "-n", "30")
-        assert (
-            "the plugin will not be served at tcp://0.0.0.0:9345, where other hosts could act as root on this one: "
-            "listen on 127.0.0.1, or ask for certificates"
-        ) in said
+        assert host.property(SERVICE, "ExecMainStatus") == "78"
+        assert refusal in host.machine.journal("-u", SERVICE, "-n", "30")
     finally:
         host.machine.sh(f"systemctl reset-failed {SERVICE} {SOCKET}", check=False)
         host.machine.sh('sh -c "$1" 2>&1', back)

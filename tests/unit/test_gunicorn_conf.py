@@ -186,6 +186,16 @@ def test_an_address_that_others_can_reach_ends_the_service_as_a_mistake_of_its_s
     assert "the plugin will not be served at tcp://192.0.2.7:8000" in caplog.text
 
 
+def test_a_port_without_tls_ends_the_service_as_a_mistake_of_its_settings_unless_it_was_chosen(
+    load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
+    refuses_to_start(load(), caplog, ("127.0.0.1", 9443))
+    assert "the plugin will not be served at tcp://127.0.0.1:9443 without TLS" in caplog.text
+    monkeypatch.setenv("SSHFS_PLUGIN_PLAIN_TCP", "yes")
+    load().on_starting(Bound(("127.0.0.1", 9443)))
+
+
 def test_a_unix_socket_beside_one_with_tls_ends_the_service_as_a_mistake_of_its_settings(
     load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

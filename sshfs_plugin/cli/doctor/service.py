@@ -72,6 +72,7 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
         yield Finding.of("service-silent", error)
         return
     yield Finding.fine("service", f"the service answers, and has {len(volumes)} volume{'s' * (len(volumes) != 1)}")
+    yield from _plain_ports(running, unit)
     for volume in volumes:
         condition = conditions[volume.name]
         if cure := _CURES.get(condition, ""):
@@ -88,6 +89,19 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
                 "volume-failed",
                 f"the last call for the volume '{volume.name}' has failed, {volume.last_error}",
                 f"to see whether it works now: docker-volume-sshfs check {volume.name}",
+            )
+
+
+def _plain_ports(running: Service, unit: SocketUnit) -> Iterator[Finding]:
+    """Look for ports where the service, which has answered, asks for no certificate."""
+    if running.address.startswith("https:"):  # then it does at all of them
+        return
+    for address in unit.listens:
+        if address.startswith("tcp:"):
+            yield Finding.warning(
+                "plain-tcp",
+                f"every user of this host can call the service at {address}, and so act as root",
+                f"{errors.WAYS_IN} tells how to ask for certificates there",
             )
 
 

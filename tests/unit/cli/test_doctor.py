@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 from support.administrator import Administrator, Said
+from support.certificates import signed
 from support.clients import ID, SSHCMD
 from support.driver import FakeHost, create, mount, slow_slots
 from support.kernel import FakeKernel
 from support.programs import Programs
 from support.remotes import NAS, describe
-from support.serving import serving
+from support.serving import answering, serving
 from support.ssh_keys import write_key
 from support.waiting import LIMIT_SECONDS, soon
+from werkzeug.serving import make_server
 
 from sshfs_plugin import errors, options
 from sshfs_plugin.cli.doctor import engines
@@ -256,6 +258,34 @@ def test_service_that_does_not_answer(
         1,
         ["error   the plugin's service does not answer -> journalctl -u docker-volume-sshfs tells why"],
     )
+
+
+def test_port_that_every_user_of_this_host_may_call_and_one_that_asks_for_certificates(
+    administrator: Administrator, service: Driver, settings: Settings, programs: Programs, tmp_path: Path
+) -> None:
+    application = api.create_app(service, slow_slots=slow_slots(), tell=lambda _: None)
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    where = f"127.0.0.1:{server.server_port}"
+    warning = (
+        f"warning every user of this host can call the service at tcp://{where}, and so act as root -> "
+        "ways-in.md in /usr/share/doc/docker-volume-sshfs tells how to ask for certificates there"
+    )
+    with answering(server):
+        (programs.directory / "listen").write_text(f"Listen={settings.socket} (Stream)\nListen={where} (Stream)\n")
+        assert wrong(administrator("doctor")) == [warning], "beside the unix socket"
+        (programs.directory / "listen").write_text(f"Listen={where} (Stream)\n")
+        settings.spec.write_text(f"tcp://{where}\n")
+        assert wrong(administrator("doctor")) == [warning]
+    server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=signed(tmp_path / "tls"))
+    where = f"127.0.0.1:{server.server_port}"
+    (programs.directory / "listen").write_text(f"Listen={where} (Stream)\n")
+    settings.spec.unlink()
+    files = {"CAFile": "ca.pem", "CertFile": "cert.pem", "KeyFile": "key.pem"}
+    told = {name: str(tmp_path / "tls" / file) for name, file in files.items()}
+    described = {"Name": "sshfs", "Addr": f"https://{where}", "TLSConfig": told}
+    (settings.root / "etc/docker/plugins/sshfs.json").write_text(json.dumps(described))
+    with answering(server):
+        assert wrong(administrator("doctor")) == []
 
 
 def test_volumes_that_are_not_well_and_one_that_has_failed(

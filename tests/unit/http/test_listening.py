@@ -60,19 +60,32 @@ def test_addresses_that_gunicorn_was_told_to_bind_to_are_written_alike() -> None
     ]
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        OURS,
-        "tcp://127.0.0.1:9000",
-        "tcp://127.8.9.1:9000",
-        "tcp://[::1]:9000",
-        "tcp://[::ffff:127.0.0.1]:9000",
-        "tcp://localhost:9000",
-    ],
-)
-def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str) -> None:
-    listening.require_suitable([address], Settings())
+THIS_HOST_S = [
+    "tcp://127.0.0.1:9000",
+    "tcp://127.8.9.1:9000",
+    "tcp://[::1]:9000",
+    "tcp://[::ffff:127.0.0.1]:9000",
+    "tcp://localhost:9000",
+]
+
+
+@pytest.mark.parametrize("address", THIS_HOST_S)
+def test_a_port_that_every_user_of_this_host_can_reach_is_served_in_the_open_only_if_that_was_chosen(
+    address: str,
+) -> None:
+    with pytest.raises(errors.PlainPort) as refused:
+        listening.require_suitable([OURS, address], Settings())
+    assert str(refused.value) == (
+        f"the plugin will not be served at {address} without TLS, where every user of this host could act as root: "
+        "ask for certificates with SSHFS_PLUGIN_TLS as ways-in.md in /usr/share/doc/docker-volume-sshfs says, "
+        "or trust them all with SSHFS_PLUGIN_PLAIN_TCP=yes"
+    )
+    listening.require_suitable([OURS, address], Settings(plain_tcp=True))
+    listening.require_suitable([address], Settings(tls=TLS))
+
+
+def test_a_unix_socket_needs_no_choice() -> None:
+    listening.require_suitable([OURS], Settings())
 
 
 @pytest.mark.parametrize(
@@ -88,7 +101,7 @@ def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str) -> N
 )
 def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(address: str) -> None:
     with pytest.raises(errors.ExposedSocket) as refused:
-        listening.require_suitable([OURS, address], Settings())
+        listening.require_suitable([OURS, address], Settings(plain_tcp=True))
     assert str(refused.value) == (
         f"the plugin will not be served at {address}, where other hosts could act as root on this one: "
         "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as "
