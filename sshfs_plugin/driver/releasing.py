@@ -69,6 +69,14 @@ class Releaser:
 
     def release_forgotten(self, entry: Entry, deadline: Deadline) -> None:
         """Release a volume that has holders, unless something uses it; then they were not given back for want of us."""
+        if self._supervisor.device(entry.name) is None:
+            devices = {holder.device for holder in entry.holders.by_id.values()}
+            # else it is lost to containers that run, or its process goes on for them
+            if all(map(self._supervisor.is_mounted_nowhere, devices)) and not self._is_kept(entry.name):
+                log.warning("it is mounted nowhere, so what held it was given back while there was no service")
+                self._supervisor.connections.leave(entry.name)
+                self._registry.drop_holders(entry)
+            return
         with suppress(errors.MountError):
             if self._supervisor.release(entry.name, deadline):
                 log.warning("nothing uses it, so what held it was given back while there was no service")

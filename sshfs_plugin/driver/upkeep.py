@@ -115,12 +115,14 @@ class Upkeep:
             self._look_at(entry, seconds)
             self._provide(entry)
             self._release_if_unheld(entry)
-            self._release_if_forgotten(entry)
+            if entry.answering:
+                self._release_if_forgotten(entry)
         else:
             entry.answering = None
             entry.unmount_settled()
             if entry.holders.count:
                 self._release_if_unheld(entry)
+                self._release_if_forgotten(entry)
 
     def _read_again(self, entry: Entry) -> None:
         with self._unless_busy(entry) as is_idle:
@@ -167,7 +169,7 @@ class Upkeep:
         (docs/facts.md), and removes the container.
         """
         before = self._held_before.get(entry.name)
-        if before is None or not entry.answering or time.monotonic() < self._doubtful_from:
+        if before is None or time.monotonic() < self._doubtful_from:
             return
         with self._unless_busy(entry) as is_idle:
             if not is_idle:

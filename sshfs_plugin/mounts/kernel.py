@@ -25,6 +25,22 @@ _SERVER_ERRORS = frozenset(
 )
 """The messages of the errors that sshfs returns where the server has sent an error (docs/facts.md)."""
 
+FUSE_CONNECTIONS = Path("/sys/fs/fuse/connections")
+
+
+def is_mounted_nowhere(device: str) -> bool:
+    """Tell whether a FUSE file system is mounted in no mount namespace any more, be its program alive or dead.
+
+    As long as it is, fusectl has a directory of its minor number (docs/facts.md). Where fusectl is not mounted, as in
+    most containers, or the device is unknown, nobody can tell: then this is False.
+
+    Args:
+        device: ``major:minor``; empty if it is not known.
+    """
+    control = mountinfo.mounted_at(FUSE_CONNECTIONS)
+    minor = device.partition(":")[2]
+    return bool(minor and control and control.kind == "fusectl" and not (FUSE_CONNECTIONS / minor).exists())
+
 
 def answers(mountpoint: Path, seconds: float) -> bool:
     """Tell whether an sshfs is mounted at a path and its server answers, be it with an error.

@@ -76,6 +76,10 @@ class Supervisor(ABC):
         mount = mountinfo.mounted_at(self.mountpoint(name))
         return mount.device if mount and mount.kind == mountinfo.SSHFS else None
 
+    def is_mounted_nowhere(self, device: str) -> bool:
+        """Tell whether what was mounted with a device is mounted nowhere any more; False if that can't be told."""
+        return kernel.is_mounted_nowhere(device)
+
     def left_over(self) -> set[str]:
         """Return the names of mountpoints at which nothing is mounted: a crash of the host leaves them."""
         try:

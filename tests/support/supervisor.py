@@ -66,6 +66,7 @@ class FakeSupervisor:
         seconds: How long each start and release might take.
         answer_seconds: How long each question whether a mount answers might take.
         discarded: The volumes of whose unit files nothing is kept any more, in order.
+        mounted_elsewhere: The devices that a container has which nothing here has.
         kept: Those whose process goes on although they are not mounted.
         unprovided: Those whose unit would find nothing to read.
         unsettled: The volumes of which a release is under way that an earlier process has asked for.
@@ -95,6 +96,7 @@ class FakeSupervisor:
     seconds: list[float] = field(default_factory=list)
     answer_seconds: list[float] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
+    mounted_elsewhere: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
     unprovided: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
@@ -167,6 +169,10 @@ class FakeSupervisor:
         self.silent.discard(name)
         self.live.add(name)
         self.devices[name] = f"0:{len(self.started)}"
+
+    def is_mounted_nowhere(self, device: str) -> bool:
+        """Tell whether a device is known, and mounted neither here nor, as the test says, elsewhere."""
+        return bool(device) and device not in {*self.mounted().values(), *self.mounted_elsewhere}
 
     def is_kept(self, name: VolumeName) -> bool:
         """Tell whether the volume's process goes on although it is not mounted here."""

@@ -275,6 +275,32 @@ def test_what_is_held_since_before_a_crash_and_used_is_asked_about_once(
     assert host.holder_records.inherited("photos") == set()
 
 
+@pytest.mark.parametrize("use", ["none", "a container that has lost it", "kept by its process"])
+def test_what_is_held_since_before_a_crash_and_mounted_no_more_is_not_lost_unless_something_has_it_still(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, use: str
+) -> None:
+    """An administrator has released it while there was no service, or its sshfs has ended."""
+    create(driver)
+    mount(driver)
+    host.supervisor.live.discard("photos")
+    if use == "a container that has lost it":
+        host.supervisor.mounted_elsewhere.add(host.supervisor.devices["photos"])
+    elif use == "kept by its process":
+        host.supervisor.kept.add("photos")
+    early = host.start_driver()
+    early.look_after(1)
+    assert early.get("photos").condition is Condition.LOST, "a container may be about to begin"
+    monkeypatch.setattr(upkeep, "DOUBT_SECONDS", -1.0)
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    if use == "none":
+        assert (restarted.get("photos").condition, status_of(restarted)) == (Condition.UNMOUNTED, (False, 0))
+        assert host.holder_records.counts("photos") == {}
+        assert "mounted nowhere, so what held it was given back while there was no service" in caplog.text
+    else:
+        assert (restarted.get("photos").condition, status_of(restarted)) == (Condition.LOST, (False, 1))
+
+
 @pytest.mark.parametrize("since", ["mounted", "held by podman"])
 def test_what_is_held_otherwise_than_before_a_crash_is_left_alone(
     driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, since: str

@@ -18,6 +18,21 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
 MOUNTS = Path("/var/lib/dvs/mounts")
 
+# Being mounted anywhere
+
+
+def test_device_is_mounted_nowhere_once_the_kernel_has_no_connection_to_its_program(
+    fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kernel, "FUSE_CONNECTIONS", tmp_path)
+    assert not kernel.is_mounted_nowhere("0:41"), "where fusectl is not mounted there is no directory of any"
+    fake_kernel.mount(tmp_path, kind="fusectl")
+    (tmp_path / "40").mkdir()
+    assert not kernel.is_mounted_nowhere("0:40")
+    assert kernel.is_mounted_nowhere("0:41")
+    assert not kernel.is_mounted_nowhere(""), "which one is not known"
+
+
 # Unmounting
 
 
