@@ -146,7 +146,7 @@ class Driver:
             device = self._mounter.mount(entry, asked, deadline)
             if caller.has_gone():
                 log.warning("the client has gone and holds nothing")
-                if not entry.holders.live:
+                if not entry.is_held:
                     self._releaser.release(entry, Deadline.after(UNMOUNT_SECONDS))
                 return None
             self._registry.apply(entry, lambda holders: holders.mounted(holder, caller.client, device), record=False)
@@ -179,7 +179,7 @@ class Driver:
         self._registry.apply(self._registry.get(name), lambda holders: holders.unmounted(holder))
         try:
             with self._working_on(name, deadline) as entry:
-                if not entry.holders.live:
+                if not entry.is_held:
                     self._releaser.release(entry, deadline)
                 else:
                     log.info("given back, %d hold it still", entry.holders.count)

@@ -22,6 +22,11 @@ from sshfs_plugin.volume import Record, Unresolved, Volume, VolumeName, known, u
 
 log = logging.getLogger(__name__)
 
+DOUBT_SECONDS = 300.0
+"""For how long holders that an earlier Docker, or an earlier process of ours, may have left are trusted even if nothing
+uses the volume. Docker starts a container far sooner after its Mount.
+"""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -34,6 +39,7 @@ class Entry:
         login: The login with which its preflight has passed last.
         passed_until: Until when, on the monotonic clock, the preflight need not be made again.
         left_until: Until when, on the monotonic clock, no release is tried, since the mount was in use.
+        trusted_until: Until when, on the monotonic clock, its inherited holders count like others.
         is_starting: Whether it is being mounted; its sshfs mounts before the server has answered.
         answering: Whether its mount answered when last asked; None if it was not asked.
         last_error: The last failure of a verb on it, empty after a success and when its mount answers; or that of its
@@ -47,6 +53,7 @@ class Entry:
     login: Login | None = None
     passed_until: float = 0.0
     left_until: float = 0.0
+    trusted_until: float = 0.0
     is_starting: bool = False
     answering: bool | None = None
     last_error: str = ""
@@ -58,6 +65,11 @@ class Entry:
     def name(self) -> VolumeName:
         """The name of the volume."""
         return self.record.name
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it must not be released yet, used or not."""
+        return self.holders.live or bool(self.holders.count and time.monotonic() < self.trusted_until)
 
     @property
     def known(self) -> Volume | Unresolved:
@@ -247,7 +259,9 @@ class Registry:
     def met_docker(self, process: str) -> None:
         """Mark Docker's holders as inherited and record the caller as Docker, unless the one on record still lives.
 
-        Whoever calls while it does, such as an administrator with curl, is no new Docker.
+        Whoever calls while it does, such as an administrator with curl, is no new Docker. A caller that is unknown, as
+        all are over TCP, may be the old Docker, which activates each name of the plugin, and may just have mounted
+        something for a container that is about to begin.
 
         Args:
             process: The identity of the process that calls, empty if unknown.
@@ -255,6 +269,7 @@ class Registry:
         if self._lives(self._docker_process):
             return
         for entry in self.all():
+            entry.trusted_until = 0.0 if process else time.monotonic() + DOUBT_SECONDS
             self.apply(entry, Holders.inherited_from_docker)
         self._docker_process = process
         try:

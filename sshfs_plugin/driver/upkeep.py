@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from sshfs_plugin import context, errors
 from sshfs_plugin.deadline import Deadline
 from sshfs_plugin.driver.locks import Locks
-from sshfs_plugin.driver.registry import Entry, Registry
+from sshfs_plugin.driver.registry import DOUBT_SECONDS, Entry, Registry
 from sshfs_plugin.driver.releasing import UNMOUNT_SECONDS, Releaser
 from sshfs_plugin.driver.states import States
 from sshfs_plugin.driver.values import Condition, State
@@ -20,11 +20,6 @@ from sshfs_plugin.preflight.deferred import DeferredPreflight
 from sshfs_plugin.volume import Volume, VolumeName, volume_name
 
 log = logging.getLogger(__name__)
-
-DOUBT_SECONDS = 300.0
-"""For how long after this process has begun it trusts the holders on record of a volume that nothing uses. Docker
-starts a container far sooner after its Mount.
-"""
 
 _NEWS: Mapping[Condition, tuple[Event, str]] = {
     Condition.UNRESPONSIVE: (Event.UNRESPONSIVE, "the mount does not answer"),
@@ -156,10 +151,10 @@ class Upkeep:
             entry.recovered()
 
     def _release_if_unheld(self, entry: Entry) -> None:
-        if entry.holders.live or time.monotonic() < entry.left_until:
+        if entry.is_held or time.monotonic() < entry.left_until:
             return
         with self._unless_busy(entry) as is_idle:
-            if is_idle and not entry.holders.live:
+            if is_idle and not entry.is_held:
                 self._releaser.release(entry, Deadline.after(UNMOUNT_SECONDS))
 
     def _release_if_forgotten(self, entry: Entry) -> None:

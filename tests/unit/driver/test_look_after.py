@@ -5,6 +5,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from support.driver import FakeHost, caller, create, mount, status_of
 from support.waiting import Background, Gate, soon
 
 from sshfs_plugin import context, errors
-from sshfs_plugin.driver import releasing, upkeep
+from sshfs_plugin.driver import registry, releasing, upkeep
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.values import Condition
 from sshfs_plugin.events import Event
@@ -273,6 +274,33 @@ def test_what_is_held_since_before_a_crash_and_used_is_asked_about_once(
     assert host.supervisor.asked == ["photos"]
     assert status_of(restarted) == (True, 1)
     assert host.holder_records.inherited("photos") == set()
+
+
+@pytest.mark.parametrize("process", ["", "200"])
+def test_what_an_unknown_docker_may_just_have_mounted_is_released_only_after_a_while(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch, process: str
+) -> None:
+    """Over TCP an alias of the plugin, which Docker activates as well, looks like a Docker that was restarted."""
+    create(driver)
+    mount(driver)
+    mount(driver, mount_id=OTHER_ID)
+    driver.activate(replace(caller(), process=process))
+    driver.unmount("photos", OTHER_ID, soon())
+    driver.look_after(1)
+    assert host.supervisor.asked == ([] if not process else ["photos"]), "a container may be about to begin"
+    assert host.holder_records.inherited("photos") == ({ID} if not process else set())
+    monkeypatch.setattr(registry, "DOUBT_SECONDS", -1.0)
+    driver.activate(replace(caller(), process=process))
+    driver.look_after(1)
+    assert (host.supervisor.released, status_of(driver)) == (["photos"], (False, 0))
+
+
+def test_what_nobody_holds_any_more_is_released_at_once_whoever_docker_is(driver: Driver, host: FakeHost) -> None:
+    create(driver)
+    mount(driver)
+    driver.activate(replace(caller(), process=""))
+    driver.unmount("photos", ID, soon())
+    assert host.supervisor.released == ["photos"]
 
 
 @pytest.mark.parametrize("use", ["none", "a container that has lost it", "kept by its process"])
