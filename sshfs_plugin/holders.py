@@ -74,8 +74,9 @@ class Holders:
         if holder.inherited:
             return self._with(mount_id, replace(holder, inherited=False, unconfirmed=1, device=device))
         if client is Client.PODMAN:
-            # the one hold is this Mount's, too: it must stay if the reply to the Mount before is lost
-            return self._with(mount_id, replace(holder, unconfirmed=0))
+            # The one hold is this Mount's, too: it must stay if the reply to the Mount before is lost. No container has
+            # an earlier mount: Podman asks for one only when the first of them starts.
+            return self._with(mount_id, replace(holder, unconfirmed=0, device=device))
         return self._with(mount_id, replace(holder, count=holder.count + 1, unconfirmed=holder.unconfirmed + 1))
 
     def confirmed(self, mount_id: MountID) -> "Holders":

@@ -137,6 +137,12 @@ def test_inherited_when_taken_up_again_has_the_mount_of_that_moment() -> None:
     assert not holders.mounted(WEB, Client.DOCKER, "0:52").have_other_than("0:52")
 
 
+def test_podman_s_mount_has_the_mount_of_that_moment_since_no_container_has_an_earlier_one() -> None:
+    holders = Holders().mounted(PODMAN_ID, Client.PODMAN, "0:51").confirmed(PODMAN_ID)
+    assert holders.have_other_than("0:52")
+    assert not holders.mounted(PODMAN_ID, Client.PODMAN, "0:52").have_other_than("0:52")
+
+
 def test_inherited_when_given_back_without_being_taken_up_is_gone() -> None:
     assert docker(WEB, WEB).inherited_from_docker().unmounted(WEB) == Holders()
 
