@@ -118,6 +118,13 @@ class HolderRecords:
         """
         return dict(self._load_each())
 
+    def read(self, name: VolumeName) -> Holders:
+        """Return the holders of one volume, and touch nothing, as must be beside the service; none if unknown."""
+        try:
+            return _holders_from(_read(_path(self.directory, name)))
+        except _BROKEN:
+            return Holders()
+
     def docker_process(self) -> str:
         """Return the process of the last Docker that called; empty if it is not on record."""
         try:

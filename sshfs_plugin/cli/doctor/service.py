@@ -11,19 +11,20 @@ from sshfs_plugin.discovery import docker
 from sshfs_plugin.discovery.aliases import Aliases
 from sshfs_plugin.discovery.client import Service
 from sshfs_plugin.driver.values import WAY_OUT, Condition
+from sshfs_plugin.holders import Client
 from sshfs_plugin.mounts import systemd
 from sshfs_plugin.mounts.supervisors import supervisor
 from sshfs_plugin.mounts.systemd import SocketUnit, SystemdSupervisor
 from sshfs_plugin.settings import Settings
-from sshfs_plugin.state.records import VolumeRecords
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
+from sshfs_plugin.volume import VolumeName
 
-_RESTART = "restart them: docker ps --filter volume={name} shows them"
-_CURES = {
-    Condition.UNRESPONSIVE: "docker-volume-sshfs check {name} tells what is wrong with its server, and " f"{WAY_OUT}",
-    Condition.REMOUNTED: _RESTART,
-    Condition.LOST: _RESTART,
+_RESTARTS = {
+    Client.DOCKER: "restart them: docker ps --filter volume={name} shows them",
+    # it asks for a mount when the first of its containers starts, and for none while another one runs
+    Client.PODMAN: "stop all of Podman's before you start one again: podman ps --filter volume={name} shows them",
 }
-"""What to do about the conditions of volumes; that of an unusable record is told with the records."""
+"""What to do about containers that have lost their volume."""
 
 
 def has_systemd(settings: Settings) -> bool:
@@ -75,9 +76,12 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
     yield from _plain_ports(running, unit)
     for volume in volumes:
         condition = conditions[volume.name]
-        if cure := _CURES.get(condition, ""):
-            words = f"the volume '{volume.name}' is {IN_WORDS[condition]}"
-            yield Finding.error(f"volume-{condition}", words, cure.format(name=volume.name))
+        words = f"the volume '{volume.name}' is {IN_WORDS[condition]}"
+        if condition is Condition.UNRESPONSIVE:
+            cure = f"docker-volume-sshfs check {volume.name} tells what is wrong with its server, and "
+            yield Finding.error(f"volume-{condition}", words, cure + WAY_OUT.format(name=volume.name))
+        elif condition in (Condition.REMOUNTED, Condition.LOST):
+            yield Finding.error(f"volume-{condition}", words, _restart(settings, VolumeName(volume.name)))
         elif volume.last_error and condition is Condition.MOUNTED and not volume.status["holders"]:
             yield Finding.warning(
                 "volume-left",
@@ -90,6 +94,13 @@ def service(settings: Settings, unit: SocketUnit) -> Iterator[Finding]:
                 f"the last call for the volume '{volume.name}' has failed, {volume.last_error}",
                 f"to see whether it works now: docker-volume-sshfs check {volume.name}",
             )
+
+
+def _restart(settings: Settings, name: VolumeName) -> str:
+    """Return how the containers that hold a volume get it back."""
+    holders = HolderRecords(settings.holders).read(name).by_id.values()
+    clients = {holder.client for holder in holders} or {Client.DOCKER}
+    return "; ".join(words.format(name=name) for client, words in _RESTARTS.items() if client in clients)
 
 
 def _plain_ports(running: Service, unit: SocketUnit) -> Iterator[Finding]:

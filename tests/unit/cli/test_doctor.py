@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.administrator import Administrator, Said
 from support.certificates import signed
-from support.clients import ID, SSHCMD
+from support.clients import ID, PODMAN_ID, SSHCMD
 from support.driver import FakeHost, create, mount, slow_slots
 from support.kernel import FakeKernel
 from support.programs import Programs
@@ -29,13 +29,14 @@ from sshfs_plugin import errors, options
 from sshfs_plugin.cli.doctor import engines
 from sshfs_plugin.cli.doctor import host as this_host
 from sshfs_plugin.driver.driver import Driver
+from sshfs_plugin.holders import Client
 from sshfs_plugin.host import command
 from sshfs_plugin.http import api
 from sshfs_plugin.mounts.processes import ProcessSupervisor
 from sshfs_plugin.options.remotes import Remotes
 from sshfs_plugin.settings import Settings
 from sshfs_plugin.ssh.credentials import Keyring, Login
-from sshfs_plugin.state.records import VolumeRecords
+from sshfs_plugin.state.records import HolderRecords, VolumeRecords
 from sshfs_plugin.volume import Credentials, VolumeName
 
 SYSTEMCTL = """
@@ -313,6 +314,28 @@ def test_volumes_that_are_not_well_and_one_that_has_failed(
         "restart them: docker ps --filter volume=music shows them",
         "error   the volume 'photos' is not mounted, although containers hold it -> "
         "restart them: docker ps --filter volume=photos shows them",
+    ]
+
+
+def test_volume_that_podman_s_containers_have_lost_is_mounted_again_only_when_all_of_them_are_stopped(
+    administrator: Administrator, service: Driver, host: FakeHost, settings: Settings
+) -> None:
+    for name in ("photos", "music"):
+        create(service, name)
+        record(settings, name)
+        mount(service, name, mount_id=PODMAN_ID, client=Client.PODMAN)
+    mount(service, "photos")
+    settings.holders.mkdir()
+    for name, holders in host.holder_records.records.items():
+        HolderRecords(settings.holders).save(name, holders)
+    host.supervisor.live.discard("photos")
+    host.supervisor.devices["music"] = "0:99"
+    of_podman = "stop all of Podman's before you start one again: podman ps --filter volume={0} shows them"
+    assert [line for line in wrong(administrator("doctor")) if "volume '" in line] == [
+        "error   the volume 'music' is mounted anew, and lost to containers that had it before -> "
+        + of_podman.format("music"),
+        "error   the volume 'photos' is not mounted, although containers hold it -> "
+        "restart them: docker ps --filter volume=photos shows them; " + of_podman.format("photos"),
     ]
 
 
