@@ -8,7 +8,7 @@ once.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -255,6 +255,19 @@ class Registry:
     def drop_holders(self, entry: Entry) -> None:
         """Let nobody hold a volume any more, on disk as well."""
         self.apply(entry, lambda _: Holders())
+
+    def told(self) -> dict[VolumeName, Condition]:
+        """Return the conditions of volumes that this process, or an earlier one, has recorded as logged."""
+        conditions = list(Condition)
+        told = self._holder_records.told().items()
+        return {VolumeName(name): Condition(word) for name, word in told if word in conditions}
+
+    def record_told(self, conditions: Mapping[VolumeName, Condition]) -> None:
+        """Record the conditions of volumes that were logged, so that no later process logs them again."""
+        try:
+            self._holder_records.save_told({name: condition.value for name, condition in conditions.items()})
+        except errors.StateError as error:
+            log.error("what was logged of volumes is not on record: %s", error)
 
     def met_docker(self, process: str) -> None:
         """Mark Docker's holders as inherited and record the caller as Docker, unless the one on record still lives.

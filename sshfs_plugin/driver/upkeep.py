@@ -60,7 +60,8 @@ class Upkeep:
         self._doubtful_from = time.monotonic() + DOUBT_SECONDS
 
     def begin(self) -> None:
-        """Note who holds the volumes before this process does anything."""
+        """Note who holds the volumes before this process does anything, and what was logged of them."""
+        self._told = self._registry.told()
         self._held_before = {entry.name: entry.holders for entry in self._registry.all() if entry.holders.are_docker_s}
 
     def look_after(self, seconds: float) -> None:
@@ -104,6 +105,8 @@ class Upkeep:
                     log.warning("%s", words, extra=event.fields)
                 elif was is Condition.UNRESPONSIVE and condition is Condition.MOUNTED:
                     log.warning("the mount answers again", extra=Event.ANSWERS_AGAIN.fields)
+        if _news(before) != _news(self._told):
+            self._registry.record_told(_news(self._told))
 
     def _look_after(self, entry: Entry, seconds: float, *, is_mounted: bool) -> None:
         if is_mounted:
@@ -208,3 +211,8 @@ class Upkeep:
             log.warning("the mountpoint of %s, which is no volume any more, stays for now: %s", name, error)
         else:
             self._cleared.add(name)
+
+
+def _news(conditions: Mapping[VolumeName, Condition]) -> dict[VolumeName, Condition]:
+    """Return those conditions that are logged."""
+    return {name: condition for name, condition in conditions.items() if condition in _NEWS}

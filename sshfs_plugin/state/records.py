@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ from sshfs_plugin.volume import MountID, Record, Unresolved, Unusable, Volume, V
 log = logging.getLogger(__name__)
 
 VERSION = 1
-_SUFFIX, _UNFINISHED, _DOCKER = ".json", ".unfinished-", "docker"
+_SUFFIX, _UNFINISHED, _DOCKER, _TOLD = ".json", ".unfinished-", "docker", "told"
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, errors.PluginError)
 
 
@@ -106,7 +106,10 @@ class VolumeRecords:
 
 @dataclass(frozen=True, slots=True)
 class HolderRecords:
-    """The holders of each volume, in a directory that does not outlive a reboot, and beside it Docker's process."""
+    """The holders of each volume, in a directory that does not outlive a reboot, and beside it what a restart needs.
+
+    That is the process of Docker, and what was logged of volumes.
+    """
 
     directory: Path
 
@@ -135,6 +138,18 @@ class HolderRecords:
     def save_docker_process(self, process: str) -> None:
         """Record the process of the Docker that calls. Raises StateError."""
         _save(self.directory.with_name(_DOCKER), {"process": process})
+
+    def told(self) -> dict[str, str]:
+        """Return the conditions that were logged, by the volume that each is of; none if they are not on record."""
+        try:
+            conditions = _read(self.directory.with_name(_TOLD))["conditions"].items()
+            return {str(name): str(condition) for name, condition in conditions}
+        except _BROKEN:
+            return {}
+
+    def save_told(self, conditions: Mapping[str, str]) -> None:
+        """Record the conditions that were logged and last. Raises StateError."""
+        _save(self.directory.with_name(_TOLD), {"conditions": dict(conditions)})
 
     def _load_each(self) -> Iterator[tuple[VolumeName, Holders]]:
         for name in _names(self.directory):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Records that last as long as the test."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sshfs_plugin.errors import StateError
@@ -49,6 +50,7 @@ class MemoryHolders:
     records: dict[VolumeName, Holders] = field(default_factory=dict)
     problem: StateError | None = None
     docker: str = ""
+    conditions: dict[str, str] = field(default_factory=dict)
 
     def docker_process(self) -> str:
         """Return the process of the last Docker."""
@@ -59,6 +61,16 @@ class MemoryHolders:
         if self.problem:
             raise self.problem
         self.docker = process
+
+    def told(self) -> dict[str, str]:
+        """Return which conditions of volumes were logged."""
+        return self.conditions
+
+    def save_told(self, conditions: Mapping[str, str]) -> None:
+        """Record them, or fail as a full disk does."""
+        if self.problem:
+            raise self.problem
+        self.conditions = dict(conditions)
 
     def load_all(self) -> dict[VolumeName, Holders]:
         """Return the holders of every volume that has any."""

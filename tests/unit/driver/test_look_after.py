@@ -467,6 +467,50 @@ def test_look_after_tells_once_of_a_condition_for_which_no_call_is_to_blame(
         assert [getattr(record, "MESSAGE_ID", "") for record in caplog.records] == [told]
 
 
+@pytest.mark.parametrize("condition", [Condition.LOST, Condition.REMOUNTED, Condition.UNRESPONSIVE])
+def test_look_after_tells_of_a_condition_no_second_time_after_a_restart_of_the_service(
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture, condition: Condition
+) -> None:
+    create(driver)
+    mount(driver)
+    if condition is Condition.LOST:
+        host.supervisor.live.clear()
+    elif condition is Condition.REMOUNTED:
+        host.supervisor.devices["photos"] = "0:77"
+    else:
+        host.supervisor.silent.add("photos")
+    restarted = host.start_driver()  # it has happened while there was no service
+    restarted.look_after(1)
+    assert [getattr(record, "MESSAGE_ID", "") for record in caplog.records] == [Event[condition.name]]
+    caplog.clear()
+    restarted = host.start_driver()
+    restarted.look_after(1)
+    assert (restarted.get("photos").condition, caplog.records) == (condition, [])
+    mount(restarted)
+    restarted.unmount("photos", ID, soon())
+    restarted.unmount("photos", ID, soon())
+    mount(restarted)
+    restarted.look_after(1)
+    caplog.clear()
+    host.supervisor.live.clear()
+    host.start_driver().look_after(1)
+    assert [getattr(record, "MESSAGE_ID", "") for record in caplog.records] == [Event.LOST], "it happens anew"
+
+
+def test_what_was_told_and_cannot_be_recorded_is_told_again_after_a_restart(
+    driver: Driver, host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(driver)
+    mount(driver)
+    host.supervisor.live.clear()
+    host.holder_records.problem = errors.StateError("cannot write told, No space left on device")
+    driver.look_after(1)
+    assert "what was logged of volumes is not on record: cannot write told, No space left on device" in caplog.text
+    caplog.clear()
+    host.start_driver().look_after(1)
+    assert [record.MESSAGE_ID for record in caplog.records if hasattr(record, "MESSAGE_ID")] == [Event.LOST]
+
+
 def test_look_after_logs_with_the_name_of_the_volume(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)

@@ -414,6 +414,18 @@ def test_process_of_docker_when_saved_is_found_by_the_next_process_and_is_no_vol
     assert restarted.load_all() == {}
 
 
+def test_conditions_that_were_logged_when_saved_are_found_by_the_next_process_and_are_no_volume(
+    holder_records: HolderRecords,
+) -> None:
+    assert holder_records.told() == {}
+    holder_records.save_told({"photos": "lost"})
+    restarted = HolderRecords(holder_records.directory)
+    assert restarted.told() == {"photos": "lost"}
+    assert restarted.load_all() == {}
+    holder_records.directory.with_name("told").write_text('{"version": 1, "conditions": ["photos"]}')
+    assert restarted.told() == {}
+
+
 def test_holders_when_there_are_none_leave_no_file(holder_records: HolderRecords) -> None:
     confirmed = Holders().mounted(WEB, Client.DOCKER).confirmed(WEB)
     holder_records.save(PHOTOS, confirmed)
