@@ -99,7 +99,7 @@ class UnknownOption(RequestError):
         is_misspelt: Whether it resembles one that the table knows.
     """
 
-    def __init__(self, option: str, known: Iterable[str]) -> None:
+    def __init__(self, option: str, known: Iterable[str], page: str) -> None:
         spelling = {name.casefold(): name for name in known} | _CALLED_ELSEWHERE
         nearest = difflib.get_close_matches(option.casefold(), spelling, n=1, cutoff=0.7)
         self.is_misspelt = bool(nearest)
@@ -108,7 +108,7 @@ class UnknownOption(RequestError):
         elif ":" in option:
             hint = "if it is the remote directory, say -o sshcmd=user@host:/dir"
         else:
-            hint = "man docker-volume-sshfs lists the options that a volume can have"
+            hint = f"{page} lists the options that a volume can have"
         super().__init__(f"unknown option {_without_password(option)[:LONGEST_QUOTE]!r}", hint)
 
 
@@ -183,10 +183,10 @@ class BeingUpgraded(VolumeError):
 class PluginBusy(VolumeError):
     """All slots for slow calls are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: str) -> None:
         super().__init__(
             "the sshfs plugin is busy with too many slow calls",
-            "try again in a moment; journalctl -u docker-volume-sshfs tells which servers are slow",
+            f"try again in a moment; {log} tells which servers are slow",
         )
 
 

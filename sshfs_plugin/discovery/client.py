@@ -139,10 +139,8 @@ def _how_to_open_it() -> str:
 
 
 def _what_tells_why() -> str:
-    """Return where the service logs to, as the begin of a hint."""
-    if journal.JOURNAL.exists():
-        return "journalctl -u docker-volume-sshfs tells why"
-    return f"{journal.PRINTED} tells why"
+    """Return what to read, as the begin of a hint."""
+    return f"{journal.own_log()} tells why"
 
 
 def _tls_context(tls: TLS | None) -> ssl.SSLContext:

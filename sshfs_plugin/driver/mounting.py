@@ -161,7 +161,8 @@ class Mounter:
             if self._supervisor.is_kept(name):  # a purge of the package has left it so, without what its unit reads
                 raise unmounted_by_hand(name)
             raise errors.MountFailed(
-                f"volume '{name}' was mounted, and its sshfs ended at once", "journalctl -t sshfs tells why; try again"
+                f"volume '{name}' was mounted, and its sshfs ended at once",
+                f"{self._supervisor.log(name)} tells why; try again",
             )
         entry.answering, entry.left_until = True, 0.0
         if not was_mounted:  # else it was waited for a server that does not answer, which is no duration of a mount

@@ -67,6 +67,11 @@ def _streams() -> list[logging.Handler]:
     return [news, trouble]
 
 
+def own_log() -> str:
+    """Return where the service logs to, as the begin of a hint."""
+    return "journalctl -u docker-volume-sshfs" if JOURNAL.exists() else PRINTED
+
+
 def note(text: str, event: Event, volume: str) -> None:
     """Tell the journal, where there is one, what an administrator has done to a volume by a command."""
     if JOURNAL.exists():

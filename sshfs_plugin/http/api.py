@@ -30,7 +30,7 @@ from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.driver.values import Caller, State
 from sshfs_plugin.events import Event
 from sshfs_plugin.holders import Client
-from sshfs_plugin.host import uptime
+from sshfs_plugin.host import journal, uptime
 from sshfs_plugin.http import sockets
 from sshfs_plugin.volume import LONGEST_NAME, Unresolved, Unusable, Volume, VolumeName
 
@@ -47,7 +47,7 @@ _OF_A_BROWSER = ("Origin", "Sec-Fetch-Site")
 
 LONGEST_BODY = 1024 * 1024
 """Bytes."""
-INTERNAL_ERROR = "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"
+INTERNAL_ERROR = "internal error of the sshfs plugin"
 
 Answer = dict[str, Any]
 
@@ -300,7 +300,7 @@ def create_app(driver: Driver, *, slow_slots: Slots, tell: Callable[[str], None]
         with (
             context.about(**subject),
             _errors_noted(driver, verb, route.failed),
-            slow_slots.taken(call.deadline, errors.PluginBusy()) if route.slow else nullcontext(),
+            slow_slots.taken(call.deadline, errors.PluginBusy(journal.own_log())) if route.slow else nullcontext(),
         ):
             try:
                 answer = route.verb(driver, call)
@@ -452,7 +452,12 @@ def _encode_http_error(error: HTTPException) -> flask.Response:
 
 def _encode_internal_error(error: Exception) -> flask.Response:
     log.exception("internal error", exc_info=error)
-    return _encode({"Err": INTERNAL_ERROR}, 500)
+    return _encode({"Err": internal_error()}, 500)
+
+
+def internal_error() -> str:
+    """Return what a client is told of a mistake of ours, whose traceback is logged."""
+    return f"{INTERNAL_ERROR}: {journal.own_log()} tells more"
 
 
 def raw_error(sentence: str) -> bytes:

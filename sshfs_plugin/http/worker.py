@@ -131,7 +131,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
             reply = api.raw_error(str(refusal))
         else:
             log.error("internal error", exc_info=exc)
-            reply = api.raw_error(api.INTERNAL_ERROR)
+            reply = api.raw_error(api.internal_error())
         with contextlib.suppress(OSError):  # the client may have gone
             client.sendall(reply)
 

@@ -47,6 +47,10 @@ class ProcessSupervisor(Supervisor):
         super().__init__(settings)
         self._emptying = threading.Lock()
 
+    def log(self, name: VolumeName) -> str:
+        """Return the file in which sshfs and ssh have what they said."""
+        return str(self.settings.logs / name)
+
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's keeper and wait until its mount answers; a running one is left as it is.
 

@@ -67,6 +67,10 @@ class Supervisor(ABC):
         """Return the volume's unit; empty where there is no systemd."""
         return ""
 
+    @abstractmethod
+    def log(self, name: VolumeName) -> str:
+        """Return where a volume's sshfs and ssh log to, as the begin of a hint."""
+
     def mounted(self) -> dict[str, str]:
         """Return the names of the volumes that the kernel shows as mounted, with the device of each mount."""
         return mountinfo.sshfs_below(self.settings.mounts)

@@ -62,6 +62,10 @@ class SystemdSupervisor(Supervisor):
         """Return the volume's unit."""
         return volume_unit(name)
 
+    def log(self, _name: VolumeName) -> str:
+        """Return the command that shows what sshfs and ssh have said."""
+        return "journalctl -t sshfs"
+
     def start(self, volume: Volume, login: Login, deadline: Deadline) -> None:
         """Start a volume's unit, which has started when its mount answers; an active one is left as it is.
 

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sshfs_plugin import errors
 from sshfs_plugin.driver.driver import Driver
 from sshfs_plugin.driver.locks import Slots
 from sshfs_plugin.holders import Client
+from sshfs_plugin.host import journal
 from sshfs_plugin.http import api
 
 OPTS = {"sshcmd": SSHCMD}
@@ -221,13 +223,28 @@ def test_no_password_leaves_the_plugin(client: FlaskClient, host: FakeHost, capl
     assert "hunter2" not in repr(host.volumes.records)
 
 
-def test_a_surprise_is_a_sentence_for_the_user_and_a_traceback_for_the_journal(
-    client: FlaskClient, host: FakeHost, caplog: pytest.LogCaptureFixture
+LOGS = [
+    (".", "journalctl -u docker-volume-sshfs"),
+    ("nowhere", "what the service prints (a managed plugin's is in Docker's log)"),
+]
+"""Whether there is a journal, and where the service logs to."""
+
+
+@pytest.mark.parametrize(("place", "log"), LOGS)
+def test_a_surprise_is_a_sentence_for_the_user_and_a_traceback_for_the_log(  # noqa: PLR0913 (with where that is)
+    client: FlaskClient,
+    host: FakeHost,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    place: str,
+    log: str,
 ) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / place)
     host.supervisor.start_problems["photos"] = ZeroDivisionError("a detail")
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
     assert error(client, "Mount", {"Name": "photos", "ID": ID}) == (
-        "internal error of the sshfs plugin: journalctl -u docker-volume-sshfs tells more"
+        f"internal error of the sshfs plugin: {log} tells more"
     )
     assert "ZeroDivisionError: a detail" in caplog.text
 
@@ -250,13 +267,18 @@ def test_errors_are_logged_but_not_that_a_volume_is_unknown(
     assert no_object.startswith("the request is not a JSON object")
 
 
-def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
+@pytest.mark.parametrize(("place", "log"), LOGS)
+def test_too_many_slow_calls_are_told_so_and_leave_get_alone(  # noqa: PLR0913 (with where the log is)
     driver: Driver,
     host: FakeHost,
     in_background: Background,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    place: str,
+    log: str,
 ) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", tmp_path / place)
     monkeypatch.setattr(api, "PODMAN_SECONDS", 0.0)
     client = api.create_app(driver, slow_slots=Slots(1, waiting=0), tell=lambda _: None).test_client()
     post(client, "Create", {"Name": "photos", "Opts": OPTS})
@@ -267,7 +289,7 @@ def test_too_many_slow_calls_are_told_so_and_leave_get_alone(
     said = json.loads(hasty.data)["Err"]
     assert said == (
         "the sshfs plugin is busy with too many slow calls: "
-        "try again in a moment; journalctl -u docker-volume-sshfs tells which servers are slow"
+        f"try again in a moment; {log} tells which servers are slow"
     )
     assert caplog.messages == [said]
     assert post(client, "Get", {"Name": "photos"})[0] == 200

@@ -114,6 +114,10 @@ class FakeSupervisor:
         """Return what systemd would call it."""
         return f"docker-volume-sshfs@{name}.service"
 
+    def log(self, _name: VolumeName) -> str:
+        """Return where systemd would have its words."""
+        return "journalctl -t sshfs"
+
     def mounted(self) -> dict[str, str]:
         """Return the names of the volumes that are mounted, with the device of each."""
         return {name: self.devices.get(name, "") for name in self.live}

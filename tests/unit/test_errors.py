@@ -45,12 +45,14 @@ def test_every_error_is_one_that_the_api_reports_as_a_sentence() -> None:
     ],
 )
 def test_unknown_option_when_a_known_one_is_near_asks_whether_that_was_meant(typed: str, meant: str) -> None:
-    assert str(errors.UnknownOption(typed, KNOWN)) == f"unknown option '{typed}': did you mean '{meant}'?"
+    assert (
+        str(errors.UnknownOption(typed, KNOWN, "the man page")) == f"unknown option '{typed}': did you mean '{meant}'?"
+    )
 
 
 def test_unknown_option_when_none_is_near_points_to_the_list() -> None:
-    assert str(errors.UnknownOption("compression", KNOWN)) == (
-        "unknown option 'compression': man docker-volume-sshfs lists the options that a volume can have"
+    assert str(errors.UnknownOption("compression", KNOWN, "the man page")) == (
+        "unknown option 'compression': the man page lists the options that a volume can have"
     )
 
 
@@ -82,7 +84,7 @@ def test_unknown_option_when_none_is_near_points_to_the_list() -> None:
             "too many volumes are connecting to nas port 22 at once: try again in a moment",
         ),
         (
-            errors.PluginBusy(),
+            errors.PluginBusy("journalctl -u docker-volume-sshfs"),
             "the sshfs plugin is busy with too many slow calls: try again in a moment; "
             "journalctl -u docker-volume-sshfs tells which servers are slow",
         ),

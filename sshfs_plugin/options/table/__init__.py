@@ -6,6 +6,7 @@ never reaches a command line or a configuration file.
 """
 
 from sshfs_plugin import errors
+from sshfs_plugin.host import journal
 from sshfs_plugin.options.table import access, connection, files, login, remote
 from sshfs_plugin.options.table.row import Destination, Option, Shape, Topic, Value
 from sshfs_plugin.options.table.unsupported import ALWAYS_SO, HARMLESS, IGNORED, REFUSED
@@ -79,8 +80,13 @@ def lookup(name: str) -> Option:
     if folded in _REFUSED_BY_NAME:
         raise errors.RefusedOption(*_REFUSED_BY_NAME[folded])
     if folded not in _BY_NAME:
-        raise errors.UnknownOption(name, NAMES)
+        raise errors.UnknownOption(name, NAMES, _page())
     return _BY_NAME[folded]
+
+
+def _page() -> str:
+    """Return what lists the options: a managed plugin, which has no journal either, brings no man page."""
+    return "man docker-volume-sshfs" if journal.JOURNAL.exists() else "options.md in the plugin's documentation"
 
 
 def negates(name: str) -> bool:

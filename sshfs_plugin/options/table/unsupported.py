@@ -67,7 +67,7 @@ _OBSOLETE = "ssh no longer has it"
 _SHARED = "the plugin shares connections by itself, and own_connection gives a volume one of its own"
 _SERVER_KEEPS = "the server keeps it"
 _SSHFS_PROTOCOL = "sshfs no longer has it"
-_TALK = "journalctl -u docker-volume-sshfs@NAME shows what sshfs and ssh say, and LogLevel=DEBUG makes ssh say more"
+_TALK = "what sshfs and ssh say is logged, and LogLevel=DEBUG makes ssh say more"
 _UNIT = "the volume's unit sees to it"
 
 IGNORED: Mapping[str, str] = {

@@ -4,10 +4,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.administrator import Administrator
 
+from sshfs_plugin.host import journal
 from sshfs_plugin.options.table import IGNORED, REFUSED, TABLE, TOPICS
 
 
@@ -39,6 +41,16 @@ def test_options_of_one_option_has_its_default_and_other_spellings(administrator
 def test_options_of_one_that_is_ignored_says_why(administrator: Administrator) -> None:
     said = administrator("options", "nodev")
     assert (said.code, said.out) == (0, "nodev is accepted and changes nothing about a volume: it is always so.\n")
+
+
+def test_options_are_listed_by_a_page_where_there_is_neither_journal_nor_man_page(
+    administrator: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", Path("/nowhere"))
+    assert administrator("options", "zzzz").err == (
+        "docker-volume-sshfs: unknown option 'zzzz': options.md in the plugin's documentation lists the "
+        "options that a volume can have\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_other_servers_have_slots_of_their_own(full: Locks) -> None:
 
 
 def test_who_would_be_one_too_many_to_wait_is_sent_away_at_once() -> None:
-    places, busy = Slots(1, waiting=1), errors.PluginBusy()
+    places, busy = Slots(1, waiting=1), errors.PluginBusy("the log")
     waits = WatchedDeadline(Deadline.after(0.5).at, threading.Semaphore(0))
 
     def wait() -> None:

@@ -226,6 +226,12 @@ def test_log_without_a_line_break_is_cut_as_well(keeping: ProcessSupervisor, set
     assert 0 < log.stat().st_size < 100_000
 
 
+def test_log_of_a_volume_that_an_error_names_has_what_its_sshfs_has_said(
+    keeping: ProcessSupervisor, settings: Settings
+) -> None:
+    assert keeping.log(PHOTOS) == str(keeping._log(PHOTOS)) == str(settings.logs / "photos")
+
+
 def test_a_host_on_which_nothing_was_mounted_has_no_logs_to_cut(keeping: ProcessSupervisor) -> None:
     keeping.shorten_logs()
 
