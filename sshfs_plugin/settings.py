@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The paths and limits of the plugin, read once from the environment.
 
-Administrators set them in ``/etc/default/docker-volume-sshfs``, and the tests set all paths, to run a plugin in a
-directory of their own. The release program reads the same settings.
+An administrator of the package sets no path: its units, their sandbox and the maintainer scripts have the usual ones,
+and the administrator's command reads its own environment, not that of the service. What is left, such as the threads,
+is set in ``/etc/default/docker-volume-sshfs``, and ``tls`` and ``plain_tcp`` in a drop-in of the service
+(docs/ways-in.md). The managed plugin has paths of its own, and tests run a plugin in a directory of theirs. The release
+program reads the same settings.
 """
 
 import dataclasses
