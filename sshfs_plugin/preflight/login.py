@@ -30,6 +30,7 @@ from sshfs_plugin.volume import Remote
 log = logging.getLogger(__name__)
 
 _WANTS_NEW_PASSWORD = re.compile(r"new password|retype |repeat ", re.IGNORECASE)
+"""A question to which libexec/askpass gives ssh no answer either."""
 
 _BY_KEY, _BY_PASSWORD = {"publickey"}, {"password", "keyboard-interactive"}
 

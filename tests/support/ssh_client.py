@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Who makes the preflight's checks, on a host of its own, and connects with ssh to compare."""
 
-import shlex
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from support.ssh_server import Server
 from support.waiting import LIMIT_SECONDS
 
 HOST = LOOPBACK
+ASKPASS = Path(__file__).parents[2] / "libexec/askpass"
 ANY_KIND = ("ed25519", "ecdsa", "rsa")
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 FORMS = (*ANY_KIND, "ecdsa-PEM", "rsa-PEM", "ecdsa-PKCS8", "rsa-PKCS8")
@@ -190,9 +190,10 @@ def connect(client: Client, volume: Volume) -> CompletedProcess[str]:
     config = client.directory / "ssh_config"
     login = client.preflight.keyring.login(volume.credentials)
     config.write_text(sshfs.ssh_config(volume, login, client.preflight.known_hosts))
-    askpass, remote = client.directory / "askpass", volume.remote
-    askpass.write_text(f"#!/bin/sh\necho {shlex.quote(login.password)}\n")
-    askpass.chmod(0o700)
-    environment = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"} if login.password else {}
+    password, remote, environment = client.directory / "password", volume.remote, {}
+    if login.password:
+        password.write_text(login.password)
+        environment = {"SSH_ASKPASS": str(ASKPASS), "SSH_ASKPASS_REQUIRE": "force"}
+        environment["SSHFS_PLUGIN_PASSWORD_FILE"] = str(password)
     argv: list[str | Path] = ["ssh", "-F", config, "-s", f"{remote.user}@{remote.host}", "sftp"]
     return command.run(argv, seconds=LIMIT_SECONDS, environment=environment)

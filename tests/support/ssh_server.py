@@ -40,6 +40,7 @@ class Account:
         keys: Public keys as ``authorized_keys`` has them.
         certificates: Whether certificates of these keys are accepted, too.
         ways: Sequences of methods, of which each lets in: ``AuthenticationMethods`` of sshd_config.
+        question: What it asks where something is to be typed.
         expired: Whether the server wants a new password first.
         sftp: Whether there is SFTP.
         extensions: The extensions of SFTP that it announces, beside paramiko's.
@@ -62,6 +63,7 @@ class Account:
     keys: Sequence[str] = ()
     certificates: bool = False
     ways: Sequence[tuple[str, ...]] = ((KEY,), (PASSWORD,))
+    question: str = "Password: "
     expired: bool = False
     sftp: bool = True
     extensions: Sequence[str] = ()
@@ -213,7 +215,7 @@ class Login(paramiko.ServerInterface):  # type: ignore[misc]  # Debian's paramik
     def check_auth_interactive(self, username: str, submethods: str) -> _Outcome | paramiko.server.InteractiveQuery:
         if TYPED not in self.get_allowed_auths(username):
             return self._judge(TYPED, fits=False)
-        return paramiko.server.InteractiveQuery("", "", ("Password: ", False))
+        return paramiko.server.InteractiveQuery("", "", (self.server.account.question, False))
 
     def check_auth_interactive_response(self, responses: Sequence[str]) -> _Outcome | paramiko.server.InteractiveQuery:
         self.server.typed.extend(responses)

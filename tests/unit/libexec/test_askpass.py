@@ -74,6 +74,15 @@ def test_answer_is_what_is_in_the_file_now(file: Path, ask: Ask) -> None:
     assert ask("(bob@nas) Verification code: ").stdout == "new\n"
 
 
+@pytest.mark.parametrize("login", ["passphrase@nas", "bob@passphrase.example", "new password@nas", "retype me@nas"])
+@pytest.mark.parametrize("prompt", ["{}'s password: ", "({}) Password: "])
+def test_answer_when_the_login_is_named_like_something_else_is_the_password(
+    file: Path, ask: Ask, login: str, prompt: str
+) -> None:
+    file.write_text("hunter2")
+    assert ask(prompt.format(login)).stdout == "hunter2\n"
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

@@ -316,6 +316,44 @@ def test_login_when_the_password_has_expired_fails_instead_of_waiting_for_a_new_
     assert "127.0.0.1 broke the login of bob off (" in str(error)
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["Passphrase: ", "Enter passphrase for bob: ", "Enter your password: ", "Code: ", "(bob) Password: ", ""],
+)
+def test_question_of_the_server_in_words_of_its_own_is_answered_by_the_check_and_by_ssh(
+    client: Client, files: Path, question: str
+) -> None:
+    with serving(Account(directory=files, password="hunter2", ways=[(TYPED,)], question=question)) as server:
+        volume = client.volume(server, password="hunter2")
+        client.preflight.run(volume, Deadline.after(60))
+        ssh = connect(client, volume)
+    assert (ssh.returncode, ssh.stderr) == (0, "")
+    assert server.typed == ["hunter2", "hunter2"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "New password: ",
+        "New Password: ",
+        "Enter new UNIX password, the NEW PASSWORD: ",
+        "(current) new password: ",
+        "Retype new UNIX password: ",
+        "Please RETYPE it: ",
+        "Repeat it: ",
+    ],
+)
+def test_question_for_a_new_password_is_answered_neither_by_the_check_nor_by_ssh(
+    client: Client, files: Path, question: str
+) -> None:
+    with serving(Account(directory=files, password="hunter2", ways=[(TYPED,)], question=question)) as server:
+        error = client.refusal(server, password="hunter2")
+        assert "127.0.0.1 wants bob to choose a new password (it asks " in str(error)
+        ssh = connect(client, client.volume(server, password="hunter2"))
+    assert ssh.returncode == 255
+    assert "hunter2" not in server.typed
+
+
 def test_login_when_a_new_password_is_asked_for_gives_none_and_says_so(client: Client, files: Path) -> None:
     with serving(Account(directory=files, password="hunter2", ways=[(TYPED,)], expired=True)) as server:
         error = client.refusal(server, password="hunter2")
