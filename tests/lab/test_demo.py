@@ -2,6 +2,7 @@
 """The newcomer's first command, on a machine that has Docker and volumes of its own already, and often the package."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -48,6 +49,32 @@ NOT_BOOTED_BY_SYSTEMD = "unshare --mount --propagation slave sh -c 'mount -t tmp
 
 SHOWN = "\n  $ "
 """What comes before each step that is shown."""
+
+WANTED = """\
+mkdir -p /srv/wanted/new /srv/wanted/there
+cd /srv/wanted
+package() { # name, version, directory
+    mkdir -p tree/DEBIAN
+    printf '%s\\n' "Package: $1" "Version: $2" 'Architecture: all' 'Maintainer: lab <lab@example.org>' \\
+        'Description: nothing' >tree/DEBIAN/control
+    dpkg-deb --build --root-owner-group tree "$3"
+}
+package lab-upgraded 1 there
+package lab-upgraded 2 new
+package lab-new 2 new
+dpkg -i there/lab-upgraded_1_all.deb
+(cd new && apt-ftparchive packages . >Packages)
+echo 'deb [trusted=yes] file:/srv/wanted/new ./' >/etc/apt/sources.list.d/wanted.list
+echo 'Dir::Etc::SourceList "/dev/null";' >/etc/apt/apt.conf.d/wanted
+apt-get update
+sed -i 's/^ python3-all,$/&\\n lab-upgraded (>= 2), lab-new,/' "$1/debian/control"
+"""
+"""Lets a build in a checkout want a package that is not installed and another in a newer version."""
+
+WANTED_NO_MORE = """\
+apt-get purge --yes lab-new lab-upgraded
+rm -r /srv/wanted /etc/apt/sources.list.d/wanted.list /etc/apt/apt.conf.d/wanted /var/lib/apt/lists/_srv_wanted*
+"""
 
 OTHER_PLUGIN = json.dumps(
     {"entrypoint": ["/nothing"], "interface": {"types": ["docker.volumedriver/1.0"], "socket": "other.sock"}}
@@ -169,7 +196,14 @@ def test_the_demo_on_a_machine_without_the_package_builds_it_and_takes_it_away_a
     machine, checkout = host.machine, host.checkout()
     with without_the_package(host):
         before = machine.sh(LEFT).stdout
-        said = machine.sh(f"cd {checkout} && {COMMAND}").stdout
+        machine.sh(WANTED, checkout)
+        try:
+            said = machine.sh(f"cd {checkout} && {COMMAND}").stdout
+            assert machine.run("dpkg-query", "-W", "-f", "${Version} ", "lab-new", "lab-upgraded").stdout == "2 2 "
+        finally:
+            machine.sh(WANTED_NO_MORE)
+        # and not the one that was there already
+        assert re.search(r"What removes them:\n  sudo apt-get purge lab-new *\n", said)
         assert said.count("hello from the first container\n") == 3
         for step in ("apt-get --yes --no-remove", "cd /var/lib/sshfs-demo/build/source && ", "apt-get purge --yes"):
             assert f"{SHOWN}{step}" in said
