@@ -183,6 +183,22 @@ def test_what_the_demo_has_kept_can_be_played_with_and_removed(host: Host) -> No
     nothing_is_left(machine, before)
 
 
+def test_what_the_demo_has_kept_is_removed_even_if_docker_was(host: Host) -> None:
+    machine = host.machine
+    checkout = host.checkout()
+    before = machine.sh(LEFT).stdout
+    machine.sh(f"cd {checkout} && {COMMAND} --keep")
+    machine.sh("systemctl stop docker.service docker.socket; mv /usr/bin/docker /usr/sbin/dockerd /root")
+    try:
+        said = machine.sh(f"cd {checkout} && {COMMAND} --clean").stdout
+    finally:
+        machine.sh("mv /root/docker /usr/bin; mv /root/dockerd /usr/sbin; systemctl start docker.service")
+    assert "Docker is not here any more. Should it come back, this removes what it still has:\n" in said
+    (later,) = (line for line in said.splitlines() if "docker volume rm" in line)
+    machine.sh(later)
+    nothing_is_left(machine, before)
+
+
 @contextmanager
 def without_the_package(host: Host) -> Iterator[None]:
     """Take it away, and check at the end that nobody has brought it back; Docker asks for a plugin until a restart."""
