@@ -112,6 +112,19 @@ def test_what_is_left_of_earlier_mounts_is_taken_away_by_force(
     assert programs.calls("umount") == [f"{options} {mountpoint}"] * 2
 
 
+def test_clean_asks_for_the_mount_by_the_kernels_own_name_for_it_where_nobody_says_where_it_is(
+    step: Step, mountpoint: Path, mounted: Path, programs: Programs, tmp_path: Path
+) -> None:
+    """The kernel lists no mount by a path with a symbolic link in it."""
+    mountpoint.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("mounts")
+    programs.add("findmnt", f'case "$*" in *" {mountpoint}") {MOUNTED} ;; *) exit 1 ;; esac')
+    mounted.write_text("0:52\n")
+    assert step("clean", MOUNTPOINT="", SSHFS_PLUGIN_MOUNTS=str(tmp_path / "link")).returncode == 0
+    assert mounted.read_text() == ""
+    assert not mountpoint.exists()
+
+
 def test_mount_when_nobody_has_said_what_to_mount_says_who_would(
     step: Step, mountpoint: Path, programs: Programs
 ) -> None:
