@@ -102,11 +102,18 @@ def test_remove_ends_an_unused_mount(host: Host) -> None:
     assert "idle" not in host.machine.run("ls", MOUNTS).stdout
 
 
-def test_purge_costs_docker_nothing(host: Host) -> None:
+def test_purge_costs_docker_nothing_once_a_file_for_docker_is_removed_as_it_says(host: Host) -> None:
     machine = host.machine
     host.create("gone", host.directory("gone"))
     machine.run("docker", "volume", "rm", "gone")
-    host.apt(f"purge {PACKAGE}")
+    machine.write("/etc/docker/plugins/sshfs.json", '{"Name": "sshfs", "Addr": "https://127.0.0.1:9443"}\n')
+    said = host.apt(f"purge {PACKAGE}")
+    advice = (
+        "By /etc/docker/plugins/sshfs.json Docker goes on looking for the plugin, for 15 seconds whenever volumes are "
+        "listed: rm /etc/docker/plugins/sshfs.json"
+    )
+    assert said.count(advice) == 1
+    machine.sh(advice.partition(": ")[2])
     with host.without_a_wait_for_a_plugin():
         machine.sh("systemctl restart docker && docker volume ls")
     assert traces(host) == ""
