@@ -220,11 +220,11 @@ def test_the_command_tells_inside_what_it_tells_outside(managed: Managed) -> Non
     assert "the service answers, and has 1 volume" in managed.inside("docker-volume-sshfs doctor")
 
 
-def test_a_setting_that_is_misspelt_leaves_no_plugin_behind(managed: Managed) -> None:
-    words = f"scripts/managed-plugin ../{managed.host.package.name} mistaken sshkeys.source=/root/.ssh"
+def test_a_directory_that_is_not_there_leaves_no_plugin_behind(managed: Managed) -> None:
+    words = f"scripts/managed-plugin ../{managed.host.package.name} mistaken sshkey.source=/nowhere"
     refused = managed.machine.sh(f"cd /root/checkout && {words} 2>&1", check=False)
     assert refused.returncode != 0
-    assert "sshkeys" in refused.stdout
+    assert "/nowhere" in refused.stdout
     assert "mistaken" not in managed.machine.run("docker", "plugin", "ls").stdout
     assert managed.machine.run("docker", "ps", "-aq").stdout == ""
 

@@ -23,3 +23,24 @@ def test_the_help_is_no_complaint(name: str, option: str) -> None:
     said = subprocess.run([SCRIPTS / name, option], capture_output=True, text=True, timeout=30, check=False)
     assert (said.returncode, said.stderr) == (0, "")
     assert f"scripts/{name}" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ("sshkey.source=/root/.ssh",),
+            "sshkey.source=/root/.ssh is a setting: say the plugin's name before it, sshfs",
+        ),
+        (
+            ("nas", "DEBUG=1", "sshkeys.source=/root/.ssh"),
+            "there is no setting sshkeys.source=/root/.ssh: the settings are DEBUG, sshkey.source and state.source",
+        ),
+        (("nas", "DEBUG"), "there is no setting DEBUG: the settings are DEBUG, sshkey.source and state.source"),
+        (("nas_1.deb", "sshfs"), "sshfs_1.deb and nas_1.deb are two packages: name one"),
+    ],
+)
+def test_words_that_make_no_managed_plugin_are_refused_at_once(words: tuple[str, ...], complaint: str) -> None:
+    argv = [str(SCRIPTS / "managed-plugin"), "sshfs_1.deb", *words]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (1, "", f"managed-plugin: {complaint}\n")
