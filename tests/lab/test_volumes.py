@@ -3,6 +3,7 @@
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -391,3 +392,15 @@ def test_podman_uses_the_same_plugin(host: Host) -> None:
     machine.run("podman", "volume", "rm", "pod")
     assert machine.read(f"{directory}/file") == "hello\n"
     machine.until(lambda: not host.is_mounted("pod"))
+
+
+def test_reason_of_a_failed_mount_is_told_where_the_journal_keeps_warnings_alone(host: Host) -> None:
+    machine, file = host.machine, "/etc/systemd/journald.conf.d/warnings.conf"
+    host.create("quiet", "/srv/alice/nowhere", o="check=never")
+    machine.write(file, "[Journal]\nMaxLevelStore=warning\n")
+    try:
+        machine.run("systemctl", "restart", "systemd-journald")
+        refused = host.run("quiet", "true", check=False)
+    finally:
+        machine.sh(f"rm {file}; systemctl restart systemd-journald")
+    assert re.search("sshfs could not mount volume 'quiet', its last words: .*No such file", refused.stderr)
