@@ -220,6 +220,7 @@ def test_the_command_tells_inside_what_it_tells_outside(managed: Managed) -> Non
     assert "the service answers, and has 1 volume" in managed.inside("docker-volume-sshfs doctor")
 
 
+@pytest.mark.long
 def test_a_directory_that_is_not_there_leaves_no_plugin_behind(managed: Managed) -> None:
     words = f"scripts/managed-plugin ../{managed.host.package.name} mistaken sshkey.source=/nowhere"
     refused = managed.machine.sh(f"cd /root/checkout && {words} 2>&1", check=False)
@@ -336,6 +337,7 @@ def test_its_log_is_in_docker_s_and_says_more_when_asked_to(managed: Managed) ->
         managed.disabled("DEBUG=0")
 
 
+@pytest.mark.long
 def test_it_hides_a_package_that_is_installed_too(managed: Managed) -> None:
     managed.host.install()
     try:
@@ -408,6 +410,7 @@ def test_volumes_survive_a_reboot(managed: Managed) -> None:
     machine.run("rm", "/etc/systemd/system/docker.service.d/ssh.conf")
 
 
+@pytest.mark.long
 def test_the_way_from_the_package_and_back_loses_nothing(unmade: Managed) -> None:
     host, machine = unmade.host, unmade.machine
     there, back = section("docs/ways-in.md", "To the managed plugin and back")

@@ -164,7 +164,7 @@ def paths(host: Host) -> set[str]:
     ("elsewhere", "back"),
     [
         ("mv /etc/docker /srv/docker && ln -s /srv/docker /etc/docker", "rm /etc/docker && mv /srv/docker /etc/docker"),
-        ("mount --bind /etc/docker /etc/docker", "umount /etc/docker"),
+        pytest.param("mount --bind /etc/docker /etc/docker", "umount /etc/docker", marks=pytest.mark.long),
     ],
     ids=["symbolic link", "mount point"],
 )
@@ -235,6 +235,7 @@ grep /srv/mounts /proc/self/mountinfo || echo nothing stays
 """
 
 
+@pytest.mark.long
 def test_purge_finds_mounts_where_their_directory_is_a_symbolic_link(host: Host) -> None:
     said = host.machine.sh('unshare --mount sh -ec "$1" 2>&1', MOUNTS_ELSEWHERE).stdout
     host.apt(f"purge {PACKAGE}")
@@ -321,6 +322,7 @@ def upgrade(host: Host) -> Iterator[set[str]]:
     machine.sh("rm -r /srv/upgrade /etc/apt/apt.conf.d/99security /etc/apt/sources.list.d/security.list")
 
 
+@pytest.mark.long
 def test_an_unattended_upgrade_of_libraries_and_needrestart_leave_volumes_alone(host: Host, upgrade: set[str]) -> None:
     machine = host.machine
     # on Debian 13 a containerd that is restarted forgets its containers

@@ -34,6 +34,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", tmp_path], check=True)
 
 
+@pytest.mark.long
 def test_piuparts_finds_nothing_to_object_to(package: Path, release: str, memory: Path) -> None:
     """Installed, removed, installed again, removed and purged, it leaves no file and no process."""
     assert shutil.which("piuparts"), "this test needs piuparts (apt install piuparts)"

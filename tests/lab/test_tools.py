@@ -75,6 +75,7 @@ def test_docker_s_api_makes_a_volume_and_tells_mistakes(administrator: Host) -> 
     assert administrator.inspect("photos")["Options"]["uid"] == "1000"
 
 
+@pytest.mark.long
 def test_ansible_makes_a_volume_and_makes_it_anew_when_an_option_changes(administrator: Host) -> None:
     machine = administrator.machine
     there, play = section(PAGE, "Ansible")

@@ -13,7 +13,9 @@ RELAY = "^/usr/bin/python3 -S /usr/libexec/docker-volume-sshfs/relay .*/mounts/{
 SSH = "^/usr/bin/ssh .*/mounts/{0}/ssh_config"
 
 
-@pytest.mark.parametrize("killed", ["relay", "ssh", "sshd's child", "sshd"])
+@pytest.mark.parametrize(
+    "killed", ["relay", *(pytest.param(other, marks=pytest.mark.long) for other in ("ssh", "sshd's child", "sshd"))]
+)
 def test_a_killed_process_costs_a_log_only_the_lines_meanwhile(
     host: Host, server: SshServer, killed: str, record_property: Record
 ) -> None:
