@@ -10,6 +10,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 LONGEST_QUOTE = 300
 """Characters that an error quotes at most of what a client, a server or another program has sent."""
@@ -357,13 +358,13 @@ class ExposedSocket(UnsuitableSocket):
 
 
 class PlainPort(UnsuitableSocket):
-    """Every user of this host could call the plugin, and no setting says that they may."""
+    """Docker was told to use TLS at this address, and no setting says so: every user of this host could call there."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, file: Path) -> None:
         super().__init__(
-            f"the plugin will not be served at {address} without TLS, where every user of this host could act as root",
-            f"ask for certificates with SSHFS_PLUGIN_TLS as {WAYS_IN} says, or trust them all with "
-            "SSHFS_PLUGIN_PLAIN_TCP=yes",
+            f"the plugin will not be served at {address} without TLS, which {file} tells Docker to use there",
+            f"ask for certificates with SSHFS_PLUGIN_TLS as {WAYS_IN} says, or remove that file if every user of this "
+            "host may act as root",
         )
 
 

@@ -3,9 +3,9 @@
 
 An administrator of the package sets no path: its units, their sandbox and the maintainer scripts have the usual ones,
 and the administrator's command reads its own environment, not that of the service. What is left, such as the threads,
-is set in ``/etc/default/docker-volume-sshfs``, and ``tls`` and ``plain_tcp`` in a drop-in of the service
-(docs/ways-in.md). The managed plugin has paths of its own, and tests run a plugin in a directory of theirs. The release
-program reads the same settings.
+is set in ``/etc/default/docker-volume-sshfs``, and ``tls`` in a drop-in of the service (docs/ways-in.md). The managed
+plugin has paths of its own, and tests run a plugin in a directory of theirs. The release program reads the same
+settings.
 """
 
 import dataclasses
@@ -36,7 +36,6 @@ class Settings:
         threads: How many calls can be under way at once.
         tls: A directory with the service's ``cert.pem`` and ``key.pem``, and with ``ca.pem``, the authority that signs
             the certificates of clients; None to be served without TLS.
-        plain_tcp: Whether to be served without TLS at a port of this host, where each of its users can act as root.
     """
 
     state: Path = Path("/var/lib/docker-volume-sshfs")
@@ -50,7 +49,6 @@ class Settings:
     supervisor: str = "auto"
     threads: int = 512
     tls: Path | None = None
-    plain_tcp: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -67,7 +65,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """Return the variables from which another process reads the same settings."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {PREFIX + name.upper(): _written(value) for name, value in values.items() if value is not None}
+        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
 
     @property
     def volumes(self) -> Path:
@@ -157,21 +155,5 @@ def _threads(text: str) -> int:
     return int(text)
 
 
-def _plain_tcp(text: str) -> bool:
-    if text not in _FLAGS.values():
-        raise ValueError(f"{PREFIX}PLAIN_TCP must be yes or no, not {text!r}")
-    return text == _FLAGS[True]
-
-
-def _written(value: object) -> str:
-    return _FLAGS[value] if isinstance(value, bool) else str(value)
-
-
-_FLAGS = {True: "yes", False: "no"}
-
-_READ: Mapping[str, Callable[[str], Any]] = {
-    "supervisor": _supervisor,
-    "threads": _threads,
-    "plain_tcp": _plain_tcp,
-}
+_READ: Mapping[str, Callable[[str], Any]] = {"supervisor": _supervisor, "threads": _threads}
 """How the settings are read that are no paths."""

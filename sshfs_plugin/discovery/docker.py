@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -89,6 +90,16 @@ class Hiding(NamedTuple):
 def find(root: Path = Path("/"), name: str = NAME) -> Found | None:
     """Return what Docker finds first under a name; None if it finds nothing."""
     return next(_everything(root, name), None)
+
+
+def told_of_tls(address: str, root: Path = Path("/")) -> Path | None:
+    """Return a file, under whatever name, that tells Docker to use TLS at an address; None if there is none."""
+    for file in chain.from_iterable((root / directory).glob("**/*.json") for directory in _SPECS):
+        with suppress(*_MISUNDERSTOOD):
+            found = _described(file)
+            if (found.tls or found.address.startswith("https:")) and found.leads_to([address]):
+                return file
+    return None
 
 
 def hiding(addresses: Iterable[str], names: Iterable[str] = (NAME,), root: Path = Path("/")) -> list[Hiding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sshfs_plugin import errors
+from sshfs_plugin.discovery import docker
 from sshfs_plugin.settings import Settings
 from systemd import daemon  # noqa: TID251 (it tells which file descriptors are sockets from systemd)
 
@@ -41,8 +42,8 @@ def require_suitable(where: Iterable[str], settings: Settings) -> None:
 
     Raises:
         ExposedSocket: It can be reached from other hosts, and the settings have no ``tls``: a caller can act as root.
-        PlainPort: It can be reached from this host alone, and the settings have neither ``tls`` nor ``plain_tcp``. A
-            port outlives the setting of TLS where the socket's drop-in stays and another file goes.
+        PlainPort: Docker was told to use TLS there, and the settings have no ``tls``: the port and what tells Docker
+            are in files that outlive that setting where it is in ``/etc/default`` and the package is purged.
         UnixSocketWithTLS: It is a unix socket, and the settings have ``tls``: gunicorn asks for certificates at all
             sockets, while Podman and the watchdog show none at this one, and systemd would end the service each minute.
     """
@@ -55,8 +56,8 @@ def require_suitable(where: Iterable[str], settings: Settings) -> None:
             host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
             if not _is_this_host(host):
                 raise errors.ExposedSocket(address)
-            if not settings.plain_tcp:
-                raise errors.PlainPort(address)
+            if file := docker.told_of_tls(address, settings.root):
+                raise errors.PlainPort(address, file)
 
 
 def require_certificates(authority: Path, certificate: Path, key: Path) -> None:

@@ -116,38 +116,36 @@ def test_tcp_on_loopback(administrator: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listen", "chosen", "refusal"),
+    ("listen", "described", "refusal"),
     [
         (
             "0.0.0.0:9345",
-            "yes",
+            "",
             "the plugin will not be served at tcp://0.0.0.0:9345, where other hosts could act as root on this one: "
             "listen on 127.0.0.1, or ask for certificates",
         ),
         (
             "127.0.0.1:9345",
-            "",
-            "the plugin will not be served at tcp://127.0.0.1:9345 without TLS, where every user of this host could "
-            "act as root: ask for certificates",
+            '{"Name": "sshfs", "Addr": "https://127.0.0.1:9345", "TLSConfig": {}}',
+            "the plugin will not be served at tcp://127.0.0.1:9345 without TLS, which /etc/docker/plugins/sshfs.json "
+            "tells Docker to use there: ask for certificates",
         ),
     ],
 )
-def test_tcp_for_the_world_or_unless_it_is_chosen_is_refused(
-    administrator: Host, listen: str, chosen: str, refusal: str
+def test_tcp_for_the_world_or_where_docker_was_told_of_tls_is_refused(
+    administrator: Host, listen: str, described: str, refusal: str
 ) -> None:
     host = administrator
     _, back = section(PAGE, ".spec with TCP")
     host.machine.write(f"{DROP_INS}/tcp.conf", f"[Socket]\nListenStream={listen}\n")
-    host.machine.write(
-        f"/etc/systemd/system/{SERVICE}.d/tcp.conf", f"[Service]\nEnvironment=SSHFS_PLUGIN_PLAIN_TCP={chosen}\n"
-    )
+    host.machine.write("/etc/docker/plugins/sshfs.json", described)
     try:
         host.machine.sh(f"systemctl stop {SOCKET} {SERVICE}; systemctl daemon-reload; systemctl start {SOCKET}")
         assert not host.machine.run("systemctl", "start", SERVICE, check=False)
         assert host.property(SERVICE, "ExecMainStatus") == "78"
         assert refusal in host.machine.journal("-u", SERVICE, "-n", "30")
     finally:
-        host.machine.sh(f"systemctl reset-failed {SERVICE} {SOCKET}", check=False)
+        host.machine.sh(f"rm /etc/docker/plugins/sshfs.json; systemctl reset-failed {SERVICE} {SOCKET}", check=False)
         host.machine.sh('sh -c "$1" 2>&1', back)
     host.machine.run("docker", "volume", "ls")
     assert host.property(SERVICE, "ActiveState") == "active"

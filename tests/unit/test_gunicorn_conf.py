@@ -186,13 +186,17 @@ def test_an_address_that_others_can_reach_ends_the_service_as_a_mistake_of_its_s
     assert "the plugin will not be served at tcp://192.0.2.7:8000" in caplog.text
 
 
-def test_a_port_without_tls_ends_the_service_as_a_mistake_of_its_settings_unless_it_was_chosen(
+def test_a_port_without_the_tls_that_docker_was_told_of_ends_the_service_as_a_mistake_of_its_settings(
     load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("SSHFS_PLUGIN_ROOT", str(tmp_path))
     monkeypatch.setenv("SSHFS_PLUGIN_RUNTIME", str(tmp_path))
+    described = tmp_path / "etc/docker/plugins/sshfs.json"
+    described.parent.mkdir(parents=True)
+    described.write_text('{"Addr": "https://127.0.0.1:9443"}')
     refuses_to_start(load(), caplog, ("127.0.0.1", 9443))
     assert "the plugin will not be served at tcp://127.0.0.1:9443 without TLS" in caplog.text
-    monkeypatch.setenv("SSHFS_PLUGIN_PLAIN_TCP", "yes")
+    described.unlink()
     load().on_starting(Bound(("127.0.0.1", 9443)))
 
 

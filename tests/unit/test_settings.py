@@ -35,7 +35,6 @@ def test_settings_when_variables_are_set_follow_them() -> None:
             "SSHFS_PLUGIN_RUNTIME": "/srv/run",
             "SSHFS_PLUGIN_SUPERVISOR": "process",
             "SSHFS_PLUGIN_THREADS": "8",
-            "SSHFS_PLUGIN_PLAIN_TCP": "yes",
             "STATE": "/not/ours",
         }
     )
@@ -44,22 +43,15 @@ def test_settings_when_variables_are_set_follow_them() -> None:
     assert settings.holders == Path("/srv/run/holders")
     assert settings.supervisor == "process"
     assert settings.threads == 8
-    assert settings.plain_tcp
 
 
 def test_settings_when_a_variable_is_empty_keep_the_default() -> None:
     assert Settings.from_environment({"SSHFS_PLUGIN_STATE": "", "SSHFS_PLUGIN_THREADS": ""}) == Settings()
 
 
-@pytest.mark.parametrize("plain_tcp", [False, True])
-def test_settings_when_handed_to_another_process_are_the_same_there(tmp_path: Path, plain_tcp: bool) -> None:
+def test_settings_when_handed_to_another_process_are_the_same_there(tmp_path: Path) -> None:
     settings = Settings(
-        state=tmp_path / "a state",
-        runtime=tmp_path / "run",
-        home=tmp_path,
-        supervisor="systemd",
-        threads=12,
-        plain_tcp=plain_tcp,
+        state=tmp_path / "a state", runtime=tmp_path / "run", home=tmp_path, supervisor="systemd", threads=12
     )
     assert Settings.from_environment(settings.environment()) == settings
 
@@ -80,11 +72,3 @@ def test_threads_when_too_few_or_no_number_are_refused_by_name(threads: str) -> 
     with pytest.raises(ValueError) as refusal:
         Settings.from_environment({"SSHFS_PLUGIN_THREADS": threads})
     assert str(refusal.value) == f"SSHFS_PLUGIN_THREADS must be a number of at least 8, not '{threads}'"
-
-
-def test_plain_tcp_is_chosen_by_yes_alone() -> None:
-    assert not Settings.from_environment({"SSHFS_PLUGIN_PLAIN_TCP": "no"}).plain_tcp
-    for text in ("1", "true", "YES", "yes "):
-        with pytest.raises(ValueError) as refusal:
-            Settings.from_environment({"SSHFS_PLUGIN_PLAIN_TCP": text})
-        assert str(refusal.value) == f"SSHFS_PLUGIN_PLAIN_TCP must be yes or no, not {text!r}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where the plugin is served, and where it must not be."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -69,23 +70,35 @@ THIS_HOST_S = [
 ]
 
 
+@pytest.mark.parametrize("address", [OURS, *THIS_HOST_S])
+def test_what_this_host_alone_can_reach_is_served_in_the_open(address: str, tmp_path: Path) -> None:
+    listening.require_suitable([address], Settings(root=tmp_path))
+
+
 @pytest.mark.parametrize("address", THIS_HOST_S)
-def test_a_port_that_every_user_of_this_host_can_reach_is_served_in_the_open_only_if_that_was_chosen(
-    address: str,
+@pytest.mark.parametrize(
+    ("place", "described"),
+    [
+        ("etc/docker/plugins/sshfs.json", {"Addr": "https://localhost:9000"}),
+        ("etc/docker/plugins/other/other.json", {"Addr": "tcp://localhost:9000", "TLSConfig": {"CAFile": "/ca.pem"}}),
+        ("usr/lib/docker/plugins/sshfs.json", {"Addr": "https://localhost:9000", "TLSConfig": {}}),
+    ],
+)
+def test_a_port_where_docker_was_told_of_tls_is_not_served_without_it(
+    address: str, place: str, described: dict[str, object], tmp_path: Path
 ) -> None:
+    file = tmp_path / place
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(described))
     with pytest.raises(errors.PlainPort) as refused:
-        listening.require_suitable([OURS, address], Settings())
+        listening.require_suitable([OURS, address], Settings(root=tmp_path))
     assert str(refused.value) == (
-        f"the plugin will not be served at {address} without TLS, where every user of this host could act as root: "
+        f"the plugin will not be served at {address} without TLS, which {file} tells Docker to use there: "
         "ask for certificates with SSHFS_PLUGIN_TLS as ways-in.md in /usr/share/doc/docker-volume-sshfs says, "
-        "or trust them all with SSHFS_PLUGIN_PLAIN_TCP=yes"
+        "or remove that file if every user of this host may act as root"
     )
-    listening.require_suitable([OURS, address], Settings(plain_tcp=True))
-    listening.require_suitable([address], Settings(tls=TLS))
-
-
-def test_a_unix_socket_needs_no_choice() -> None:
-    listening.require_suitable([OURS], Settings())
+    listening.require_suitable([address], Settings(root=tmp_path, tls=TLS))
+    listening.require_suitable([OURS, address.replace("9000", "9001")], Settings(root=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +114,7 @@ def test_a_unix_socket_needs_no_choice() -> None:
 )
 def test_what_others_can_reach_is_served_only_to_whom_a_certificate_lets_in(address: str) -> None:
     with pytest.raises(errors.ExposedSocket) as refused:
-        listening.require_suitable([OURS, address], Settings(plain_tcp=True))
+        listening.require_suitable([OURS, address], Settings())
     assert str(refused.value) == (
         f"the plugin will not be served at {address}, where other hosts could act as root on this one: "
         "listen on 127.0.0.1, or ask for certificates with SSHFS_PLUGIN_TLS as "
