@@ -163,6 +163,8 @@ class Registry:
         for name, record in self._volumes.load_all().items():
             holders = records.get(name, Holders())
             self._entries[name] = entry = Entry(record=record, holders=holders, recorded=holders)
+            if not self._docker_process:  # an earlier process of ours may have had reason to trust them
+                entry.trusted_until = time.monotonic() + DOUBT_SECONDS
             if not isinstance(record, Volume):
                 _unusable(entry, record.error)
 

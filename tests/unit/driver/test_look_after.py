@@ -295,6 +295,19 @@ def test_what_an_unknown_docker_may_just_have_mounted_is_released_only_after_a_w
     assert (host.supervisor.released, status_of(driver)) == (["photos"], (False, 0))
 
 
+def test_what_an_unknown_docker_may_just_have_mounted_outlasts_a_crash(
+    driver: Driver, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(driver)
+    mount(driver)
+    driver.activate(replace(caller(), process=""))
+    host.start_driver().look_after(1)
+    assert host.supervisor.asked == [], "a container may be about to begin"
+    monkeypatch.setattr(registry, "DOUBT_SECONDS", -1.0)
+    host.start_driver().look_after(1)
+    assert host.supervisor.released == ["photos"]
+
+
 def test_what_nobody_holds_any_more_is_released_at_once_whoever_docker_is(driver: Driver, host: FakeHost) -> None:
     create(driver)
     mount(driver)
