@@ -118,7 +118,7 @@ _BEFORE_A_PASSWORD = re.compile(r"(?is)^((?:pass\w*|pwd)[^\w-]|[^@/:\[]*:(?!/)|(
 
 def _without_password(option: str) -> str:
     """Cut what is no option where a password may begin: ``password:PW``, ``user:PW@host:/dir``, ``sftp://user:PW@host``."""
-    return _BEFORE_A_PASSWORD.sub(r"\1...", option)
+    return re.sub("(?s):.*@", ":...@", _BEFORE_A_PASSWORD.sub(r"\1...", option))
 
 
 class RefusedOption(RequestError):
