@@ -71,9 +71,11 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # as above
                     self._expected(paramiko.sftp.CMD_HANDLE, opened)
                 if not self._lists_at_once:
                     self._longest = _LARGEST_NAMES
-                    with suppress(EOFError):  # it is empty
-                        self._request(paramiko.sftp.CMD_READDIR, handle)
-                    self._longest = LARGEST_PACKET
+                    try:
+                        with suppress(EOFError):  # it is empty
+                            self._request(paramiko.sftp.CMD_READDIR, handle)
+                    finally:
+                        self._longest = LARGEST_PACKET
         finally:
             if handle is not None:
                 with suppress(*FAILURES):  # the error that is on its way says more
