@@ -22,7 +22,7 @@ from sshfs_plugin.options.table import (
     why_ignored,
 )
 from sshfs_plugin.options.table.files import DEFAULT, PROFILES, STRICT
-from sshfs_plugin.options.values import NO, NONE, YES, flag
+from sshfs_plugin.options.values import NO, NO_PLACE, NONE, YES, flag
 from sshfs_plugin.volume import SSH_PORT, Access, CheckAt, Credentials, HostKeyCheck, Remote, Volume, VolumeName
 
 log = logging.getLogger(__name__)
@@ -198,6 +198,12 @@ def _require_no_port_in_directory(remote: Remote, options: Mapping[str, str]) ->
         )
 
 
+def _require_no_login_in_directory(remote: Remote) -> None:
+    """Refuse ``alice@corp:PASSWORD@nas:/dir``; volumes on record are left alone, where it was taken for a directory."""
+    if re.match(r"[^/]*@(\[|[^/:@]+:)", remote.directory):
+        raise errors.InvalidOption("sshcmd", f"{NO_PLACE}; a directory that is called so is ./NAME")
+
+
 def _has_relay(values: Mapping[str, str]) -> bool:
     """Tell whether reads survive the loss of a connection, which must then be made again."""
     return values["relay"] == values["reconnect"] == YES
@@ -276,6 +282,7 @@ def given(opts: Mapping[str, str]) -> dict[str, str]:
         return _beside_remote(canonical)
     remote, others = _remote(_without_defaults(canonical))
     _require_no_port_in_directory(remote, others)
+    _require_no_login_in_directory(remote)
     return {"sshcmd": remote.source, **others}
 
 

@@ -249,7 +249,7 @@ _SSHCMD = re.compile(r"(?:(?P<user>[^:/]*)@)?(?:\[(?P<address>[^\]]*)\]|(?P<host
 _LOGIN_WITH_PASSWORD = re.compile(r"[^:/@\[]*:(?!/|\.\.?/|~/)([^/]*@|.*@(\[|[^:/@]+:))")
 """How ``user:password@host`` begins; sshfs would take it for a directory of the host ``user``."""
 _ITS_PLACE = "a password goes into a file, whose path is the value of 'password_file'"
-_NO_PLACE = f"has no place for a password: {_ITS_PLACE}"
+NO_PLACE = f"has no place for a password: {_ITS_PLACE}"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//")
 _HOST = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
 
@@ -278,7 +278,7 @@ def _is_user(text: str) -> bool:
 def user(text: str) -> str:
     """Check a login name; only what ssh itself would refuse is refused, since servers have rules of their own."""
     if re.match("[^@]*:", plain_text(text)):
-        raise ValueError(_NO_PLACE)
+        raise ValueError(NO_PLACE)
     if not _is_user(text) or {"/", ":"} & set(text):  # sshfs takes what follows a colon for the directory
         shown = re.sub("(?<=:)[^/].*", "...", text)  # a password may stand there
         raise ValueError(f"must be a login name, not {shown!r}")
@@ -288,7 +288,7 @@ def user(text: str) -> str:
 def host(text: str) -> str:
     """Check the name or address of a server, an IPv6 address with or without brackets."""
     if re.match("[^@]*:[^@]*@", plain_text(text)):
-        raise ValueError(_NO_PLACE)
+        raise ValueError(NO_PLACE)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if is_ipv6(bare):
         return str(ipaddress.IPv6Address(bare))
@@ -331,7 +331,7 @@ def sshcmd(text: str) -> Remote:
         hint = f", and {_ITS_PLACE}" if re.search("//.*:.*@", text) else ""
         raise ValueError(f"{form}, not like the URL {shown!r}; a port goes into the option 'port'{hint}")
     if _LOGIN_WITH_PASSWORD.match(text):
-        raise ValueError(f"{_NO_PLACE}; a directory with an '@' in its name is ./NAME")
+        raise ValueError(f"{NO_PLACE}; a directory with an '@' in its name is ./NAME")
     parts = _SSHCMD.fullmatch(text)
     if not parts:
         raise ValueError(f"{form}, with a colon between host and directory, not {text!r}")
@@ -340,7 +340,7 @@ def sshcmd(text: str) -> Remote:
         raise ValueError(f"{form}; {login!r} can't be a login name")
     if address is not None:
         if ":" in address and "@" in address:
-            raise ValueError(_NO_PLACE)
+            raise ValueError(NO_PLACE)
         if not is_ipv6(address):
             raise ValueError(f"may have an IPv6 address in brackets, but {address!r} is none")
         name = str(ipaddress.IPv6Address(address))  # the form under which ssh looks its host key up

@@ -371,6 +371,8 @@ def test_sshcmd_when_it_is_a_url_with_a_password_says_where_that_belongs(scheme:
         {"sshcmd": "alice:S3cr3t@nas"},
         {"sshcmd": "alice:S3cr3t@nas/dir"},
         {"sshcmd": "alice:S3/cr3t@nas:/dir"},
+        {"sshcmd": "alice@corp.example:S3cr3t@nas:/dir"},
+        {"sshcmd": "alice@corp:S3cr3t@[2001:db8::7]:/dir"},
         {"sshcmd": "alice:S3/cr3t@[2001:db8::7]:/dir"},
         {"sshcmd": "[alice:S3cr3t@nas]:/dir"},
         {"sshcmd": "nas:/dir", "user": "alice:S3cr3t"},
@@ -427,7 +429,7 @@ def test_sshcmd_when_a_password_is_refused_says_how_to_name_a_directory_that_loo
         "nas:./me@2024",
         "root@nas:me@2024",
         "nas:./alice@nas:/dir",
-        "bob@nas:a@b:c",
+        "bob@nas:./a@b:c",
         "nas:a/b@c",
     ],
 )
