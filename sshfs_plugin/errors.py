@@ -118,7 +118,12 @@ _BEFORE_A_PASSWORD = re.compile(r"(?is)^((?:pass\w*|pwd)[^\w-]|[^@/:\[]*:(?!/)|(
 
 def _without_password(option: str) -> str:
     """Cut what is no option where a password may begin: ``password:PW``, ``user:PW@host:/dir``, ``sftp://user:PW@host``."""
-    return re.sub("(?s):.*@", ":...@", _BEFORE_A_PASSWORD.sub(r"\1...", option))
+    return without_login_password(_BEFORE_A_PASSWORD.sub(r"\1...", option))
+
+
+def without_login_password(text: str) -> str:
+    """Return what an error may quote of ``user:password@host``."""
+    return re.sub("(?s):.*@", ":...@", text)
 
 
 class RefusedOption(RequestError):

@@ -53,7 +53,8 @@ def server(text: str, port: int | None) -> Remote:
         host = said = ""
     if not host or (port and said and int(said) != port):
         raise errors.InvalidRequest(
-            f"{_shown(text)!r} names no server", "say host, user@host:/dir or [host]:port; a port goes into -p, too"
+            f"{errors.without_login_password(text)!r} names no server",
+            "say host, user@host:/dir or [host]:port; a port goes into -p, too",
         )
     return Remote(user="root", host=host, port=int(said or port or SSH_PORT), directory="")
 
@@ -95,7 +96,9 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
         return options.parse(_NO_VOLUME, opts, datetime.now(UTC), remotes)
     if ":" in where:
         if "sshcmd" in (name.casefold() for name in opts):
-            raise errors.InvalidOption("sshcmd", f"says again what {_shown(where)} says: give one of them")
+            raise errors.InvalidOption(
+                "sshcmd", f"says again what {errors.without_login_password(where)} says: give one of them"
+            )
         return options.parse(_NO_VOLUME, {"sshcmd": where, **opts}, datetime.now(UTC), remotes)
     if "@" in where:
         server, slash, directory = where.partition("/")
@@ -116,8 +119,3 @@ def volume(settings: Settings, where: str | None, given: Sequence[str], port: in
             f"the volume '{where}' has options of its own", "say user@host:/dir to check with others"
         )
     return on_record
-
-
-def _shown(where: str) -> str:
-    """Return what may be shown of ``user:password@host``."""
-    return re.sub(":.*@", ":...@", where)
